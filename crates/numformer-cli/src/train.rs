@@ -1,0 +1,67 @@
+//! `numformer train`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use numformer_data::Split;
+use numformer_train::{Experiment, Progress, RunDir, StopReason, Trainer};
+
+/// Train a model on an experiment: a preset's name or a TOML file.
+///
+/// Progress goes to standard error, results to standard output. A run that was interrupted goes on from its last
+/// checkpoint when the same command is given again; a longer --steps makes a finished run longer.
+///
+/// Presets: transpose-3x3.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  numformer train transpose-3x3
+  numformer train transpose-3x3 --run-dir runs/first --seed 1 --steps 3000
+  numformer train my.toml")]
+pub(crate) struct Arguments {
+    /// Name of a preset, or path of a file that ends in .toml.
+    experiment: String,
+    /// Where the run is saved [default: runs/NAME-seedSEED].
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Seed of the weights and of the training examples, instead of the experiment's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Optimizer updates in all, instead of the experiment's.
+    #[arg(long)]
+    steps: Option<u64>,
+}
+
+/// Unseen matrices a finished run is judged on.
+const TEST_EXAMPLES: u64 = 2_000;
+/// Unseen matrices that are shown in full.
+const SHOWN_EXAMPLES: u64 = 3;
+
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let mut experiment = Experiment::load(&arguments.experiment)?;
+    experiment.seed = arguments.seed.unwrap_or(experiment.seed);
+    experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
+    experiment.validate()?;
+
+    let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
+    let run_dir = RunDir::open(arguments.run_dir.unwrap_or_else(default), &experiment)?;
+    let log = run_dir.metrics_log(experiment.log.every);
+    let (trainer, damaged) = Trainer::new(experiment)?.in_dir(run_dir)?;
+    for checkpoint in damaged {
+        eprintln!("warning: passed over: {checkpoint}");
+    }
+    let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
+    let report = trainer.run()?;
+
+    let run_dir = trainer.run_dir().expect("given above");
+    let curve = run_dir.write_learning_curve()?;
+    ensure!(report.stop == StopReason::Completed, "{}", report.stop);
+    let evaluation = trainer.evaluate(Split::Test, TEST_EXAMPLES)?;
+    println!("On {TEST_EXAMPLES} unseen matrices:\n{evaluation:#}");
+    for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
+        println!("\n{solved}");
+    }
+    println!("\nlearning curve: {}", curve.display());
+    println!("weights:        {}", run_dir.checkpoint_path(trainer.step()).display());
+    Ok(())
+}

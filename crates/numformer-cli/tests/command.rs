@@ -1,0 +1,128 @@
+//! The command as a user meets it.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn numformer(arguments: &[&str], input: &[u8], dir: &Path) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_numformer"))
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that fails before it reads closes its end: that is not this function's concern.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn filter(arguments: &[&str], input: &[u8]) -> (String, String, i32) {
+    let output = numformer(arguments, input, Path::new("."));
+    (text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn encode_and_decode_are_inverse_filters() {
+    let (tokens, stderr, code) = filter(&["encode", "--encoding", "p1000"], b"1.5 2; 3 4\n-0.004\n");
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert_eq!(tokens, "V2 V2 + 150 E-2 + 200 E-2 + 300 E-2 + 400 E-2\nV1 V1 - 400 E-5\n");
+    let (matrices, stderr, code) = filter(&["decode", "--encoding", "p1000"], tokens.as_bytes());
+    assert_eq!((matrices.as_str(), stderr.as_str(), code), ("1.5 2; 3 4\n-0.004\n", "", 0));
+}
+
+#[test]
+fn a_bad_line_does_not_stop_the_others() {
+    let (tokens, stderr, code) =
+        filter(&["encode", "--encoding", "p10"], b"1\nnan\n1 2; 3\ntwo\n\n\xff\n1e200\n2\r\n");
+    assert_eq!(tokens, "V1 V1 + 1 0 0 E-2\nV1 V1 + 2 0 0 E-2\n");
+    let lines: Vec<&str> = stderr.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["line 2", "line 3", "line 4", "line 5", "line 6", "line 7"], "{stderr}");
+    assert_eq!(code, 1);
+
+    let (matrices, stderr, code) = filter(&["decode", "--encoding", "p10"], b"V1 V1 +\nV1 V1 + 2 E0\nV1 hello\n");
+    assert_eq!((matrices.as_str(), code), ("2\n", 1));
+    assert!(stderr.starts_with("line 1: ") && stderr.contains("\nline 3: ") && stderr.contains("hello"), "{stderr}");
+}
+
+#[test]
+fn unknown_encodings_are_listed() {
+    for command in ["encode", "decode"] {
+        let (stdout, stderr, code) = filter(&[command, "--encoding", "p99"], b"1\n");
+        assert_eq!((stdout.as_str(), code), ("", 1));
+        assert!(stderr.contains("p99") && stderr.contains("p1000"), "{stderr}");
+    }
+}
+
+const TINY: &str = r#"
+name = "tiny"
+problem.name = "transpose"
+matrices = { law = "uniform", rows = 1, cols = 2 }
+encoding = { input = "p1000", output = "p10" }
+model.encoder = { d_model = 8, n_heads = 2, n_layers = 1 }
+model.decoder = { d_model = 8, n_heads = 2, n_layers = 1 }
+train = { batch_size = 4, steps = 4, lr = 1e-3, warmup_steps = 2 }
+evaluate = { every = 2, examples = 4 }
+checkpoint = { every = 2 }
+log = { every = 1 }
+"#;
+
+#[test]
+fn train_runs_an_experiment_and_goes_on_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), TINY).unwrap();
+    let train = |arguments: &[&str]| {
+        let output = numformer(&[&["train", "my.toml"], arguments].concat(), b"", dir.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (stdout, stderr) = train(&[]);
+    assert!(stdout.contains("On 2000 unseen matrices") && stdout.contains("within 0.5%"), "{stdout}");
+    assert_eq!(stdout.matches("relative error").count() + stdout.matches("malformed").count() + stdout.matches("wrong shape").count(), 3, "{stdout}");
+    assert!(stderr.contains("evaluation after 2 steps"), "{stderr}");
+    let run = dir.path().join("runs/tiny-seed0");
+    for file in ["experiment.toml", "metrics.jsonl", "learning-curve.svg", "checkpoints/step-0000000004/model.safetensors"] {
+        assert!(run.join(file).exists(), "{file}");
+    }
+    let (_, stderr) = train(&["--steps", "6"]);
+    assert!(stderr.contains("from step 4"), "{stderr}");
+    train(&["--seed", "9", "--run-dir", "elsewhere"]);
+    assert!(dir.path().join("elsewhere/metrics.jsonl").exists());
+}
+
+#[test]
+fn train_refuses_what_it_cannot_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |toml: &str, arguments: &[&str], expected: &[&str]| {
+        fs::write(dir.path().join("my.toml"), toml).unwrap();
+        let output = numformer(&[&["train"], arguments].concat(), b"", dir.path());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        for part in expected {
+            assert!(stderr.contains(part), "{part} is not in: {stderr}");
+        }
+    };
+    let mine = ["my.toml"];
+    refused(&TINY.replace("warmup_steps", "warmup"), &mine, &["my.toml, line 8", "unknown key `warmup`", "did you mean `warmup_steps`?"]);
+    refused(&TINY.replace("\"p10\"", "\"p11\""), &mine, &["line 5", "p11", "p10"]);
+    refused(&TINY.replace("rows = 1", "rows = 0"), &mine, &["rows", "0"]);
+    refused(&TINY.replace("d_model = 8", "d_model = 9"), &mine, &["multiple of n_heads"]);
+    refused(TINY, &["missing.toml"], &["missing.toml"]);
+    refused(TINY, &["transpose-4x4"], &["no preset `transpose-4x4`", "did you mean `transpose-3x3`?"]);
+    refused(TINY, &["my.toml", "--steps", "0"], &["train.steps must be at least 1"]);
+
+    let output = numformer(&["train", "my.toml", "--run-dir", "run"], b"", dir.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    refused(&TINY.replace("1e-3", "2e-3"), &["my.toml", "--run-dir", "run"], &["another experiment", "train.lr"]);
+    for step in ["2", "4"] {
+        fs::write(dir.path().join(format!("run/checkpoints/step-000000000{step}/model.safetensors")), "cut").unwrap();
+    }
+    refused(TINY, &["my.toml", "--run-dir", "run"], &["no checkpoint", "model.safetensors is damaged"]);
+}

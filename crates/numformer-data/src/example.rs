@@ -1,0 +1,26 @@
+//! One example: matrices and tokens.
+
+use faer::Mat;
+use numformer_encoding::TokenId;
+
+/// One example, as matrices and as tokens.
+///
+/// The answer is exact for the input as it was drawn; both are rounded when they are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The matrix the problem is posed on.
+    pub input: Mat<f64>,
+    /// The answer.
+    pub output: Mat<f64>,
+    /// The tokens of the input, between two delimiters.
+    pub src: Vec<TokenId>,
+    /// The tokens of the answer, between two delimiters.
+    pub tgt: Vec<TokenId>,
+}
+
+/// Empty matrices and no tokens: a buffer to be filled by [`Task::example_into`](crate::Task::example_into).
+impl Default for Example {
+    fn default() -> Self {
+        Self { input: Mat::new(), output: Mat::new(), src: Vec::new(), tgt: Vec::new() }
+    }
+}

@@ -1,0 +1,47 @@
+//! Examples and batches of token ids, made on the fly from a problem, a law of random matrices and two encodings.
+//! Whatever is made is a function of the configuration, a seed and an index: any example or batch can be asked for
+//! first.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use numformer_data::{BatchSource, Split, Task};
+//! use numformer_encoding::Positional;
+//! use numformer_problems::{Transpose, UniformEntries};
+//!
+//! let p1000 = Arc::new(Positional::p1000());
+//! let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
+//! let example = task.example(7, Split::Train, 0)?;
+//! assert_eq!(task.vocabulary().render(&example.src), "<s> V1 V2 + 528 E-2 - 681 E-3 <s>");
+//! assert_eq!(task.vocabulary().render(&example.tgt), "<s> V2 V1 + 528 E-2 - 681 E-3 <s>");
+//!
+//! let batch = task.batches(7, Split::Train, 64).batch(1_000)?;
+//! assert_eq!((batch.src.len(), batch.src.width), (64, 10));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Main types
+//! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot.
+//! - [`Split`]: training, validation and test examples, from separate random streams.
+//! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
+//! - [`Batch`], [`Sequences`]: padded ids with lengths.
+//!
+//! # References
+//! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod error;
+mod example;
+mod prefetch;
+mod source;
+mod split;
+mod task;
+
+pub use batch::{Batch, Sequences};
+pub use error::TaskError;
+pub use example::Example;
+pub use prefetch::{Prefetch, prefetch};
+pub use source::{BatchSource, TaskBatches};
+pub use split::Split;
+pub use task::Task;

@@ -1,0 +1,170 @@
+//! Random access to batches.
+
+use std::sync::Arc;
+
+use crate::{Batch, Split, Task, TaskError};
+
+/// Random access to batches: batch `index` depends on nothing but the source and `index`.
+///
+/// So a run that resumes at step `n` asks for batch `n`, without going through the earlier ones, and several threads
+/// may ask in any order.
+///
+/// # Examples
+/// A source of one's own, which repeats a single batch: a model that learns anything learns this one by heart.
+/// ```
+/// use numformer_data::{Batch, BatchSource, TaskError};
+///
+/// struct Repeat(Batch);
+///
+/// impl BatchSource for Repeat {
+///     fn batch(&self, _index: u64) -> Result<Batch, TaskError> {
+///         Ok(self.0.clone())
+///     }
+///     fn batch_size(&self) -> usize {
+///         self.0.src.len()
+///     }
+/// }
+///
+/// assert_eq!(Repeat(Batch::default()).batch(3)?, Batch::default());
+/// # Ok::<(), TaskError>(())
+/// ```
+pub trait BatchSource: Send + Sync {
+    /// Batch `index`.
+    ///
+    /// # Errors
+    /// If one of its examples cannot be made.
+    fn batch(&self, index: u64) -> Result<Batch, TaskError>;
+
+    /// The number of examples in a batch.
+    fn batch_size(&self) -> usize;
+}
+
+/// The batches of one split of a task, made when they are asked for.
+///
+/// Example `j` of batch `i` is example `i · batch_size + j` of the split (modulo 2⁶⁴).
+#[derive(Clone, Debug)]
+pub struct TaskBatches {
+    task: Arc<Task>,
+    seed: u64,
+    split: Split,
+    batch_size: usize,
+}
+
+impl TaskBatches {
+    pub(crate) fn new(task: Arc<Task>, seed: u64, split: Split, batch_size: usize) -> Self {
+        Self { task, seed, split, batch_size }
+    }
+}
+
+impl BatchSource for TaskBatches {
+    fn batch(&self, index: u64) -> Result<Batch, TaskError> {
+        let first = index.wrapping_mul(self.batch_size as u64);
+        let examples = (0..self.batch_size as u64)
+            .map(|j| self.task.example(self.seed, self.split, first.wrapping_add(j)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Batch::from_examples(&examples, self.task.vocabulary().padding()))
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+    use numformer_encoding::Positional;
+    use numformer_problems::{Ensemble, Transpose};
+    use rand::{Rng, RngCore};
+
+    use super::*;
+
+    /// Rows of one to four ones, so that sequences differ in length.
+    #[derive(Debug)]
+    struct Ones;
+
+    impl Ensemble for Ones {
+        fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+            *matrix = Mat::ones(1, rng.random_range(1..=4));
+        }
+
+        fn max_shape(&self) -> (usize, usize) {
+            (1, 4)
+        }
+
+        fn bound(&self) -> Option<f64> {
+            Some(1.0)
+        }
+    }
+
+    fn ones() -> Arc<Task> {
+        Arc::new(Task::new(Transpose, Ones, Arc::new(Positional::p1000()), Arc::new(Positional::p10())).unwrap())
+    }
+
+    #[test]
+    fn batches_are_consecutive_examples() {
+        let task = ones();
+        for (batch_size, index) in [(1, 0), (1, 5), (8, 0), (8, 3), (2, u64::MAX)] {
+            let source = task.batches(5, Split::Validation, batch_size);
+            let batch = source.batch(index).unwrap();
+            assert_eq!((batch.src.len(), batch.tgt.len(), source.batch_size()), (batch_size, batch_size, batch_size));
+            for j in 0..batch_size {
+                let number = index.wrapping_mul(batch_size as u64) + j as u64;
+                let example = task.example(5, Split::Validation, number).unwrap();
+                for (sequences, tokens) in [(&batch.src, example.src), (&batch.tgt, example.tgt)] {
+                    assert!(
+                        sequences.row(j).iter().eq(tokens.iter().map(|token| &token.0)),
+                        "{batch_size} {index} {j}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_are_padded_to_the_longest_example() {
+        let task = ones();
+        let batch = task.batches(5, Split::Train, 64).batch(0).unwrap();
+        // Among 64 examples there are ones of each length.
+        assert_eq!((batch.src.width, batch.tgt.width), (task.max_src_len(), task.max_tgt_len()));
+        assert!(batch.src.is_padded() && batch.tgt.is_padded());
+        let padding = task.vocabulary().padding().0;
+        let paddings = batch.src.ids.iter().filter(|id| **id == padding).count();
+        assert_eq!(paddings, batch.src.ids.len() - batch.src.lengths.iter().sum::<u32>() as usize);
+    }
+
+    #[test]
+    fn the_same_batches_in_any_order_and_on_any_thread() {
+        let source = ones().batches(5, Split::Train, 4);
+        let forwards: Vec<_> = (0..6).map(|index| source.batch(index)).collect();
+        let mut backwards: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..6)
+                .rev()
+                .map(|index| {
+                    scope.spawn({
+                        let source = &source;
+                        move || source.batch(index)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        backwards.reverse();
+        assert_eq!(forwards, backwards);
+    }
+
+    #[test]
+    fn batches_of_no_examples_are_empty() {
+        assert_eq!(ones().batches(5, Split::Train, 0).batch(3), Ok(Batch::default()));
+    }
+
+    #[test]
+    fn prefetched_batches_are_those_of_the_task() {
+        let source = Arc::new(ones().batches(5, Split::Train, 4));
+        for workers in [1, 2] {
+            let prefetched: Vec<_> = crate::prefetch(source.clone(), 7, workers).take(9).collect();
+            let direct: Vec<_> = (7..16).map(|index| source.batch(index)).collect();
+            assert_eq!(prefetched, direct);
+        }
+    }
+}

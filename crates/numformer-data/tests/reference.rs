@@ -1,0 +1,50 @@
+//! Verdicts on predicted tokens agree with those recorded from the reference program.
+
+use std::sync::Arc;
+
+use numformer_data::Task;
+use numformer_encoding::Positional;
+use numformer_metrics::{Norm, Verdict};
+use numformer_problems::{Transpose, UniformEntries};
+use serde::Deserialize;
+
+/// Sums of 25 terms in two orders differ by less.
+const ROUNDING: f64 = 64.0 * f64::EPSILON;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+/// Tokens, and the errors in the norm L1, the square of that in Frobenius, and in the norm max.
+#[derive(Deserialize)]
+struct Case {
+    src: String,
+    hyp: String,
+    error: Option<[f64; 3]>,
+}
+
+/// The prediction that ends in `- 233`, without an exponent. The reference reads this as -233; a word has exactly one
+/// exponent, so here the prediction is malformed.
+const UNFINISHED: usize = 13;
+
+#[test]
+fn predictions_are_judged_like_the_reference() -> anyhow::Result<()> {
+    let golden: Golden = serde_json::from_str(include_str!("transpose_p1000.json"))?;
+    assert_eq!(golden.cases.len(), 15);
+    let p1000 = Arc::new(Positional::p1000());
+    let task = Task::new(Transpose, UniformEntries::new(5, 5, 10.0)?, p1000.clone(), p1000)?;
+    for (index, Case { src, hyp, error }) in golden.cases.into_iter().enumerate() {
+        let [src, hypothesis] = [task.vocabulary().tokenize(&src)?, task.vocabulary().tokenize(&hyp)?];
+        let verdicts = [Norm::L1, Norm::Frobenius, Norm::Max].map(|norm| task.judge(&src, &hypothesis, norm));
+        let Some([l1, squared_frobenius, max]) = error.filter(|_| index != UNFINISHED) else {
+            assert_eq!(verdicts, [const { Ok(Verdict::Malformed) }; 3], "{hyp}");
+            continue;
+        };
+        for (verdict, expected) in verdicts.into_iter().zip([l1, squared_frobenius.sqrt(), max]) {
+            let found = verdict?.error().expect("a matrix of the right shape");
+            assert!((found - expected).abs() <= ROUNDING * expected, "{found}, recorded {expected}: {hyp}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Real numbers and matrices written as tokens, and read back. A number is rounded to a few significant decimal digits
+//! and becomes a short word; a matrix is its shape followed by the words of its coefficients.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use numformer_encoding::{MatrixEncoding, Positional, Vocabulary};
+//!
+//! let p10 = Positional::p10();
+//! let vocabulary = Vocabulary::reference(&p10, &p10);
+//! let encoding = MatrixEncoding::new(Arc::new(p10), &vocabulary)?;
+//! let mut tokens = Vec::new();
+//! encoding.encode(1, 2, [3.14159, 0.0], &mut tokens)?;
+//! assert_eq!(vocabulary.render(&tokens), "V1 V2 + 3 1 4 E-2 + 0 E0");
+//! assert_eq!(encoding.decode(&tokens)?.to_string(), "3.14 0");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`NumberEncoding`]: the trait. [`Positional`], [`Balanced`] and [`Floating`] implement it for any precision;
+//!   [`Preset`] names the published parameters.
+//! - [`Vocabulary`]: symbols and their ids ([`TokenId`]).
+//! - [`MatrixEncoding`]: an encoding bound to a vocabulary; [`DenseMatrix`]: what it reads.
+//! - [`EncodeError`], [`DecodeError`]: why a number or a list of tokens was refused.
+//!
+//! # Reference
+//! Charton (2022), *Linear algebra with transformers*, section 2. <https://arxiv.org/abs/2112.01898>
+
+#![forbid(unsafe_code)]
+
+mod balanced;
+mod decimal;
+mod dense;
+mod error;
+mod floating;
+mod matrix;
+mod number;
+mod positional;
+mod preset;
+#[cfg(test)]
+mod spelling;
+mod vocabulary;
+
+pub use balanced::Balanced;
+pub use dense::{DenseMatrix, ParseMatrixError};
+pub use error::{DecodeError, EncodeError, EncodingError};
+pub use floating::Floating;
+pub use matrix::MatrixEncoding;
+pub use number::NumberEncoding;
+pub use positional::Positional;
+pub use preset::{Preset, UnknownEncoding, encoding_by_name};
+pub use vocabulary::{TokenId, Vocabulary, VocabularyError};

@@ -1,0 +1,120 @@
+//! The trait of all number encodings.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::{DecodeError, EncodeError, TokenId};
+
+/// Writes real numbers as short words of tokens and reads them back.
+///
+/// Token ids are local: the index of a symbol in [`symbols`](Self::symbols). A
+/// [`MatrixEncoding`](crate::MatrixEncoding) translates them to the ids of a vocabulary.
+///
+/// # Implementing
+/// The first four methods are enough. Words must be self-delimiting, so that they can follow each other; reading must
+/// be total: a number or an error for any list of tokens, never a panic. Reading what was written must give the
+/// number that [`round`](Self::round) gives.
+///
+/// ```
+/// use numformer_encoding::{DecodeError, EncodeError, NumberEncoding, TokenId};
+///
+/// /// Integers from -9 to 9, one token each.
+/// #[derive(Debug)]
+/// struct SmallIntegers(Vec<String>);
+///
+/// impl NumberEncoding for SmallIntegers {
+///     fn symbols(&self) -> &[String] {
+///         &self.0
+///     }
+///     fn max_word_len(&self) -> usize {
+///         1
+///     }
+///     fn encode(&self, x: f64, word: &mut Vec<TokenId>) -> Result<(), EncodeError> {
+///         if !x.is_finite() {
+///             return Err(EncodeError::NotFinite { value: x });
+///         }
+///         let nearest = x.round_ties_even();
+///         if nearest.abs() > 9.0 {
+///             return Err(EncodeError::TooLarge { value: x, largest: 9.0 });
+///         }
+///         word.push(TokenId((nearest + 9.0) as u32));
+///         Ok(())
+///     }
+///     fn decode<'t>(&self, tokens: &'t [TokenId]) -> Result<(f64, &'t [TokenId]), DecodeError> {
+///         match tokens.split_first() {
+///             Some((&TokenId(id), rest)) if id <= 18 => Ok((f64::from(id) - 9.0, rest)),
+///             _ => Err(DecodeError::expected("an integer", 0, tokens, self.symbols())),
+///         }
+///     }
+/// }
+///
+/// let integers = SmallIntegers((-9..=9).map(|i| i.to_string()).collect());
+/// assert_eq!(integers.round(-3.6), Ok(-4.0));
+/// ```
+pub trait NumberEncoding: Debug + Send + Sync {
+    /// Symbols in id order; the index is the id within this encoding.
+    fn symbols(&self) -> &[String];
+
+    /// The number of tokens of the longest word that [`encode`](Self::encode) writes.
+    fn max_word_len(&self) -> usize;
+
+    /// Appends the word for `x`, rounded to a representable number.
+    ///
+    /// # Errors
+    /// When `x` is not finite or too large to be written. Then `word` is as before.
+    fn encode(&self, x: f64, word: &mut Vec<TokenId>) -> Result<(), EncodeError>;
+
+    /// Reads one number off the front and returns it with the tokens left over.
+    ///
+    /// # Errors
+    /// When no word stands there; positions count from the start of `tokens`.
+    fn decode<'t>(&self, tokens: &'t [TokenId]) -> Result<(f64, &'t [TokenId]), DecodeError>;
+
+    /// The representable number that `x` is written as: the best answer any model can give.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn round(&self, x: f64) -> Result<f64, EncodeError> {
+        let mut word = Vec::with_capacity(self.max_word_len());
+        self.encode(x, &mut word)?;
+        Ok(self.decode(&word).expect("an encoding reads its own words").0)
+    }
+
+    /// Appends the words of all `numbers`.
+    ///
+    /// Compiled once per implementation, so that a `dyn NumberEncoding` costs one virtual call per matrix and none per
+    /// number. There is no reason to override it, nor [`decode_all`](Self::decode_all).
+    ///
+    /// # Errors
+    /// Those of the first number that cannot be written. Then the words before it have been appended.
+    fn encode_all(&self, numbers: &[f64], words: &mut Vec<TokenId>) -> Result<(), EncodeError> {
+        words.reserve(numbers.len() * self.max_word_len());
+        numbers.iter().try_for_each(|&x| self.encode(x, words))
+    }
+
+    /// Reads exactly `count` numbers off the front, appends them, and returns the tokens left over.
+    ///
+    /// # Errors
+    /// That of the first missing or malformed word. Then the numbers before it have been appended.
+    fn decode_all<'t>(
+        &self,
+        tokens: &'t [TokenId],
+        count: usize,
+        numbers: &mut Vec<f64>,
+    ) -> Result<&'t [TokenId], DecodeError> {
+        let mut rest = tokens;
+        for _ in 0..count {
+            let (x, after) = self.decode(rest).map_err(|error| error.shifted(tokens.len() - rest.len()))?;
+            numbers.push(x);
+            rest = after;
+        }
+        Ok(rest)
+    }
+
+    /// The same encoding, less the symbols that no number of magnitude up to `bound` is written with, where there are
+    /// such symbols. Both write such numbers with the same symbols.
+    fn restricted(&self, bound: f64) -> Option<Arc<dyn NumberEncoding>> {
+        let _ = bound;
+        None
+    }
+}

@@ -1,0 +1,49 @@
+//! How far an answer is from right: norms, tolerances and the statistics of many judgements.
+//!
+//! A candidate matrix is measured by its [`relative_error`] against the exact answer; the
+//! judgements of many predictions are summed up by a [`Metric`].
+//!
+//! ```
+//! use faer::mat;
+//! use numformer_metrics::{Metric, Norm, Tolerance, ToleranceCurve, Verdict, relative_error};
+//!
+//! let exact = mat![[3.0, 4.0], [0.0, 3.0]];
+//! let candidate = mat![[3.0, 4.0], [0.15, 3.0]];
+//! let error = relative_error(candidate.as_ref(), exact.as_ref(), Norm::L1);
+//! assert_eq!(error, 0.015); // 0.15 / (3 + 4 + 0 + 3)
+//!
+//! let mut curve = ToleranceCurve::standard();
+//! curve.update(&Verdict::Measured { error });
+//! curve.update(&Verdict::Malformed);
+//! assert_eq!(curve.accuracy(Tolerance::relative(0.02)), Some(0.5));
+//! assert_eq!(curve.accuracy(Tolerance::relative(0.01)), Some(0.0));
+//! ```
+//!
+//! # Main types
+//! - [`Norm`], [`norm`], [`relative_error`]: distances between matrices.
+//! - [`Tolerance`]: the relative error below which an answer counts as correct.
+//! - [`Verdict`]: what one prediction was found to be: measured, of the wrong shape, or malformed.
+//! - [`Metric`]: a statistic that is updated sample by sample and merged across workers; [`Mean`],
+//!   [`Accuracy`] (with a confidence interval) and [`ToleranceCurve`] implement it.
+//!
+//! # References
+//! Charton (2022), *Linear algebra with transformers*.
+//! <https://arxiv.org/abs/2112.01898>
+
+#![forbid(unsafe_code)]
+
+mod accuracy;
+mod mean;
+mod metric;
+mod norm;
+mod tolerance;
+mod tolerance_curve;
+mod verdict;
+
+pub use accuracy::Accuracy;
+pub use mean::Mean;
+pub use metric::Metric;
+pub use norm::{Norm, norm, relative_error};
+pub use tolerance::{Tolerance, ToleranceError};
+pub use tolerance_curve::ToleranceCurve;
+pub use verdict::Verdict;

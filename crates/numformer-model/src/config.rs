@@ -1,0 +1,295 @@
+//! The sizes and options of a transformer.
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes of one half of the transformer, encoder or decoder.
+///
+/// The two halves are independent: asymmetric models are a main finding of the paper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackConfig {
+    /// Width of the hidden states.
+    pub d_model: usize,
+    /// Attention heads; they share the width, so `d_model` is a multiple of it.
+    pub n_heads: usize,
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Width of the hidden layer of the feed-forward network; 4 · `d_model` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_ff: Option<usize>,
+}
+
+impl StackConfig {
+    /// A stack of `n_layers` layers with the usual feed-forward width, 4 · `d_model`.
+    #[must_use]
+    pub fn new(d_model: usize, n_heads: usize, n_layers: usize) -> Self {
+        Self {
+            d_model,
+            n_heads,
+            n_layers,
+            d_ff: None,
+        }
+    }
+
+    /// Width of the hidden layer of the feed-forward network.
+    #[must_use]
+    pub fn d_ff(&self) -> usize {
+        self.d_ff.unwrap_or(4 * self.d_model)
+    }
+
+    fn validate(&self, part: &'static str) -> Result<(), ConfigError> {
+        let sizes = [
+            ("d_model", self.d_model),
+            ("n_heads", self.n_heads),
+            ("n_layers", self.n_layers),
+            ("d_ff", self.d_ff()),
+        ];
+        for (size, found) in sizes {
+            at_least_one(part, size, found)?;
+        }
+        if !self.d_model.is_multiple_of(self.n_heads) {
+            return Err(ConfigError::HeadsDoNotDivideWidth {
+                part,
+                d_model: self.d_model,
+                n_heads: self.n_heads,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How positions enter the embedding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// One trained vector per position.
+    #[default]
+    Learned,
+    /// Fixed sines and cosines (Vaswani et al. 2017, section 3.5).
+    Sinusoidal,
+}
+
+/// What the queries of the decoder's cross-attention are computed from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrossAttentionQuery {
+    /// The output of the layer's self-attention, as in Vaswani et al. (2017).
+    #[default]
+    SelfAttended,
+    /// The input of the layer. The program published with the paper does this, so its checkpoints need it.
+    LayerInput,
+}
+
+/// Where the weight of the output projection comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputProjection {
+    /// The decoder's token embedding.
+    #[default]
+    Shared,
+    /// A matrix of its own.
+    Separate,
+}
+
+/// Everything that defines a transformer but its weights.
+///
+/// # Examples
+/// ```
+/// use numformer_model::{StackConfig, TransformerConfig};
+///
+/// let config = TransformerConfig::new(1328, 128, StackConfig::new(64, 4, 1), StackConfig::new(64, 4, 1));
+/// assert!(config.validate().is_ok());
+/// assert_eq!(config.encoder.d_ff(), 256);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerConfig {
+    /// Number of token ids, in the source and in the target.
+    pub vocab_size: usize,
+    /// Longest sequence, delimiters included.
+    pub max_positions: usize,
+    /// Id of the token that begins and ends every sequence.
+    pub delimiter_id: u32,
+    /// Id of the token that fills a batch after the end of its shorter sequences.
+    pub padding_id: u32,
+    /// The encoder's sizes.
+    pub encoder: StackConfig,
+    /// The decoder's sizes.
+    pub decoder: StackConfig,
+    /// How positions enter the embedding.
+    #[serde(default)]
+    pub positions: Positions,
+    /// What the queries of the cross-attention are computed from.
+    #[serde(default)]
+    pub cross_attention_query: CrossAttentionQuery,
+    /// Where the weight of the output projection comes from.
+    #[serde(default)]
+    pub output_projection: OutputProjection,
+}
+
+impl TransformerConfig {
+    /// A model with the standard options, the delimiter at id 0 and padding at id 1.
+    #[must_use]
+    pub fn new(
+        vocab_size: usize,
+        max_positions: usize,
+        encoder: StackConfig,
+        decoder: StackConfig,
+    ) -> Self {
+        Self {
+            vocab_size,
+            max_positions,
+            delimiter_id: 0,
+            padding_id: 1,
+            encoder,
+            decoder,
+            positions: Positions::default(),
+            cross_attention_query: CrossAttentionQuery::default(),
+            output_projection: OutputProjection::default(),
+        }
+    }
+
+    /// Checks that a model of these sizes can exist.
+    ///
+    /// # Errors
+    /// When a size is zero, the heads do not divide the width, or a special id lies outside the vocabulary.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("model", "vocab_size", self.vocab_size)?;
+        at_least_one("model", "max_positions", self.max_positions)?;
+        self.encoder.validate("encoder")?;
+        self.decoder.validate("decoder")?;
+        for (token, id) in [
+            ("delimiter", self.delimiter_id),
+            ("padding", self.padding_id),
+        ] {
+            if id as usize >= self.vocab_size {
+                return Err(ConfigError::IdOutsideVocabulary {
+                    token,
+                    id,
+                    vocab_size: self.vocab_size,
+                });
+            }
+        }
+        if self.delimiter_id == self.padding_id {
+            return Err(ConfigError::PaddingIsDelimiter {
+                id: self.padding_id,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn at_least_one(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
+    if found == 0 {
+        return Err(ConfigError::ZeroSize { part, size });
+    }
+    Ok(())
+}
+
+/// Why no transformer has the sizes of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A size is zero.
+    #[error("{part}: {size} must be at least 1, found 0")]
+    ZeroSize {
+        /// `model`, `encoder` or `decoder`.
+        part: &'static str,
+        /// Name of the size.
+        size: &'static str,
+    },
+    /// The width cannot be shared evenly among the heads.
+    #[error("{part}: d_model must be a multiple of n_heads, found d_model {d_model} and n_heads {n_heads}")]
+    HeadsDoNotDivideWidth {
+        /// `encoder` or `decoder`.
+        part: &'static str,
+        /// Width found.
+        d_model: usize,
+        /// Heads found.
+        n_heads: usize,
+    },
+    /// A special token has no id in the vocabulary.
+    #[error("the {token} id must be below the vocabulary's size {vocab_size}, found {id}")]
+    IdOutsideVocabulary {
+        /// `delimiter` or `padding`.
+        token: &'static str,
+        /// Id found.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// Padding could not be told from the end of a sequence.
+    #[error("delimiter and padding must have different ids, found {id} for both")]
+    PaddingIsDelimiter {
+        /// Id found.
+        id: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> TransformerConfig {
+        TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(12, 3, 2))
+    }
+
+    #[test]
+    fn asymmetric_sizes_are_accepted() {
+        assert_eq!(small().validate(), Ok(()));
+    }
+
+    #[test]
+    fn heads_must_divide_the_width() {
+        let mut config = small();
+        config.decoder.n_heads = 5;
+        let error = config.validate().expect_err("12 is not a multiple of 5");
+        assert_eq!(
+            error.to_string(),
+            "decoder: d_model must be a multiple of n_heads, found d_model 12 and n_heads 5"
+        );
+    }
+
+    #[test]
+    fn zero_sizes_are_named() {
+        let mut config = small();
+        config.encoder.n_layers = 0;
+        let error = config.validate().expect_err("no layers");
+        assert_eq!(
+            error.to_string(),
+            "encoder: n_layers must be at least 1, found 0"
+        );
+        config.encoder.n_layers = 1;
+        config.encoder.n_heads = 0;
+        assert!(config.validate().is_err());
+    }
+
+    #[test]
+    fn special_ids_lie_in_the_vocabulary_and_differ() {
+        let mut config = small();
+        config.padding_id = 20;
+        assert!(matches!(
+            config.validate(),
+            Err(ConfigError::IdOutsideVocabulary { id: 20, .. })
+        ));
+        config.padding_id = config.delimiter_id;
+        assert!(matches!(
+            config.validate(),
+            Err(ConfigError::PaddingIsDelimiter { id: 0 })
+        ));
+    }
+
+    #[test]
+    fn json_round_trip_keeps_every_option() {
+        let mut config = small();
+        config.positions = Positions::Sinusoidal;
+        config.cross_attention_query = CrossAttentionQuery::LayerInput;
+        config.output_projection = OutputProjection::Separate;
+        config.encoder.d_ff = Some(24);
+        let json = serde_json::to_string(&config).expect("plain data");
+        assert_eq!(
+            serde_json::from_str::<TransformerConfig>(&json).expect("its own output"),
+            config
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Parameters and gradients as flat vectors, for optimizers, checkpoints and reductions.
+
+use std::ops::Range;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Error, Result, Shape, Tensor, Var};
+
+use crate::parameters::Parameters;
+
+/// One parameter's place in a flat vector.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    name: String,
+    var: Var,
+    range: Range<usize>,
+}
+
+impl Slot {
+    /// The parameter's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The parameter's shape.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        self.var.shape()
+    }
+
+    /// Its coefficients' place, row-major.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
+/// The order of all parameters in one flat vector: by name, each row-major.
+///
+/// An optimizer is then one pass over slices, and a reduction over processes one call.
+#[derive(Clone, Debug)]
+pub struct FlatLayout {
+    slots: Vec<Slot>,
+}
+
+impl FlatLayout {
+    /// The layout of `parameters`, all of which exist by now: build the model first.
+    #[must_use]
+    pub fn new(parameters: &Parameters) -> Self {
+        let mut end = 0;
+        let slots = parameters
+            .to_vec()
+            .into_iter()
+            .map(|(name, var)| {
+                let begin = end;
+                end += var.elem_count();
+                Slot {
+                    name,
+                    var,
+                    range: begin..end,
+                }
+            })
+            .collect();
+        Self { slots }
+    }
+
+    /// The parameters, in order.
+    #[must_use]
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Total number of coefficients.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.last().map_or(0, |slot| slot.range.end)
+    }
+
+    /// Whether there are no parameters.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Reads the values of all parameters.
+    ///
+    /// # Errors
+    /// When `values` has another length than the layout, or a device fails.
+    pub fn read(&self, values: &mut [f32]) -> Result<()> {
+        self.check_len(values.len())?;
+        for slot in &self.slots {
+            copy(slot.var.as_tensor(), &mut values[slot.range()])?;
+        }
+        Ok(())
+    }
+
+    /// Sets all parameters; every model built on them sees the new values.
+    ///
+    /// # Errors
+    /// As [`FlatLayout::read`].
+    pub fn write(&self, values: &[f32]) -> Result<()> {
+        self.check_len(values.len())?;
+        for slot in &self.slots {
+            let tensor =
+                Tensor::from_slice(&values[slot.range()], slot.shape(), slot.var.device())?;
+            slot.var.set(&tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the gradients of all parameters.
+    ///
+    /// # Errors
+    /// When a parameter has no gradient (an operation dropped it), or as [`FlatLayout::read`].
+    pub fn read_gradients(&self, store: &GradStore, gradients: &mut [f32]) -> Result<()> {
+        self.check_len(gradients.len())?;
+        for slot in &self.slots {
+            let gradient = store.get(slot.var.as_tensor()).ok_or_else(|| {
+                Error::Msg(format!("parameter `{}` received no gradient", slot.name))
+            })?;
+            copy(gradient, &mut gradients[slot.range()])?;
+        }
+        Ok(())
+    }
+
+    fn check_len(&self, found: usize) -> Result<()> {
+        if found == self.len() {
+            return Ok(());
+        }
+        Err(Error::Msg(format!(
+            "expected {} coefficients, one for each of the parameters', found {found}",
+            self.len()
+        )))
+    }
+}
+
+fn copy(tensor: &Tensor, target: &mut [f32]) -> Result<()> {
+    if tensor.device().is_cpu() && tensor.is_contiguous() {
+        let (storage, layout) = tensor.storage_and_layout();
+        if let candle_core::Storage::Cpu(storage) = &*storage {
+            let begin = layout.start_offset();
+            let values = &storage.as_slice::<f32>()?[begin..begin + target.len()];
+            target.copy_from_slice(values);
+            return Ok(());
+        }
+    }
+    target.copy_from_slice(&tensor.flatten_all()?.to_vec1::<f32>()?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn two() -> (Parameters, FlatLayout) {
+        let b = Tensor::new(&[1f32, 2.0], &Device::Cpu).expect("b");
+        let a = Tensor::new(&[[3f32, 4.0, 5.0]], &Device::Cpu).expect("a");
+        let named = [("b".to_owned(), b), ("a".to_owned(), a)];
+        let parameters = Parameters::from_tensors(named, &Device::Cpu).expect("stored");
+        let layout = FlatLayout::new(&parameters);
+        (parameters, layout)
+    }
+
+    #[test]
+    fn read_goes_by_name_and_write_inverts_it() {
+        let (parameters, layout) = two();
+        let mut values = vec![0.0; layout.len()];
+        layout.read(&mut values).expect("five coefficients");
+        assert_eq!(values, [3.0, 4.0, 5.0, 1.0, 2.0]);
+        layout.write(&[9.0, 8.0, 7.0, 6.0, 5.0]).expect("five coefficients");
+        let b = parameters.get("b").expect("b").to_vec1::<f32>().expect("b");
+        assert_eq!(b, [6.0, 5.0]);
+        assert!(layout.write(&[0.0]).is_err());
+    }
+
+    #[test]
+    fn gradients_take_the_same_places() {
+        let (parameters, layout) = two();
+        let (a, b) = (parameters.get("a").expect("a"), parameters.get("b").expect("b"));
+        // d/da Σ a² = 2a, d/db Σ 3b = 3
+        let loss = (a.sqr().and_then(|x| x.sum_all()))
+            .and_then(|x| x + b.affine(3.0, 0.0)?.sum_all()?)
+            .expect("loss");
+        let mut gradients = vec![0.0; 5];
+        let store = loss.backward().expect("gradients");
+        layout.read_gradients(&store, &mut gradients).expect("both");
+        assert_eq!(gradients, [6.0, 8.0, 10.0, 3.0, 3.0]);
+    }
+
+    #[test]
+    fn a_dropped_gradient_is_an_error_that_names_the_parameter() {
+        let (parameters, layout) = two();
+        let loss = parameters.get("a").expect("a").sum_all().expect("loss");
+        let store = loss.backward().expect("gradients");
+        let error = layout.read_gradients(&store, &mut [0.0; 5]).expect_err("b is not used");
+        assert!(error.to_string().contains("`b` received no gradient"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The encoder-decoder transformer that reads a matrix as tokens and writes the answer as tokens. It knows ids and
+//! tensors only: what a token means is `numformer-encoding`'s business.
+//!
+//! ```
+//! use candle_core::Device;
+//! use numformer_model::{Padded, Parameters, StackConfig, Transformer, TransformerConfig, greedy};
+//!
+//! let config = TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
+//! let parameters = Parameters::random(0, &Device::Cpu);
+//! let trained = Transformer::init(&config, &parameters)?; // gradients of `trained.loss(..)` reach `parameters`
+//! let model = Transformer::new(&config, &parameters.frozen())?; // the same weights, for use
+//! let src = Padded::new(&[0, 5, 6, 0], &[4], 4, &Device::Cpu)?;
+//! let answers = greedy(&model, &src, 8)?;
+//! assert!(answers[0].ids.len() <= 7);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! - [`TransformerConfig`]: sizes and options, the same for training and use.
+//! - [`Parameters`]: the named weights, from a seed or from stored values.
+//! - [`FlatLayout`]: all weights or gradients as one flat vector.
+//! - [`Transformer`]: the model; its parts, in the order of the figure, are [`Embedding`], [`MultiHeadAttention`],
+//!   [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
+//! - [`greedy`]: generation, with a [`Cache`] of keys and values.
+//!
+//! # Features
+//! - `cuda`: run on an NVIDIA GPU through candle.
+//!
+//! # References
+//! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
+//! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
+#![forbid(unsafe_code)]
+
+mod attention;
+mod cache;
+mod config;
+mod decoder;
+mod embedding;
+mod encoder;
+mod feed_forward;
+mod flat;
+mod generate;
+mod linear;
+mod norm;
+mod padded;
+mod parameters;
+mod transformer;
+
+pub use attention::{KeysValues, MultiHeadAttention};
+pub use cache::Cache;
+pub use config::{
+    ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig,
+};
+pub use decoder::Decoder;
+pub use embedding::Embedding;
+pub use encoder::Encoder;
+pub use feed_forward::FeedForward;
+pub use flat::{FlatLayout, Slot};
+pub use generate::{End, Hypothesis, greedy};
+pub use linear::Linear;
+pub use norm::LayerNorm;
+pub use padded::Padded;
+pub use parameters::Parameters;
+pub use transformer::{Memory, Transformer};

@@ -1,0 +1,43 @@
+//! The affine map.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use numformer_ops::Activation;
+
+/// $y = x W^\top + b$, with an optional activation.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Takes `weight` `[d_out, d_in]` and `bias` `[d_out]` from `vb`; both start uniform in ±1/√`d_in`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn new(d_in: usize, d_out: usize, vb: &VarBuilder) -> Result<Self> {
+        let init = uniform_fan_in(d_in);
+        Ok(Self {
+            weight: vb.get_with_hints((d_out, d_in), "weight", init)?,
+            bias: vb.get_with_hints(d_out, "bias", init)?,
+        })
+    }
+
+    /// Applies the map, then `activation`: `[.., d_in]` to `[.., d_out]`.
+    ///
+    /// # Errors
+    /// When the last axis of `x` is not `d_in`.
+    pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        numformer_ops::linear(x, &self.weight, &self.bias, activation)
+    }
+}
+
+/// PyTorch's default start of a linear layer: uniform in ±1/√fan-in, weight and bias alike.
+pub(crate) fn uniform_fan_in(d_in: usize) -> Init {
+    let bound = 1.0 / (d_in as f64).sqrt();
+    Init::Uniform {
+        lo: -bound,
+        up: bound,
+    }
+}

@@ -1,0 +1,87 @@
+//! Batches of sequences of unequal length.
+
+use candle_core::{Device, Error, Result, Tensor};
+use numformer_ops::Lengths;
+
+/// Token ids `[b, t]` with the valid length of each row.
+#[derive(Clone, Debug)]
+pub struct Padded {
+    ids: Tensor,
+    /// Absent when every row is full, so that no work is spent on masks.
+    lengths: Option<Vec<u32>>,
+}
+
+impl Padded {
+    /// Copies row-major `ids`, one row of `width` for each of `lengths`, to `device`.
+    ///
+    /// # Errors
+    /// When `ids` does not hold that many rows, or a length exceeds the width.
+    pub fn new(ids: &[u32], lengths: &[u32], width: usize, device: &Device) -> Result<Self> {
+        if ids.len() != lengths.len() * width {
+            return Err(Error::Msg(format!(
+                "expected {} rows of {width} ids, found {} ids",
+                lengths.len(),
+                ids.len()
+            )));
+        }
+        if let Some(length) = lengths.iter().find(|length| **length as usize > width) {
+            return Err(Error::Msg(format!(
+                "expected lengths of at most {width}, found {length}"
+            )));
+        }
+        let full = lengths.iter().all(|length| *length as usize == width);
+        Ok(Self {
+            ids: Tensor::from_slice(ids, (lengths.len(), width), device)?,
+            lengths: (!full).then(|| lengths.to_vec()),
+        })
+    }
+
+    /// Rows that are valid throughout; `ids` is `[b, t]`.
+    #[must_use]
+    pub fn full(ids: Tensor) -> Self {
+        Self { ids, lengths: None }
+    }
+
+    /// The ids, `[b, t]`.
+    #[must_use]
+    pub fn ids(&self) -> &Tensor {
+        &self.ids
+    }
+
+    /// Valid length of each row; `None` when all are full.
+    #[must_use]
+    pub fn lengths(&self) -> Lengths<'_> {
+        self.lengths.as_deref()
+    }
+
+    /// Number of rows.
+    ///
+    /// # Errors
+    /// When the ids are not a matrix.
+    pub fn len(&self) -> Result<usize> {
+        self.ids.dim(0)
+    }
+
+    /// Splits targets for teacher forcing: what the decoder reads (all but the last column) and what it should
+    /// predict (all but the first). At a row's padding both hold padding.
+    ///
+    /// # Errors
+    /// When there are fewer than two columns.
+    pub(crate) fn shift(&self) -> Result<(Self, Tensor)> {
+        let width = self.ids.dim(1)?;
+        if width < 2 {
+            return Err(Error::Msg(format!(
+                "expected targets of at least two tokens, found {width}"
+            )));
+        }
+        let lengths = self
+            .lengths
+            .as_ref()
+            .map(|lengths| lengths.iter().map(|l| l.saturating_sub(1)).collect());
+        let read = Self {
+            ids: self.ids.narrow(1, 0, width - 1)?.contiguous()?,
+            lengths,
+        };
+        Ok((read, self.ids.narrow(1, 1, width - 1)?.contiguous()?))
+    }
+}

@@ -1,0 +1,314 @@
+//! Named weights: created from a seed or from stored values, shared by the models built on them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use rand::SeedableRng;
+use rand::distr::{Distribution, Uniform};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::Normal;
+
+/// The trainable tensors of a model, by name, in the order of their names.
+///
+/// A model asks for its tensors through a [`VarBuilder`]. Random parameters are created when first asked for, each from
+/// the seed and its own name, so that their values depend neither on the order of construction nor on other layers.
+///
+/// # Examples
+/// ```
+/// use candle_core::Device;
+/// use numformer_model::{Parameters, StackConfig, Transformer, TransformerConfig};
+///
+/// let config = TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
+/// let parameters = Parameters::random(7, &Device::Cpu);
+/// let model = Transformer::init(&config, &parameters)?;
+/// assert_eq!(parameters.names()[0], "decoder.embedding.norm.bias");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    vars: Arc<Mutex<BTreeMap<String, Var>>>,
+    origin: Origin,
+    device: Device,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Random { seed: u64 },
+    Stored,
+}
+
+impl Parameters {
+    /// Parameters drawn from `seed` as a model asks for them.
+    #[must_use]
+    pub fn random(seed: u64, device: &Device) -> Self {
+        Self {
+            vars: Arc::default(),
+            origin: Origin::Random { seed },
+            device: device.clone(),
+        }
+    }
+
+    /// Parameters with given values; a model that asks for another name gets an error.
+    ///
+    /// # Errors
+    /// When a tensor cannot be moved to `device`.
+    pub fn from_tensors(
+        tensors: impl IntoIterator<Item = (String, Tensor)>,
+        device: &Device,
+    ) -> Result<Self> {
+        let vars = tensors
+            .into_iter()
+            .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor.to_device(device)?)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            vars: Arc::new(Mutex::new(vars)),
+            origin: Origin::Stored,
+            device: device.clone(),
+        })
+    }
+
+    /// Where the parameters live.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Gives a model these parameters as variables: gradients reach them.
+    #[must_use]
+    pub fn trainable(&self) -> VarBuilder<'static> {
+        self.builder(Gradients::Tracked)
+    }
+
+    /// Gives a model the values of these parameters without gradients. The storage is shared: such a model sees every
+    /// later update, and computes without recording anything.
+    #[must_use]
+    pub fn frozen(&self) -> VarBuilder<'static> {
+        self.builder(Gradients::Ignored)
+    }
+
+    fn builder(&self, gradients: Gradients) -> VarBuilder<'static> {
+        let backend = Backend {
+            parameters: self.clone(),
+            gradients,
+        };
+        VarBuilder::from_backend(Box::new(backend), DType::F32, self.device.clone())
+    }
+
+    /// All names, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// All parameters with their names, sorted by name.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<(String, Var)> {
+        self.lock()
+            .iter()
+            .map(|(name, var)| (name.clone(), var.clone()))
+            .collect()
+    }
+
+    /// The parameter called `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Var> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Total number of coefficients.
+    #[must_use]
+    pub fn element_count(&self) -> usize {
+        self.lock().values().map(|var| var.elem_count()).sum()
+    }
+
+    /// Sets one row of a matrix to zero.
+    ///
+    /// # Errors
+    /// When there is no such matrix or row.
+    pub(crate) fn zero_row(&self, name: &str, row: usize) -> Result<()> {
+        let var = self.get(name).ok_or_else(|| missing(name))?;
+        let mask = Tensor::ones(var.dim(0)?, var.dtype(), &self.device)?;
+        let zero = Tensor::zeros(1, var.dtype(), &self.device)?;
+        let mask = mask.slice_assign(&[row..row + 1], &zero)?.unsqueeze(1)?;
+        var.set(&var.as_detached_tensor().broadcast_mul(&mask)?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
+        // The map is only ever inserted into: a panic elsewhere leaves it whole.
+        self.vars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Gradients {
+    Tracked,
+    Ignored,
+}
+
+struct Backend {
+    parameters: Parameters,
+    gradients: Gradients,
+}
+
+impl Backend {
+    fn view(&self, var: &Var) -> Tensor {
+        match self.gradients {
+            Gradients::Tracked => var.as_tensor().clone(),
+            Gradients::Ignored => var.as_detached_tensor(),
+        }
+    }
+}
+
+impl SimpleBackend for Backend {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let mut vars = self.parameters.lock();
+        if let Some(var) = vars.get(name) {
+            if var.shape() != &shape {
+                return Err(Error::Msg(format!(
+                    "parameter `{name}`: expected shape {shape:?}, found {:?}",
+                    var.shape()
+                )));
+            }
+            return Ok(self.view(var));
+        }
+        let Origin::Random { seed } = self.parameters.origin else {
+            return Err(missing(name));
+        };
+        let values = draw(seed, name, init, shape.elem_count())?;
+        let var =
+            Var::from_tensor(&Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)?;
+        let tensor = self.view(&var);
+        vars.insert(name.to_owned(), var);
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, _dtype: DType, _device: &Device) -> Result<Tensor> {
+        let vars = self.parameters.lock();
+        Ok(self.view(vars.get(name).ok_or_else(|| missing(name))?))
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.parameters.lock().contains_key(name)
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::Msg(format!("no parameter `{name}`"))
+}
+
+/// Draws one tensor. candle's own CPU generator cannot be seeded, so the values are drawn here.
+fn draw(seed: u64, name: &str, init: Init, count: usize) -> Result<Vec<f32>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(fnv1a(name));
+    match init {
+        Init::Const(value) => Ok(vec![value as f32; count]),
+        Init::Uniform { lo, up } => {
+            let law = Uniform::new_inclusive(lo as f32, up as f32).map_err(Error::wrap)?;
+            Ok(law.sample_iter(rng).take(count).collect())
+        }
+        Init::Randn { mean, stdev } => {
+            let law = Normal::new(mean, stdev).map_err(Error::wrap)?;
+            Ok(law.sample_iter(rng).take(count).map(|x| x as f32).collect())
+        }
+        Init::Kaiming { .. } => Err(Error::Msg(format!(
+            "parameter `{name}`: expected a constant, uniform or normal start, found {init:?}"
+        ))),
+    }
+}
+
+/// The 64-bit FNV-1a hash: small, and the same on every platform and in every release, unlike std's hasher.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uniform(parameters: &Parameters, name: &str) -> Vec<f32> {
+        let init = Init::Uniform { lo: -0.5, up: 0.5 };
+        let tensor = parameters.trainable().get_with_hints(1000, name, init);
+        tensor.expect("created").to_vec1().expect("a vector")
+    }
+
+    #[test]
+    fn values_depend_on_seed_and_name_alone() {
+        let (a, b) = (
+            Parameters::random(1, &Device::Cpu),
+            Parameters::random(1, &Device::Cpu),
+        );
+        let x = uniform(&a, "x");
+        uniform(&b, "y");
+        assert_eq!(x, uniform(&b, "x"));
+        assert_ne!(x, uniform(&b, "y"));
+        assert_ne!(x, uniform(&Parameters::random(2, &Device::Cpu), "x"));
+    }
+
+    #[test]
+    fn values_are_stable() {
+        // A change here changes every published run: announce it as value-breaking.
+        let x = uniform(&Parameters::random(0, &Device::Cpu), "x");
+        assert_eq!(x[..3], STABLE);
+    }
+    const STABLE: [f32; 3] = [0.257_700_1, -0.208_250_37, 0.069_472_134];
+
+    #[test]
+    fn uniform_start_fills_its_range() {
+        let x = uniform(&Parameters::random(3, &Device::Cpu), "x");
+        let mean = x.iter().sum::<f32>() / 1000.0;
+        // Standard error of the mean: 1/√12/√1000 = 0.009.
+        assert!(mean.abs() < 0.03, "mean {mean}");
+        assert!(x.iter().all(|v| v.abs() <= 0.5));
+        assert!(x.iter().any(|v| *v > 0.48) && x.iter().any(|v| *v < -0.48));
+    }
+
+    #[test]
+    fn stored_parameters_name_what_is_missing_or_misshaped() {
+        let tensor = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).expect("zeros");
+        let stored = Parameters::from_tensors([("w".to_owned(), tensor)], &Device::Cpu);
+        let builder = stored.expect("stored").trainable();
+        assert!(builder.get((2, 3), "w").is_ok());
+        let error = builder.get((3, 2), "w").expect_err("wrong shape").to_string();
+        assert!(error.contains("`w`: expected shape [3, 2], found [2, 3]"), "{error}");
+        let error = builder.get(1, "b").expect_err("missing").to_string();
+        assert!(error.contains("no parameter `b`"), "{error}");
+    }
+
+    #[test]
+    fn frozen_views_follow_updates() {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        let init = Init::Const(1.0);
+        let tracked = parameters.trainable().get_with_hints(2, "w", init).expect("w");
+        let frozen = parameters.frozen().get_with_hints(2, "w", init).expect("w");
+        assert!(tracked.is_variable() && !frozen.track_op());
+        let var = parameters.get("w").expect("w");
+        var.set(&Tensor::new(&[3f32, 4.0], &Device::Cpu).expect("pair"))
+            .expect("same shape");
+        assert_eq!(frozen.to_vec1::<f32>().expect("pair"), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn zero_row_clears_one_row_only() {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        let init = Init::Const(2.0);
+        parameters
+            .trainable()
+            .get_with_hints((3, 2), "w", init)
+            .expect("w");
+        parameters.zero_row("w", 1).expect("row 1 exists");
+        let rows: Vec<Vec<f32>> = parameters.get("w").expect("w").to_vec2().expect("matrix");
+        assert_eq!(rows, [[2.0, 2.0], [0.0, 0.0], [2.0, 2.0]]);
+    }
+}

@@ -1,0 +1,198 @@
+//! The transformer as a whole: gradients, overfitting, cached and padded decoding.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use candle_core::{D, Device, Result, Tensor};
+use numformer_model::{
+    Cache, CrossAttentionQuery, End, FlatLayout, OutputProjection, Padded, Parameters, Positions, StackConfig,
+    Transformer, TransformerConfig, greedy,
+};
+
+const DELIMITER: u32 = 0;
+const PADDING: u32 = 1;
+const CPU: &Device = &Device::Cpu;
+
+/// Different widths, depths and heads in the two halves, so that no size can stand in for another.
+fn asymmetric() -> TransformerConfig {
+    TransformerConfig::new(13, 10, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 1))
+}
+
+/// Every combination of options.
+fn all_options() -> impl Iterator<Item = TransformerConfig> {
+    let positions = [Positions::Learned, Positions::Sinusoidal];
+    let queries = [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput];
+    let projections = [OutputProjection::Shared, OutputProjection::Separate];
+    positions.into_iter().flat_map(move |positions| {
+        queries.into_iter().flat_map(move |cross_attention_query| {
+            projections.into_iter().map(move |output_projection| TransformerConfig {
+                positions,
+                cross_attention_query,
+                output_projection,
+                ..asymmetric()
+            })
+        })
+    })
+}
+
+/// Three sequences of unequal length, delimiters at both ends.
+fn padded_batch() -> Padded {
+    let rows = [[0, 5, 6, 7, 0], [0, 8, 0, PADDING, PADDING], [0, 9, 12, 0, PADDING]];
+    Padded::new(&rows.concat(), &[5, 3, 4], 5, CPU).unwrap()
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn every_parameter_receives_a_gradient() {
+    for config in all_options() {
+        let parameters = Parameters::random(1, CPU);
+        let model = Transformer::init(&config, &parameters).unwrap();
+        let store = model.loss(&padded_batch(), &padded_batch()).unwrap().backward().unwrap();
+        let layout = FlatLayout::new(&parameters);
+        let mut gradients = vec![0.0; layout.len()];
+        layout.read_gradients(&store, &mut gradients).unwrap();
+        for slot in layout.slots() {
+            // Softmax does not change when all keys move by the same vector: the key's bias has no effect.
+            if !slot.name().ends_with("key.bias") {
+                assert!(gradients[slot.range()].iter().any(|g| *g != 0.0), "{} in {config:?}", slot.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    for config in all_options() {
+        let parameters = Parameters::random(2, CPU);
+        let model = Transformer::init(&config, &parameters).unwrap();
+        let layout = FlatLayout::new(&parameters);
+        let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
+        layout.read(&mut weights).unwrap();
+        let loss = || model.loss(&padded_batch(), &padded_batch()).unwrap();
+        layout.read_gradients(&loss().backward().unwrap(), &mut gradients).unwrap();
+        // Along the gradient itself the slope is its squared norm; f32 leaves about three digits of the difference.
+        let norm = gradients.iter().map(|g| g * g).sum::<f32>().sqrt();
+        let step = 2e-3 / norm;
+        let at = |sign: f32| {
+            let moved: Vec<f32> = weights.iter().zip(&gradients).map(|(w, g)| w + sign * step * g).collect();
+            layout.write(&moved).unwrap();
+            f64::from(loss().to_scalar::<f32>().unwrap())
+        };
+        let slope = (at(1.0) - at(-1.0)) / f64::from(2.0 * step);
+        let expected = f64::from(norm * norm);
+        assert!((slope - expected).abs() < 1e-2 * expected, "{slope} {expected} in {config:?}");
+    }
+}
+
+#[test]
+fn cached_decoding_equals_decoding_at_once() -> Result<()> {
+    for config in all_options() {
+        let model = Transformer::init(&config, &Parameters::random(3, CPU))?;
+        let memory = model.encode(&padded_batch())?;
+        let tgt = Tensor::new(&[[0u32, 5, 6, 7, 8], [0, 9, 9, 2, 3], [0, 4, 12, 11, 2]], CPU)?;
+        let at_once = model.logits(&model.decode(&memory, &Padded::full(tgt.clone()), None)?)?;
+        let mut cache = Cache::default();
+        // Steps of one and of several tokens.
+        for (begin, count) in [(0, 1), (1, 1), (2, 3)] {
+            let part = Padded::full(tgt.narrow(1, begin, count)?);
+            let continued = model.logits(&model.decode(&memory, &part, Some(&mut cache))?)?;
+            let error = difference(&continued, &at_once.narrow(1, begin, count)?);
+            assert!(error < 1e-5, "tokens {begin}..{}: {error} in {config:?}", begin + count);
+        }
+        assert_eq!(cache.len_tokens(), 5);
+    }
+    Ok(())
+}
+
+#[test]
+fn padding_changes_nothing() -> Result<()> {
+    let model = Transformer::init(&asymmetric(), &Parameters::random(4, CPU))?;
+    let batch = padded_batch();
+    let states = model.encode(&batch)?.states().clone();
+    let alone = Padded::new(&[0, 8, 0], &[3], 3, CPU)?;
+    let expected = model.encode(&alone)?.states().clone();
+    assert!(difference(&states.narrow(0, 1, 1)?.narrow(1, 0, 3)?, &expected) < 1e-6);
+    let beyond = states.narrow(0, 1, 1)?.narrow(1, 3, 2)?.abs()?.sum_all()?.to_scalar::<f32>()?;
+    assert_eq!(beyond.to_bits(), 0f32.to_bits(), "states at padding are zero");
+
+    // The mean over a batch is the mean over its tokens, each row on its own.
+    let rows: [&[u32]; 3] = [&[0, 5, 6, 7, 0], &[0, 8, 0], &[0, 9, 12, 0]];
+    let (mut sum, mut tokens) = (0.0, 0.0);
+    for row in rows {
+        let row_alone = Padded::new(row, &[row.len() as u32], row.len(), CPU)?;
+        let predicted = (row.len() - 1) as f32;
+        sum += model.loss(&row_alone, &row_alone)?.to_scalar::<f32>()? * predicted;
+        tokens += predicted;
+    }
+    let together = model.loss(&batch, &batch)?.to_scalar::<f32>()?;
+    assert!((together - sum / tokens).abs() < 1e-5, "{together} {}", sum / tokens);
+    Ok(())
+}
+
+#[test]
+fn one_batch_is_learned_by_heart() -> Result<()> {
+    let config = TransformerConfig::new(13, 10, StackConfig::new(16, 2, 1), StackConfig::new(16, 2, 1));
+    let parameters = Parameters::random(5, CPU);
+    let model = Transformer::init(&config, &parameters)?;
+    let (src, tgt) = (padded_batch(), Padded::new(&[0, 7, 6, 0, 0, 5, 5, 0, 0, 0, 1, 1], &[4, 4, 2], 4, CPU)?);
+    let layout = FlatLayout::new(&parameters);
+    let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
+    layout.read(&mut weights)?;
+    for _ in 0..300 {
+        layout.read_gradients(&model.loss(&src, &tgt)?.backward()?, &mut gradients)?;
+        weights.iter_mut().zip(&gradients).for_each(|(w, g)| *w -= 0.1 * g);
+        layout.write(&weights)?;
+    }
+    let loss = model.loss(&src, &tgt)?.to_scalar::<f32>()?;
+    assert!(loss < 0.02, "{loss}");
+
+    let frozen = Transformer::new(&config, &parameters.frozen())?;
+    let answers: Vec<Vec<u32>> = greedy(&frozen, &src, 8)?.into_iter().map(|hypothesis| hypothesis.ids).collect();
+    assert_eq!(answers, [vec![7, 6], vec![5, 5], vec![]]);
+    Ok(())
+}
+
+#[test]
+fn greedy_decoding_takes_the_most_probable_token_each_time() -> Result<()> {
+    let model = Transformer::init(&asymmetric(), &Parameters::random(6, CPU))?;
+    let src = padded_batch();
+    let memory = model.encode(&src)?;
+    for (row, hypothesis) in greedy(&model, &src, 9)?.into_iter().enumerate() {
+        let mut expected = vec![DELIMITER];
+        let end = loop {
+            if expected.len() == 9 {
+                break End::Limit;
+            }
+            let tgt = Tensor::new(expected.as_slice(), CPU)?.unsqueeze(0)?.repeat((3, 1))?;
+            let logits = model.logits(&model.decode(&memory, &Padded::full(tgt), None)?)?;
+            let last = logits.get(row)?.get(expected.len() - 1)?.argmax(D::Minus1)?.to_scalar::<u32>()?;
+            if last == DELIMITER {
+                break End::Delimiter;
+            }
+            expected.push(last);
+        };
+        assert_eq!((hypothesis.ids.as_slice(), hypothesis.end), (&expected[1..], end));
+    }
+    Ok(())
+}
+
+#[test]
+fn bad_input_is_an_error_that_says_what_was_found() -> Result<()> {
+    let model = Transformer::init(&asymmetric(), &Parameters::random(7, CPU))?;
+    let message = |src: &[u32]| {
+        let src = Padded::new(src, &[src.len() as u32], src.len(), CPU).unwrap();
+        model.encode(&src).expect_err("bad input").to_string()
+    };
+    let outside = message(&[0, 13, 0]);
+    assert!(outside.contains("13"), "{outside}");
+    let long = message(&[0; 11]);
+    assert!(long.contains("11") || long.contains("10"), "{long}");
+    assert!(Padded::new(&[0, 1, 2], &[2], 2, CPU).is_err());
+    assert!(Padded::new(&[0, 1], &[3], 2, CPU).is_err());
+    let memory = model.encode(&padded_batch())?;
+    let two = Padded::new(&[0, 0], &[1, 1], 1, CPU)?;
+    let error = model.decode(&memory, &two, None).expect_err("three sources, two targets").to_string();
+    assert!(error.contains("expected 3 targets"), "{error}");
+    Ok(())
+}

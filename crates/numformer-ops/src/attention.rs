@@ -1,0 +1,510 @@
+//! Scaled dot-product attention over several heads.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::exp::exp;
+use crate::matrix::{MatMut, MatRef, Store, multiply};
+use crate::scratch::Scratch;
+use crate::simd::{LANES, dot, max, sum, vectorized};
+use crate::{Lengths, host, parallel};
+
+/// Which keys a query may see, besides the bound of the lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Causality {
+    /// All of them.
+    Full,
+    /// Those up to its own position. Queries are the last of the sequence: with `t` queries and `s` keys, query `i` is
+    /// at position `s − t + i`.
+    Causal,
+}
+
+/// Multi-head attention: softmax(Q·Kᵀ/√dₕ)·V for each head.
+///
+/// Heads lie side by side in the last axis, as the projections leave them, each of width dₕ. The softmax is taken in
+/// `f32` (in `f64` for `f64` inputs). Keys at or beyond `key_lengths[b]` are masked, and a query that sees no key gives
+/// zeros. Differentiable in `q`, `k` and `v`.
+///
+/// # Shapes
+/// `q` is `[b, t, h·dₕ]`, `k` and `v` are `[b, s, h·dₕ]`; returns `[b, t, h·dₕ]`.
+///
+/// # Errors
+/// When the shapes disagree, `n_heads` does not divide the width, there are more causal queries than keys, or candle
+/// refuses the device or the dtype.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_ops::{Causality, attention};
+///
+/// // Equal keys: every query averages the values it sees.
+/// let q = Tensor::zeros((1, 2, 1), DType::F32, &Device::Cpu)?;
+/// let v = Tensor::new(&[[[2f32], [4.0]]], &Device::Cpu)?;
+/// let y = attention(&q, &q, &v, 1, Causality::Causal, None)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[2.0], [3.0]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Reference
+/// Vaswani et al. (2017), *Attention Is All You Need*, sections 3.2.1 and 3.2.2. <https://arxiv.org/abs/1706.03762>
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    n_heads: usize,
+    causality: Causality,
+    key_lengths: Lengths<'_>,
+) -> Result<Tensor> {
+    let [batch, t, width] = host::dims("attention", "q", q)?;
+    let [_, s, _] = host::dims("attention", "k", k)?;
+    host::check_dims("attention", "k", k, &[batch, s, width])?;
+    host::check_dims("attention", "v", v, &[batch, s, width])?;
+    host::check_lengths("attention", key_lengths, batch)?;
+    if n_heads == 0 || width % n_heads != 0 {
+        bail!("attention: expected a number of heads that divides the width {width}, found {n_heads}");
+    }
+    if causality == Causality::Causal && t > s {
+        bail!("attention: expected at most as many causal queries as keys, found {t} queries and {s} keys");
+    }
+    if !host::accepts(&[q, k, v]) {
+        return composition(q, k, v, n_heads, causality, key_lengths);
+    }
+    let op = Attention {
+        shape: Heads { t, s, n_heads, width },
+        masks: Masks { causality, key_lengths: key_lengths.map(<[u32]>::to_vec) },
+        keep_probabilities: q.track_op() || k.track_op() || v.track_op(),
+        probabilities: OnceLock::new(),
+    };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// [`attention`] in candle's own operations.
+pub fn composition(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    n_heads: usize,
+    causality: Causality,
+    key_lengths: Lengths<'_>,
+) -> Result<Tensor> {
+    let (batch, t, width) = q.dims3()?;
+    let s = k.dim(1)?;
+    let d_head = width / n_heads;
+    let split = |x: &Tensor| x.reshape((batch, x.dim(1)?, n_heads, d_head))?.transpose(1, 2)?.contiguous();
+    let scores = (split(q)?.matmul(&split(k)?.t()?)? / (d_head as f64).sqrt())?;
+    let scores = match scores.dtype() {
+        DType::F16 | DType::BF16 => scores.to_dtype(DType::F32)?,
+        _ => scores,
+    };
+
+    let visible = if causality == Causality::Full && key_lengths.is_none() {
+        None
+    } else {
+        let masks = Masks { causality, key_lengths: key_lengths.map(<[u32]>::to_vec) };
+        let queries = (0..batch).flat_map(|b| (0..t).map(move |i| (b, i)));
+        let visible: Vec<f32> = queries
+            .flat_map(|(b, i)| {
+                let seen = masks.visible(b, t, s).by(i);
+                (0..s).map(move |j| if j < seen { 1.0 } else { 0.0 })
+            })
+            .collect();
+        Some(Tensor::from_vec(visible, (batch, 1, t, s), q.device())?.to_dtype(scores.dtype())?)
+    };
+    // Masked scores become very small, not −∞: a row of those would give NaN.
+    let scores = match &visible {
+        Some(visible) => scores.broadcast_mul(visible)?.broadcast_add(&((visible - 1.0)? * 1e30)?)?,
+        None => scores,
+    };
+    let weights = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
+    let weights = match &visible {
+        Some(visible) => weights.broadcast_mul(visible)?,
+        None => weights,
+    };
+    let total = weights.sum_keepdim(3)?;
+    // A query that sees no key has total 0 and all weights 0.
+    let total = (&total + total.eq(0f64)?.to_dtype(total.dtype())?)?;
+    let probabilities = weights.broadcast_div(&total)?.to_dtype(v.dtype())?;
+    probabilities.matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape((batch, t, width))
+}
+
+/// What hides keys from queries.
+#[derive(Debug)]
+struct Masks {
+    causality: Causality,
+    key_lengths: Option<Vec<u32>>,
+}
+
+impl Masks {
+    /// What the `t` queries of example `b` see of its `s` keys.
+    fn visible(&self, b: usize, t: usize, s: usize) -> Visible {
+        let valid = self.key_lengths.as_ref().map_or(s, |lengths| s.min(lengths[b] as usize));
+        let first = match self.causality {
+            Causality::Full => valid,
+            Causality::Causal => s - t + 1,
+        };
+        Visible { valid, first }
+    }
+}
+
+/// The keys that the queries of one example see: always the first few.
+#[derive(Clone, Copy, Debug)]
+struct Visible {
+    /// Keys before the padding.
+    valid: usize,
+    /// Keys up to the position of query 0, itself included.
+    first: usize,
+}
+
+impl Visible {
+    /// How many keys query `i` sees.
+    #[inline(always)]
+    fn by(self, i: usize) -> usize {
+        self.valid.min(self.first + i)
+    }
+}
+
+/// The sizes of one example.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    t: usize,
+    s: usize,
+    n_heads: usize,
+    /// n_heads·dₕ
+    width: usize,
+}
+
+impl Heads {
+    fn d_head(&self) -> usize {
+        self.width / self.n_heads
+    }
+
+    /// 1/√dₕ
+    fn scale(&self) -> f32 {
+        (self.d_head() as f32).sqrt().recip()
+    }
+
+    /// Distance between rows of scores: whole vectors, so that loops over a row have no remainder.
+    fn stride(&self) -> usize {
+        self.s.next_multiple_of(LANES)
+    }
+
+    /// Length of the scores of one head.
+    fn scores(&self) -> usize {
+        self.t * self.stride()
+    }
+
+    /// The columns of each head.
+    fn columns(self) -> impl Iterator<Item = Range<usize>> {
+        let d_head = self.d_head();
+        (0..self.n_heads).map(move |h| h * d_head..(h + 1) * d_head)
+    }
+}
+
+#[derive(Debug)]
+struct Attention {
+    shape: Heads,
+    masks: Masks,
+    keep_probabilities: bool,
+    /// Per example and head, `t` rows of [`Heads::stride`]; kept from the forward pass for the backward.
+    probabilities: OnceLock<Scratch>,
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(host::slice(q, q_layout)?, host::slice(k, k_layout)?, host::slice(v, v_layout)?);
+        Ok(host::stored(y, q_layout.shape()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(probabilities) = self.probabilities.get() else {
+            bail!("attention: backward without a forward pass that was tracked")
+        };
+        let gradient = gradient.contiguous()?;
+        let [d_q, d_k, d_v] =
+            self.backward(&host::read(q)?, &host::read(k)?, &host::read(v)?, probabilities, &host::read(&gradient)?);
+        Ok((
+            Some(host::tensor(d_q, q.shape())?),
+            Some(host::tensor(d_k, k.shape())?),
+            Some(host::tensor(d_v, v.shape())?),
+        ))
+    }
+}
+
+impl Attention {
+    fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+        let shape = self.shape;
+        let Heads { t, s, n_heads, width } = shape;
+        let mut y = vec![0.0; q.len()];
+        let examples = y
+            .chunks_mut(t * width)
+            .zip(q.chunks(t * width))
+            .zip(k.chunks(s * width).zip(v.chunks(s * width)))
+            .enumerate()
+            .map(|(b, ((y, q), (k, v)))| (b, y, q, k, v));
+        let scores = n_heads * shape.scores();
+        if self.keep_probabilities {
+            let mut kept = Scratch::take(q.len() / (t * width) * scores);
+            parallel::for_each(examples.zip(kept.chunks_mut(scores)), |((b, y, q, k, v), probabilities)| {
+                self.forward_example(b, y, q, k, v, probabilities);
+            });
+            // Set once: candle runs the forward pass of an operation only when it is applied.
+            let _ = self.probabilities.set(kept);
+        } else {
+            parallel::for_each(examples, |(b, y, q, k, v)| {
+                self.forward_example(b, y, q, k, v, &mut Scratch::take(scores));
+            });
+        }
+        y
+    }
+
+    fn forward_example(&self, b: usize, y: &mut [f32], q: &[f32], k: &[f32], v: &[f32], probabilities: &mut [f32]) {
+        let shape = self.shape;
+        let Heads { t, s, width, .. } = shape;
+        let stride = shape.stride();
+        let visible = self.masks.visible(b, t, s);
+        let valid = visible.valid;
+        let rows = |x, rows| MatRef::new(x, rows, width, width);
+        let (q, k, v) = (rows(q, t), rows(k, valid), rows(v, valid));
+        for (head, p) in shape.columns().zip(probabilities.chunks_exact_mut(shape.scores())) {
+            let scores = MatMut::new(p, t, valid, stride);
+            multiply(scores, Store::Replace, shape.scale(), q.columns(head.clone()), k.columns(head.clone()).t());
+            softmax_rows(p, stride, visible);
+            let y = MatMut::new(&mut y[head.start..], t, head.len(), width);
+            multiply(y, Store::Replace, 1.0, MatRef::new(p, t, valid, stride), v.columns(head));
+        }
+    }
+
+    /// The gradients of `q`, `k` and `v`.
+    fn backward(&self, q: &[f32], k: &[f32], v: &[f32], probabilities: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
+        let Heads { t, s, n_heads, width } = self.shape;
+        let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| vec![0.0; x.len()]);
+        let examples =
+            d_q.chunks_mut(t * width).zip(d_k.chunks_mut(s * width).zip(d_v.chunks_mut(s * width))).enumerate();
+        parallel::for_each(examples, |(b, (d_q, (d_k, d_v)))| {
+            let example = |len: usize| b * len..(b + 1) * len;
+            self.backward_example(
+                b,
+                [d_q, d_k, d_v],
+                [&q[example(t * width)], &k[example(s * width)], &v[example(s * width)]],
+                &probabilities[example(n_heads * self.shape.scores())],
+                &gradient[example(t * width)],
+                &mut Scratch::take(self.shape.scores()),
+            );
+        });
+        [d_q, d_k, d_v]
+    }
+
+    /// With P the probabilities and S the scaled scores of a head:
+    /// dV = Pᵀ·dY, dP = dY·Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS·K/√dₕ and dK = dSᵀ·Q/√dₕ.
+    fn backward_example(
+        &self,
+        b: usize,
+        [d_q, d_k, d_v]: [&mut [f32]; 3],
+        [q, k, v]: [&[f32]; 3],
+        probabilities: &[f32],
+        gradient: &[f32],
+        d_scores: &mut [f32],
+    ) {
+        let shape = self.shape;
+        let Heads { t, s, width, .. } = shape;
+        let stride = shape.stride();
+        let valid = self.masks.visible(b, t, s).valid;
+        let rows = |x, rows| MatRef::new(x, rows, width, width);
+        let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
+        for (head, p) in shape.columns().zip(probabilities.chunks_exact(shape.scores())) {
+            let [q, k, v, gradient] = [q, k, v, gradient].map(|x| x.columns(head.clone()));
+            let slab = |x, rows| MatMut::new(x, rows, head.len(), width);
+
+            let probabilities = MatRef::new(p, t, valid, stride);
+            multiply(slab(&mut d_v[head.start..], valid), Store::Replace, 1.0, probabilities.t(), gradient);
+
+            multiply(MatMut::new(d_scores, t, valid, stride), Store::Replace, 1.0, gradient, v.t());
+            softmax_rows_backward(d_scores, p, stride, valid);
+            let scores = MatRef::new(d_scores, t, valid, stride);
+            multiply(slab(&mut d_q[head.start..], t), Store::Replace, shape.scale(), scores, k);
+            multiply(slab(&mut d_k[head.start..], valid), Store::Replace, shape.scale(), scores.t(), q);
+        }
+    }
+}
+
+vectorized! {
+    /// Turns each row of scores into probabilities; entries that are not visible become 0.
+    fn softmax_rows(scores: &mut [f32], stride: usize, visible: Visible) {
+        for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let seen = visible.by(i);
+            // The rows are whole vectors, so it is cheaper to work on all of them than to stop at `seen`.
+            row[seen..].fill(f32::NEG_INFINITY);
+            let highest = max(row);
+            for score in row.iter_mut() {
+                *score = exp(*score - highest);
+            }
+            row[seen..].fill(0.0);
+            let total = sum(row);
+            let scale = if seen == 0 { 0.0 } else { total.recip() };
+            for score in row {
+                *score *= scale;
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Turns the gradients of the first `valid` probabilities of each row into gradients of the scores.
+    fn softmax_rows_backward(gradients: &mut [f32], probabilities: &[f32], stride: usize, valid: usize) {
+        for (gradient, p) in gradients.chunks_exact_mut(stride).zip(probabilities.chunks_exact(stride)) {
+            gradient[valid..].fill(0.0);
+            let mean = dot(gradient, p);
+            for (gradient, p) in gradient.iter_mut().zip(p) {
+                *gradient = p * (*gradient - mean);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, random};
+
+    fn check(
+        batch: usize,
+        t: usize,
+        s: usize,
+        heads: (usize, usize),
+        causality: Causality,
+        lengths: Lengths<'_>,
+    ) -> Result<()> {
+        let (n_heads, d_head) = heads;
+        let width = n_heads * d_head;
+        let inputs = [random((batch, t, width), 1)?, random((batch, s, width), 2)?, random((batch, s, width), 3)?];
+        check_gradients(
+            &inputs,
+            |x| attention(&x[0], &x[1], &x[2], n_heads, causality, lengths),
+            |x| composition(&x[0], &x[1], &x[2], n_heads, causality, lengths),
+        )
+    }
+
+    #[test]
+    fn value_and_gradients_match_the_composition() -> Result<()> {
+        for (t, s) in [(1, 1), (1, 7), (7, 1), (7, 33), (33, 33), (31, 31)] {
+            for heads in [(1, 1), (1, 7), (4, 16), (3, 5)] {
+                check(3, t, s, heads, Causality::Full, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn masks_match_the_composition() -> Result<()> {
+        for (t, s) in [(1, 1), (1, 7), (5, 7), (33, 33), (16, 40)] {
+            check(3, t, s, (2, 4), Causality::Causal, None)?;
+            // A full example, one padded, one without any key.
+            let lengths = [s as u32, (s as u32).div_ceil(2), 0];
+            check(3, t, s, (2, 4), Causality::Full, Some(&lengths))?;
+            check(3, t, s, (2, 4), Causality::Causal, Some(&lengths))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_query_without_keys_gives_zeros() -> Result<()> {
+        let x = random((2, 3, 4), 1)?;
+        for f in [attention, composition] {
+            let y = f(&x, &x, &x, 2, Causality::Full, Some(&[0, 3]))?;
+            assert!(y.get(0)?.flatten_all()?.to_vec1::<f32>()?.iter().all(|y| *y == 0.0));
+            assert!(y.get(1)?.flatten_all()?.to_vec1::<f32>()?.iter().all(|y| *y != 0.0));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn with_a_cache_the_last_query_gives_the_last_row() -> Result<()> {
+        let (q, k, v) = (random((2, 9, 6), 1)?, random((2, 9, 6), 2)?, random((2, 9, 6), 3)?);
+        let all = attention(&q, &k, &v, 3, Causality::Causal, None)?;
+        let last = attention(&q.narrow(1, 7, 2)?, &k, &v, 3, Causality::Causal, None)?;
+        assert_close(&last, &all.narrow(1, 7, 2)?.contiguous()?, 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn large_scores_stay_finite() -> Result<()> {
+        let x = (random((1, 5, 4), 1)? * 1e4)?;
+        let y = attention(&x, &x, &x, 2, Causality::Full, None)?;
+        assert!(y.flatten_all()?.to_vec1::<f32>()?.iter().all(|y| y.is_finite()));
+        Ok(())
+    }
+
+    #[test]
+    fn transposed_inputs_are_taken() -> Result<()> {
+        let inputs = [random((2, 4, 5), 1)?, random((2, 4, 6), 2)?, random((2, 4, 6), 3)?];
+        let turn = |x: &Tensor| x.transpose(1, 2);
+        check_gradients(
+            &inputs,
+            |x| attention(&turn(&x[0])?, &turn(&x[1])?, &turn(&x[2])?, 2, Causality::Full, None),
+            |x| composition(&turn(&x[0])?, &turn(&x[1])?, &turn(&x[2])?, 2, Causality::Full, None),
+        )
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let inputs = [1, 2, 3].map(|seed| random((5, 21, 12), seed).unwrap());
+        assert_same_on_any_threads(&inputs, |x| {
+            attention(&x[0], &x[1], &x[2], 3, Causality::Causal, Some(&[21, 20, 3, 1, 0]))
+        });
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() -> Result<()> {
+        let (q, k) = (random((2, 3, 4), 1)?, random((2, 2, 4), 2)?);
+        let message = |heads, causality, lengths| {
+            attention(&q, &k, &k, heads, causality, lengths).map(drop).unwrap_err().to_string()
+        };
+        assert!(message(3, Causality::Full, None).contains("divides the width 4, found 3"));
+        assert!(message(0, Causality::Full, None).contains("divides the width 4, found 0"));
+        assert!(message(2, Causality::Causal, None).contains("3 queries and 2 keys"));
+        assert!(message(2, Causality::Full, Some(&[1])).contains("expected 2 lengths, found 1"));
+        let error = attention(&q, &k, &q, 2, Causality::Full, None).unwrap_err().to_string();
+        assert!(error.contains("expected v of shape [2, 2, 4], found [2, 3, 4]"), "{error}");
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn values_lie_between_the_extremes_seen(t in 1usize..20, more in 0usize..20, seed in 0u64..1000) {
+            let s = t + more;
+            let (q, k, v) = (
+                random((1, t, 4), seed).unwrap(),
+                random((1, s, 4), seed + 1).unwrap(),
+                random((1, s, 4), seed + 2).unwrap(),
+            );
+            let y = attention(&q, &k, &v, 2, Causality::Causal, None).unwrap();
+            let high = v.max(1).unwrap().unsqueeze(1).unwrap();
+            let above = y.broadcast_sub(&high).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            prop_assert!(above.iter().all(|x| *x <= 1e-6));
+        }
+    }
+}

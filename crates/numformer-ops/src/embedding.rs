@@ -1,0 +1,196 @@
+//! Token and position embeddings, summed.
+
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::{host, parallel};
+
+/// Table rows whose gradients make one task.
+const ROW_BLOCK: usize = 128;
+
+/// Embeds ids at consecutive positions: `tokens[ids[b, i]] + positions[start + i]`.
+///
+/// Differentiable in `tokens` and `positions`.
+///
+/// # Shapes
+/// `ids` is `[b, t]` of `u32`, `tokens` `[v, d]`, `positions` `[p, d]` with `start + t ≤ p`; returns `[b, t, d]`.
+///
+/// # Errors
+/// When the shapes disagree, an id or a position is beyond its table, or candle refuses the device or the dtype.
+///
+/// # Examples
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use numformer_ops::embedding;
+///
+/// let ids = Tensor::new(&[[1u32, 0]], &Device::Cpu)?;
+/// let tokens = Tensor::new(&[[1f32], [2.0]], &Device::Cpu)?;
+/// let positions = Tensor::new(&[[10f32], [20.0], [30.0]], &Device::Cpu)?;
+/// assert_eq!(embedding(&ids, &tokens, &positions, 1)?.to_vec3::<f32>()?, [[[22.0], [31.0]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn embedding(ids: &Tensor, tokens: &Tensor, positions: &Tensor, start: usize) -> Result<Tensor> {
+    let [_, t] = host::dims("embedding", "ids", ids)?;
+    let [v, d] = host::dims("embedding", "tokens", tokens)?;
+    let [p, _] = host::dims("embedding", "positions", positions)?;
+    host::check_dims("embedding", "positions", positions, &[p, d])?;
+    if ids.dtype() != DType::U32 {
+        bail!("embedding: expected ids of dtype U32, found {:?}", ids.dtype());
+    }
+    if start + t > p {
+        bail!("embedding: expected positions below the table's {p} rows, found {}", start + t - 1);
+    }
+    if !host::accepts(&[tokens, positions]) || !ids.device().is_cpu() || ids.elem_count() == 0 {
+        return composition(ids, tokens, positions, start);
+    }
+    let ids = ids.flatten_all()?.to_vec1::<u32>()?;
+    if let Some(id) = ids.iter().find(|id| **id as usize >= v) {
+        bail!("embedding: expected ids below the table's {v} rows, found {id}");
+    }
+    tokens.contiguous()?.apply_op2(&positions.contiguous()?, Embedding { ids, t, d, start })
+}
+
+/// [`embedding`] in candle's own operations.
+pub fn composition(ids: &Tensor, tokens: &Tensor, positions: &Tensor, start: usize) -> Result<Tensor> {
+    let (batch, t) = ids.dims2()?;
+    let d = tokens.dim(1)?;
+    let rows = tokens.contiguous()?.index_select(&ids.flatten_all()?, 0)?.reshape((batch, t, d))?;
+    rows.broadcast_add(&positions.narrow(0, start, t)?)
+}
+
+#[derive(Debug)]
+struct Embedding {
+    ids: Vec<u32>,
+    t: usize,
+    d: usize,
+    start: usize,
+}
+
+impl CustomOp2 for Embedding {
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
+
+    fn cpu_fwd(
+        &self,
+        tokens: &CpuStorage,
+        tokens_layout: &Layout,
+        positions: &CpuStorage,
+        positions_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let tokens = host::slice(tokens, tokens_layout)?;
+        let positions = host::slice(positions, positions_layout)?;
+        Ok(host::stored(self.forward(tokens, positions), (self.ids.len() / self.t, self.t, self.d)))
+    }
+
+    fn bwd(
+        &self,
+        tokens: &Tensor,
+        positions: &Tensor,
+        _y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = gradient.contiguous()?;
+        let gradient = host::read(&gradient)?;
+        let mut d_tokens = vec![0.0; tokens.elem_count()];
+        let mut d_positions = vec![0.0; positions.elem_count()];
+        self.backward(&gradient, &mut d_tokens, &mut d_positions);
+        Ok((Some(host::tensor(d_tokens, tokens.shape())?), Some(host::tensor(d_positions, positions.shape())?)))
+    }
+}
+
+impl Embedding {
+    fn forward(&self, tokens: &[f32], positions: &[f32]) -> Vec<f32> {
+        let Self { ids, t, d, start } = self;
+        let positions = &positions[start * d..(start + t) * d];
+        let mut y = vec![0.0; ids.len() * d];
+        parallel::for_each(y.chunks_mut(t * d).zip(ids.chunks(*t)), |(y, ids)| {
+            for ((y, id), position) in y.chunks_exact_mut(*d).zip(ids).zip(positions.chunks_exact(*d)) {
+                let token = &tokens[*id as usize * d..][..*d];
+                for ((y, token), position) in y.iter_mut().zip(token).zip(position) {
+                    *y = token + position;
+                }
+            }
+        });
+        y
+    }
+
+    /// Adds to tables of zeros. Each task owns a few rows and looks for their ids in order, so additions have one order.
+    fn backward(&self, gradient: &[f32], d_tokens: &mut [f32], d_positions: &mut [f32]) {
+        let Self { ids, t, d, start } = self;
+        parallel::for_each(d_tokens.chunks_mut(ROW_BLOCK * d).enumerate(), |(block, rows)| {
+            let first = block * ROW_BLOCK;
+            for (id, gradient) in ids.iter().zip(gradient.chunks_exact(*d)) {
+                let row = (*id as usize).checked_sub(first).and_then(|at| rows.chunks_exact_mut(*d).nth(at));
+                if let Some(row) = row {
+                    add(row, gradient);
+                }
+            }
+        });
+        for example in gradient.chunks_exact(t * d) {
+            add(&mut d_positions[start * d..(start + t) * d], example);
+        }
+    }
+}
+
+fn add(row: &mut [f32], x: &[f32]) {
+    for (row, x) in row.iter_mut().zip(x) {
+        *row += x;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::testing::{assert_same_on_any_threads, check_gradients, random};
+
+    fn ids(batch: usize, t: usize, v: u32) -> Result<Tensor> {
+        let ids: Vec<u32> = (0..(batch * t) as u32).map(|i| i * i % v).collect();
+        Tensor::from_vec(ids, (batch, t), &Device::Cpu)
+    }
+
+    #[test]
+    fn value_and_gradients_match_the_composition() -> Result<()> {
+        for (batch, t, v, d, start) in [(1, 1, 1, 1, 0), (3, 7, 5, 33, 2), (2, 33, 300, 16, 0), (5, 4, 129, 7, 9)] {
+            let ids = ids(batch, t, v as u32)?;
+            let inputs = [random((v, d), 1)?, random((start + t + 3, d), 2)?];
+            check_gradients(
+                &inputs,
+                |x| embedding(&ids, &x[0], &x[1], start),
+                |x| composition(&ids, &x[0], &x[1], start),
+            )?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn transposed_ids_and_tables_are_taken() -> Result<()> {
+        let ids = ids(4, 3, 5)?.t()?;
+        let inputs = [random((6, 5), 1)?, random((6, 4), 2)?];
+        check_gradients(
+            &inputs,
+            |x| embedding(&ids, &x[0].t()?, &x[1].t()?, 0),
+            |x| composition(&ids, &x[0].t()?, &x[1].t()?, 0),
+        )
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let ids = ids(9, 31, 150).unwrap();
+        assert_same_on_any_threads(&[random((400, 8), 1).unwrap(), random((31, 8), 2).unwrap()], |x| {
+            embedding(&ids, &x[0], &x[1], 0)
+        });
+    }
+
+    #[test]
+    fn what_is_beyond_a_table_is_named() -> Result<()> {
+        let (tokens, positions) = (random((5, 2), 1)?, random((4, 2), 2)?);
+        let message = |ids: &Tensor, start| embedding(ids, &tokens, &positions, start).unwrap_err().to_string();
+        let wrong_id = Tensor::new(&[[0u32, 5]], &Device::Cpu)?;
+        assert!(message(&wrong_id, 0).contains("below the table's 5 rows, found 5"));
+        assert!(message(&ids(1, 3, 5)?, 2).contains("below the table's 4 rows, found 4"));
+        assert!(message(&Tensor::new(&[[0i64]], &Device::Cpu)?, 0).contains("dtype U32, found I64"));
+        Ok(())
+    }
+}

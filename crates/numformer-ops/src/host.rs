@@ -1,0 +1,88 @@
+//! Between candle's tensors and slices in host memory.
+
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
+
+/// Whether our kernels can take these tensors: `f32`, in host memory, none of them empty.
+pub(crate) fn accepts(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && t.elem_count() > 0)
+}
+
+/// The entries of a contiguous `f32` tensor, as the forward pass of a custom operation receives it.
+pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    Ok(&storage.as_slice::<f32>()?[contiguous_range(layout)?])
+}
+
+/// The entries of a contiguous `f32` tensor, borrowed.
+pub(crate) fn read(tensor: &Tensor) -> Result<Entries<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let range = contiguous_range(layout)?;
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(_)) => Ok(Entries { storage, range }),
+        _ => {
+            bail!("expected f32 entries in host memory, found {:?} on {:?}", tensor.dtype(), tensor.device().location())
+        }
+    }
+}
+
+/// Entries of a tensor, behind its lock.
+#[derive(Debug)]
+pub(crate) struct Entries<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl Deref for Entries<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(data)) => &data[self.range.clone()],
+            _ => unreachable!("`read` makes no other entries"),
+        }
+    }
+}
+
+fn contiguous_range(layout: &Layout) -> Result<Range<usize>> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(start..end),
+        None => bail!("expected a contiguous tensor, found strides {:?}", layout.stride()),
+    }
+}
+
+/// What the forward pass of a custom operation returns.
+pub(crate) fn stored(data: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+    (CpuStorage::F32(data), shape.into())
+}
+
+/// A tensor in host memory.
+pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(data, shape.into(), &Device::Cpu)
+}
+
+/// Fails unless `tensor`, called `name` in the message, has exactly the dimensions `expected`.
+pub(crate) fn check_dims(op: &str, name: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
+    if tensor.dims() != expected {
+        bail!("{op}: expected {name} of shape {expected:?}, found {:?}", tensor.dims());
+    }
+    Ok(())
+}
+
+/// The dimensions of `tensor`, called `name` in the message; fails unless there are `N`.
+pub(crate) fn dims<const N: usize>(op: &str, name: &str, tensor: &Tensor) -> Result<[usize; N]> {
+    match tensor.dims().try_into() {
+        Ok(dims) => Ok(dims),
+        Err(_) => bail!("{op}: expected {name} with {N} dimensions, found shape {:?}", tensor.dims()),
+    }
+}
+
+/// Fails unless `lengths`, where given, holds one length for each of `batch` examples.
+pub(crate) fn check_lengths(op: &str, lengths: crate::Lengths<'_>, batch: usize) -> Result<()> {
+    match lengths {
+        Some(lengths) if lengths.len() != batch => {
+            bail!("{op}: expected {batch} lengths, found {}", lengths.len())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,190 @@
+//! Strided matrices over slices and their product.
+
+use std::ops::Range;
+
+use gemm::Parallelism;
+
+/// A matrix that borrows its entries: entry (i, j) is at `i·row_stride + j·column_stride`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MatRef<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> MatRef<'a> {
+    /// Rows of `columns` entries, `stride` apart.
+    ///
+    /// # Panics
+    /// When `data` is too short.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert_fits(data.len(), rows, columns, stride);
+        Self { data, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    /// A row-major matrix of `columns` columns that fills `data`.
+    pub(crate) fn filling(data: &'a [f32], columns: usize) -> Self {
+        Self::new(data, data.len() / columns, columns, columns)
+    }
+
+    /// The transpose, without moving anything.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// The columns in `range`.
+    ///
+    /// # Panics
+    /// When the range goes past the last column.
+    pub(crate) fn columns(self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.columns, "columns {range:?} of {}", self.columns);
+        // A matrix without rows may have no data to skip.
+        let skip = (range.start * self.column_stride).min(self.data.len());
+        Self { data: &self.data[skip..], columns: range.len(), ..self }
+    }
+}
+
+/// A matrix that may write its entries: rows of adjacent entries, `stride` apart.
+#[derive(Debug)]
+pub(crate) struct MatMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a> MatMut<'a> {
+    /// Rows of `columns` entries, `stride` apart.
+    ///
+    /// # Panics
+    /// When `data` is too short, or rows overlap.
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(columns <= stride, "rows of {columns} overlap at stride {stride}");
+        assert_fits(data.len(), rows, columns, stride);
+        Self { data, rows, columns, stride }
+    }
+
+    /// A row-major matrix of `columns` columns that fills `data`.
+    pub(crate) fn filling(data: &'a mut [f32], columns: usize) -> Self {
+        let rows = data.len() / columns;
+        Self::new(data, rows, columns, columns)
+    }
+}
+
+fn assert_fits(len: usize, rows: usize, columns: usize, stride: usize) {
+    let needed = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns };
+    assert!(needed <= len, "{rows}×{columns} at stride {stride} needs {needed} entries, found {len}");
+}
+
+/// What becomes of the entries already in the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// They are replaced and never read.
+    Replace,
+    /// The product is added to them.
+    Add,
+}
+
+/// Stores `scale`·`lhs`·`rhs`, on this thread alone.
+///
+/// # Panics
+/// When the shapes disagree.
+pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>, rhs: MatRef<'_>) {
+    assert!(
+        lhs.rows == dst.rows && rhs.columns == dst.columns && lhs.columns == rhs.rows,
+        "{}×{} product of {}×{} and {}×{}",
+        dst.rows,
+        dst.columns,
+        lhs.rows,
+        lhs.columns,
+        rhs.rows,
+        rhs.columns,
+    );
+    #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
+    // SAFETY: the three types hold slices that reach to their last entry (checked when they were made, and kept by
+    // `t` and `columns`), the inner dimensions agree (checked above), and `dst` is borrowed exclusively.
+    unsafe {
+        gemm::gemm(
+            dst.rows,
+            dst.columns,
+            lhs.columns,
+            dst.data.as_mut_ptr(),
+            1,
+            dst.stride as isize,
+            store == Store::Add,
+            lhs.data.as_ptr(),
+            lhs.column_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.column_stride as isize,
+            rhs.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn integers(len: usize, multiplier: usize) -> Vec<f32> {
+        (0..len).map(|i| (i * multiplier % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn products_of_small_integers_are_exact() {
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (33, 17, 40), (16, 16, 2), (1, 50, 9), (70, 1, 65)] {
+            let (a, b) = (integers(m * k, 7), integers(k * n, 3));
+            let expected: Vec<f32> =
+                (0..m * n).map(|at| (0..k).map(|l| a[at / n * k + l] * b[l * n + at % n]).sum()).collect();
+
+            let mut dst = vec![f32::NAN; m * n];
+            let (lhs, rhs) = (MatRef::filling(&a, k), MatRef::filling(&b, n));
+            multiply(MatMut::filling(&mut dst, n), Store::Replace, 1.0, lhs, rhs);
+            assert_eq!(dst, expected, "{m}×{k}·{k}×{n}");
+
+            multiply(MatMut::filling(&mut dst, n), Store::Add, -1.0, lhs, rhs);
+            assert!(dst.iter().all(|x| *x == 0.0), "adding the negative product");
+
+            // (BᵀAᵀ)ᵀ = AB: the same numbers at transposed places.
+            let mut transposed = vec![f32::NAN; m * n];
+            multiply(MatMut::filling(&mut transposed, m), Store::Replace, 1.0, rhs.t(), lhs.t());
+            assert!((0..m * n).all(|at| transposed[at % n * m + at / n] == expected[at]));
+        }
+    }
+
+    #[test]
+    fn columns_and_strides_leave_the_rest_alone() {
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // 2×3
+        let mut dst = vec![9.0; 8];
+        let right = MatRef::filling(&a, 3).columns(1..3);
+        multiply(MatMut::new(&mut dst, 2, 2, 4), Store::Replace, 1.0, right, right.t());
+        assert_eq!(dst, [13.0, 28.0, 9.0, 9.0, 28.0, 61.0, 9.0, 9.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs 10 entries, found 9")]
+    fn a_short_slice_is_refused() {
+        let _ = MatRef::new(&[0.0; 9], 2, 4, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "2×2 product of 2×3 and 2×3")]
+    fn disagreeing_shapes_are_refused() {
+        let a = MatRef::filling(&[0.0; 6], 3);
+        multiply(MatMut::filling(&mut [0.0; 4], 2), Store::Replace, 1.0, a, a);
+    }
+}

@@ -1,0 +1,387 @@
+//! Layer normalisation, alone or after a residual sum.
+
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::scratch::Scratch;
+use crate::simd::{dot, sum, triple_dot, vectorized};
+use crate::{host, parallel};
+
+/// Rows of one task. Fixed, so that results do not depend on the number of threads.
+const ROW_BLOCK: usize = 64;
+
+/// Layer normalisation over the last axis: (x − mean)/√(variance + ε)·weight + bias.
+///
+/// The variance is the biased one. Differentiable in `x`, `weight` and `bias`.
+///
+/// # Shapes
+/// `x` is `[.., d]`, `weight` and `bias` are `[d]`; returns the shape of `x`.
+///
+/// # Errors
+/// When the shapes disagree, or candle refuses the device or the dtype.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_ops::layer_norm;
+///
+/// let x = Tensor::new(&[[1f32, 3.0]], &Device::Cpu)?;
+/// let (one, zero) = (Tensor::ones(2, DType::F32, x.device())?, Tensor::zeros(2, DType::F32, x.device())?);
+/// assert_eq!(layer_norm(&x, &one, &zero, 1e-12)?.to_vec2::<f32>()?, [[-1.0, 1.0]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Reference
+/// Ba, Kiros and Hinton (2016), *Layer Normalization*, eq. (3) and (4). <https://arxiv.org/abs/1607.06450>
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    check("layer_norm", x, weight, bias)?;
+    if !host::accepts(&[x, weight, bias]) {
+        return composition(x, weight, bias, eps);
+    }
+    x.contiguous()?.apply_op2(&stacked(weight, bias)?, LayerNorm::new(eps))
+}
+
+/// [`layer_norm`] of `x + residual`.
+///
+/// Differentiable in `x`, `residual`, `weight` and `bias`.
+///
+/// # Shapes
+/// `x` and `residual` are `[.., d]`, `weight` and `bias` are `[d]`; returns the shape of `x`.
+///
+/// # Errors
+/// When the shapes disagree, or candle refuses the device or the dtype.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_ops::add_layer_norm;
+///
+/// let (x, residual) = (Tensor::new(&[1f32, 1.0], &Device::Cpu)?, Tensor::new(&[0f32, 2.0], &Device::Cpu)?);
+/// let (one, zero) = (Tensor::ones(2, DType::F32, x.device())?, Tensor::zeros(2, DType::F32, x.device())?);
+/// assert_eq!(add_layer_norm(&x, &residual, &one, &zero, 1e-12)?.to_vec1::<f32>()?, [-1.0, 1.0]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn add_layer_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    check("add_layer_norm", x, weight, bias)?;
+    host::check_dims("add_layer_norm", "residual", residual, x.dims())?;
+    if !host::accepts(&[x, residual, weight, bias]) {
+        return add_composition(x, residual, weight, bias, eps);
+    }
+    x.contiguous()?.apply_op3(&residual.contiguous()?, &stacked(weight, bias)?, LayerNorm::new(eps))
+}
+
+fn check(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<()> {
+    let [d] = host::dims(op, "weight", weight)?;
+    host::check_dims(op, "bias", bias, &[d])?;
+    if x.dims().last() != Some(&d) {
+        bail!("{op}: expected x of shape [.., {d}], found {:?}", x.dims());
+    }
+    Ok(())
+}
+
+/// Weight and bias as the rows of one tensor: an operation of candle takes three tensors at most.
+fn stacked(weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    Tensor::stack(&[weight, bias], 0)?.contiguous()
+}
+
+/// [`layer_norm`] in candle's own operations.
+pub fn composition(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let wide = match dtype {
+        DType::F16 | DType::BF16 => x.to_dtype(DType::F32)?,
+        _ => x.clone(),
+    };
+    let last = x.rank() - 1;
+    let centred = wide.broadcast_sub(&wide.mean_keepdim(last)?)?;
+    let variance = centred.sqr()?.mean_keepdim(last)?;
+    let normal = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.to_dtype(dtype)?;
+    normal.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
+/// [`add_layer_norm`] in candle's own operations.
+pub fn add_composition(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    composition(&(x + residual)?, weight, bias, eps)
+}
+
+#[derive(Debug)]
+struct LayerNorm {
+    eps: f32,
+    /// Mean and 1/√(variance + ε) of each row, kept from the forward pass for the backward.
+    moments: OnceLock<Vec<[f32; 2]>>,
+}
+
+impl CustomOp2 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(host::slice(x, x_layout)?, None, host::slice(affine, affine_layout)?);
+        Ok(host::stored(y, x_layout.shape()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        _y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = gradient.contiguous()?;
+        let (d_x, d_affine) = self.backward(&host::read(x)?, None, &host::read(affine)?, &host::read(&gradient)?)?;
+        Ok((Some(host::tensor(d_x, x.shape())?), Some(host::tensor(d_affine, affine.shape())?)))
+    }
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "add_layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let residual = host::slice(residual, residual_layout)?;
+        let y = self.forward(host::slice(x, x_layout)?, Some(residual), host::slice(affine, affine_layout)?);
+        Ok(host::stored(y, x_layout.shape()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        affine: &Tensor,
+        _y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = gradient.contiguous()?;
+        let (d_x, d_affine) = self.backward(
+            &host::read(x)?,
+            Some(&host::read(residual)?),
+            &host::read(affine)?,
+            &host::read(&gradient)?,
+        )?;
+        let d_x = host::tensor(d_x, x.shape())?;
+        Ok((Some(d_x.clone()), Some(d_x), Some(host::tensor(d_affine, affine.shape())?)))
+    }
+}
+
+impl LayerNorm {
+    fn new(eps: f64) -> Self {
+        Self { eps: eps as f32, moments: OnceLock::new() }
+    }
+
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>, affine: &[f32]) -> Vec<f32> {
+        let d = affine.len() / 2;
+        let mut y = vec![0.0; x.len()];
+        let mut moments = vec![[0.0; 2]; x.len() / d];
+        let blocks = y.chunks_mut(ROW_BLOCK * d).zip(moments.chunks_mut(ROW_BLOCK)).enumerate();
+        parallel::for_each(blocks, |(block, (y, moments))| {
+            let first = block * ROW_BLOCK * d;
+            let range = first..first + y.len();
+            y.copy_from_slice(&x[range.clone()]);
+            if let Some(residual) = residual {
+                add(y, &residual[range]);
+            }
+            normalize_rows(y, moments, affine, self.eps);
+        });
+        // Set once: candle runs the forward pass of an operation only when it is applied.
+        let _ = self.moments.set(moments);
+        y
+    }
+
+    /// The gradient of `x` (and of `residual`: they are equal) and of the stacked weight and bias.
+    fn backward(
+        &self,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        affine: &[f32],
+        gradient: &[f32],
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let Some(moments) = self.moments.get() else { bail!("layer_norm: backward without a forward pass") };
+        let d = affine.len() / 2;
+        let mut d_x = vec![0.0; x.len()];
+        let mut sums = Scratch::take(moments.len().div_ceil(ROW_BLOCK) * affine.len());
+        let blocks =
+            d_x.chunks_mut(ROW_BLOCK * d).zip(sums.chunks_mut(affine.len())).zip(moments.chunks(ROW_BLOCK)).enumerate();
+        parallel::for_each(blocks, |(block, ((d_x, sums), moments))| {
+            let first = block * ROW_BLOCK * d;
+            let range = first..first + d_x.len();
+            d_x.copy_from_slice(&x[range.clone()]);
+            if let Some(residual) = residual {
+                add(d_x, &residual[range.clone()]);
+            }
+            normalize_rows_backward(d_x, sums, moments, &affine[..d], &gradient[range]);
+        });
+        let mut d_affine = vec![0.0; affine.len()];
+        for sums in sums.chunks_exact(affine.len()) {
+            add(&mut d_affine, sums);
+        }
+        Ok((d_x, d_affine))
+    }
+}
+
+vectorized! {
+    fn add(y: &mut [f32], x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+vectorized! {
+    /// Replaces each row by its normalised form and notes its moments.
+    fn normalize_rows(rows: &mut [f32], moments: &mut [[f32; 2]], affine: &[f32], eps: f32) {
+        let d = affine.len() / 2;
+        let (weight, bias) = affine.split_at(d);
+        for (row, moments) in rows.chunks_exact_mut(d).zip(moments) {
+            let mean = sum(row) / d as f32;
+            for x in row.iter_mut() {
+                *x -= mean;
+            }
+            let scale = (dot(row, row) / d as f32 + eps).sqrt().recip();
+            *moments = [mean, scale];
+            for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                *x = (*x * scale).mul_add(*weight, *bias);
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Replaces each row x by its gradient, and `sums` by the gradients of weight and bias.
+    ///
+    /// With g the gradient of the output, n = (x − mean)·s the normalised row and h = g·weight:
+    /// dx = s·(h − mean(h) − n·mean(h·n)), d weight = Σ g·n and d bias = Σ g.
+    fn normalize_rows_backward(
+        rows: &mut [f32],
+        sums: &mut [f32],
+        moments: &[[f32; 2]],
+        weight: &[f32],
+        gradient: &[f32],
+    ) {
+        let d = weight.len();
+        sums.fill(0.0);
+        let (d_weight, d_bias) = sums.split_at_mut(d);
+        for ((row, gradient), [mean, scale]) in rows.chunks_exact_mut(d).zip(gradient.chunks_exact(d)).zip(moments) {
+            for (((x, g), d_weight), d_bias) in row.iter_mut().zip(gradient).zip(&mut *d_weight).zip(&mut *d_bias) {
+                *x = (*x - mean) * scale;
+                *d_weight = g.mul_add(*x, *d_weight);
+                *d_bias += g;
+            }
+            let mean_h = dot(gradient, weight) / d as f32;
+            let mean_hn = triple_dot(gradient, weight, row) / d as f32;
+            for ((x, g), weight) in row.iter_mut().zip(gradient).zip(weight) {
+                *x = scale * (g * weight - mean_h - *x * mean_hn);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, random};
+
+    const EPS: f64 = 1e-12;
+
+    #[test]
+    fn value_and_gradients_match_the_composition() -> Result<()> {
+        for dims in [vec![7], vec![1, 33], vec![5, 2], vec![3, 7, 64], vec![150, 16]] {
+            let d = dims[dims.len() - 1];
+            let inputs = [random(dims.as_slice(), 1)?, random(dims.as_slice(), 2)?, random(d, 3)?, random(d, 4)?];
+            check_gradients(
+                &inputs,
+                |t| add_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS),
+                |t| add_composition(&t[0], &t[1], &t[2], &t[3], EPS),
+            )?;
+            check_gradients(
+                &[inputs[0].clone(), inputs[2].clone(), inputs[3].clone()],
+                |t| layer_norm(&t[0], &t[1], &t[2], EPS),
+                |t| composition(&t[0], &t[1], &t[2], EPS),
+            )?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn eps_is_inside_the_square_root() -> Result<()> {
+        let x = Tensor::new(&[-1f32, 1.0], &Device::Cpu)?;
+        let (one, zero) = (x.ones_like()?, x.zeros_like()?);
+        // Variance 1 and ε = 3: divided by 2.
+        assert_eq!(layer_norm(&x, &one, &zero, 3.0)?.to_vec1::<f32>()?, [-0.5, 0.5]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_of_zeros_gives_the_bias() -> Result<()> {
+        let bias = random(9, 1)?;
+        let y = layer_norm(&bias.zeros_like()?, &random(9, 2)?, &bias, EPS)?;
+        assert_eq!(y.to_vec1::<f32>()?, bias.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn transposed_inputs_are_taken() -> Result<()> {
+        let inputs = [random((6, 5), 1)?, random((6, 5), 2)?, random(6, 3)?, random(6, 4)?];
+        check_gradients(
+            &inputs,
+            |t| add_layer_norm(&t[0].t()?, &t[1].t()?, &t[2], &t[3], EPS),
+            |t| add_composition(&t[0].t()?, &t[1].t()?, &t[2], &t[3], EPS),
+        )
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let inputs = [
+            random((333, 24), 1).unwrap(),
+            random((333, 24), 2).unwrap(),
+            random(24, 3).unwrap(),
+            random(24, 4).unwrap(),
+        ];
+        assert_same_on_any_threads(&inputs, |t| add_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS));
+    }
+
+    #[test]
+    fn wrong_shapes_are_named() -> Result<()> {
+        let (x, d) = (random((2, 4), 1)?, random(3, 2)?);
+        let error = layer_norm(&x, &d, &d, EPS).unwrap_err().to_string();
+        assert!(error.contains("layer_norm: expected x of shape [.., 3], found [2, 4]"), "{error}");
+        let four = random(4, 2)?;
+        let error = add_layer_norm(&x, &four, &four, &four, EPS).unwrap_err().to_string();
+        assert!(error.contains("add_layer_norm: expected residual of shape [2, 4], found [4]"), "{error}");
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn shifting_and_scaling_a_row_changes_nothing(
+            rows in 1usize..100,
+            d in 2usize..40,
+            scale in 0.5f64..4.0,
+            shift in -2.0f64..2.0,
+        ) {
+            let (x, one) = (random((rows, d), 1).unwrap(), random(d, 2).unwrap());
+            let moved = x.affine(scale, shift).unwrap();
+            let y = layer_norm(&x, &one, &one, 0.0).unwrap();
+            assert_close(&layer_norm(&moved, &one, &one, 0.0).unwrap(), &y, 1e-3);
+        }
+    }
+}

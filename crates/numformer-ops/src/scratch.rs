@@ -1,0 +1,79 @@
+//! Buffers that outlive the operation that asked for them.
+
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Buffers waiting for their next use.
+///
+/// A training step asks for the same sizes again and again; memory fresh from the system costs several times what it
+/// takes to write to it.
+static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+/// Buffers kept at most; a step has fewer alive at once.
+const KEPT: usize = 64;
+
+/// A slice whose memory goes back to the pool when dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    buffer: Vec<f32>,
+    len: usize,
+}
+
+impl Scratch {
+    /// `len` numbers left by whoever had the buffer before.
+    pub(crate) fn take(len: usize) -> Self {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |buffer: &Vec<f32>| (len..=len.max(512).saturating_mul(2)).contains(&buffer.len());
+        let buffer = match pool.iter().rposition(fits) {
+            Some(at) => pool.swap_remove(at),
+            None => {
+                drop(pool);
+                vec![0.0; len]
+            }
+        };
+        Self { buffer, len }
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer[..self.len]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() == KEPT {
+            pool.remove(0);
+        }
+        pool.push(mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_has_the_length_asked_for_and_is_used_again() {
+        // An odd length that no other test asks for.
+        let len = 1_234_567;
+        let mut first = Scratch::take(len);
+        first[len - 1] = 3.0;
+        let address = first.as_ptr();
+        drop(first);
+        let second = Scratch::take(len - 1);
+        assert_eq!(second.len(), len - 1);
+        assert_eq!(second.as_ptr(), address);
+    }
+}

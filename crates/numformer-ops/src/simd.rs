@@ -1,0 +1,236 @@
+//! Loops compiled once per instruction set, the widest chosen when the program runs.
+
+/// Number of partial results a reduction keeps: one AVX-512 register of `f32`.
+///
+/// Part of the definition of every sum below, so it does not change with the processor.
+pub(crate) const LANES: usize = 16;
+
+/// An instruction set that this processor is known to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Level(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// What every processor of the target has.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    const PLAIN: Self = Self(Set::Plain);
+
+    /// The widest level of this processor.
+    pub(crate) fn detect() -> Self {
+        #[cfg(test)]
+        if let Some(level) = tests::FORCED.get() {
+            return level;
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+            {
+                return Self(Set::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self(Set::Avx2);
+            }
+        }
+        Self(Set::Plain)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx512(self) -> bool {
+        self.0 == Set::Avx512
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx2(self) -> bool {
+        self.0 == Set::Avx2
+    }
+}
+
+/// Defines a function whose body is compiled for each [`Level`] and runs at the widest.
+///
+/// The body is a plain loop: there is one source and nothing to keep in step. What it calls must be `#[inline(always)]`,
+/// or it would be compiled for the baseline. All levels give the same bits, since reductions name their [`LANES`] and
+/// `mul_add` rounds once everywhere.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        pub(crate) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn plain($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    plain($($arg),*)
+                }
+
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    plain($($arg),*)
+                }
+
+                let level = $crate::simd::Level::detect();
+                if level.has_avx512() {
+                    #[expect(unsafe_code, reason = "calls code for an instruction set")]
+                    // SAFETY: a `Level` with AVX-512 exists only where the features were detected.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if level.has_avx2() {
+                    #[expect(unsafe_code, reason = "calls code for an instruction set")]
+                    // SAFETY: a `Level` with AVX2 exists only where the features were detected.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            plain($($arg),*)
+        }
+    };
+}
+pub(crate) use vectorized;
+
+/// Σ xᵢ in [`LANES`] interleaved partial sums.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    fold(x, 0.0, |a, x| a + x, |a, b| a + b)
+}
+
+/// The largest xᵢ, or −∞ for an empty slice. NaN is passed over.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    // A comparison, not `f32::max`: it compiles to a single instruction.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    fold(x, f32::NEG_INFINITY, larger, larger)
+}
+
+/// Σ xᵢ·yᵢ in [`LANES`] interleaved partial sums. The slices have the same length.
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    for (x, y) in x_chunks.iter().zip(y_chunks) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane = x.mul_add(*y, *lane);
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane = x.mul_add(*y, *lane);
+    }
+    halve(lanes, |a, b| a + b)
+}
+
+/// Σ xᵢ·yᵢ·zᵢ in [`LANES`] interleaved partial sums. The slices have the same length.
+#[inline(always)]
+pub(crate) fn triple_dot(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    let (z_chunks, z_rest) = z.as_chunks::<LANES>();
+    for ((x, y), z) in x_chunks.iter().zip(y_chunks).zip(z_chunks) {
+        for (((lane, x), y), z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
+            *lane = (x * y).mul_add(*z, *lane);
+        }
+    }
+    for (((lane, x), y), z) in lanes.iter_mut().zip(x_rest).zip(y_rest).zip(z_rest) {
+        *lane = (x * y).mul_add(*z, *lane);
+    }
+    halve(lanes, |a, b| a + b)
+}
+
+#[inline(always)]
+fn fold(x: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = step(*lane, *x);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = step(*lane, *x);
+    }
+    halve(lanes, join)
+}
+
+/// Joins the lanes pairwise, as a tree.
+#[inline(always)]
+fn halve(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            lanes[i] = join(lanes[i], lanes[i + width]);
+        }
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        pub(crate) static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    /// Runs `f` once at each level this processor has, on this thread.
+    pub(crate) fn at_each_level<T>(f: impl Fn() -> T) -> Vec<T> {
+        let widest = Level::detect();
+        let mut levels = vec![Level::PLAIN];
+        #[cfg(target_arch = "x86_64")]
+        if widest.has_avx512() {
+            levels.push(Level(Set::Avx2));
+        }
+        levels.push(widest);
+        let run = |level| {
+            FORCED.set(Some(level));
+            let result = f();
+            FORCED.set(None);
+            result
+        };
+        levels.into_iter().map(run).collect()
+    }
+
+    vectorized! {
+        fn reductions(x: &[f32], y: &[f32]) -> [f32; 4] {
+            [sum(x), max(x), dot(x, y), triple_dot(x, y, x)]
+        }
+    }
+
+    #[test]
+    fn reductions_match_their_definitions() {
+        for n in [0, 1, 7, 16, 33, 100] {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 19) as f32) - 9.0).collect();
+            let y: Vec<f32> = (0..n).map(|i| ((i * 11 % 7) as f32) - 3.0).collect();
+            // Small integers: every order of additions is exact.
+            let expected = [
+                x.iter().sum(),
+                x.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+                x.iter().zip(&y).map(|(x, y)| x * y).sum(),
+                x.iter().zip(&y).map(|(x, y)| x * y * x).sum(),
+            ];
+            assert_eq!(reductions(&x, &y), expected, "n = {n}");
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let x: Vec<f32> = (0..101).map(|i| (i as f32 * 0.7).sin()).collect();
+        let y: Vec<f32> = (0..101).map(|i| (i as f32 * 1.3).cos()).collect();
+        let results = at_each_level(|| reductions(&x, &y).map(f32::to_bits));
+        assert!(results.len() >= 2);
+        assert!(results.iter().all(|r| *r == results[0]), "{results:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What the tests of the operations share.
+
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Entries uniform in [-1, 1], a function of `seed`.
+pub(crate) fn random(shape: impl Into<Shape>, seed: u64) -> Result<Tensor> {
+    let shape = shape.into();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let data: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_vec(data, shape, &Device::Cpu)
+}
+
+fn flat(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.to_dtype(DType::F64).and_then(|t| t.flatten_all()?.to_vec1());
+    tensor.expect("a tensor of numbers in host memory")
+}
+
+/// Fails unless the largest difference is at most `tolerance` times the largest entry (or 1, if that is larger).
+#[track_caller]
+pub(crate) fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(found.dims(), expected.dims());
+    let (found, expected) = (flat(found), flat(expected));
+    let scale = expected.iter().fold(1.0, |a: f64, x| a.max(x.abs()));
+    for (at, (f, e)) in found.iter().zip(&expected).enumerate() {
+        assert!((f - e).abs() <= tolerance * scale, "entry {at}: expected {e}, found {f}");
+    }
+}
+
+type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
+/// The value and Σ value·w for a fixed random w, with the gradient of that sum for each input.
+fn value_and_gradients(op: Op<'_>, inputs: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+    let vars: Vec<Var> = inputs.iter().map(Var::from_tensor).collect::<Result<_>>()?;
+    let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let value = op(&tensors)?;
+    let gradients = weighted_sum(&value)?.backward()?;
+    let gradients = vars
+        .iter()
+        .enumerate()
+        .map(|(i, v)| gradients.get(v).cloned().unwrap_or_else(|| panic!("input {i} receives no gradient")))
+        .collect();
+    Ok((value, gradients))
+}
+
+fn weighted_sum(value: &Tensor) -> Result<Tensor> {
+    (value * random(value.shape(), 99)?.to_dtype(value.dtype())?)?.sum_all()
+}
+
+/// Checks `op` against `composition`: the value, the gradient of every input, and that gradient against a central
+/// difference of the composition in `f64` along a random direction.
+pub(crate) fn check_gradients(
+    inputs: &[Tensor],
+    op: impl Fn(&[Tensor]) -> Result<Tensor>,
+    composition: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<()> {
+    let (value, gradients) = value_and_gradients(&op, inputs)?;
+    let (expected, expected_gradients) = value_and_gradients(&composition, inputs)?;
+    assert_close(&value, &expected, 1e-5);
+    let wide: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F64)).collect::<Result<_>>()?;
+    for (i, gradient) in gradients.iter().enumerate() {
+        assert_close(gradient, &expected_gradients[i], 2e-5);
+
+        let direction = random(inputs[i].shape(), 7 + i as u64)?.to_dtype(DType::F64)?;
+        let step = 1e-6;
+        let at = |distance: f64| -> Result<f64> {
+            let mut moved = wide.clone();
+            moved[i] = (&moved[i] + (&direction * distance)?)?;
+            weighted_sum(&composition(&moved)?)?.to_scalar()
+        };
+        let difference = (at(step)? - at(-step)?) / (2.0 * step);
+        let along: f64 = (gradient.to_dtype(DType::F64)? * &direction)?.sum_all()?.to_scalar()?;
+        let scale = flat(gradient).iter().map(|g| g.abs()).sum::<f64>().max(1.0);
+        assert!(
+            (along - difference).abs() <= 1e-5 * scale,
+            "input {i}: expected {difference} by finite differences, found {along}"
+        );
+    }
+    Ok(())
+}
+
+/// Checks that value and gradients have the same bits on one thread and on two.
+#[track_caller]
+pub(crate) fn assert_same_on_any_threads(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync) {
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");
+        let (value, gradients) = pool.install(|| value_and_gradients(&op, inputs)).expect("the operation runs");
+        let bits = |t: &Tensor| flat(t).into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        (bits(&value), gradients.iter().map(bits).collect::<Vec<_>>())
+    };
+    assert_eq!(on(1), on(2));
+}

@@ -1,0 +1,110 @@
+//! The trait of random matrices.
+
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
+
+use faer::Mat;
+use rand::RngCore;
+
+/// The largest number of rows or columns of a random matrix: the largest for which there is a token.
+pub const MAX_DIMENSION: usize = 100;
+
+/// A law of random matrices.
+///
+/// Parameters are checked when the law is made, so sampling cannot fail. A sample depends on the law and on what the
+/// generator yields, and on nothing else. A law is immutable and shared between threads, each with its own generator.
+///
+/// Laws of this crate also implement rand's [`Distribution<Mat<f64>>`](rand::distr::Distribution).
+///
+/// # Examples
+/// A law of one's own:
+/// ```
+/// use faer::Mat;
+/// use numformer_problems::Ensemble;
+/// use rand::{Rng, RngCore, SeedableRng};
+///
+/// /// Square matrices of independent fair signs.
+/// #[derive(Debug)]
+/// struct Signs {
+///     dimension: usize,
+/// }
+///
+/// impl Ensemble for Signs {
+///     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+///         matrix.resize_with(self.dimension, self.dimension, |_, _| 0.0);
+///         for column in matrix.col_iter_mut() {
+///             column.iter_mut().for_each(|x| *x = if rng.random() { 1.0 } else { -1.0 });
+///         }
+///     }
+///     fn max_shape(&self) -> (usize, usize) {
+///         (self.dimension, self.dimension)
+///     }
+///     fn bound(&self) -> Option<f64> {
+///         Some(1.0)
+///     }
+/// }
+///
+/// let signs = Signs { dimension: 3 }.sample(&mut rand_chacha::ChaCha8Rng::seed_from_u64(1));
+/// assert_eq!(signs.shape(), (3, 3));
+/// assert!(signs.col_iter().all(|column| column.iter().all(|x| x.abs() == 1.0)));
+/// ```
+pub trait Ensemble: Debug + Send + Sync {
+    /// Draws a matrix into `matrix`, whose shape and entries are replaced.
+    ///
+    /// A loop that keeps `matrix` does not allocate once `matrix` has held the largest sample, unless the law says so.
+    fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>);
+
+    /// Most rows and most columns of a sample.
+    fn max_shape(&self) -> (usize, usize);
+
+    /// The largest magnitude of an entry; `None` if entries have no bound.
+    fn bound(&self) -> Option<f64>;
+
+    /// Draws a new matrix.
+    fn sample(&self, rng: &mut dyn RngCore) -> Mat<f64> {
+        let mut matrix = Mat::new();
+        self.sample_into(rng, &mut matrix);
+        matrix
+    }
+}
+
+/// A law chosen at run time is a law.
+impl<E: Ensemble + ?Sized> Ensemble for Box<E> {
+    fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+        (**self).sample_into(rng, matrix);
+    }
+
+    fn max_shape(&self) -> (usize, usize) {
+        (**self).max_shape()
+    }
+
+    fn bound(&self) -> Option<f64> {
+        (**self).bound()
+    }
+
+    fn sample(&self, rng: &mut dyn RngCore) -> Mat<f64> {
+        (**self).sample(rng)
+    }
+}
+
+/// Why parameters do not define a law of random matrices.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnsembleError {
+    /// A number of rows or columns is out of range.
+    #[error("expected {} to {} {axis}, found {found}", expected.start(), expected.end())]
+    Dimension {
+        /// `rows` or `columns`.
+        axis: &'static str,
+        /// The numbers that are possible.
+        expected: RangeInclusive<usize>,
+        /// The number that was given.
+        found: usize,
+    },
+    /// The bound on the entries is not one.
+    #[error("expected a positive, finite bound on the entries, found {found}")]
+    Bound {
+        /// The bound that was given.
+        found: f64,
+    },
+}

@@ -1,0 +1,37 @@
+//! Problems of linear algebra, and the random matrices they are posed on.
+//!
+//! A [`Problem`] maps one matrix to one matrix and says how far a candidate is from an answer; an [`Ensemble`] is a law
+//! of random matrices. Both are open: a new problem or law is a new type.
+//!
+//! ```
+//! use numformer_metrics::Norm;
+//! use numformer_problems::{Ensemble, Problem, Transpose, UniformEntries};
+//! use rand::SeedableRng;
+//!
+//! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+//! let a = UniformEntries::new(2, 3, 10.0)?.sample(&mut rng);
+//! let answer = Transpose.solve(a.as_ref())?;
+//! assert_eq!(answer.shape(), (3, 2));
+//! assert_eq!(answer[(2, 1)], a[(1, 2)]);
+//! assert_eq!(Transpose.error(a.as_ref(), answer.as_ref(), Norm::L1)?, 0.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Main types
+//! - [`Problem`] and its [`SolveError`]; [`Transpose`].
+//! - [`Ensemble`] and its [`EnsembleError`]; [`UniformEntries`].
+//!
+//! # References
+//! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
+
+#![forbid(unsafe_code)]
+
+mod ensemble;
+mod ensembles;
+mod problem;
+mod problems;
+
+pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
+pub use ensembles::UniformEntries;
+pub use problem::{Problem, SolveError, require_finite};
+pub use problems::Transpose;

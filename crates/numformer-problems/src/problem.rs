@@ -1,0 +1,248 @@
+//! The trait of problems.
+
+use std::fmt::Debug;
+
+use faer::{Mat, MatRef};
+use numformer_metrics::{Norm, relative_error};
+
+/// A map from matrices to matrices, with a trusted solver in `f64`.
+///
+/// Input and output are one matrix each, as the sequences of tokens hold them: a problem with two operands reads them
+/// side by side as $[A \mid B]$, and several answers are stacked into one matrix.
+///
+/// Solving is deterministic: the answer is a function of the input and of nothing else.
+///
+/// # Examples
+/// A problem of one's own needs a name, the shape of its answers and a solver:
+/// ```
+/// use faer::{Mat, MatRef, mat};
+/// use numformer_problems::{Problem, SolveError};
+///
+/// /// The trace of a square matrix.
+/// #[derive(Debug)]
+/// struct Trace;
+///
+/// impl Problem for Trace {
+///     fn name(&self) -> &'static str {
+///         "trace"
+///     }
+///
+///     fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+///         if input.0 != input.1 {
+///             return Err(SolveError::Shape { expected: "a square matrix", found: input });
+///         }
+///         Ok((1, 1))
+///     }
+///
+///     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+///         let (rows, columns) = self.output_shape(input.shape())?;
+///         output.resize_with(rows, columns, |_, _| 0.0);
+///         output[(0, 0)] = (0..input.nrows()).map(|i| input[(i, i)]).sum();
+///         Ok(())
+///     }
+/// }
+///
+/// assert_eq!(Trace.solve(mat![[1.0, 2.0], [3.0, 4.0]].as_ref())?, mat![[5.0]]);
+/// let error = Trace.solve(mat![[1.0, 2.0]].as_ref()).unwrap_err();
+/// assert_eq!(error.to_string(), "expected a square matrix, found shape 1x2");
+/// # Ok::<(), SolveError>(())
+/// ```
+pub trait Problem: Debug + Send + Sync {
+    /// The name in configuration files and reports, in lower case with hyphens: `singular-values`.
+    fn name(&self) -> &'static str;
+
+    /// Rows and columns of the answer for an input of these rows and columns.
+    ///
+    /// An input with as many rows and columns or more has an answer with as many or more: the largest answer is that to
+    /// the largest input.
+    ///
+    /// # Errors
+    /// [`SolveError::Shape`] if the problem is not posed on matrices of that shape.
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError>;
+
+    /// Writes the answer into `output`, whose shape and entries are replaced.
+    ///
+    /// A loop that keeps `output` does not allocate once `output` has held the largest answer, unless the problem says
+    /// so.
+    ///
+    /// # Errors
+    /// If the problem is not posed on inputs of that shape, or this input has no trustworthy answer. `output` is then
+    /// unspecified.
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError>;
+
+    /// The answer as a new matrix.
+    ///
+    /// # Errors
+    /// As [`solve_into`](Self::solve_into).
+    fn solve(&self, input: MatRef<'_, f64>) -> Result<Mat<f64>, SolveError> {
+        let mut output = Mat::new();
+        self.solve_into(input, &mut output)?;
+        Ok(output)
+    }
+
+    /// How far a candidate is from solving `input`: 0 for an exact answer.
+    ///
+    /// By default the [`relative_error`] against the answer of [`solve`](Self::solve). A problem whose answers are not
+    /// unique overrides this with a residual.
+    ///
+    /// # Errors
+    /// If the input has no answer to compare with, or holds an entry that is not finite.
+    ///
+    /// # Panics
+    /// If the shape of the candidate is not the [`output_shape`](Self::output_shape) of the input.
+    fn error(&self, input: MatRef<'_, f64>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        require_finite(input)?;
+        Ok(relative_error(candidate, self.solve(input)?.as_ref(), norm))
+    }
+}
+
+/// A problem chosen at run time is a problem.
+impl<P: Problem + ?Sized> Problem for Box<P> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        (**self).output_shape(input)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        (**self).solve_into(input, output)
+    }
+
+    fn solve(&self, input: MatRef<'_, f64>) -> Result<Mat<f64>, SolveError> {
+        (**self).solve(input)
+    }
+
+    fn error(&self, input: MatRef<'_, f64>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        (**self).error(input, candidate, norm)
+    }
+}
+
+/// Why a problem has no answer for an input.
+#[derive(Copy, Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SolveError {
+    /// The problem is not posed on matrices of this shape.
+    #[error("expected {expected}, found shape {}x{}", found.0, found.1)]
+    Shape {
+        /// What the problem is posed on, as in "a square matrix".
+        expected: &'static str,
+        /// Rows and columns of the input.
+        found: (usize, usize),
+    },
+    /// An entry of the input is NaN or infinite.
+    #[error("expected finite entries, found {value} in row {}, column {}", row + 1, column + 1)]
+    NotFinite {
+        /// Row of the entry, from 0.
+        row: usize,
+        /// Column of the entry, from 0.
+        column: usize,
+        /// The entry.
+        value: f64,
+    },
+}
+
+/// Checks that every entry is finite, for problems that compute with them.
+///
+/// # Errors
+/// [`SolveError::NotFinite`] with the first entry, in row-major order, that is NaN or infinite.
+pub fn require_finite(input: MatRef<'_, f64>) -> Result<(), SolveError> {
+    for row in 0..input.nrows() {
+        for column in 0..input.ncols() {
+            let value = input[(row, column)];
+            if !value.is_finite() {
+                return Err(SolveError::NotFinite { row, column, value });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+
+    use super::*;
+
+    /// Doubles its input: an answer that differs from the input at a glance.
+    #[derive(Debug)]
+    struct Double;
+
+    impl Problem for Double {
+        fn name(&self) -> &'static str {
+            "double"
+        }
+
+        fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+            Ok(input)
+        }
+
+        fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+            *output = faer::Scale(2.0) * input;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn error_is_relative_to_the_exact_answer_by_default() {
+        let (input, candidate) = (mat![[1.0, -1.0]], mat![[2.0, -1.5]]);
+        assert_eq!(Double.error(input.as_ref(), candidate.as_ref(), Norm::L1), Ok(0.125));
+        assert_eq!(Double.error(input.as_ref(), candidate.as_ref(), Norm::Max), Ok(0.25));
+    }
+
+    #[test]
+    fn no_error_is_measured_on_an_input_that_is_not_finite() {
+        let input = mat![[1.0, 2.0], [3.0, f64::NEG_INFINITY]];
+        let error = Double.error(input.as_ref(), input.as_ref(), Norm::L1).unwrap_err();
+        assert_eq!(error, SolveError::NotFinite { row: 1, column: 1, value: f64::NEG_INFINITY });
+        assert_eq!(error.to_string(), "expected finite entries, found -inf in row 2, column 2");
+    }
+
+    #[test]
+    fn the_first_entry_that_is_not_finite_is_named() {
+        let input = mat![[1.0, f64::INFINITY], [f64::INFINITY, f64::NAN]];
+        let expected = SolveError::NotFinite { row: 0, column: 1, value: f64::INFINITY };
+        assert_eq!(require_finite(input.as_ref()), Err(expected));
+        assert_eq!(require_finite(mat![[f64::MAX, -0.0]].as_ref()), Ok(()));
+    }
+
+    /// A boxed problem that fell back on a provided method would lose the override.
+    #[test]
+    fn a_boxed_problem_keeps_its_own_methods() {
+        #[derive(Debug)]
+        struct Anything;
+
+        impl Problem for Anything {
+            fn name(&self) -> &'static str {
+                "anything"
+            }
+
+            fn output_shape(&self, _: (usize, usize)) -> Result<(usize, usize), SolveError> {
+                Ok((1, 2))
+            }
+
+            fn solve_into(&self, _: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+                *output = mat![[1.0, 2.0]];
+                Ok(())
+            }
+
+            fn solve(&self, _: MatRef<'_, f64>) -> Result<Mat<f64>, SolveError> {
+                Ok(mat![[3.0, 4.0]])
+            }
+
+            fn error(&self, _: MatRef<'_, f64>, _: MatRef<'_, f64>, _: Norm) -> Result<f64, SolveError> {
+                Ok(0.5)
+            }
+        }
+
+        let boxed: Box<dyn Problem> = Box::new(Anything);
+        let input = Mat::zeros(1, 1);
+        assert_eq!((Problem::name(&boxed), Problem::output_shape(&boxed, (1, 1))), ("anything", Ok((1, 2))));
+        let mut output = Mat::new();
+        assert_eq!(Problem::solve_into(&boxed, input.as_ref(), &mut output), Ok(()));
+        assert_eq!(output, mat![[1.0, 2.0]]);
+        assert_eq!(Problem::solve(&boxed, input.as_ref()), Ok(mat![[3.0, 4.0]]));
+        assert_eq!(Problem::error(&boxed, input.as_ref(), input.as_ref(), Norm::L1), Ok(0.5));
+    }
+}

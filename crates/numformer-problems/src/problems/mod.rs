@@ -1,0 +1,5 @@
+//! The problems, one per file.
+
+mod transpose;
+
+pub use transpose::Transpose;

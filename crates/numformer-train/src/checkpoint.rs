@@ -1,0 +1,398 @@
+//! A run's state on disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use numformer_encoding::Vocabulary;
+use numformer_model::{FlatLayout, TransformerConfig};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::Experiment;
+use crate::files::{sync_dir, write_synced};
+
+/// Version of the format; raised when older programs could misread a newer file.
+const FORMAT: u32 = 1;
+const CONFIG: &str = "config.json";
+const VOCABULARY: &str = "vocabulary.json";
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+
+/// Everything needed to go on with a run, bit for bit: a directory with
+///
+/// - `config.json`: the transformer's sizes and options,
+/// - `vocabulary.json`: the symbols in the order of their ids,
+/// - `model.safetensors`: the weights by name,
+/// - `optimizer.safetensors`: Adam's moments, `first_moment.NAME` and `second_moment.NAME`,
+/// - `state.json`: format version, step, experiment, and length and CRC-32 of the other files.
+///
+/// The next batch needs no state of its own: it is a function of the experiment and the step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What is run.
+    pub experiment: Experiment,
+    /// Updates taken.
+    pub step: u64,
+    /// Sizes and options of the transformer.
+    pub config: TransformerConfig,
+    /// Symbols in the order of their ids.
+    pub vocabulary: Vocabulary,
+    /// Weights by name.
+    pub model: NamedTensors,
+    /// Adam's moments by name.
+    pub optimizer: NamedTensors,
+}
+
+/// `f32` tensors by name: shape and row-major coefficients.
+pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    format: u32,
+    step: u64,
+    experiment: Experiment,
+    files: BTreeMap<String, Fingerprint>,
+}
+
+/// `state.json`: the state and the CRC-32 of its compact JSON, so that no file goes unchecked.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    crc32: u32,
+    state: State,
+}
+
+impl State {
+    fn crc32(&self) -> u32 {
+        crc32fast::hash(&serde_json::to_vec(self).expect("checkpoints are plain data"))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fingerprint {
+    bytes: usize,
+    crc32: u32,
+}
+
+impl Fingerprint {
+    fn of(content: &[u8]) -> Self {
+        Self { bytes: content.len(), crc32: crc32fast::hash(content) }
+    }
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint to the new directory `dir`: either whole or, after a crash, not at all.
+    ///
+    /// # Errors
+    /// When a file cannot be written; `dir` does not exist then.
+    pub fn save(&self, dir: &Path) -> Result<(), CheckpointError> {
+        let partial = dir.with_extension("partial");
+        self.write(&partial, dir).map_err(|source| {
+            // The first error is the one to tell; what is left is overwritten by the next attempt.
+            let _ = fs::remove_dir_all(&partial);
+            CheckpointError::Io { path: dir.to_owned(), source }
+        })
+    }
+
+    fn write(&self, partial: &Path, dir: &Path) -> io::Result<()> {
+        if partial.exists() {
+            fs::remove_dir_all(partial)?;
+        }
+        fs::create_dir_all(partial)?;
+        let contents = [
+            (CONFIG, to_json(&self.config)),
+            (VOCABULARY, to_json(&self.vocabulary)),
+            (MODEL, to_safetensors(&self.model)?),
+            (OPTIMIZER, to_safetensors(&self.optimizer)?),
+        ];
+        let mut files = BTreeMap::new();
+        for (name, content) in &contents {
+            write_synced(&partial.join(name), content)?;
+            files.insert((*name).to_owned(), Fingerprint::of(content));
+        }
+        let state = State { format: FORMAT, step: self.step, experiment: self.experiment.clone(), files };
+        write_synced(&partial.join(STATE), &to_json(&Sealed { crc32: state.crc32(), state }))?;
+        sync_dir(partial)?;
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+        fs::rename(partial, dir)?;
+        sync_dir(dir.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Reads and checks a checkpoint.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged or of another format; the error names it.
+    pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
+        let path = dir.join(STATE);
+        let Sealed { crc32: expected, state } = from_json(&path, &read(&path)?)?;
+        let found = state.crc32();
+        if found != expected {
+            return Err(CheckpointError::Checksum { path, expected, found });
+        }
+        if state.format != FORMAT {
+            return Err(CheckpointError::Format { path, expected: FORMAT, found: state.format });
+        }
+        let checked = |name: &str| -> Result<(PathBuf, Vec<u8>), CheckpointError> {
+            let path = dir.join(name);
+            let content = read(&path)?;
+            let found = Fingerprint::of(&content);
+            match state.files.get(name) {
+                Some(expected) if *expected == found => Ok((path, content)),
+                Some(expected) if expected.bytes != found.bytes => {
+                    Err(CheckpointError::Length { path, expected: expected.bytes, found: found.bytes })
+                }
+                Some(expected) => {
+                    Err(CheckpointError::Checksum { path, expected: expected.crc32, found: found.crc32 })
+                }
+                None => Err(CheckpointError::Malformed { path, reason: format!("{STATE} does not list it") }),
+            }
+        };
+        let (config_path, config) = checked(CONFIG)?;
+        let (vocabulary_path, vocabulary) = checked(VOCABULARY)?;
+        let (model_path, model) = checked(MODEL)?;
+        let (optimizer_path, optimizer) = checked(OPTIMIZER)?;
+        Ok(Self {
+            config: from_json(&config_path, &config)?,
+            vocabulary: from_json(&vocabulary_path, &vocabulary)?,
+            model: from_safetensors(&model_path, &model)?,
+            optimizer: from_safetensors(&optimizer_path, &optimizer)?,
+            experiment: state.experiment,
+            step: state.step,
+        })
+    }
+
+    /// The weights as tensors, for [`Parameters::from_tensors`](numformer_model::Parameters::from_tensors).
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn weights(&self, device: &Device) -> candle_core::Result<HashMap<String, Tensor>> {
+        self.model
+            .iter()
+            .map(|(name, (shape, values))| {
+                Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), device)?))
+            })
+            .collect()
+    }
+}
+
+/// Cuts a flat vector into named tensors, `prefix` before each name.
+pub(crate) fn named(layout: &FlatLayout, prefix: &str, flat: &[f32]) -> NamedTensors {
+    let slots = layout.slots().iter();
+    slots
+        .map(|slot| {
+            let shape = slot.shape().dims().to_vec();
+            (format!("{prefix}{}", slot.name()), (shape, flat[slot.range()].to_vec()))
+        })
+        .collect()
+}
+
+/// Joins named tensors into one flat vector, the inverse of [`named`].
+pub(crate) fn flat(layout: &FlatLayout, prefix: &str, tensors: &NamedTensors) -> Result<Vec<f32>, LayoutError> {
+    let mut flat = vec![0.0; layout.len()];
+    for slot in layout.slots() {
+        let name = format!("{prefix}{}", slot.name());
+        let expected = slot.shape().dims().to_vec();
+        match tensors.get(&name) {
+            Some((found, values)) if *found == expected => flat[slot.range()].copy_from_slice(values),
+            Some((found, _)) => return Err(LayoutError::Shape { name, expected, found: found.clone() }),
+            None => return Err(LayoutError::Missing { name }),
+        }
+    }
+    Ok(flat)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).expect("checkpoints are plain data")
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(path: &Path, content: &[u8]) -> Result<T, CheckpointError> {
+    serde_json::from_slice(content)
+        .map_err(|error| CheckpointError::Malformed { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn to_safetensors(tensors: &NamedTensors) -> io::Result<Vec<u8>> {
+    let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, (shape, values))| {
+            (name, (shape.clone(), values.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        })
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, (shape, bytes))| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    views.and_then(|views| safetensors::serialize(views, None)).map_err(io::Error::other)
+}
+
+fn from_safetensors(path: &Path, content: &[u8]) -> Result<NamedTensors, CheckpointError> {
+    let malformed = |reason: String| CheckpointError::Malformed { path: path.to_owned(), reason };
+    let tensors = SafeTensors::deserialize(content).map_err(|error| malformed(error.to_string()))?;
+    tensors
+        .iter()
+        .map(|(name, view)| {
+            if view.dtype() != Dtype::F32 {
+                return Err(malformed(format!("`{name}`: expected F32, found {:?}", view.dtype())));
+            }
+            let words = view.data().as_chunks::<4>().0;
+            let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+            Ok((name.to_owned(), (view.shape().to_vec(), values)))
+        })
+        .collect()
+}
+
+/// Why a checkpoint cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A file cannot be read or written.
+    #[error("cannot access checkpoint file {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// A file was cut or grew.
+    #[error("checkpoint file {} is damaged: expected {expected} bytes, found {found}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Length when written.
+        expected: usize,
+        /// Length found.
+        found: usize,
+    },
+    /// A file's bytes changed.
+    #[error("checkpoint file {} is damaged: expected CRC-32 {expected:08x}, found {found:08x}", path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// CRC-32 when written.
+        expected: u32,
+        /// CRC-32 found.
+        found: u32,
+    },
+    /// A file was written by another version of the program.
+    #[error("checkpoint file {} has format {found}, expected {expected}: use the version that wrote it", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Format of this program.
+        expected: u32,
+        /// Format found.
+        found: u32,
+    },
+    /// A file's content is not what it should be.
+    #[error("checkpoint file {} is malformed: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Why stored tensors do not fit a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// A tensor is not there.
+    #[error("the checkpoint has no tensor `{name}`")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor has another shape.
+    #[error("tensor `{name}` of the checkpoint: expected shape {expected:?}, found {found:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Shape in the model.
+        expected: Vec<usize>,
+        /// Shape found.
+        found: Vec<usize>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        let task = experiment.task().expect("valid");
+        let tensor = (vec![2, 2], vec![1.0, -0.0, f32::MIN_POSITIVE, 1e30]);
+        Checkpoint {
+            step: 7,
+            config: experiment.transformer(&task).expect("valid"),
+            vocabulary: task.vocabulary().clone(),
+            model: BTreeMap::from([("w".to_owned(), tensor.clone())]),
+            optimizer: BTreeMap::from([("first_moment.w".to_owned(), tensor)]),
+            experiment,
+        }
+    }
+
+    #[test]
+    fn load_inverts_save_and_saving_again_replaces() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("step-7");
+        let mut saved = checkpoint();
+        saved.save(&path).expect("saved");
+        assert_eq!(Checkpoint::load(&path).expect("loaded"), saved);
+        saved.step = 8;
+        saved.save(&path).expect("saved again");
+        assert_eq!(Checkpoint::load(&path).expect("loaded").step, 8);
+    }
+
+    #[test]
+    fn every_damage_names_the_file() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("step-7");
+        for name in [CONFIG, VOCABULARY, MODEL, OPTIMIZER, STATE] {
+            let file = path.join(name);
+            checkpoint().save(&path).expect("saved");
+            let content = fs::read(&file).expect("file");
+            let damages: [(&str, Vec<u8>); 3] = [
+                ("cut", content[..content.len() / 2].to_vec()),
+                ("empty", Vec::new()),
+                ("flipped", {
+                    let mut flipped = content.clone();
+                    flipped[content.len() / 2] ^= 0x10;
+                    flipped
+                }),
+            ];
+            for (damage, content) in damages {
+                fs::write(&file, content).expect("damaged");
+                let error = Checkpoint::load(&path).expect_err(damage).to_string();
+                assert!(error.contains(name), "{name} {damage}: {error}");
+            }
+            fs::remove_file(&file).expect("removed");
+            let error = Checkpoint::load(&path).expect_err("missing").to_string();
+            assert!(error.contains(name), "{name} missing: {error}");
+        }
+    }
+
+    #[test]
+    fn another_format_asks_for_the_version_that_wrote_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("step-7");
+        checkpoint().save(&path).expect("saved");
+        let mut sealed: Sealed = from_json(&path, &read(&path.join(STATE)).expect("state")).expect("state");
+        sealed.state.format = 2;
+        sealed.crc32 = sealed.state.crc32();
+        fs::write(path.join(STATE), to_json(&sealed)).expect("written");
+        assert!(matches!(Checkpoint::load(&path), Err(CheckpointError::Format { found: 2, .. })));
+    }
+}

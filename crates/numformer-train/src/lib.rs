@@ -1,0 +1,65 @@
+//! Training, evaluation and runs on disk: an [`Experiment`] goes in, a [`Trainer`] runs it, a [`RunDir`] holds what
+//! comes out. The same experiment gives the same weights, bit for bit, on the same machine, across interruptions.
+//!
+//! ```
+//! use numformer_data::Split;
+//! use numformer_train::{Experiment, MetricsLog, RunDir, Trainer};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("run");
+//! let mut experiment = Experiment::preset("transpose-3x3")?;
+//! experiment.train.steps = 2; // 2,000 for a model that has learned
+//! let run = RunDir::open(&path, &experiment)?;
+//! let log = MetricsLog::in_dir(&path, 1);
+//! let (trainer, _skipped) = Trainer::new(experiment)?.in_dir(run)?;
+//! let mut trainer = trainer.with_observer(log);
+//! trainer.run()?;
+//! println!("{}", trainer.evaluate(Split::Test, 10)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate.
+//! - [`Trainer`]: the loop; [`Composition`] is its step, [`Adam`] its optimizer, a [`Schedule`] its learning rate.
+//! - [`Observer`]: watches a run; [`Progress`] and [`MetricsLog`] are two.
+//! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it.
+//! - [`evaluate`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a figure.
+//!
+//! # Features
+//! - `cuda`: run on an NVIDIA GPU through candle.
+//!
+//! # References
+//! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod composition;
+mod curve;
+mod evaluation;
+mod experiment;
+mod files;
+mod metrics_log;
+mod observer;
+mod optimizer;
+pub mod presets;
+mod progress;
+mod run_dir;
+mod schedule;
+mod solved;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
+pub use composition::Composition;
+pub use curve::LearningCurve;
+pub use evaluation::{Evaluation, evaluate};
+pub use experiment::{
+    CheckpointConfig, Difference, EncodingConfig, EncodingName, EvaluateConfig, Experiment, ExperimentError, Law,
+    LogConfig, MatricesConfig, ModelConfig, ProblemConfig, ProblemName, SyntaxError, TrainConfig,
+};
+pub use metrics_log::{MetricsLog, Record, read_metrics};
+pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
+pub use optimizer::{Adam, AdamConfig};
+pub use progress::Progress;
+pub use run_dir::{Latest, RunDir, RunDirError};
+pub use schedule::{Schedule, WarmUp};
+pub use solved::{Solved, solve};
+pub use trainer::{RunReport, TrainError, Trainer};

@@ -1,0 +1,110 @@
+//! Watching a run.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evaluation::Evaluation;
+use crate::experiment::Experiment;
+
+/// Watches a run and may end it. Every method has an empty default; implement what you need.
+///
+/// # Examples
+/// Stop as soon as the loss is low:
+/// ```
+/// use std::ops::ControlFlow;
+/// use numformer_train::{Observer, StepReport, StopReason};
+///
+/// struct LossReached(f64);
+///
+/// impl Observer for LossReached {
+///     fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
+///         if step.loss > self.0 {
+///             return ControlFlow::Continue(());
+///         }
+///         ControlFlow::Break(StopReason::Asked(format!("loss below {}", self.0)))
+///     }
+/// }
+/// ```
+pub trait Observer {
+    /// Training begins or goes on.
+    fn on_start(&mut self, _start: &Start<'_>) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// A step was taken.
+    fn on_step(&mut self, _step: &StepReport) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// The model was judged on the validation set.
+    fn on_evaluation(&mut self, _evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// Weights were saved.
+    fn on_checkpoint(&mut self, _path: &Path) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// Training ended.
+    fn on_end(&mut self, _stop: &StopReason) {}
+}
+
+/// The beginning of a run, or of its continuation.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    /// What is run.
+    pub experiment: &'a Experiment,
+    /// Steps taken before.
+    pub step: u64,
+    /// Trainable coefficients.
+    pub parameters: usize,
+}
+
+/// One optimizer update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Updates taken so far.
+    pub step: u64,
+    /// Training examples seen so far.
+    pub examples: u64,
+    /// Mean cross-entropy per target token of this step's batch, before the update, in nats.
+    pub loss: f64,
+    /// Learning rate of the update.
+    pub lr: f64,
+    /// Euclidean norm of the gradient before clipping.
+    pub gradient_norm: f64,
+}
+
+/// A judgement during training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationReport {
+    /// Updates taken so far.
+    pub step: u64,
+    /// Training examples seen so far.
+    pub examples: u64,
+    /// How the model did.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// Why a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// All steps were taken.
+    Completed,
+    /// An observer asked for it, for the reason it gives.
+    Asked(String),
+    /// An observer failed, as it says: the run was saved and can go on.
+    Failed(String),
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("all steps taken"),
+            Self::Asked(reason) => write!(f, "stopped: {reason}"),
+            Self::Failed(reason) => write!(f, "stopped by a failure: {reason}"),
+        }
+    }
+}

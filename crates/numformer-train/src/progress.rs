@@ -1,0 +1,117 @@
+//! The run as a person watches it.
+
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
+
+/// Steps between plain lines are at least this far apart.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows progress on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
+///
+/// This is the one place where the library writes to a standard stream, and only if you add it.
+#[derive(Debug)]
+pub struct Progress {
+    display: Display,
+    steps: u64,
+    begin: Instant,
+    begin_examples: u64,
+    latest: Instant,
+}
+
+#[derive(Debug)]
+enum Display {
+    Bar(ProgressBar),
+    Plain,
+}
+
+impl Progress {
+    /// Progress on standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        let display = if io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            Display::Bar(bar.with_style(style()))
+        } else {
+            Display::Plain
+        };
+        let now = Instant::now();
+        Self { display, steps: 0, begin: now, begin_examples: 0, latest: now }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.display {
+            Display::Bar(bar) => bar.println(text),
+            // A reader that went away must not end the run.
+            Display::Plain => drop(writeln!(io::stderr(), "{text}")),
+        }
+    }
+
+    fn examples_per_second(&self, examples: u64) -> f64 {
+        let seconds = self.begin.elapsed().as_secs_f64().max(1e-9);
+        examples.saturating_sub(self.begin_examples) as f64 / seconds
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {msg}  {eta} left").expect("the template is constant")
+}
+
+impl Observer for Progress {
+    fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
+        let train = &start.experiment.train;
+        self.steps = train.steps;
+        self.begin = Instant::now();
+        self.begin_examples = start.step * train.batch_size as u64;
+        self.latest = self.begin;
+        if let Display::Bar(bar) = &self.display {
+            bar.set_length(train.steps);
+            bar.set_position(start.step);
+            bar.reset_eta();
+        }
+        let from = match start.step {
+            0 => String::new(),
+            step => format!(", from step {step}"),
+        };
+        self.line(&format!("{}: {} parameters, {} steps{from}", start.experiment.name, start.parameters, train.steps));
+        ControlFlow::Continue(())
+    }
+
+    fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
+        let rate = self.examples_per_second(step.examples);
+        let state = format!("{rate:.0} examples/s  loss {:.4}  lr {:.1e}", step.loss, step.lr);
+        match &self.display {
+            Display::Bar(bar) => {
+                bar.set_message(state);
+                bar.set_position(step.step);
+            }
+            Display::Plain if self.latest.elapsed() >= PLAIN_INTERVAL => {
+                self.latest = Instant::now();
+                let batch = step.examples / step.step;
+                let seconds = ((self.steps - step.step) * batch) as f64 / rate;
+                let left = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+                self.line(&format!("step {}/{}  {state}  {left:#} left", step.step, self.steps));
+            }
+            Display::Plain => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_evaluation(&mut self, evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
+        let EvaluationReport { step, examples, evaluation } = evaluation;
+        self.line(&format!("evaluation after {step} steps, {examples} examples  {evaluation}"));
+        ControlFlow::Continue(())
+    }
+
+    fn on_end(&mut self, stop: &StopReason) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+        let elapsed = self.begin.elapsed();
+        self.line(&format!("{stop}, trained for {:.1} s", elapsed.as_secs_f64()));
+    }
+}

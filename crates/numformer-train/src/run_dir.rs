@@ -1,0 +1,298 @@
+//! The directory of one run.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::curve::LearningCurve;
+use crate::experiment::{Difference, Experiment, ExperimentError};
+use crate::files::write_atomically;
+use crate::metrics_log::{METRICS, MetricsLog};
+
+const EXPERIMENT: &str = "experiment.toml";
+
+/// The directory of one run, held by one process at a time:
+///
+/// - `experiment.toml`: the experiment, defaults written out,
+/// - `checkpoints/step-NNNNNNNNNN/`: the latest [`Checkpoint`]s,
+/// - `metrics.jsonl`, `timings.jsonl`: see [`MetricsLog`](crate::MetricsLog),
+/// - `learning-curve.svg`: see [`LearningCurve`](crate::LearningCurve).
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Held while this value lives; the system releases it when the process ends, however it ends.
+    _lock: File,
+}
+
+/// The latest good checkpoint of a run, and the damaged ones that were passed over.
+#[derive(Debug)]
+pub struct Latest {
+    /// The checkpoint to go on from.
+    pub checkpoint: Checkpoint,
+    /// What was found wrong with newer ones, the newest first.
+    pub skipped: Vec<CheckpointError>,
+}
+
+impl RunDir {
+    /// Opens the directory of a run of `experiment`, or makes it.
+    ///
+    /// The number of steps may differ from an earlier opening: a run can be made longer.
+    ///
+    /// # Errors
+    /// When the directory holds another experiment or something else, another process holds it, or it cannot be
+    /// written.
+    pub fn open(path: impl Into<PathBuf>, experiment: &Experiment) -> Result<Self, RunDirError> {
+        let path = path.into();
+        let io_error = |source| RunDirError::Io { path: path.clone(), source };
+        fs::create_dir_all(&path).map_err(io_error)?;
+        let file = path.join(EXPERIMENT);
+        if file.exists() {
+            let toml = fs::read_to_string(&file).map_err(io_error)?;
+            let existing = Experiment::from_toml(&toml, &file.display().to_string());
+            let existing = existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source })?;
+            if let Some(difference) = existing.difference(experiment) {
+                return Err(RunDirError::OtherExperiment { path, name: existing.name, difference });
+            }
+        } else if fs::read_dir(&path).map_err(io_error)?.any(|entry| entry.map_or(true, |e| e.file_name() != "lock")) {
+            return Err(RunDirError::NotARun { path });
+        }
+        let lock = File::create(path.join("lock")).map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunDirError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(RunDirError::Io { path, source }),
+        }
+        write_atomically(&file, experiment.to_toml().as_bytes()).map_err(io_error)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A log of the run, for [`Trainer::with_observer`](crate::Trainer::with_observer): a line for every `every`-th step.
+    #[must_use]
+    pub fn metrics_log(&self, every: u64) -> MetricsLog {
+        MetricsLog::in_dir(&self.path, every)
+    }
+
+    /// Draws the run's learning curve and returns where it stands.
+    ///
+    /// # Errors
+    /// When the metrics cannot be read, or the figure not be written.
+    pub fn write_learning_curve(&self) -> io::Result<PathBuf> {
+        let path = self.path.join("learning-curve.svg");
+        LearningCurve::read(&self.path.join(METRICS))?.write_svg(&path)?;
+        Ok(path)
+    }
+
+    /// Where the checkpoint after `step` updates stands.
+    #[must_use]
+    pub fn checkpoint_path(&self, step: u64) -> PathBuf {
+        // Ten digits: names sort as numbers do.
+        self.checkpoints().join(format!("step-{step:010}"))
+    }
+
+    /// Saves a checkpoint and removes the oldest beyond `keep`; returns where it stands.
+    ///
+    /// # Errors
+    /// When it cannot be written; the earlier checkpoints are untouched then.
+    pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, CheckpointError> {
+        let path = self.checkpoint_path(checkpoint.step);
+        checkpoint.save(&path)?;
+        let io_error = |source| CheckpointError::Io { path: self.checkpoints(), source };
+        // Steps beyond this one were left by a run that was set back past a damaged checkpoint: they are not its past.
+        let past = self.steps().map_err(io_error)?.into_iter().filter(|step| *step <= checkpoint.step);
+        for step in past.rev().skip(keep) {
+            fs::remove_dir_all(self.checkpoint_path(step)).map_err(io_error)?;
+        }
+        Ok(path)
+    }
+
+    /// The latest checkpoint that reads well; `None` when none was written yet.
+    ///
+    /// # Errors
+    /// When there are checkpoints and all are damaged.
+    pub fn latest(&self) -> Result<Option<Latest>, RunDirError> {
+        let io_error = |source| RunDirError::Io { path: self.checkpoints(), source };
+        let mut skipped = Vec::new();
+        for step in self.steps().map_err(io_error)?.into_iter().rev() {
+            match Checkpoint::load(&self.checkpoint_path(step)) {
+                Ok(checkpoint) => return Ok(Some(Latest { checkpoint, skipped })),
+                Err(error) => skipped.push(error),
+            }
+        }
+        match skipped.into_iter().next() {
+            None => Ok(None),
+            Some(source) => Err(RunDirError::NoGoodCheckpoint { path: self.checkpoints(), source }),
+        }
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Steps of the checkpoints there are, ascending.
+    fn steps(&self) -> io::Result<Vec<u64>> {
+        let entries = match fs::read_dir(self.checkpoints()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut steps = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
+            steps.extend(step);
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+}
+
+/// Why a directory cannot serve a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunDirError {
+    /// The directory holds another experiment.
+    #[error("run directory {} holds another experiment, `{name}` ({difference}); choose another directory", path.display())]
+    OtherExperiment {
+        /// The directory.
+        path: PathBuf,
+        /// Name of the experiment there.
+        name: String,
+        /// The first key that differs.
+        difference: Difference,
+    },
+    /// The directory holds something else than a run.
+    #[error("directory {} holds files but no run (no {EXPERIMENT}); choose an empty or a new one", path.display())]
+    NotARun {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another process trains in the directory.
+    #[error("run directory {} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The experiment there cannot be read.
+    #[error("run directory {} holds an experiment that cannot be read", path.display())]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// Cause.
+        source: ExperimentError,
+    },
+    /// Every checkpoint is damaged.
+    #[error("no checkpoint in {} can be read; remove the directory to start the run again", path.display())]
+    NoGoodCheckpoint {
+        /// The directory of the checkpoints.
+        path: PathBuf,
+        /// What is wrong with the newest.
+        source: CheckpointError,
+    },
+    /// The directory cannot be read or written.
+    #[error("cannot access run directory {}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn experiment() -> Experiment {
+        Experiment::preset("transpose-3x3").expect("embedded")
+    }
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let experiment = experiment();
+        let task = experiment.task().expect("valid");
+        Checkpoint {
+            step,
+            config: experiment.transformer(&task).expect("valid"),
+            vocabulary: task.vocabulary().clone(),
+            model: BTreeMap::from([("w".to_owned(), (vec![1], vec![step as f32]))]),
+            optimizer: BTreeMap::new(),
+            experiment,
+        }
+    }
+
+    #[test]
+    fn a_run_can_be_opened_again_and_made_longer() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("deep/run");
+        drop(RunDir::open(&path, &experiment()).expect("new"));
+        let mut longer = experiment();
+        longer.train.steps *= 2;
+        drop(RunDir::open(&path, &longer).expect("the same experiment"));
+    }
+
+    #[test]
+    fn another_experiment_is_refused_with_the_key_that_differs() {
+        let dir = tempfile::tempdir().expect("dir");
+        drop(RunDir::open(dir.path(), &experiment()).expect("empty directory"));
+        let mut other = experiment();
+        other.train.lr = 0.5;
+        let error = RunDir::open(dir.path(), &other).expect_err("another").to_string();
+        assert!(error.contains("train.lr is 0.001 there and 0.5 here"), "{error}");
+    }
+
+    #[test]
+    fn foreign_files_are_not_touched() {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::write(dir.path().join("thesis.tex"), "precious").expect("written");
+        let error = RunDir::open(dir.path(), &experiment()).expect_err("not a run");
+        assert!(matches!(error, RunDirError::NotARun { .. }), "{error}");
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().expect("dir");
+        let _held = RunDir::open(dir.path(), &experiment()).expect("new");
+        let error = RunDir::open(dir.path(), &experiment()).expect_err("held");
+        assert!(matches!(error, RunDirError::InUse { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_latest_are_kept() {
+        let dir = tempfile::tempdir().expect("dir");
+        let run = RunDir::open(dir.path(), &experiment()).expect("new");
+        assert!(run.latest().expect("readable").is_none());
+        for step in [9, 10, 11, 100] {
+            run.save(&checkpoint(step), 2).expect("saved");
+        }
+        assert_eq!(run.steps().expect("readable"), [11, 100]);
+        assert_eq!(run.latest().expect("readable").expect("some").checkpoint.step, 100);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_named_and_passed_over() {
+        let dir = tempfile::tempdir().expect("dir");
+        let run = RunDir::open(dir.path(), &experiment()).expect("new");
+        for step in [1, 2] {
+            run.save(&checkpoint(step), 2).expect("saved");
+        }
+        let truncate = |step: u64| {
+            let file = run.checkpoint_path(step).join("model.safetensors");
+            let content = fs::read(&file).expect("weights");
+            fs::write(&file, &content[..content.len() - 1]).expect("cut");
+        };
+        truncate(2);
+        let latest = run.latest().expect("one is good").expect("some");
+        assert_eq!(latest.checkpoint.step, 1);
+        assert!(latest.skipped[0].to_string().contains("step-0000000002/model.safetensors is damaged"));
+        truncate(1);
+        let error = run.latest().expect_err("none is good");
+        assert!(error.to_string().contains("remove the directory"), "{error}");
+    }
+}

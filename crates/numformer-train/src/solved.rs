@@ -1,0 +1,104 @@
+//! One example beside the model's answer, to be looked at.
+
+use std::fmt;
+
+use candle_core::Device;
+use numformer_data::{Batch, Example, Split, Task};
+use numformer_encoding::DenseMatrix;
+use numformer_metrics::{Norm, Verdict};
+use numformer_model::{Transformer, greedy};
+
+use crate::evaluation::{answer_tokens, padded};
+use crate::trainer::TrainError;
+
+/// One example beside the model's answer, as tokens and as matrices.
+///
+/// Matrices are what the tokens say: the input and the exact answer after rounding. `Display` shows all of it in a few
+/// lines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solved {
+    /// The input as tokens.
+    pub src: String,
+    /// The model's answer as tokens.
+    pub answer: String,
+    /// The input.
+    pub input: DenseMatrix,
+    /// The exact answer.
+    pub exact: DenseMatrix,
+    /// The model's answer, or why its tokens are no matrix.
+    pub found: Result<DenseMatrix, numformer_encoding::DecodeError>,
+    /// How far the answer is from right, relative L1.
+    pub verdict: Verdict,
+}
+
+/// Solves example `index` of a split by greedy decoding.
+///
+/// # Errors
+/// When the example cannot be made, or the model cannot read it.
+pub fn solve(
+    model: &Transformer,
+    task: &Task,
+    split: Split,
+    seed: u64,
+    index: u64,
+    device: &Device,
+) -> Result<Solved, TrainError> {
+    let example = task.example(seed, split, index)?;
+    let vocabulary = task.vocabulary();
+    let batch = Batch::from_examples(std::slice::from_ref(&example), vocabulary.padding());
+    let hypothesis = greedy(model, &padded(&batch.src, device)?, task.max_tgt_len())?.swap_remove(0);
+    let answer = answer_tokens(&hypothesis);
+    let Example { src, tgt, .. } = &example;
+    let (src, tgt) = (&src[1..src.len() - 1], &tgt[1..tgt.len() - 1]);
+    Ok(Solved {
+        src: vocabulary.render(src),
+        answer: vocabulary.render(&answer),
+        input: task.src_encoding().decode(src).expect("an encoding reads its own words"),
+        exact: task.tgt_encoding().decode(tgt).expect("an encoding reads its own words"),
+        found: task.tgt_encoding().decode(&answer),
+        verdict: task.judge(&example.src, &answer, Norm::L1)?,
+    })
+}
+
+impl fmt::Display for Solved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "source  {}", self.src)?;
+        writeln!(f, "answer  {}", self.answer)?;
+        let found = match &self.found {
+            Ok(matrix) => grid(matrix),
+            Err(error) => vec![format!("no matrix: {error}")],
+        };
+        let columns = [("input", grid(&self.input)), ("exact", grid(&self.exact)), ("model", found)];
+        let widths = columns.each_ref().map(|(title, lines)| {
+            lines.iter().map(String::len).chain([title.len()]).max().expect("the title is there")
+        });
+        let height = columns.iter().map(|(_, lines)| lines.len()).max().expect("three columns");
+        for row in 0..=height {
+            let cells = columns.iter().zip(widths).map(|((title, lines), width)| {
+                let cell = match row {
+                    0 => title,
+                    row => lines.get(row - 1).map_or("", String::as_str),
+                };
+                format!("{cell:<width$}")
+            });
+            writeln!(f, "  {}", cells.collect::<Vec<_>>().join("   ").trim_end())?;
+        }
+        match self.verdict {
+            Verdict::Measured { error } => write!(f, "relative error {:.2}%", 100.0 * error),
+            Verdict::WrongShape { expected, found } => {
+                write!(f, "wrong shape: expected {}x{}, found {}x{}", expected.0, expected.1, found.0, found.1)
+            }
+            Verdict::Malformed => f.write_str("malformed"),
+        }
+    }
+}
+
+/// The rows of a matrix, columns aligned.
+fn grid(matrix: &DenseMatrix) -> Vec<String> {
+    let cells: Vec<String> = matrix.coefficients.iter().map(f64::to_string).collect();
+    let width = cells.iter().map(String::len).max().unwrap_or(0);
+    cells
+        .chunks(matrix.cols)
+        .map(|row| row.iter().map(|cell| format!("{cell:>width$}")).collect::<Vec<_>>().join(" "))
+        .collect()
+}

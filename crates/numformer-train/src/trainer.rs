@@ -1,0 +1,349 @@
+//! The training loop.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::Device;
+use numformer_data::{Batch, Split, Task, TaskError, prefetch};
+use numformer_model::{Parameters, Transformer, TransformerConfig};
+use numformer_ops::sum_of_squares;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
+use crate::composition::Composition;
+use crate::evaluation::{Evaluation, evaluate};
+use crate::experiment::{Difference, Experiment, ExperimentError};
+use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
+use crate::optimizer::{Adam, AdamConfig};
+use crate::run_dir::{RunDir, RunDirError};
+use crate::schedule::{Schedule, WarmUp};
+use crate::solved::{Solved, solve};
+
+/// Trains the model of an experiment.
+///
+/// # Examples
+/// ```
+/// use numformer_data::Split;
+/// use numformer_train::{Experiment, StopReason, Trainer};
+///
+/// let mut experiment = Experiment::preset("transpose-3x3")?;
+/// experiment.train.steps = 2; // 2,000 for a model that has learned
+/// let mut trainer = Trainer::new(experiment)?;
+/// let report = trainer.run()?;
+/// assert_eq!((report.stop, report.step), (StopReason::Completed, 2));
+/// println!("{}", trainer.evaluate(Split::Test, 10)?);
+/// # Ok::<(), numformer_train::TrainError>(())
+/// ```
+pub struct Trainer {
+    experiment: Experiment,
+    task: Arc<Task>,
+    config: TransformerConfig,
+    device: Device,
+    composition: Composition,
+    /// The same weights, for use: records nothing for a backward pass.
+    model: Transformer,
+    weights: Vec<f32>,
+    adam: Adam,
+    step: u64,
+    run_dir: Option<RunDir>,
+    observers: Vec<Box<dyn Observer>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunReport {
+    /// Why it ended.
+    pub stop: StopReason,
+    /// Updates taken in all.
+    pub step: u64,
+    /// The checkpoint written at the end; none without a directory, or when there was nothing left to do.
+    pub checkpoint: Option<PathBuf>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { experiment, step, run_dir, .. } = self;
+        f.debug_struct("Trainer").field("experiment", experiment).field("step", step).field("run_dir", run_dir).finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// A trainer on the CPU with fresh weights.
+    ///
+    /// # Errors
+    /// When the experiment is impossible.
+    pub fn new(experiment: Experiment) -> Result<Self, TrainError> {
+        let device = Device::Cpu;
+        let parameters = Parameters::random(experiment.seed, &device);
+        Self::build(experiment, parameters, device)
+    }
+
+    fn build(experiment: Experiment, parameters: Parameters, device: Device) -> Result<Self, TrainError> {
+        experiment.validate()?;
+        let task = Arc::new(experiment.task()?);
+        let config = experiment.transformer(&task)?;
+        let composition = Composition::new(Transformer::init(&config, &parameters)?, &parameters);
+        let model = Transformer::new(&config, &parameters.frozen())?;
+        let mut weights = vec![0.0; composition.layout().len()];
+        composition.layout().read(&mut weights)?;
+        let adam = Adam::new(adam_config(&experiment), weights.len());
+        Ok(Self {
+            experiment,
+            task,
+            config,
+            device,
+            composition,
+            model,
+            weights,
+            adam,
+            step: 0,
+            run_dir: None,
+            observers: Vec::new(),
+        })
+    }
+
+    /// Saves checkpoints to `run_dir`, and goes on from its latest one, if any. The damaged checkpoints that were
+    /// passed over are returned beside the trainer.
+    ///
+    /// # Errors
+    /// When there are checkpoints and none is good, or the latest belongs to another experiment.
+    pub fn in_dir(mut self, run_dir: RunDir) -> Result<(Self, Vec<CheckpointError>), TrainError> {
+        let mut skipped = Vec::new();
+        if let Some(latest) = run_dir.latest()? {
+            skipped = latest.skipped;
+            self.restore(&latest.checkpoint)?;
+        }
+        self.run_dir = Some(run_dir);
+        Ok((self, skipped))
+    }
+
+    /// Adds an observer.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// The experiment.
+    #[must_use]
+    pub fn experiment(&self) -> &Experiment {
+        &self.experiment
+    }
+
+    /// What the model reads and writes.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The model as trained so far.
+    #[must_use]
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// All weights, by name, each row-major.
+    #[must_use]
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// Updates taken so far.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The directory of the run, if it has one.
+    #[must_use]
+    pub fn run_dir(&self) -> Option<&RunDir> {
+        self.run_dir.as_ref()
+    }
+
+    /// Trains up to the experiment's number of steps, or until an observer asks to stop.
+    ///
+    /// # Errors
+    /// When examples cannot be made, loss or gradient stop being finite, or a checkpoint cannot be written.
+    pub fn run(&mut self) -> Result<RunReport, TrainError> {
+        let mut observers = Observers(std::mem::take(&mut self.observers));
+        let ended = self.run_observed(&mut observers);
+        self.observers = observers.0;
+        ended
+    }
+
+    fn run_observed(&mut self, observers: &mut Observers) -> Result<RunReport, TrainError> {
+        let Experiment { seed, train, evaluate, checkpoint, .. } = self.experiment.clone();
+        let start = Start { experiment: &self.experiment, step: self.step, parameters: self.weights.len() };
+        let mut flow = observers.tell(|o| o.on_start(&start));
+        let schedule = WarmUp::new(train.lr, train.warmup_steps);
+        let source = self.task.batches(seed, Split::Train, train.batch_size);
+        let mut batches = prefetch(Arc::new(source), self.step, 1);
+        let mut gradients = vec![0.0; self.weights.len()];
+        let mut saved = None;
+        while flow.is_continue() && self.step < train.steps {
+            let batch = batches.next().expect("a stream of batches has no end")?;
+            let report = self.take_step(&batch, &schedule, &mut gradients)?;
+            flow = observers.tell(|o| o.on_step(&report));
+            let finished = self.step == train.steps;
+            if finished || self.step.is_multiple_of(evaluate.every) {
+                let evaluation = self.evaluate(Split::Validation, evaluate.examples)?;
+                let report = EvaluationReport { step: self.step, examples: report.examples, evaluation };
+                flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
+            }
+            // A run that is asked to stop is saved: nothing is lost.
+            if finished || self.step.is_multiple_of(checkpoint.every) || flow.is_break() {
+                saved = self.save()?;
+                if let Some(path) = &saved {
+                    flow = first(flow, observers.tell(|o| o.on_checkpoint(path)));
+                }
+            }
+        }
+        let stop = flow.break_value().unwrap_or(StopReason::Completed);
+        observers.0.iter_mut().for_each(|o| o.on_end(&stop));
+        Ok(RunReport { stop, step: self.step, checkpoint: saved })
+    }
+
+    fn take_step(
+        &mut self,
+        batch: &Batch,
+        schedule: &impl Schedule,
+        gradients: &mut [f32],
+    ) -> Result<StepReport, TrainError> {
+        let loss = self.composition.loss_and_gradients(batch, gradients)?;
+        let gradient_norm = sum_of_squares(gradients).sqrt();
+        let lr = schedule.lr(self.step);
+        if !(loss.is_finite() && gradient_norm.is_finite()) {
+            return Err(TrainError::NotFinite { step: self.step + 1, loss, gradient_norm, lr });
+        }
+        let scale = (self.experiment.train.clip_norm / gradient_norm).min(1.0);
+        self.adam.update(lr, scale, &mut self.weights, gradients);
+        self.composition.layout().write(&self.weights)?;
+        self.step += 1;
+        let examples = self.step * self.experiment.train.batch_size as u64;
+        Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
+    }
+
+    /// Judges the model as trained so far on the first `count` examples of a split.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
+        evaluate(&self.model, &self.task, split, self.experiment.evaluate.seed, count, &self.device)
+    }
+
+    /// Solves the first `count` examples of a split, to be looked at.
+    ///
+    /// # Errors
+    /// When examples cannot be made, or the model cannot read them.
+    pub fn solve(&self, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        let seed = self.experiment.evaluate.seed;
+        (0..count).map(|index| solve(&self.model, &self.task, split, seed, index, &self.device)).collect()
+    }
+
+    fn save(&self) -> Result<Option<PathBuf>, TrainError> {
+        let Some(run_dir) = &self.run_dir else { return Ok(None) };
+        let layout = self.composition.layout();
+        let mut optimizer = named(layout, FIRST, self.adam.first_moment());
+        optimizer.extend(named(layout, SECOND, self.adam.second_moment()));
+        let checkpoint = Checkpoint {
+            experiment: self.experiment.clone(),
+            step: self.step,
+            config: self.config.clone(),
+            vocabulary: self.task.vocabulary().clone(),
+            model: named(layout, "", &self.weights),
+            optimizer,
+        };
+        Ok(Some(run_dir.save(&checkpoint, self.experiment.checkpoint.keep)?))
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        if let Some(difference) = checkpoint.experiment.difference(&self.experiment) {
+            return Err(TrainError::OtherExperiment { step: checkpoint.step, difference });
+        }
+        let layout = self.composition.layout();
+        let weights = flat(layout, "", &checkpoint.model)?;
+        let first = flat(layout, FIRST, &checkpoint.optimizer)?;
+        let second = flat(layout, SECOND, &checkpoint.optimizer)?;
+        layout.write(&weights)?;
+        self.weights = weights;
+        self.adam = Adam::resume(adam_config(&self.experiment), checkpoint.step, first, second);
+        self.step = checkpoint.step;
+        Ok(())
+    }
+}
+
+/// Names of Adam's moments in a checkpoint, before the parameter's.
+const FIRST: &str = "first_moment.";
+const SECOND: &str = "second_moment.";
+
+fn adam_config(experiment: &Experiment) -> AdamConfig {
+    AdamConfig { weight_decay: experiment.train.weight_decay, ..AdamConfig::default() }
+}
+
+struct Observers(Vec<Box<dyn Observer>>);
+
+impl Observers {
+    /// Tells every observer; the first that asks to stop is heard.
+    fn tell(
+        &mut self,
+        mut event: impl FnMut(&mut dyn Observer) -> ControlFlow<StopReason>,
+    ) -> ControlFlow<StopReason> {
+        self.0.iter_mut().fold(ControlFlow::Continue(()), |flow, observer| first(flow, event(observer.as_mut())))
+    }
+}
+
+/// The earlier reason to stop, if there are two.
+fn first(earlier: ControlFlow<StopReason>, later: ControlFlow<StopReason>) -> ControlFlow<StopReason> {
+    if earlier.is_break() { earlier } else { later }
+}
+
+/// Why a run cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The experiment is impossible.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// The run's directory cannot serve.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// A checkpoint cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint was written by another experiment.
+    #[error("the checkpoint after step {step} belongs to another experiment: {difference}")]
+    OtherExperiment {
+        /// Step of the checkpoint.
+        step: u64,
+        /// The first key that differs.
+        difference: Difference,
+    },
+    /// A checkpoint does not fit the model.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Examples cannot be made.
+    #[error("examples cannot be made")]
+    Task(#[from] TaskError),
+    /// The model failed.
+    #[error("the model failed")]
+    Model(#[from] candle_core::Error),
+    /// Training diverged.
+    #[error(
+        "training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}, learning rate {lr:e}; \
+         try a lower learning rate or a longer warm-up"
+    )]
+    NotFinite {
+        /// The step that could not be taken.
+        step: u64,
+        /// Loss found.
+        loss: f64,
+        /// Gradient norm found.
+        gradient_norm: f64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// An evaluation on no examples.
+    #[error("expected at least one example to evaluate on, found none")]
+    NothingToEvaluate,
+}

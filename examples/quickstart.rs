@@ -1,0 +1,58 @@
+//! Trains a small transformer to transpose 3×3 matrices, from generated examples only, and shows that it can.
+//!
+//! ```sh
+//! cargo run --release --example quickstart -- --run-dir runs/first --seed 1
+//! ```
+//!
+//! Expected output, after about a minute on two CPU cores: accuracies of 100% or nearly so on unseen matrices, three of
+//! them in full, and where the run was saved. The exit code is 1 if fewer than 99% of the answers are exact.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use numformer::data::Split;
+use numformer::train::{Experiment, Progress, RunDir, StopReason, Trainer};
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where the run is saved; a run already there goes on.
+    #[arg(long)]
+    run_dir: Option<PathBuf>,
+    /// Seed of the weights and of the training examples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Optimizer updates.
+    #[arg(long)]
+    steps: Option<u64>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut experiment = Experiment::preset("transpose-3x3")?;
+    experiment.seed = arguments.seed;
+    experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
+    experiment.validate()?;
+
+    let path = arguments.run_dir.unwrap_or_else(|| format!("runs/quickstart-seed{}", arguments.seed).into());
+    let run_dir = RunDir::open(path, &experiment)?;
+    let log = run_dir.metrics_log(experiment.log.every);
+    let (trainer, damaged) = Trainer::new(experiment)?.in_dir(run_dir)?;
+    for checkpoint in damaged {
+        eprintln!("passed over: {checkpoint}");
+    }
+    let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
+    let report = trainer.run()?;
+    ensure!(report.stop == StopReason::Completed, "{}", report.stop);
+
+    let evaluation = trainer.evaluate(Split::Test, 2_000)?;
+    println!("\nOn {} unseen matrices:\n{evaluation:#}", evaluation.count);
+    for solved in trainer.solve(Split::Test, 3)? {
+        println!("\n{solved}");
+    }
+    let run_dir = trainer.run_dir().expect("given above");
+    println!("\nlearning curve: {}", run_dir.write_learning_curve()?.display());
+    println!("weights:        {}", run_dir.checkpoint_path(trainer.step()).display());
+    ensure!(evaluation.exact >= 0.99, "expected at least 99% exact answers, found {:.2}%", 100.0 * evaluation.exact);
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! numformer trains transformers to do numerical linear algebra from examples: a random matrix is written as tokens, a
+//! small encoder-decoder reads it and writes the answer as tokens, and the answer is judged by how close it is.
+//!
+//! This crate holds no code of its own. It brings the crates of the workspace together under one name:
+//!
+//! - [`encoding`]: numbers and matrices as tokens, and back;
+//! - [`metrics`]: how far an answer is from right;
+//! - [`problems`]: what is computed, and on which random matrices;
+//! - [`data`]: examples and batches of token ids;
+//! - [`ops`]: fused differentiable operations;
+//! - [`model`]: the encoder-decoder transformer;
+//! - [`train`]: experiments, training, evaluation, runs on disk.
+//!
+//! # Features
+//! - `cuda`: run on an NVIDIA GPU through candle. Needs the CUDA toolkit to build; off by default.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub use numformer_data as data;
+pub use numformer_encoding as encoding;
+pub use numformer_metrics as metrics;
+pub use numformer_model as model;
+pub use numformer_ops as ops;
+pub use numformer_problems as problems;
+pub use numformer_train as train;

@@ -1,0 +1,152 @@
+//! Whole runs: what they give is a function of the experiment, however they are cut.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use numformer::data::Split;
+use numformer::model::StackConfig;
+use numformer::train::{Experiment, Observer, RunDir, StepReport, StopReason, TrainError, Trainer};
+
+/// A model that is trained in a second: 2×2 matrices, 16 dimensions.
+fn tiny() -> Experiment {
+    let mut experiment = Experiment::preset("transpose-3x3").unwrap();
+    experiment.matrices.rows = 2;
+    experiment.matrices.cols = 2;
+    experiment.model.encoder = StackConfig::new(16, 2, 1);
+    experiment.model.decoder = StackConfig::new(16, 2, 1);
+    experiment.train.batch_size = 16;
+    experiment.train.steps = 12;
+    experiment.train.warmup_steps = 3;
+    experiment.evaluate.every = 5;
+    experiment.evaluate.examples = 20;
+    experiment.checkpoint.every = 4;
+    experiment.log.every = 2;
+    experiment
+}
+
+/// Asks to stop after a step, as a person or a queue system would.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
+        if step.step < self.0 {
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(StopReason::Asked(format!("step {}", self.0)))
+    }
+}
+
+fn open(experiment: &Experiment, path: &Path) -> Trainer {
+    let run_dir = RunDir::open(path, experiment).unwrap();
+    let log = run_dir.metrics_log(experiment.log.every);
+    let (trainer, skipped) = Trainer::new(experiment.clone()).unwrap().in_dir(run_dir).unwrap();
+    assert!(skipped.is_empty(), "{skipped:?}");
+    trainer.with_observer(log)
+}
+
+/// Weights, optimizer state and metrics at the end of a run.
+fn result(path: &Path, step: u64) -> [Vec<u8>; 3] {
+    let checkpoint = path.join(format!("checkpoints/step-{step:010}"));
+    [checkpoint.join("model.safetensors"), checkpoint.join("optimizer.safetensors"), path.join("metrics.jsonl")]
+        .map(|file| fs::read(file).unwrap())
+}
+
+fn uninterrupted(experiment: &Experiment) -> [Vec<u8>; 3] {
+    let dir = tempfile::tempdir().unwrap();
+    let report = open(experiment, dir.path()).run().unwrap();
+    assert_eq!(report.stop, StopReason::Completed);
+    result(dir.path(), experiment.train.steps)
+}
+
+#[test]
+fn two_runs_of_one_experiment_are_identical() {
+    assert_eq!(uninterrupted(&tiny()), uninterrupted(&tiny()));
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let other = Experiment { seed: 1, ..tiny() };
+    let ([weights, ..], [other_weights, ..]) = (uninterrupted(&tiny()), uninterrupted(&other));
+    assert_ne!(weights, other_weights);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let on_threads = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| uninterrupted(&tiny()))
+    };
+    assert_eq!(on_threads(1), on_threads(3));
+}
+
+#[test]
+fn a_run_stopped_and_resumed_ends_with_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    // Once in step with the checkpoints and evaluations, once not.
+    for stop in [6, 11] {
+        let report = open(&tiny(), dir.path()).with_observer(StopAfter(stop)).run().unwrap();
+        assert_eq!((report.step, report.stop), (stop, StopReason::Asked(format!("step {stop}"))));
+    }
+    assert_eq!(open(&tiny(), dir.path()).run().unwrap().stop, StopReason::Completed);
+    assert_eq!(result(dir.path(), 12), uninterrupted(&tiny()));
+}
+
+#[test]
+fn a_run_that_loses_its_last_checkpoint_goes_on_from_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    open(&tiny(), dir.path()).with_observer(StopAfter(9)).run().unwrap();
+    let weights = dir.path().join("checkpoints/step-0000000009/model.safetensors");
+    let content = fs::read(&weights).unwrap();
+    fs::write(&weights, &content[..content.len() / 2]).unwrap();
+
+    let run_dir = RunDir::open(dir.path(), &tiny()).unwrap();
+    let log = run_dir.metrics_log(2);
+    let (trainer, skipped) = Trainer::new(tiny()).unwrap().in_dir(run_dir).unwrap();
+    assert_eq!(trainer.step(), 8);
+    assert!(skipped[0].to_string().contains("step-0000000009/model.safetensors is damaged"), "{}", skipped[0]);
+    trainer.with_observer(log).run().unwrap();
+    assert_eq!(result(dir.path(), 12), uninterrupted(&tiny()));
+}
+
+#[test]
+fn a_longer_run_begins_like_a_shorter_one() {
+    let longer = {
+        let mut experiment = tiny();
+        experiment.train.steps = 20;
+        experiment
+    };
+    let dir = tempfile::tempdir().unwrap();
+    open(&tiny(), dir.path()).run().unwrap();
+    open(&longer, dir.path()).run().unwrap();
+    let [weights, optimizer, _] = result(dir.path(), 20);
+    let [expected_weights, expected_optimizer, _] = uninterrupted(&longer);
+    assert!(weights == expected_weights && optimizer == expected_optimizer);
+}
+
+#[test]
+fn a_diverging_run_says_so() {
+    let mut experiment = tiny();
+    experiment.train.lr = 1e30;
+    let error = Trainer::new(experiment).unwrap().run().unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+    assert!(error.to_string().contains("try a lower learning rate"), "{error}");
+}
+
+#[test]
+fn a_tiny_run_learns_to_transpose() {
+    // One row and one column of one-digit numbers would be trivial; 1×2 matrices of three digits are the least that is not.
+    let mut experiment = tiny();
+    experiment.matrices.rows = 1;
+    experiment.model.encoder = StackConfig::new(32, 4, 1);
+    experiment.model.decoder = StackConfig::new(32, 4, 1);
+    experiment.train.lr = 3e-3;
+    experiment.train.warmup_steps = 100;
+    experiment.train.steps = 1200;
+    experiment.evaluate.every = 600;
+    let mut trainer = Trainer::new(experiment).unwrap();
+    trainer.run().unwrap();
+    let evaluation = trainer.evaluate(Split::Test, 200).unwrap();
+    assert!(evaluation.exact > 0.95, "{evaluation}");
+}
