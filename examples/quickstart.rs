@@ -7,6 +7,8 @@
 //! Expected output, after about a minute on two CPU cores: accuracies of 100% or nearly so on unseen matrices, three of
 //! them in full, and where the run was saved. The exit code is 1 if fewer than 99% of the answers are exact.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
+
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};

@@ -74,7 +74,8 @@ fn filter_lines(convert: impl Fn(&str) -> Result<String>) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
         let line = line.context("cannot read standard input")?;
-        let converted = std::str::from_utf8(&line).map_err(Into::into).and_then(|line| convert(line.trim_end_matches('\r')));
+        let converted =
+            std::str::from_utf8(&line).map_err(Into::into).and_then(|line| convert(line.trim_end_matches('\r')));
         let written = match converted {
             Ok(text) => writeln!(output, "{text}"),
             Err(error) => {

@@ -40,8 +40,7 @@ fn encode_and_decode_are_inverse_filters() {
 
 #[test]
 fn a_bad_line_does_not_stop_the_others() {
-    let (tokens, stderr, code) =
-        filter(&["encode", "--encoding", "p10"], b"1\nnan\n1 2; 3\ntwo\n\n\xff\n1e200\n2\r\n");
+    let (tokens, stderr, code) = filter(&["encode", "--encoding", "p10"], b"1\nnan\n1 2; 3\ntwo\n\n\xff\n1e200\n2\r\n");
     assert_eq!(tokens, "V1 V1 + 1 0 0 E-2\nV1 V1 + 2 0 0 E-2\n");
     let lines: Vec<&str> = stderr.lines().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(lines, ["line 2", "line 3", "line 4", "line 5", "line 6", "line 7"], "{stderr}");
@@ -85,10 +84,18 @@ fn train_runs_an_experiment_and_goes_on_with_it() {
     };
     let (stdout, stderr) = train(&[]);
     assert!(stdout.contains("On 2000 unseen matrices") && stdout.contains("within 0.5%"), "{stdout}");
-    assert_eq!(stdout.matches("relative error").count() + stdout.matches("malformed").count() + stdout.matches("wrong shape").count(), 3, "{stdout}");
+    assert_eq!(
+        stdout.matches("relative error").count()
+            + stdout.matches("malformed").count()
+            + stdout.matches("wrong shape").count(),
+        3,
+        "{stdout}"
+    );
     assert!(stderr.contains("evaluation after 2 steps"), "{stderr}");
     let run = dir.path().join("runs/tiny-seed0");
-    for file in ["experiment.toml", "metrics.jsonl", "learning-curve.svg", "checkpoints/step-0000000004/model.safetensors"] {
+    for file in
+        ["experiment.toml", "metrics.jsonl", "learning-curve.svg", "checkpoints/step-0000000004/model.safetensors"]
+    {
         assert!(run.join(file).exists(), "{file}");
     }
     let (_, stderr) = train(&["--steps", "6"]);
@@ -110,7 +117,11 @@ fn train_refuses_what_it_cannot_do() {
         }
     };
     let mine = ["my.toml"];
-    refused(&TINY.replace("warmup_steps", "warmup"), &mine, &["my.toml, line 8", "unknown key `warmup`", "did you mean `warmup_steps`?"]);
+    refused(
+        &TINY.replace("warmup_steps", "warmup"),
+        &mine,
+        &["my.toml, line 8", "unknown key `warmup`", "did you mean `warmup_steps`?"],
+    );
     refused(&TINY.replace("\"p10\"", "\"p11\""), &mine, &["line 5", "p11", "p10"]);
     refused(&TINY.replace("rows = 1", "rows = 0"), &mine, &["rows", "0"]);
     refused(&TINY.replace("d_model = 8", "d_model = 9"), &mine, &["multiple of n_heads"]);

@@ -136,7 +136,7 @@ mod tests {
     fn words_are_those_of_the_paper() {
         let b1999 = Balanced::b1999();
         for (x, word) in
-            [(3.14, "N314 E-2"), (-0.004, "N-400 E-5"), (0.0, "N0 E0"), (-0.0, "N0 E0"), (-1e-200, "N0 E0")]
+            [(3.144, "N314 E-2"), (-0.004, "N-400 E-5"), (0.0, "N0 E0"), (-0.0, "N0 E0"), (-1e-200, "N0 E0")]
         {
             assert_eq!(write(&b1999, x), word);
         }

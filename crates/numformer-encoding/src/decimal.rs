@@ -264,7 +264,7 @@ mod tests {
         for significand in [-999_i64, -1, 0, 1, 7, 314, 999, 1 << 53, (1 << 53) + 1, i64::MAX] {
             for exponent in -MAX_EXPONENT..=MAX_EXPONENT {
                 let nearest: f64 = format!("{significand}e{exponent}").parse().expect("a decimal number");
-                assert_eq!(value(significand, exponent), nearest, "{significand}e{exponent}");
+                assert_eq!(value(significand, exponent).to_bits(), nearest.to_bits(), "{significand}e{exponent}");
             }
         }
         assert!(value(0, -5).is_sign_positive());

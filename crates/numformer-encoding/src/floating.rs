@@ -218,7 +218,7 @@ mod tests {
     fn words_are_those_of_the_paper() {
         let fp15 = Floating::fp15();
         for (x, word) in [
-            (3.14, "N314e7"),
+            (3.144, "N314e7"),
             (-0.004, "N-400e4"),
             (0.0, "N0e0"),
             (-0.0, "N0e0"),

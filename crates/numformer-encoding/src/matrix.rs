@@ -105,6 +105,9 @@ impl MatrixEncoding {
     /// # Errors
     /// When the shape has no token, the coefficients do not fill it, or one cannot be written. Then `tokens` is as
     /// before.
+    ///
+    /// # Panics
+    /// When the number encoding writes an id beyond its symbols.
     pub fn encode(
         &self,
         rows: usize,
@@ -360,7 +363,7 @@ mod tests {
         let mut coefficients = vec![1.0; 10];
         assert_eq!(encoding.decode_into(&tokens, &mut coefficients), Ok((1, 2)));
         assert_eq!(coefficients, [5.0, 6.0]);
-        assert!(encoding.decode_into(&tokens[..4], &mut coefficients).is_err());
+        assert!(encoding.decode_into(&tokens[..6], &mut coefficients).is_err());
         assert!(coefficients.is_empty());
     }
 

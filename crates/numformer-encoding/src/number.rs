@@ -113,8 +113,7 @@ pub trait NumberEncoding: Debug + Send + Sync {
 
     /// The same encoding, less the symbols that no number of magnitude up to `bound` is written with, where there are
     /// such symbols. Both write such numbers with the same symbols.
-    fn restricted(&self, bound: f64) -> Option<Arc<dyn NumberEncoding>> {
-        let _ = bound;
+    fn restricted(&self, _bound: f64) -> Option<Arc<dyn NumberEncoding>> {
         None
     }
 }

@@ -185,7 +185,7 @@ mod tests {
     fn words_are_those_of_the_paper() {
         let (p10, p1000) = (Positional::p10(), Positional::p1000());
         for (x, in_p10, in_p1000) in [
-            (3.14, "+ 3 1 4 E-2", "+ 314 E-2"),
+            (3.144, "+ 3 1 4 E-2", "+ 314 E-2"),
             (-0.004, "- 4 0 0 E-5", "- 400 E-5"),
             (0.0, "+ 0 E0", "+ 0 E0"),
             (-0.0, "+ 0 E0", "+ 0 E0"),

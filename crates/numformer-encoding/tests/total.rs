@@ -21,15 +21,16 @@ enum Damage {
 
 impl Damage {
     fn apply(&self, tokens: &mut Vec<TokenId>) {
-        if tokens.is_empty() {
+        let length = tokens.len();
+        if length == 0 {
             return;
         }
         match self {
-            Self::Remove(at) => drop(tokens.remove(at.index(tokens.len()))),
-            Self::Insert(at, id) => tokens.insert(at.index(tokens.len()), TokenId(*id)),
-            Self::Replace(at, id) => tokens[at.index(tokens.len())] = TokenId(*id),
-            Self::Copy(from, to) => tokens[to.index(tokens.len())] = tokens[from.index(tokens.len())],
-            Self::Truncate(at) => tokens.truncate(at.index(tokens.len())),
+            Self::Remove(at) => drop(tokens.remove(at.index(length))),
+            Self::Insert(at, id) => tokens.insert(at.index(length), TokenId(*id)),
+            Self::Replace(at, id) => tokens[at.index(length)] = TokenId(*id),
+            Self::Copy(from, to) => tokens[to.index(length)] = tokens[from.index(length)],
+            Self::Truncate(at) => tokens.truncate(at.index(length)),
         }
     }
 }

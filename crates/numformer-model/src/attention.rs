@@ -80,14 +80,8 @@ impl MultiHeadAttention {
         key_lengths: Lengths<'_>,
     ) -> Result<Tensor> {
         let queries = self.query.forward(x, Activation::Identity)?;
-        let read = numformer_ops::attention(
-            &queries,
-            &memory.keys,
-            &memory.values,
-            self.n_heads,
-            causality,
-            key_lengths,
-        )?;
+        let read =
+            numformer_ops::attention(&queries, &memory.keys, &memory.values, self.n_heads, causality, key_lengths)?;
         self.output.forward(&read, Activation::Identity)
     }
 }

@@ -23,12 +23,7 @@ impl StackConfig {
     /// A stack of `n_layers` layers with the usual feed-forward width, 4 · `d_model`.
     #[must_use]
     pub fn new(d_model: usize, n_heads: usize, n_layers: usize) -> Self {
-        Self {
-            d_model,
-            n_heads,
-            n_layers,
-            d_ff: None,
-        }
+        Self { d_model, n_heads, n_layers, d_ff: None }
     }
 
     /// Width of the hidden layer of the feed-forward network.
@@ -38,21 +33,13 @@ impl StackConfig {
     }
 
     fn validate(&self, part: &'static str) -> Result<(), ConfigError> {
-        let sizes = [
-            ("d_model", self.d_model),
-            ("n_heads", self.n_heads),
-            ("n_layers", self.n_layers),
-            ("d_ff", self.d_ff()),
-        ];
+        let sizes =
+            [("d_model", self.d_model), ("n_heads", self.n_heads), ("n_layers", self.n_layers), ("d_ff", self.d_ff())];
         for (size, found) in sizes {
             at_least_one(part, size, found)?;
         }
         if !self.d_model.is_multiple_of(self.n_heads) {
-            return Err(ConfigError::HeadsDoNotDivideWidth {
-                part,
-                d_model: self.d_model,
-                n_heads: self.n_heads,
-            });
+            return Err(ConfigError::HeadsDoNotDivideWidth { part, d_model: self.d_model, n_heads: self.n_heads });
         }
         Ok(())
     }
@@ -130,12 +117,7 @@ pub struct TransformerConfig {
 impl TransformerConfig {
     /// A model with the standard options, the delimiter at id 0 and padding at id 1.
     #[must_use]
-    pub fn new(
-        vocab_size: usize,
-        max_positions: usize,
-        encoder: StackConfig,
-        decoder: StackConfig,
-    ) -> Self {
+    pub fn new(vocab_size: usize, max_positions: usize, encoder: StackConfig, decoder: StackConfig) -> Self {
         Self {
             vocab_size,
             max_positions,
@@ -158,22 +140,13 @@ impl TransformerConfig {
         at_least_one("model", "max_positions", self.max_positions)?;
         self.encoder.validate("encoder")?;
         self.decoder.validate("decoder")?;
-        for (token, id) in [
-            ("delimiter", self.delimiter_id),
-            ("padding", self.padding_id),
-        ] {
+        for (token, id) in [("delimiter", self.delimiter_id), ("padding", self.padding_id)] {
             if id as usize >= self.vocab_size {
-                return Err(ConfigError::IdOutsideVocabulary {
-                    token,
-                    id,
-                    vocab_size: self.vocab_size,
-                });
+                return Err(ConfigError::IdOutsideVocabulary { token, id, vocab_size: self.vocab_size });
             }
         }
         if self.delimiter_id == self.padding_id {
-            return Err(ConfigError::PaddingIsDelimiter {
-                id: self.padding_id,
-            });
+            return Err(ConfigError::PaddingIsDelimiter { id: self.padding_id });
         }
         Ok(())
     }
@@ -244,10 +217,7 @@ mod tests {
         let mut config = small();
         config.decoder.n_heads = 5;
         let error = config.validate().expect_err("12 is not a multiple of 5");
-        assert_eq!(
-            error.to_string(),
-            "decoder: d_model must be a multiple of n_heads, found d_model 12 and n_heads 5"
-        );
+        assert_eq!(error.to_string(), "decoder: d_model must be a multiple of n_heads, found d_model 12 and n_heads 5");
     }
 
     #[test]
@@ -255,10 +225,7 @@ mod tests {
         let mut config = small();
         config.encoder.n_layers = 0;
         let error = config.validate().expect_err("no layers");
-        assert_eq!(
-            error.to_string(),
-            "encoder: n_layers must be at least 1, found 0"
-        );
+        assert_eq!(error.to_string(), "encoder: n_layers must be at least 1, found 0");
         config.encoder.n_layers = 1;
         config.encoder.n_heads = 0;
         assert!(config.validate().is_err());
@@ -268,15 +235,9 @@ mod tests {
     fn special_ids_lie_in_the_vocabulary_and_differ() {
         let mut config = small();
         config.padding_id = 20;
-        assert!(matches!(
-            config.validate(),
-            Err(ConfigError::IdOutsideVocabulary { id: 20, .. })
-        ));
+        assert!(matches!(config.validate(), Err(ConfigError::IdOutsideVocabulary { id: 20, .. })));
         config.padding_id = config.delimiter_id;
-        assert!(matches!(
-            config.validate(),
-            Err(ConfigError::PaddingIsDelimiter { id: 0 })
-        ));
+        assert!(matches!(config.validate(), Err(ConfigError::PaddingIsDelimiter { id: 0 })));
     }
 
     #[test]
@@ -287,9 +248,6 @@ mod tests {
         config.output_projection = OutputProjection::Separate;
         config.encoder.d_ff = Some(24);
         let json = serde_json::to_string(&config).expect("plain data");
-        assert_eq!(
-            serde_json::from_str::<TransformerConfig>(&json).expect("its own output"),
-            config
-        );
+        assert_eq!(serde_json::from_str::<TransformerConfig>(&json).expect("its own output"), config);
     }
 }

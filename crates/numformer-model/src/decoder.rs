@@ -42,37 +42,22 @@ impl DecoderLayer {
     }
 
     /// `own` and `cross` are the keys and values of the target so far, `x` included, and of the memory.
-    fn forward(
-        &self,
-        x: &Tensor,
-        own: &KeysValues,
-        cross: &KeysValues,
-        memory: &Memory,
-    ) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, own: &KeysValues, cross: &KeysValues, memory: &Memory) -> Result<Tensor> {
         // Padding stands after the end, where the causal limit hides it from every valid query.
-        let read = self
-            .self_attention
-            .forward(x, own, Causality::Causal, None)?;
+        let read = self.self_attention.forward(x, own, Causality::Causal, None)?;
         let y = self.self_attention_norm.add_forward(&read, x)?;
         let query = match self.cross_attention_query {
             CrossAttentionQuery::SelfAttended => &y,
             CrossAttentionQuery::LayerInput => x,
         };
-        let read =
-            self.cross_attention
-                .forward(query, cross, Causality::Full, memory.lengths())?;
+        let read = self.cross_attention.forward(query, cross, Causality::Full, memory.lengths())?;
         let y = self.cross_attention_norm.add_forward(&read, &y)?;
         let z = self.feed_forward.forward(&y)?;
         self.feed_forward_norm.add_forward(&z, &y)
     }
 
     /// Forward pass of the tokens after those in `cache`, which it extends.
-    fn forward_cached(
-        &self,
-        x: &Tensor,
-        memory: &Memory,
-        cache: &mut LayerCache,
-    ) -> Result<Tensor> {
+    fn forward_cached(&self, x: &Tensor, memory: &Memory, cache: &mut LayerCache) -> Result<Tensor> {
         let next = self.self_attention.keys_values(x)?;
         let own = cache.past.insert(KeysValues::append(cache.past.as_ref(), next)?);
         let cross = match &mut cache.memory {
@@ -118,12 +103,7 @@ impl Decoder {
     /// # Errors
     /// When an id lies outside the vocabulary, the sequence is longer than the table of positions, or the batch
     /// differs from the memory's.
-    pub fn forward(
-        &self,
-        memory: &Memory,
-        tgt: &Padded,
-        cache: Option<&mut Cache>,
-    ) -> Result<Tensor> {
+    pub fn forward(&self, memory: &Memory, tgt: &Padded, cache: Option<&mut Cache>) -> Result<Tensor> {
         let mut single_use = Cache::default();
         let cache = cache.unwrap_or(&mut single_use);
         cache.layers.resize_with(self.layers.len(), LayerCache::default);

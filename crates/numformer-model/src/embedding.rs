@@ -27,16 +27,11 @@ impl Embedding {
         positions: Positions,
         vb: &VarBuilder,
     ) -> Result<Self> {
-        let init = Init::Randn {
-            mean: 0.0,
-            stdev: (d_model as f64).powf(-0.5),
-        };
+        let init = Init::Randn { mean: 0.0, stdev: (d_model as f64).powf(-0.5) };
         Ok(Self {
             tokens: vb.get_with_hints((vocab_size, d_model), "tokens.weight", init)?,
             positions: match positions {
-                Positions::Learned => {
-                    vb.get_with_hints((max_positions, d_model), "positions.weight", init)?
-                }
+                Positions::Learned => vb.get_with_hints((max_positions, d_model), "positions.weight", init)?,
                 Positions::Sinusoidal => sinusoids(max_positions, d_model, vb)?,
             },
             norm: LayerNorm::new(d_model, &vb.pp("norm"))?,

@@ -35,9 +35,7 @@ impl EncoderLayer {
 
     fn forward(&self, x: &Tensor, lengths: Lengths<'_>) -> Result<Tensor> {
         let memory = self.self_attention.keys_values(x)?;
-        let read = self
-            .self_attention
-            .forward(x, &memory, Causality::Full, lengths)?;
+        let read = self.self_attention.forward(x, &memory, Causality::Full, lengths)?;
         let x = self.self_attention_norm.add_forward(&read, x)?;
         let y = self.feed_forward.forward(&x)?;
         zero_padding(&self.feed_forward_norm.add_forward(&y, &x)?, lengths)
@@ -79,8 +77,6 @@ impl Encoder {
     pub fn forward(&self, src: &Padded) -> Result<Tensor> {
         let embedded = self.embedding.forward(src.ids(), 0)?;
         let x = zero_padding(&embedded, src.lengths())?;
-        self.layers
-            .iter()
-            .try_fold(x, |x, layer| layer.forward(&x, src.lengths()))
+        self.layers.iter().try_fold(x, |x, layer| layer.forward(&x, src.lengths()))
     }
 }

@@ -22,10 +22,7 @@ impl FeedForward {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(d_model: usize, d_ff: usize, vb: &VarBuilder) -> Result<Self> {
-        Ok(Self {
-            up: Linear::new(d_model, d_ff, &vb.pp("up"))?,
-            down: Linear::new(d_ff, d_model, &vb.pp("down"))?,
-        })
+        Ok(Self { up: Linear::new(d_model, d_ff, &vb.pp("up"))?, down: Linear::new(d_ff, d_model, &vb.pp("down"))? })
     }
 
     /// `[.., d_model]` to `[.., d_model]`.

@@ -54,11 +54,7 @@ impl FlatLayout {
             .map(|(name, var)| {
                 let begin = end;
                 end += var.elem_count();
-                Slot {
-                    name,
-                    var,
-                    range: begin..end,
-                }
+                Slot { name, var, range: begin..end }
             })
             .collect();
         Self { slots }
@@ -101,8 +97,7 @@ impl FlatLayout {
     pub fn write(&self, values: &[f32]) -> Result<()> {
         self.check_len(values.len())?;
         for slot in &self.slots {
-            let tensor =
-                Tensor::from_slice(&values[slot.range()], slot.shape(), slot.var.device())?;
+            let tensor = Tensor::from_slice(&values[slot.range()], slot.shape(), slot.var.device())?;
             slot.var.set(&tensor)?;
         }
         Ok(())
@@ -115,9 +110,9 @@ impl FlatLayout {
     pub fn read_gradients(&self, store: &GradStore, gradients: &mut [f32]) -> Result<()> {
         self.check_len(gradients.len())?;
         for slot in &self.slots {
-            let gradient = store.get(slot.var.as_tensor()).ok_or_else(|| {
-                Error::Msg(format!("parameter `{}` received no gradient", slot.name))
-            })?;
+            let gradient = store
+                .get(slot.var.as_tensor())
+                .ok_or_else(|| Error::Msg(format!("parameter `{}` received no gradient", slot.name)))?;
             copy(gradient, &mut gradients[slot.range()])?;
         }
         Ok(())
@@ -127,10 +122,7 @@ impl FlatLayout {
         if found == self.len() {
             return Ok(());
         }
-        Err(Error::Msg(format!(
-            "expected {} coefficients, one for each of the parameters', found {found}",
-            self.len()
-        )))
+        Err(Error::Msg(format!("expected {} coefficients, one for each of the parameters', found {found}", self.len())))
     }
 }
 
@@ -180,9 +172,7 @@ mod tests {
         let (parameters, layout) = two();
         let (a, b) = (parameters.get("a").expect("a"), parameters.get("b").expect("b"));
         // d/da Σ a² = 2a, d/db Σ 3b = 3
-        let loss = (a.sqr().and_then(|x| x.sum_all()))
-            .and_then(|x| x + b.affine(3.0, 0.0)?.sum_all()?)
-            .expect("loss");
+        let loss = (a.sqr().and_then(|x| x.sum_all())).and_then(|x| x + b.affine(3.0, 0.0)?.sum_all()?).expect("loss");
         let mut gradients = vec![0.0; 5];
         let store = loss.backward().expect("gradients");
         layout.read_gradients(&store, &mut gradients).expect("both");

@@ -47,9 +47,7 @@ mod transformer;
 
 pub use attention::{KeysValues, MultiHeadAttention};
 pub use cache::Cache;
-pub use config::{
-    ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig,
-};
+pub use config::{ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
 pub use decoder::Decoder;
 pub use embedding::Embedding;
 pub use encoder::Encoder;

@@ -36,8 +36,5 @@ impl Linear {
 /// PyTorch's default start of a linear layer: uniform in ±1/√fan-in, weight and bias alike.
 pub(crate) fn uniform_fan_in(d_in: usize) -> Init {
     let bound = 1.0 / (d_in as f64).sqrt();
-    Init::Uniform {
-        lo: -bound,
-        up: bound,
-    }
+    Init::Uniform { lo: -bound, up: bound }
 }

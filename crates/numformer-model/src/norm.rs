@@ -23,10 +23,7 @@ impl LayerNorm {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(d: usize, vb: &VarBuilder) -> Result<Self> {
-        Ok(Self {
-            weight: vb.get_with_hints(d, "weight", ONE)?,
-            bias: vb.get_with_hints(d, "bias", ZERO)?,
-        })
+        Ok(Self { weight: vb.get_with_hints(d, "weight", ONE)?, bias: vb.get_with_hints(d, "bias", ZERO)? })
     }
 
     /// Normalises `x` `[.., d]`.

@@ -18,16 +18,10 @@ impl Padded {
     /// When `ids` does not hold that many rows, or a length exceeds the width.
     pub fn new(ids: &[u32], lengths: &[u32], width: usize, device: &Device) -> Result<Self> {
         if ids.len() != lengths.len() * width {
-            return Err(Error::Msg(format!(
-                "expected {} rows of {width} ids, found {} ids",
-                lengths.len(),
-                ids.len()
-            )));
+            return Err(Error::Msg(format!("expected {} rows of {width} ids, found {} ids", lengths.len(), ids.len())));
         }
         if let Some(length) = lengths.iter().find(|length| **length as usize > width) {
-            return Err(Error::Msg(format!(
-                "expected lengths of at most {width}, found {length}"
-            )));
+            return Err(Error::Msg(format!("expected lengths of at most {width}, found {length}")));
         }
         let full = lengths.iter().all(|length| *length as usize == width);
         Ok(Self {
@@ -58,7 +52,7 @@ impl Padded {
     ///
     /// # Errors
     /// When the ids are not a matrix.
-    pub fn len(&self) -> Result<usize> {
+    pub fn batch_size(&self) -> Result<usize> {
         self.ids.dim(0)
     }
 
@@ -70,18 +64,10 @@ impl Padded {
     pub(crate) fn shift(&self) -> Result<(Self, Tensor)> {
         let width = self.ids.dim(1)?;
         if width < 2 {
-            return Err(Error::Msg(format!(
-                "expected targets of at least two tokens, found {width}"
-            )));
+            return Err(Error::Msg(format!("expected targets of at least two tokens, found {width}")));
         }
-        let lengths = self
-            .lengths
-            .as_ref()
-            .map(|lengths| lengths.iter().map(|l| l.saturating_sub(1)).collect());
-        let read = Self {
-            ids: self.ids.narrow(1, 0, width - 1)?.contiguous()?,
-            lengths,
-        };
+        let lengths = self.lengths.as_ref().map(|lengths| lengths.iter().map(|l| l.saturating_sub(1)).collect());
+        let read = Self { ids: self.ids.narrow(1, 0, width - 1)?.contiguous()?, lengths };
         Ok((read, self.ids.narrow(1, 1, width - 1)?.contiguous()?))
     }
 }

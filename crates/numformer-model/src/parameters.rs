@@ -44,30 +44,19 @@ impl Parameters {
     /// Parameters drawn from `seed` as a model asks for them.
     #[must_use]
     pub fn random(seed: u64, device: &Device) -> Self {
-        Self {
-            vars: Arc::default(),
-            origin: Origin::Random { seed },
-            device: device.clone(),
-        }
+        Self { vars: Arc::default(), origin: Origin::Random { seed }, device: device.clone() }
     }
 
     /// Parameters with given values; a model that asks for another name gets an error.
     ///
     /// # Errors
     /// When a tensor cannot be moved to `device`.
-    pub fn from_tensors(
-        tensors: impl IntoIterator<Item = (String, Tensor)>,
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>, device: &Device) -> Result<Self> {
         let vars = tensors
             .into_iter()
             .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor.to_device(device)?)?)))
             .collect::<Result<_>>()?;
-        Ok(Self {
-            vars: Arc::new(Mutex::new(vars)),
-            origin: Origin::Stored,
-            device: device.clone(),
-        })
+        Ok(Self { vars: Arc::new(Mutex::new(vars)), origin: Origin::Stored, device: device.clone() })
     }
 
     /// Where the parameters live.
@@ -90,10 +79,7 @@ impl Parameters {
     }
 
     fn builder(&self, gradients: Gradients) -> VarBuilder<'static> {
-        let backend = Backend {
-            parameters: self.clone(),
-            gradients,
-        };
+        let backend = Backend { parameters: self.clone(), gradients };
         VarBuilder::from_backend(Box::new(backend), DType::F32, self.device.clone())
     }
 
@@ -106,10 +92,7 @@ impl Parameters {
     /// All parameters with their names, sorted by name.
     #[must_use]
     pub fn to_vec(&self) -> Vec<(String, Var)> {
-        self.lock()
-            .iter()
-            .map(|(name, var)| (name.clone(), var.clone()))
-            .collect()
+        self.lock().iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
     /// The parameter called `name`.
@@ -130,9 +113,8 @@ impl Parameters {
     /// When there is no such matrix or row.
     pub(crate) fn zero_row(&self, name: &str, row: usize) -> Result<()> {
         let var = self.get(name).ok_or_else(|| missing(name))?;
-        let mask = Tensor::ones(var.dim(0)?, var.dtype(), &self.device)?;
-        let zero = Tensor::zeros(1, var.dtype(), &self.device)?;
-        let mask = mask.slice_assign(&[row..row + 1], &zero)?.unsqueeze(1)?;
+        let mask: Vec<f32> = (0..var.dim(0)?).map(|i| if i == row { 0.0 } else { 1.0 }).collect();
+        let mask = Tensor::from_vec(mask, (var.dim(0)?, 1), &self.device)?.to_dtype(var.dtype())?;
         var.set(&var.as_detached_tensor().broadcast_mul(&mask)?)
     }
 
@@ -163,14 +145,7 @@ impl Backend {
 }
 
 impl SimpleBackend for Backend {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        init: Init,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
+    fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut vars = self.parameters.lock();
         if let Some(var) = vars.get(name) {
             if var.shape() != &shape {
@@ -185,8 +160,7 @@ impl SimpleBackend for Backend {
             return Err(missing(name));
         };
         let values = draw(seed, name, init, shape.elem_count())?;
-        let var =
-            Var::from_tensor(&Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)?;
+        let var = Var::from_tensor(&Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)?;
         let tensor = self.view(&var);
         vars.insert(name.to_owned(), var);
         Ok(tensor)
@@ -220,17 +194,15 @@ fn draw(seed: u64, name: &str, init: Init, count: usize) -> Result<Vec<f32>> {
             let law = Normal::new(mean, stdev).map_err(Error::wrap)?;
             Ok(law.sample_iter(rng).take(count).map(|x| x as f32).collect())
         }
-        Init::Kaiming { .. } => Err(Error::Msg(format!(
-            "parameter `{name}`: expected a constant, uniform or normal start, found {init:?}"
-        ))),
+        Init::Kaiming { .. } => {
+            Err(Error::Msg(format!("parameter `{name}`: expected a constant, uniform or normal start, found {init:?}")))
+        }
     }
 }
 
 /// The 64-bit FNV-1a hash: small, and the same on every platform and in every release, unlike std's hasher.
 fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -245,10 +217,7 @@ mod tests {
 
     #[test]
     fn values_depend_on_seed_and_name_alone() {
-        let (a, b) = (
-            Parameters::random(1, &Device::Cpu),
-            Parameters::random(1, &Device::Cpu),
-        );
+        let (a, b) = (Parameters::random(1, &Device::Cpu), Parameters::random(1, &Device::Cpu));
         let x = uniform(&a, "x");
         uniform(&b, "y");
         assert_eq!(x, uniform(&b, "x"));
@@ -294,8 +263,7 @@ mod tests {
         let frozen = parameters.frozen().get_with_hints(2, "w", init).expect("w");
         assert!(tracked.is_variable() && !frozen.track_op());
         let var = parameters.get("w").expect("w");
-        var.set(&Tensor::new(&[3f32, 4.0], &Device::Cpu).expect("pair"))
-            .expect("same shape");
+        var.set(&Tensor::new(&[3f32, 4.0], &Device::Cpu).expect("pair")).expect("same shape");
         assert_eq!(frozen.to_vec1::<f32>().expect("pair"), [3.0, 4.0]);
     }
 
@@ -303,10 +271,7 @@ mod tests {
     fn zero_row_clears_one_row_only() {
         let parameters = Parameters::random(0, &Device::Cpu);
         let init = Init::Const(2.0);
-        parameters
-            .trainable()
-            .get_with_hints((3, 2), "w", init)
-            .expect("w");
+        parameters.trainable().get_with_hints((3, 2), "w", init).expect("w");
         parameters.zero_row("w", 1).expect("row 1 exists");
         let rows: Vec<Vec<f32>> = parameters.get("w").expect("w").to_vec2().expect("matrix");
         assert_eq!(rows, [[2.0, 2.0], [0.0, 0.0], [2.0, 2.0]]);

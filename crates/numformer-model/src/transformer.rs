@@ -75,9 +75,7 @@ impl Transformer {
         Ok(Self {
             projection_weight: match config.output_projection {
                 OutputProjection::Shared => decoder.token_embedding().clone(),
-                OutputProjection::Separate => {
-                    projection.get_with_hints((vocab_size, d), "weight", init)?
-                }
+                OutputProjection::Separate => projection.get_with_hints((vocab_size, d), "weight", init)?,
             },
             projection_bias: projection.get_with_hints(vocab_size, "bias", init)?,
             config: config.clone(),
@@ -111,10 +109,7 @@ impl Transformer {
     /// # Errors
     /// When an id lies outside the vocabulary, or the sequence is longer than `max_positions`.
     pub fn encode(&self, src: &Padded) -> Result<Memory> {
-        Ok(Memory {
-            states: self.encoder.forward(src)?,
-            lengths: src.lengths().map(<[u32]>::to_vec),
-        })
+        Ok(Memory { states: self.encoder.forward(src)?, lengths: src.lengths().map(<[u32]>::to_vec) })
     }
 
     /// The decoder's states after each token of `tgt` `[b, t]`: `[b, t, d_model]`. With a cache, successive calls
@@ -122,17 +117,10 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Transformer::encode`], and when `tgt` has another number of rows than the memory.
-    pub fn decode(
-        &self,
-        memory: &Memory,
-        tgt: &Padded,
-        cache: Option<&mut Cache>,
-    ) -> Result<Tensor> {
-        let (expected, found) = (memory.states.dim(0)?, tgt.len()?);
+    pub fn decode(&self, memory: &Memory, tgt: &Padded, cache: Option<&mut Cache>) -> Result<Tensor> {
+        let (expected, found) = (memory.states.dim(0)?, tgt.batch_size()?);
         if expected != found {
-            return Err(Error::Msg(format!(
-                "expected {expected} targets, one for each source, found {found}"
-            )));
+            return Err(Error::Msg(format!("expected {expected} targets, one for each source, found {found}")));
         }
         self.decoder.forward(memory, tgt, cache)
     }
@@ -142,12 +130,7 @@ impl Transformer {
     /// # Errors
     /// When the width disagrees.
     pub fn logits(&self, states: &Tensor) -> Result<Tensor> {
-        numformer_ops::linear(
-            states,
-            &self.projection_weight,
-            &self.projection_bias,
-            Activation::Identity,
-        )
+        numformer_ops::linear(states, &self.projection_weight, &self.projection_bias, Activation::Identity)
     }
 
     /// Mean cross-entropy per target token under teacher forcing, a scalar. The opening delimiter is given, the

@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::exp::exp;
+use crate::fresh::Fresh;
 use crate::matrix::{MatMut, MatRef, Store, multiply};
 use crate::scratch::Scratch;
-use crate::simd::{LANES, dot, max, sum, vectorized};
+use crate::simd::{LANES, dot, join_lanes, vectorized};
 use crate::{Lengths, host, parallel};
 
 /// Which keys a query may see, besides the bound of the lengths.
@@ -150,7 +151,7 @@ impl Masks {
 
 /// The keys that the queries of one example see: always the first few.
 #[derive(Clone, Copy, Debug)]
-struct Visible {
+pub(crate) struct Visible {
     /// Keys before the padding.
     valid: usize,
     /// Keys up to the position of query 0, itself included.
@@ -255,9 +256,9 @@ impl Attention {
     fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let shape = self.shape;
         let Heads { t, s, n_heads, width } = shape;
-        let mut y = vec![0.0; q.len()];
+        let mut y = Fresh::new(q.len());
         let examples = y
-            .chunks_mut(t * width)
+            .chunks(t * width)
             .zip(q.chunks(t * width))
             .zip(k.chunks(s * width).zip(v.chunks(s * width)))
             .enumerate()
@@ -266,16 +267,16 @@ impl Attention {
         if self.keep_probabilities {
             let mut kept = Scratch::take(q.len() / (t * width) * scores);
             parallel::for_each(examples.zip(kept.chunks_mut(scores)), |((b, y, q, k, v), probabilities)| {
-                self.forward_example(b, y, q, k, v, probabilities);
+                self.forward_example(b, y.clear(), q, k, v, probabilities);
             });
             // Set once: candle runs the forward pass of an operation only when it is applied.
             let _ = self.probabilities.set(kept);
         } else {
             parallel::for_each(examples, |(b, y, q, k, v)| {
-                self.forward_example(b, y, q, k, v, &mut Scratch::take(scores));
+                self.forward_example(b, y.clear(), q, k, v, &mut Scratch::take(scores));
             });
         }
-        y
+        y.finish()
     }
 
     fn forward_example(&self, b: usize, y: &mut [f32], q: &[f32], k: &[f32], v: &[f32], probabilities: &mut [f32]) {
@@ -298,21 +299,20 @@ impl Attention {
     /// The gradients of `q`, `k` and `v`.
     fn backward(&self, q: &[f32], k: &[f32], v: &[f32], probabilities: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
         let Heads { t, s, n_heads, width } = self.shape;
-        let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| vec![0.0; x.len()]);
-        let examples =
-            d_q.chunks_mut(t * width).zip(d_k.chunks_mut(s * width).zip(d_v.chunks_mut(s * width))).enumerate();
+        let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| Fresh::new(x.len()));
+        let examples = d_q.chunks(t * width).zip(d_k.chunks(s * width).zip(d_v.chunks(s * width))).enumerate();
         parallel::for_each(examples, |(b, (d_q, (d_k, d_v)))| {
             let example = |len: usize| b * len..(b + 1) * len;
             self.backward_example(
                 b,
-                [d_q, d_k, d_v],
+                [d_q.clear(), d_k.clear(), d_v.clear()],
                 [&q[example(t * width)], &k[example(s * width)], &v[example(s * width)]],
                 &probabilities[example(n_heads * self.shape.scores())],
                 &gradient[example(t * width)],
                 &mut Scratch::take(self.shape.scores()),
             );
         });
-        [d_q, d_k, d_v]
+        [d_q, d_k, d_v].map(Fresh::finish)
     }
 
     /// With P the probabilities and S the scaled scores of a head:
@@ -332,6 +332,8 @@ impl Attention {
         let valid = self.masks.visible(b, t, s).valid;
         let rows = |x, rows| MatRef::new(x, rows, width, width);
         let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
+        // The products below leave the end of each row as it is.
+        d_scores.fill(0.0);
         for (head, p) in shape.columns().zip(probabilities.chunks_exact(shape.scores())) {
             let [q, k, v, gradient] = [q, k, v, gradient].map(|x| x.columns(head.clone()));
             let slab = |x, rows| MatMut::new(x, rows, head.len(), width);
@@ -340,7 +342,7 @@ impl Attention {
             multiply(slab(&mut d_v[head.start..], valid), Store::Replace, 1.0, probabilities.t(), gradient);
 
             multiply(MatMut::new(d_scores, t, valid, stride), Store::Replace, 1.0, gradient, v.t());
-            softmax_rows_backward(d_scores, p, stride, valid);
+            softmax_rows_backward(d_scores, p, stride);
             let scores = MatRef::new(d_scores, t, valid, stride);
             multiply(slab(&mut d_q[head.start..], t), Store::Replace, shape.scale(), scores, k);
             multiply(slab(&mut d_k[head.start..], valid), Store::Replace, shape.scale(), scores.t(), q);
@@ -350,30 +352,46 @@ impl Attention {
 
 vectorized! {
     /// Turns each row of scores into probabilities; entries that are not visible become 0.
+    ///
+    /// Rows are few vectors long, and loops over whole vectors are twice as fast here as loops over entries, which
+    /// compilers unroll past the end of such rows.
     fn softmax_rows(scores: &mut [f32], stride: usize, visible: Visible) {
         for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
-            let seen = visible.by(i);
-            // The rows are whole vectors, so it is cheaper to work on all of them than to stop at `seen`.
-            row[seen..].fill(f32::NEG_INFINITY);
-            let highest = max(row);
-            for score in row.iter_mut() {
-                *score = exp(*score - highest);
+            let (row, _) = row.as_chunks_mut::<LANES>();
+            let seen = visible.by(i) as u32;
+            let is_seen = |vector: usize, lane: usize| ((vector * LANES + lane) as u32) < seen;
+
+            let mut highest = [f32::NEG_INFINITY; LANES];
+            for (at, scores) in row.iter().enumerate() {
+                for (lane, (score, highest)) in scores.iter().zip(&mut highest).enumerate() {
+                    *highest = if is_seen(at, lane) && *score > *highest { *score } else { *highest };
+                }
             }
-            row[seen..].fill(0.0);
-            let total = sum(row);
-            let scale = if seen == 0 { 0.0 } else { total.recip() };
-            for score in row {
-                *score *= scale;
+            let highest = join_lanes(highest, |a, b| if b > a { b } else { a });
+
+            let mut totals = [0.0; LANES];
+            for (at, scores) in row.iter_mut().enumerate() {
+                for (lane, (score, total)) in scores.iter_mut().zip(&mut totals).enumerate() {
+                    let weight = exp(*score - highest);
+                    *score = if is_seen(at, lane) { weight } else { 0.0 };
+                    *total += *score;
+                }
+            }
+            // A query that sees no key has weights of 0; any finite scale keeps them.
+            let scale = join_lanes(totals, |a, b| a + b).max(f32::MIN_POSITIVE).recip();
+            for weights in row {
+                for weight in weights {
+                    *weight *= scale;
+                }
             }
         }
     }
 }
 
 vectorized! {
-    /// Turns the gradients of the first `valid` probabilities of each row into gradients of the scores.
-    fn softmax_rows_backward(gradients: &mut [f32], probabilities: &[f32], stride: usize, valid: usize) {
+    /// Turns gradients of probabilities, zero beyond the valid keys, into gradients of the scores.
+    fn softmax_rows_backward(gradients: &mut [f32], probabilities: &[f32], stride: usize) {
         for (gradient, p) in gradients.chunks_exact_mut(stride).zip(probabilities.chunks_exact(stride)) {
-            gradient[valid..].fill(0.0);
             let mean = dot(gradient, p);
             for (gradient, p) in gradient.iter_mut().zip(p) {
                 *gradient = p * (*gradient - mean);

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
+use crate::fresh::Fresh;
 use crate::{host, parallel};
 
 /// Table rows whose gradients make one task.
@@ -102,16 +103,16 @@ impl Embedding {
     fn forward(&self, tokens: &[f32], positions: &[f32]) -> Vec<f32> {
         let Self { ids, t, d, start } = self;
         let positions = &positions[start * d..(start + t) * d];
-        let mut y = vec![0.0; ids.len() * d];
-        parallel::for_each(y.chunks_mut(t * d).zip(ids.chunks(*t)), |(y, ids)| {
-            for ((y, id), position) in y.chunks_exact_mut(*d).zip(ids).zip(positions.chunks_exact(*d)) {
+        let mut y = Fresh::new(ids.len() * d);
+        parallel::for_each(y.chunks(t * d).zip(ids.chunks(*t)), |(y, ids)| {
+            for ((y, id), position) in y.clear().chunks_exact_mut(*d).zip(ids).zip(positions.chunks_exact(*d)) {
                 let token = &tokens[*id as usize * d..][..*d];
                 for ((y, token), position) in y.iter_mut().zip(token).zip(position) {
                     *y = token + position;
                 }
             }
         });
-        y
+        y.finish()
     }
 
     /// Adds to tables of zeros. Each task owns a few rows and looks for their ids in order, so additions have one order.

@@ -33,6 +33,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "values at the ends are the same bits")]
 mod tests {
     use proptest::prelude::*;
 

@@ -1,9 +1,11 @@
 //! Fused differentiable operations for candle. TODO
 
 mod adam;
+mod allocator;
 mod attention;
 mod embedding;
 mod exp;
+mod fresh;
 mod host;
 mod linear;
 mod matrix;
@@ -17,6 +19,7 @@ mod simd;
 mod testing;
 
 pub use adam::{AdamStep, adam_update, sum_of_squares};
+pub use allocator::RecyclingAllocator;
 pub use attention::{Causality, attention};
 pub use embedding::embedding;
 pub use linear::{Activation, linear};

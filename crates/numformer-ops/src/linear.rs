@@ -2,16 +2,20 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::fresh::Fresh;
 use crate::matrix::{MatMut, MatRef, Store, multiply};
 use crate::scratch::Scratch;
 use crate::simd::vectorized;
 use crate::{host, parallel};
 
-/// Rows of one task. Fixed, so that results do not depend on the number of threads.
-const ROW_BLOCK: usize = 128;
+/// The most rows whose products are made at once: enough to pay for packing the weights, few enough for the cache.
+const ROWS: usize = 640;
 
-/// Outputs whose weight gradients make one task.
-const OUTPUT_BLOCK: usize = 32;
+/// The most tasks that a pass is cut into. Fixed, so that results do not depend on the number of threads.
+const TASKS: usize = 8;
+
+/// The most entries that the private weight gradients of all tasks may have.
+const PRIVATE: usize = 1 << 22;
 
 /// What follows the affine map of [`linear`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,54 +131,60 @@ impl Linear {
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let Self { n, k, activation } = *self;
         let weight = MatRef::filling(weight, k);
-        let mut y = vec![0.0; x.len() / k * n];
-        parallel::for_each(y.chunks_mut(ROW_BLOCK * n).zip(x.chunks(ROW_BLOCK * k)), |(y, x)| {
+        let rows = parallel::share(x.len() / k, TASKS).min(ROWS);
+        let mut y = Fresh::new(x.len() / k * n);
+        parallel::for_each(y.chunks(rows * n).zip(x.chunks(rows * k)), |(y, x)| {
+            let y = y.clear();
             multiply(MatMut::filling(y, n), Store::Replace, 1.0, MatRef::filling(x, k), weight.t());
             match activation {
                 Activation::Identity => add_bias(y, bias),
                 Activation::Relu => add_bias_relu(y, bias),
             }
         });
-        y
+        y.finish()
     }
 
     /// The gradients of `x`, `weight` and `bias`.
+    ///
+    /// Each task takes some of the rows through all three and adds the last two, which are sums over rows, to private
+    /// gradients; these are summed in the order of the tasks.
     fn backward(&self, x: &[f32], weight: &[f32], y: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
-        let Self { n, k, activation } = *self;
-        let mut d_x = vec![0.0; x.len()];
+        let Self { n, k, .. } = *self;
+        let weight = MatRef::filling(weight, k);
+        let rows = parallel::share(x.len() / k, (PRIVATE / (n * k)).clamp(2, TASKS));
+        let mut d_x = Fresh::new(x.len());
+        let mut private = Scratch::take(x.len().div_ceil(rows * k) * (n * k + n));
+
+        let tasks = d_x.chunks(rows * k).zip(private.chunks_mut(n * k + n)).enumerate();
+        parallel::for_each(tasks, |(task, (d_x, private))| {
+            let (d_weight, d_bias) = private.split_at_mut(n * k);
+            d_bias.fill(0.0);
+            for (block, d_x) in d_x.clear().chunks_mut(ROWS * k).enumerate() {
+                let first = task * rows + block * ROWS;
+                let end = first + d_x.len() / k;
+                let x = &x[first * k..end * k];
+                let outputs = first * n..end * n;
+                let masked;
+                let gradient = match self.activation {
+                    Activation::Identity => &gradient[outputs],
+                    Activation::Relu => {
+                        masked = mask(&gradient[outputs.clone()], &y[outputs]);
+                        &*masked
+                    }
+                };
+                add_column_sums(d_bias, gradient);
+                let (x, gradient) = (MatRef::filling(x, k), MatRef::filling(gradient, n));
+                multiply(MatMut::filling(d_x, k), Store::Replace, 1.0, gradient, weight);
+                let store = if block == 0 { Store::Replace } else { Store::Add };
+                multiply(MatMut::filling(d_weight, k), store, 1.0, gradient.t(), x);
+            }
+        });
         let mut d_weight = vec![0.0; n * k];
         let mut d_bias = vec![0.0; n];
-        let mut masked = (activation == Activation::Relu).then(|| Scratch::take(y.len()));
-        let mut sums = Scratch::take(y.len().div_ceil(ROW_BLOCK * n) * n);
-
-        let mut masked_blocks = masked.iter_mut().flat_map(|m| m.chunks_mut(ROW_BLOCK * n));
-        let blocks = gradient
-            .chunks(ROW_BLOCK * n)
-            .zip(y.chunks(ROW_BLOCK * n))
-            .zip(d_x.chunks_mut(ROW_BLOCK * k))
-            .zip(sums.chunks_mut(n))
-            .map(|(((gradient, y), d_x), sums)| (gradient, y, d_x, sums, masked_blocks.next()));
-        parallel::for_each(blocks, |(gradient, y, d_x, sums, masked)| {
-            let gradient = match masked {
-                Some(masked) => {
-                    mask(masked, gradient, y);
-                    &*masked
-                }
-                None => gradient,
-            };
-            column_sums(sums, gradient);
-            let (gradient, weight) = (MatRef::filling(gradient, n), MatRef::filling(weight, k));
-            multiply(MatMut::filling(d_x, k), Store::Replace, 1.0, gradient, weight);
-        });
-        column_sums(&mut d_bias, &sums);
-
-        let gradient = MatRef::filling(masked.as_deref().unwrap_or(gradient), n);
-        parallel::for_each(d_weight.chunks_mut(OUTPUT_BLOCK * k).enumerate(), |(block, d_weight)| {
-            let first = block * OUTPUT_BLOCK;
-            let outputs = gradient.columns(first..first + d_weight.len() / k);
-            multiply(MatMut::filling(d_weight, k), Store::Replace, 1.0, outputs.t(), MatRef::filling(x, k));
-        });
-        [d_x, d_weight, d_bias]
+        let parts = private.chunks_exact(n * k + n).map(|part| part.split_at(n * k));
+        sum_parts(&mut d_weight, parts.clone().map(|(d_weight, _)| d_weight));
+        sum_parts(&mut d_bias, parts.map(|(_, d_bias)| d_bias));
+        [d_x.finish(), d_weight, d_bias]
     }
 }
 
@@ -200,9 +210,33 @@ vectorized! {
     }
 }
 
+/// Adds the parts to `total` in their order.
+fn sum_parts<'a>(total: &mut [f32], parts: impl Iterator<Item = &'a [f32]> + Clone + Sync) {
+    const CHUNK: usize = 16_384;
+    parallel::for_each(total.chunks_mut(CHUNK).enumerate(), |(chunk, total)| {
+        for part in parts.clone() {
+            add(total, &part[chunk * CHUNK..][..total.len()]);
+        }
+    });
+}
+
+/// `gradient` where the activation let its input through, else 0.
+fn mask(gradient: &[f32], y: &[f32]) -> Scratch {
+    let mut masked = Scratch::take(y.len());
+    write_masked(&mut masked, gradient, y);
+    masked
+}
+
 vectorized! {
-    /// `masked` = `gradient` where the activation let its input through, else 0.
-    fn mask(masked: &mut [f32], gradient: &[f32], y: &[f32]) {
+    fn add(total: &mut [f32], x: &[f32]) {
+        for (total, x) in total.iter_mut().zip(x) {
+            *total += x;
+        }
+    }
+}
+
+vectorized! {
+    fn write_masked(masked: &mut [f32], gradient: &[f32], y: &[f32]) {
         for ((masked, gradient), y) in masked.iter_mut().zip(gradient).zip(y) {
             *masked = if *y > 0.0 { *gradient } else { 0.0 };
         }
@@ -210,9 +244,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// `sums` = the sum over the rows of `rows`, in their order.
-    fn column_sums(sums: &mut [f32], rows: &[f32]) {
-        sums.fill(0.0);
+    /// Adds each row of `rows` to `sums`, in their order.
+    fn add_column_sums(sums: &mut [f32], rows: &[f32]) {
         for row in rows.chunks_exact(sums.len()) {
             for (sum, x) in sums.iter_mut().zip(row) {
                 *sum += x;

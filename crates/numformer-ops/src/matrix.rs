@@ -137,6 +137,7 @@ pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "sums of small integers are exact")]
 mod tests {
     use super::*;
 

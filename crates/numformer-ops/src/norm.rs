@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
+use crate::fresh::Fresh;
 use crate::scratch::Scratch;
 use crate::simd::{dot, sum, triple_dot, vectorized};
 use crate::{host, parallel};
@@ -186,10 +187,11 @@ impl LayerNorm {
 
     fn forward(&self, x: &[f32], residual: Option<&[f32]>, affine: &[f32]) -> Vec<f32> {
         let d = affine.len() / 2;
-        let mut y = vec![0.0; x.len()];
+        let mut y = Fresh::new(x.len());
         let mut moments = vec![[0.0; 2]; x.len() / d];
-        let blocks = y.chunks_mut(ROW_BLOCK * d).zip(moments.chunks_mut(ROW_BLOCK)).enumerate();
+        let blocks = y.chunks(ROW_BLOCK * d).zip(moments.chunks_mut(ROW_BLOCK)).enumerate();
         parallel::for_each(blocks, |(block, (y, moments))| {
+            let y = y.clear();
             let first = block * ROW_BLOCK * d;
             let range = first..first + y.len();
             y.copy_from_slice(&x[range.clone()]);
@@ -200,7 +202,7 @@ impl LayerNorm {
         });
         // Set once: candle runs the forward pass of an operation only when it is applied.
         let _ = self.moments.set(moments);
-        y
+        y.finish()
     }
 
     /// The gradient of `x` (and of `residual`: they are equal) and of the stacked weight and bias.
@@ -213,11 +215,12 @@ impl LayerNorm {
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let Some(moments) = self.moments.get() else { bail!("layer_norm: backward without a forward pass") };
         let d = affine.len() / 2;
-        let mut d_x = vec![0.0; x.len()];
+        let mut d_x = Fresh::new(x.len());
         let mut sums = Scratch::take(moments.len().div_ceil(ROW_BLOCK) * affine.len());
         let blocks =
-            d_x.chunks_mut(ROW_BLOCK * d).zip(sums.chunks_mut(affine.len())).zip(moments.chunks(ROW_BLOCK)).enumerate();
+            d_x.chunks(ROW_BLOCK * d).zip(sums.chunks_mut(affine.len())).zip(moments.chunks(ROW_BLOCK)).enumerate();
         parallel::for_each(blocks, |(block, ((d_x, sums), moments))| {
+            let d_x = d_x.clear();
             let first = block * ROW_BLOCK * d;
             let range = first..first + d_x.len();
             d_x.copy_from_slice(&x[range.clone()]);
@@ -230,7 +233,7 @@ impl LayerNorm {
         for sums in sums.chunks_exact(affine.len()) {
             add(&mut d_affine, sums);
         }
-        Ok((d_x, d_affine))
+        Ok((d_x.finish(), d_affine))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use crate::fresh::Fresh;
 use crate::{Lengths, host, parallel};
 
 /// Zeroes `x[b, i, :]` for `i ≥ lengths[b]`; returns `x` itself where there are no lengths.
@@ -55,13 +56,13 @@ struct ZeroPadding {
 
 impl ZeroPadding {
     fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len()];
+        let mut y = Fresh::new(x.len());
         let example = self.t * self.d;
-        parallel::for_each(y.chunks_mut(example).zip(x.chunks(example)).zip(&self.lengths), |((y, x), length)| {
+        parallel::for_each(y.chunks(example).zip(x.chunks(example)).zip(&self.lengths), |((y, x), length)| {
             let valid = self.t.min(*length as usize) * self.d;
-            y[..valid].copy_from_slice(&x[..valid]);
+            y.clear()[..valid].copy_from_slice(&x[..valid]);
         });
-        y
+        y.finish()
     }
 }
 

@@ -1,31 +1,59 @@
-//! Independent tasks on several threads.
+//! Independent tasks on the threads of rayon.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Calls `run` on every item.
+/// Calls `run` on every item, on as many threads as there are, each taking the next item when it is free.
+///
+/// Callers fix the items by the shapes alone. So the results do not depend on the number of threads.
 pub(crate) fn for_each<I>(items: I, run: impl Fn(I::Item) + Sync)
 where
     I: ExactSizeIterator + Send,
 {
-    if items.len() <= 1 {
+    let threads = items.len();
+    if threads <= 1 {
         return items.for_each(run);
     }
     let queue = Mutex::new(items);
+    // The lock is held for `next` alone.
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let drain = || {
         while let Some(item) = next() {
             run(item);
         }
     };
-    static B: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| std::env::var("BACKEND").is_ok());
-    if *B {
-        candle_core::utils::barrier_pool().execute(|_| drain());
-    } else {
-        rayon::scope(|scope| {
-            for _ in 1..rayon::current_num_threads() {
-                scope.spawn(|_| drain());
+    rayon::scope(|scope| {
+        for _ in 1..rayon::current_num_threads().min(threads) {
+            scope.spawn(|_| drain());
+        }
+        drain();
+    });
+}
+
+/// The size of each of at most `tasks` parts of `whole`, in whole vectors.
+pub(crate) fn share(whole: usize, tasks: usize) -> usize {
+    whole.div_ceil(tasks).next_multiple_of(crate::simd::LANES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_taken_once() {
+        for n in [0, 1, 2, 7, 1000] {
+            let mut seen = vec![0; n];
+            for_each(seen.iter_mut().enumerate(), |(i, seen)| *seen += i + 1);
+            assert!(seen.into_iter().eq(1..=n));
+        }
+    }
+
+    #[test]
+    fn shares_cover_the_whole() {
+        for whole in [1, 15, 16, 17, 127, 1984, 5056] {
+            for tasks in [1, 2, 8] {
+                let share = share(whole, tasks);
+                assert!(whole.div_ceil(share) <= tasks && share.is_multiple_of(16));
             }
-            drain();
-        });
+        }
     }
 }

@@ -10,14 +10,17 @@ use crate::scratch::Scratch;
 use crate::simd::vectorized;
 use crate::{host, parallel};
 
-/// Classes of one task. Fixed, so that results do not depend on the number of threads.
-const CLASS_BLOCK: usize = 128;
+/// The most tasks that a pass is cut into. Fixed, so that results do not depend on the number of threads.
+const TASKS: usize = 8;
 
-/// Logits held at once, which bounds the memory whatever the batch.
-const LOGITS: usize = 1 << 22;
+/// The most classes of a task, so that its logits stay in the cache.
+const CLASSES: usize = 1024;
 
-/// Rows whose gradients make one task.
-const ROW_BLOCK: usize = 128;
+/// Logits held at once, so that they are still in the cache when they are needed again.
+const LOGITS: usize = 1 << 20;
+
+/// Rows held at once, even where their logits are more: each time, all weights are read and their gradients written.
+const ROWS: usize = 256;
 
 /// Mean cross-entropy of softmax(x·Wᵀ + b) against `targets`, over the rows whose target is not `ignore`.
 ///
@@ -174,6 +177,7 @@ impl CustomOp3 for ProjectionLoss {
             bail!("projection_cross_entropy: backward without a forward pass that was tracked")
         };
         let scale = f64::from(gradient.to_scalar::<f32>()?);
+        #[expect(clippy::float_cmp, reason = "only exactly 1 can do without a multiplication")]
         let scaled = |t: &Tensor| if scale == 1.0 { Ok(t.clone()) } else { t * scale };
         Ok((Some(scaled(x)?), Some(scaled(weight)?), Some(scaled(bias)?)))
     }
@@ -182,7 +186,7 @@ impl CustomOp3 for ProjectionLoss {
 impl ProjectionLoss {
     /// The loss and, where wanted, the gradients of x, weight and bias, added to the zeros given.
     fn pass(&self, x: &[f32], weight: &[f32], bias: &[f32], mut gradients: Option<&mut [Vec<f32>; 3]>) -> f32 {
-        let rows = (LOGITS / bias.len()).next_multiple_of(ROW_BLOCK);
+        let rows = (LOGITS / bias.len()).next_multiple_of(64).max(ROWS);
         let mut total = 0.0;
         for (at, (x, targets)) in x.chunks(rows * self.d).zip(self.targets.chunks(rows)).enumerate() {
             let gradients = gradients.as_deref_mut().map(|[d_x, d_weight, d_bias]| {
@@ -207,29 +211,30 @@ impl ProjectionLoss {
         gradients: Option<[&mut [f32]; 3]>,
     ) -> f64 {
         let (d, n) = (self.d, targets.len());
+        let classes = parallel::share(bias.len(), TASKS).min(CLASSES);
         let rows = MatRef::filling(x, d);
         let mut logits = Scratch::take(bias.len() * n);
-        let mut statistics = Scratch::take(bias.len().div_ceil(CLASS_BLOCK) * 3 * n);
+        let mut statistics = Scratch::take(bias.len().div_ceil(classes) * 3 * n);
 
         let blocks = logits
-            .chunks_mut(CLASS_BLOCK * n)
-            .zip(weight.chunks(CLASS_BLOCK * d))
-            .zip(bias.chunks(CLASS_BLOCK))
+            .chunks_mut(classes * n)
+            .zip(weight.chunks(classes * d))
+            .zip(bias.chunks(classes))
             .zip(statistics.chunks_mut(3 * n))
             .enumerate();
         parallel::for_each(blocks, |(block, (((logits, weight), bias), statistics))| {
             let [highest, totals, at_targets] = thirds(statistics);
             multiply(MatMut::filling(logits, n), Store::Replace, 1.0, MatRef::filling(weight, d), rows.t());
-            add_bias(logits, bias, n);
+            add_bias(logits, bias, highest);
             at_targets.fill(0.0);
-            for (row, class) in targets_within(targets, block, bias.len()) {
+            for (row, class) in targets_within(targets, block * classes, bias.len()) {
                 at_targets[row] = logits[class * n + row];
             }
             exponentials(logits, highest, totals);
         });
 
-        let share = 1.0 / self.counted.max(1) as f32;
-        let shares: Vec<f32> = targets.iter().map(|target| target.map_or(0.0, |_| share)).collect();
+        let each = 1.0 / self.counted.max(1) as f32;
+        let shares: Vec<f32> = targets.iter().map(|target| target.map_or(0.0, |_| each)).collect();
         let mut losses = Scratch::take(n);
         combine(&mut statistics, &mut losses, &shares);
         let counted = targets.iter().zip(&*losses).filter(|(target, _)| target.is_some());
@@ -237,23 +242,24 @@ impl ProjectionLoss {
 
         let Some([d_x, d_weight, d_bias]) = gradients else { return loss };
         let blocks = logits
-            .chunks_mut(CLASS_BLOCK * n)
+            .chunks_mut(classes * n)
             .zip(statistics.chunks_mut(3 * n))
-            .zip(d_weight.chunks_mut(CLASS_BLOCK * d))
-            .zip(d_bias.chunks_mut(CLASS_BLOCK))
+            .zip(d_weight.chunks_mut(classes * d))
+            .zip(d_bias.chunks_mut(classes))
             .enumerate();
         parallel::for_each(blocks, |(block, (((logits, statistics), d_weight), d_bias))| {
             let [_, scales, _] = thirds(statistics);
-            scale_columns(logits, scales);
-            for (row, class) in targets_within(targets, block, d_bias.len()) {
-                logits[class * n + row] -= share;
+            scale_columns(logits, scales, d_bias);
+            for (row, class) in targets_within(targets, block * classes, d_bias.len()) {
+                logits[class * n + row] -= each;
+                d_bias[class] -= each;
             }
-            add_row_sums(d_bias, logits, n);
             multiply(MatMut::filling(d_weight, d), Store::Add, 1.0, MatRef::filling(logits, n), rows);
         });
         let (d_logits, weight) = (MatRef::filling(&logits, n), MatRef::filling(weight, d));
-        parallel::for_each(d_x.chunks_mut(ROW_BLOCK * d).enumerate(), |(block, d_x)| {
-            let first = block * ROW_BLOCK;
+        let rows = parallel::share(n, TASKS);
+        parallel::for_each(d_x.chunks_mut(rows * d).enumerate(), |(block, d_x)| {
+            let first = block * rows;
             let d_logits = d_logits.columns(first..first + d_x.len() / d);
             multiply(MatMut::filling(d_x, d), Store::Replace, 1.0, d_logits.t(), weight);
         });
@@ -270,13 +276,12 @@ fn thirds(statistics: &mut [f32]) -> [&mut [f32]; 3] {
     [highest, totals, at_targets]
 }
 
-/// The rows whose target lies in a block of classes, with its place there.
+/// The rows whose target is among the `classes` from `first` on, with its place there.
 fn targets_within(
     targets: &[Option<usize>],
-    block: usize,
+    first: usize,
     classes: usize,
 ) -> impl Iterator<Item = (usize, usize)> + '_ {
-    let first = block * CLASS_BLOCK;
     targets.iter().enumerate().filter_map(move |(row, target)| {
         let class = (*target)?.checked_sub(first)?;
         (class < classes).then_some((row, class))
@@ -319,28 +324,24 @@ vectorized! {
 }
 
 vectorized! {
-    fn add_bias(rows: &mut [f32], x: &[f32], n: usize) {
-        for (row, x) in rows.chunks_exact_mut(n).zip(x) {
-            for entry in row {
-                *entry += x;
+    /// Adds its bias to each row, and notes the highest entry of each column.
+    fn add_bias(rows: &mut [f32], bias: &[f32], highest: &mut [f32]) {
+        highest.fill(f32::NEG_INFINITY);
+        for (row, bias) in rows.chunks_exact_mut(highest.len()).zip(bias) {
+            for (x, highest) in row.iter_mut().zip(&mut *highest) {
+                *x += bias;
+                *highest = if *x > *highest { *x } else { *highest };
             }
         }
     }
 }
 
 vectorized! {
-    /// Replaces each entry by its exponential over that of the highest in its column; notes that and the sum.
-    fn exponentials(rows: &mut [f32], highest: &mut [f32], totals: &mut [f32]) {
-        let n = highest.len();
-        highest.fill(f32::NEG_INFINITY);
-        for row in rows.chunks_exact(n) {
-            for (highest, x) in highest.iter_mut().zip(row) {
-                *highest = if *x > *highest { *x } else { *highest };
-            }
-        }
+    /// Replaces each entry by its exponential over that of the highest in its column, and notes the sum of each column.
+    fn exponentials(rows: &mut [f32], highest: &[f32], totals: &mut [f32]) {
         totals.fill(0.0);
-        for row in rows.chunks_exact_mut(n) {
-            for ((x, highest), total) in row.iter_mut().zip(&*highest).zip(&mut *totals) {
+        for row in rows.chunks_exact_mut(highest.len()) {
+            for ((x, highest), total) in row.iter_mut().zip(highest).zip(&mut *totals) {
                 *x = exp(*x - highest);
                 *total += *x;
             }
@@ -349,24 +350,19 @@ vectorized! {
 }
 
 vectorized! {
-    fn scale_columns(rows: &mut [f32], scales: &[f32]) {
-        for row in rows.chunks_exact_mut(scales.len()) {
+    /// Multiplies each column by its scale, and adds the sum of each row to `sums`.
+    fn scale_columns(rows: &mut [f32], scales: &[f32], sums: &mut [f32]) {
+        for (row, sum) in rows.chunks_exact_mut(scales.len()).zip(sums) {
             for (x, scale) in row.iter_mut().zip(scales) {
                 *x *= scale;
             }
-        }
-    }
-}
-
-vectorized! {
-    fn add_row_sums(sums: &mut [f32], rows: &[f32], n: usize) {
-        for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(n)) {
             *sum += crate::simd::sum(row);
         }
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "a mean over nothing is exactly 0")]
 mod tests {
     use candle_core::{Device, Var};
     use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Loops compiled once per instruction set, the widest chosen when the program runs.
 
+use std::array;
+
 /// Number of partial results a reduction keeps: one AVX-512 register of `f32`.
 ///
 /// Part of the definition of every sum below, so it does not change with the processor.
@@ -101,15 +103,17 @@ pub(crate) use vectorized;
 /// Σ xᵢ in [`LANES`] interleaved partial sums.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
-    fold(x, 0.0, |a, x| a + x, |a, b| a + b)
-}
-
-/// The largest xᵢ, or −∞ for an empty slice. NaN is passed over.
-#[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    // A comparison, not `f32::max`: it compiles to a single instruction.
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    fold(x, f32::NEG_INFINITY, larger, larger)
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for x in chunks {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane += x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    join_lanes(lanes, |a, b| a + b)
 }
 
 /// Σ xᵢ·yᵢ in [`LANES`] interleaved partial sums. The slices have the same length.
@@ -126,7 +130,7 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
         *lane = x.mul_add(*y, *lane);
     }
-    halve(lanes, |a, b| a + b)
+    join_lanes(lanes, |a, b| a + b)
 }
 
 /// Σ xᵢ·yᵢ·zᵢ in [`LANES`] interleaved partial sums. The slices have the same length.
@@ -144,38 +148,19 @@ pub(crate) fn triple_dot(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
     for (((lane, x), y), z) in lanes.iter_mut().zip(x_rest).zip(y_rest).zip(z_rest) {
         *lane = (x * y).mul_add(*z, *lane);
     }
-    halve(lanes, |a, b| a + b)
+    join_lanes(lanes, |a, b| a + b)
 }
 
+/// Joins the lanes pairwise, as a tree; arrays of half the width each time become vectors of half the width.
 #[inline(always)]
-fn fold(x: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [start; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = step(*lane, *x);
-        }
-    }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane = step(*lane, *x);
-    }
-    halve(lanes, join)
-}
-
-/// Joins the lanes pairwise, as a tree.
-#[inline(always)]
-fn halve(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for i in 0..width {
-            lanes[i] = join(lanes[i], lanes[i + width]);
-        }
-    }
-    lanes[0]
+pub(crate) fn join_lanes(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = array::from_fn(|i| join(eight[i], eight[i + 4]));
+    join(join(four[0], four[2]), join(four[1], four[3]))
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "sums of small integers are exact")]
 pub(crate) mod tests {
     use std::cell::Cell;
 
@@ -204,8 +189,8 @@ pub(crate) mod tests {
     }
 
     vectorized! {
-        fn reductions(x: &[f32], y: &[f32]) -> [f32; 4] {
-            [sum(x), max(x), dot(x, y), triple_dot(x, y, x)]
+        fn reductions(x: &[f32], y: &[f32]) -> [f32; 3] {
+            [sum(x), dot(x, y), triple_dot(x, y, x)]
         }
     }
 
@@ -216,8 +201,7 @@ pub(crate) mod tests {
             let y: Vec<f32> = (0..n).map(|i| ((i * 11 % 7) as f32) - 3.0).collect();
             // Small integers: every order of additions is exact.
             let expected = [
-                x.iter().sum(),
-                x.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+                x.iter().sum::<f32>(),
                 x.iter().zip(&y).map(|(x, y)| x * y).sum(),
                 x.iter().zip(&y).map(|(x, y)| x * y * x).sum(),
             ];

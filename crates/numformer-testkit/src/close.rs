@@ -30,6 +30,7 @@ macro_rules! assert_close {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::relative_distance;
 

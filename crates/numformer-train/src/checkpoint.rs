@@ -149,9 +149,7 @@ impl Checkpoint {
                 Some(expected) if expected.bytes != found.bytes => {
                     Err(CheckpointError::Length { path, expected: expected.bytes, found: found.bytes })
                 }
-                Some(expected) => {
-                    Err(CheckpointError::Checksum { path, expected: expected.crc32, found: found.crc32 })
-                }
+                Some(expected) => Err(CheckpointError::Checksum { path, expected: expected.crc32, found: found.crc32 }),
                 None => Err(CheckpointError::Malformed { path, reason: format!("{STATE} does not list it") }),
             }
         };
@@ -176,9 +174,7 @@ impl Checkpoint {
     pub fn weights(&self, device: &Device) -> candle_core::Result<HashMap<String, Tensor>> {
         self.model
             .iter()
-            .map(|(name, (shape, values))| {
-                Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), device)?))
-            })
+            .map(|(name, (shape, values))| Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), device)?)))
             .collect()
     }
 }
@@ -225,9 +221,7 @@ fn from_json<T: for<'de> Deserialize<'de>>(path: &Path, content: &[u8]) -> Resul
 fn to_safetensors(tensors: &NamedTensors) -> io::Result<Vec<u8>> {
     let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors
         .iter()
-        .map(|(name, (shape, values))| {
-            (name, (shape.clone(), values.iter().flat_map(|x| x.to_le_bytes()).collect()))
-        })
+        .map(|(name, (shape, values))| (name, (shape.clone(), values.iter().flat_map(|x| x.to_le_bytes()).collect())))
         .collect();
     let views = bytes
         .iter()

@@ -36,10 +36,18 @@ impl fmt::Display for Evaluation {
         let others = [("exact".to_owned(), self.exact), ("decodable".to_owned(), self.decodable)];
         for (name, share) in within.chain(others) {
             let percent = 100.0 * share;
-            if f.alternate() { writeln!(f, "  {name:<14}{percent:>8.2}%")? } else { write!(f, "{name} {percent:.2}%  ")? }
+            if f.alternate() {
+                writeln!(f, "  {name:<14}{percent:>8.2}%")?
+            } else {
+                write!(f, "{name} {percent:.2}%  ")?
+            }
         }
         let nats = self.cross_entropy;
-        if f.alternate() { write!(f, "  {:<14}{nats:>9.4}", "cross-entropy") } else { write!(f, "cross-entropy {nats:.4}") }
+        if f.alternate() {
+            write!(f, "  {:<14}{nats:>9.4}", "cross-entropy")
+        } else {
+            write!(f, "cross-entropy {nats:.4}")
+        }
     }
 }
 
@@ -62,8 +70,7 @@ pub fn evaluate(
     let (mut nats, mut tokens) = (0.0, 0);
     for begin in (0..count).step_by(BATCH as usize) {
         let indices = begin..count.min(begin + BATCH);
-        let examples: Vec<Example> =
-            indices.map(|index| task.example(seed, split, index)).collect::<Result<_, _>>()?;
+        let examples: Vec<Example> = indices.map(|index| task.example(seed, split, index)).collect::<Result<_, _>>()?;
         let batch = Batch::from_examples(&examples, task.vocabulary().padding());
         let (src, tgt) = (padded(&batch.src, device)?, padded(&batch.tgt, device)?);
         // Every token but the opening delimiter is predicted.

@@ -8,7 +8,7 @@
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("run");
 //! let mut experiment = Experiment::preset("transpose-3x3")?;
-//! experiment.train.steps = 2; // 2,000 for a model that has learned
+//! experiment.train.steps = 2; // 1,500 for a model that has learned
 //! let run = RunDir::open(&path, &experiment)?;
 //! let log = MetricsLog::in_dir(&path, 1);
 //! let (trainer, _skipped) = Trainer::new(experiment)?.in_dir(run)?;

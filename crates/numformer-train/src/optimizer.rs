@@ -17,12 +17,7 @@ pub struct AdamConfig {
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -54,19 +49,9 @@ impl Adam {
     /// # Panics
     /// When the moments have different lengths.
     #[must_use]
-    pub fn resume(
-        config: AdamConfig,
-        updates: u64,
-        first_moment: Vec<f32>,
-        second_moment: Vec<f32>,
-    ) -> Self {
+    pub fn resume(config: AdamConfig, updates: u64, first_moment: Vec<f32>, second_moment: Vec<f32>) -> Self {
         assert_eq!(first_moment.len(), second_moment.len());
-        Self {
-            config,
-            updates,
-            first_moment,
-            second_moment,
-        }
+        Self { config, updates, first_moment, second_moment }
     }
 
     /// Mean of gradients, per coefficient.
@@ -85,20 +70,9 @@ impl Adam {
     ///
     /// # Panics
     /// When a slice has another length than the optimizer was made for.
-    pub fn update(
-        &mut self,
-        lr: f64,
-        gradient_scale: f64,
-        parameters: &mut [f32],
-        gradients: &[f32],
-    ) {
+    pub fn update(&mut self, lr: f64, gradient_scale: f64, parameters: &mut [f32], gradients: &[f32]) {
         self.updates += 1;
-        let AdamConfig {
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-        } = self.config;
+        let AdamConfig { beta1, beta2, epsilon, weight_decay } = self.config;
         let t = self.updates as f64;
         let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
         let step = AdamStep {
@@ -109,13 +83,7 @@ impl Adam {
             gradient_scale: gradient_scale as f32,
             decay: (lr * weight_decay) as f32,
         };
-        adam_update(
-            &step,
-            parameters,
-            gradients,
-            &mut self.first_moment,
-            &mut self.second_moment,
-        );
+        adam_update(&step, parameters, gradients, &mut self.first_moment, &mut self.second_moment);
     }
 }
 
@@ -125,10 +93,7 @@ mod tests {
 
     #[test]
     fn updates_follow_the_formula() {
-        let config = AdamConfig {
-            weight_decay: 0.1,
-            ..AdamConfig::default()
-        };
+        let config = AdamConfig { weight_decay: 0.1, ..AdamConfig::default() };
         let mut adam = Adam::new(config, 2);
         let mut x = [1f32, -2.0];
         let (mut m, mut v, mut w) = ([0f64; 2], [0f64; 2], [1f64, -2.0]);

@@ -10,10 +10,7 @@ pub struct Preset {
 }
 
 /// All presets, sorted by name.
-pub const PRESETS: &[Preset] = &[Preset {
-    name: "transpose-3x3",
-    toml: include_str!("../presets/transpose-3x3.toml"),
-}];
+pub const PRESETS: &[Preset] = &[Preset { name: "transpose-3x3", toml: include_str!("../presets/transpose-3x3.toml") }];
 
 /// Their names.
 #[must_use]

@@ -32,11 +32,7 @@ impl WarmUp {
     /// Warm-up from 1e-7, as the paper's runs have it.
     #[must_use]
     pub fn new(lr: f64, warmup_steps: u64) -> Self {
-        Self {
-            initial_lr: 1e-7,
-            lr,
-            warmup_steps,
-        }
+        Self { initial_lr: 1e-7, lr, warmup_steps }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::solved::{Solved, solve};
 /// use numformer_train::{Experiment, StopReason, Trainer};
 ///
 /// let mut experiment = Experiment::preset("transpose-3x3")?;
-/// experiment.train.steps = 2; // 2,000 for a model that has learned
+/// experiment.train.steps = 2; // 1,500 for a model that has learned
 /// let mut trainer = Trainer::new(experiment)?;
 /// let report = trainer.run()?;
 /// assert_eq!((report.stop, report.step), (StopReason::Completed, 2));
@@ -64,7 +64,11 @@ pub struct RunReport {
 impl fmt::Debug for Trainer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { experiment, step, run_dir, .. } = self;
-        f.debug_struct("Trainer").field("experiment", experiment).field("step", step).field("run_dir", run_dir).finish_non_exhaustive()
+        f.debug_struct("Trainer")
+            .field("experiment", experiment)
+            .field("step", step)
+            .field("run_dir", run_dir)
+            .finish_non_exhaustive()
     }
 }
 
@@ -284,12 +288,16 @@ fn adam_config(experiment: &Experiment) -> AdamConfig {
 struct Observers(Vec<Box<dyn Observer>>);
 
 impl Observers {
-    /// Tells every observer; the first that asks to stop is heard.
+    /// Tells every observer, whatever the others say; the first that asks to stop is heard.
     fn tell(
         &mut self,
         mut event: impl FnMut(&mut dyn Observer) -> ControlFlow<StopReason>,
     ) -> ControlFlow<StopReason> {
-        self.0.iter_mut().fold(ControlFlow::Continue(()), |flow, observer| first(flow, event(observer.as_mut())))
+        let mut flow = ControlFlow::Continue(());
+        for observer in &mut self.0 {
+            flow = first(flow, event(observer.as_mut()));
+        }
+        flow
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use numformer_encoding::{DecodeError, DenseMatrix, EncodeError, MatrixEncoding, Preset, TokenId, Vocabulary};
 
 /// The published encodings, each in the authors' vocabulary for it.
-pub static ENCODINGS: LazyLock<Vec<(Preset, MatrixEncoding)>> = LazyLock::new(|| {
+pub(crate) static ENCODINGS: LazyLock<Vec<(Preset, MatrixEncoding)>> = LazyLock::new(|| {
     let bind = |preset: Preset| {
         let number = preset.encoding();
         let vocabulary = Vocabulary::reference(&*number, &*number);
@@ -15,7 +15,7 @@ pub static ENCODINGS: LazyLock<Vec<(Preset, MatrixEncoding)>> = LazyLock::new(||
 });
 
 /// Reading is total: a matrix, or an error at the first token that no matrix could have there.
-pub fn decode_any(tokens: &[TokenId]) {
+pub(crate) fn decode_any(tokens: &[TokenId]) {
     for (_, encoding) in &*ENCODINGS {
         let mut coefficients = vec![f64::NAN];
         match encoding.decode_into(tokens, &mut coefficients) {
@@ -62,7 +62,7 @@ fn write_and_read(encoding: &MatrixEncoding, matrix: &DenseMatrix) {
 }
 
 /// Writing is total, and rounds as the formatter of the standard library does.
-pub fn encode_any(x: f64) {
+pub(crate) fn encode_any(x: f64) {
     let formatted: f64 = format!("{x:.2e}").parse().expect("a formatted number");
     for (preset, encoding) in &*ENCODINGS {
         let rounded = encoding.number().round(x);
@@ -85,7 +85,7 @@ pub fn encode_any(x: f64) {
 }
 
 /// Any text is a matrix, which is read back from its own text form, or an error; the same for tokens.
-pub fn parse_any(text: &str) {
+pub(crate) fn parse_any(text: &str) {
     if let Ok(matrix) = text.parse::<DenseMatrix>() {
         assert!(matrix.rows > 0 && matrix.cols > 0);
         assert_eq!(matrix.coefficients.len(), matrix.rows * matrix.cols);
