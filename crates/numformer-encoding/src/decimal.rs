@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "billions of numbers: ten minutes in a release build"]
+    #[ignore = "four billion numbers: 20 min in a release build"]
     fn rounding_is_that_of_the_formatter_on_billions_of_bit_patterns() {
         check_bit_patterns(4_000_000_000);
     }

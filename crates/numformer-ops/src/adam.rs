@@ -3,7 +3,7 @@
 use crate::parallel;
 use crate::simd::{LANES, vectorized};
 
-/// Entries of one task. Fixed, so that results do not depend on the number of threads.
+/// Entries of a task. Fixed, so that results do not depend on the number of threads.
 const CHUNK: usize = 16_384;
 
 /// The numbers of one step of Adam, the same for every parameter.

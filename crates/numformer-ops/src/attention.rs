@@ -357,33 +357,52 @@ vectorized! {
     /// compilers unroll past the end of such rows.
     fn softmax_rows(scores: &mut [f32], stride: usize, visible: Visible) {
         for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let seen = visible.by(i);
+            let (row, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
+            hidden.fill(0.0);
             let (row, _) = row.as_chunks_mut::<LANES>();
-            let seen = visible.by(i) as u32;
-            let is_seen = |vector: usize, lane: usize| ((vector * LANES + lane) as u32) < seen;
+            // The last vector may be visible in part.
+            hide_lanes(row, seen, f32::NEG_INFINITY);
 
             let mut highest = [f32::NEG_INFINITY; LANES];
-            for (at, scores) in row.iter().enumerate() {
-                for (lane, (score, highest)) in scores.iter().zip(&mut highest).enumerate() {
-                    *highest = if is_seen(at, lane) && *score > *highest { *score } else { *highest };
+            for scores in &*row {
+                for (highest, score) in highest.iter_mut().zip(scores) {
+                    *highest = larger(*highest, *score);
                 }
             }
-            let highest = join_lanes(highest, |a, b| if b > a { b } else { a });
+            let highest = join_lanes(highest, larger);
 
             let mut totals = [0.0; LANES];
-            for (at, scores) in row.iter_mut().enumerate() {
-                for (lane, (score, total)) in scores.iter_mut().zip(&mut totals).enumerate() {
-                    let weight = exp(*score - highest);
-                    *score = if is_seen(at, lane) { weight } else { 0.0 };
+            for scores in &mut *row {
+                for (total, score) in totals.iter_mut().zip(scores) {
+                    *score = exp(*score - highest);
                     *total += *score;
                 }
             }
-            // A query that sees no key has weights of 0; any finite scale keeps them.
-            let scale = join_lanes(totals, |a, b| a + b).max(f32::MIN_POSITIVE).recip();
+            hide_lanes(row, seen, 0.0);
+
+            let scale = join_lanes(totals, |a, b| a + b).recip();
             for weights in row {
                 for weight in weights {
                     *weight *= scale;
                 }
             }
+        }
+    }
+}
+
+/// A comparison, where `f32::max` would be several instructions; NaN in `b` is passed over.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// Sets the lanes of the last of `vectors` at and beyond entry `seen`.
+#[inline(always)]
+fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
+    if let Some(last) = vectors.last_mut().filter(|_| !seen.is_multiple_of(LANES)) {
+        for (lane, entry) in last.iter_mut().enumerate() {
+            *entry = if lane < seen % LANES { *entry } else { value };
         }
     }
 }
@@ -405,7 +424,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, random};
+    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
 
     fn check(
         batch: usize,
@@ -484,6 +503,12 @@ mod tests {
             |x| attention(&turn(&x[0])?, &turn(&x[1])?, &turn(&x[2])?, 2, Causality::Full, None),
             |x| composition(&turn(&x[0])?, &turn(&x[1])?, &turn(&x[2])?, 2, Causality::Full, None),
         )
+    }
+
+    #[test]
+    fn other_dtypes_agree() -> Result<()> {
+        let inputs = [random((2, 3, 4), 1)?, random((2, 5, 4), 2)?, random((2, 5, 4), 3)?];
+        check_other_dtypes(&inputs, |x| attention(&x[0], &x[1], &x[2], 2, Causality::Causal, Some(&[5, 2])))
     }
 
     #[test]

@@ -5,8 +5,8 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, b
 use crate::fresh::Fresh;
 use crate::{host, parallel};
 
-/// Table rows whose gradients make one task.
-const ROW_BLOCK: usize = 128;
+/// Rows of the token table whose gradients make one task.
+const ROWS: usize = 128;
 
 /// Embeds ids at consecutive positions: `tokens[ids[b, i]] + positions[start + i]`.
 ///
@@ -37,8 +37,8 @@ pub fn embedding(ids: &Tensor, tokens: &Tensor, positions: &Tensor, start: usize
     if ids.dtype() != DType::U32 {
         bail!("embedding: expected ids of dtype U32, found {:?}", ids.dtype());
     }
-    if start + t > p {
-        bail!("embedding: expected positions below the table's {p} rows, found {}", start + t - 1);
+    if p.saturating_sub(start) < t {
+        bail!("embedding: expected positions within the table's {p} rows, found {t} from row {start} on");
     }
     if !host::accepts(&[tokens, positions]) || !ids.device().is_cpu() || ids.elem_count() == 0 {
         return composition(ids, tokens, positions, start);
@@ -92,9 +92,7 @@ impl CustomOp2 for Embedding {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let gradient = host::read(&gradient)?;
-        let mut d_tokens = vec![0.0; tokens.elem_count()];
-        let mut d_positions = vec![0.0; positions.elem_count()];
-        self.backward(&gradient, &mut d_tokens, &mut d_positions);
+        let [d_tokens, d_positions] = self.backward(&gradient, tokens.elem_count(), positions.elem_count());
         Ok((Some(host::tensor(d_tokens, tokens.shape())?), Some(host::tensor(d_positions, positions.shape())?)))
     }
 }
@@ -115,21 +113,26 @@ impl Embedding {
         y.finish()
     }
 
-    /// Adds to tables of zeros. Each task owns a few rows and looks for their ids in order, so additions have one order.
-    fn backward(&self, gradient: &[f32], d_tokens: &mut [f32], d_positions: &mut [f32]) {
+    /// The gradients of tables of so many entries.
+    ///
+    /// Each task owns a few rows of the token table and looks for their ids in order, so additions have one order.
+    fn backward(&self, gradient: &[f32], tokens: usize, positions: usize) -> [Vec<f32>; 2] {
         let Self { ids, t, d, start } = self;
-        parallel::for_each(d_tokens.chunks_mut(ROW_BLOCK * d).enumerate(), |(block, rows)| {
-            let first = block * ROW_BLOCK;
+        let mut d_tokens = Fresh::new(tokens);
+        parallel::for_each(d_tokens.chunks(ROWS * d).enumerate(), |(block, rows)| {
+            let rows = rows.clear();
             for (id, gradient) in ids.iter().zip(gradient.chunks_exact(*d)) {
-                let row = (*id as usize).checked_sub(first).and_then(|at| rows.chunks_exact_mut(*d).nth(at));
-                if let Some(row) = row {
+                let row = (*id as usize).checked_sub(block * ROWS);
+                if let Some(row) = row.and_then(|row| rows.chunks_exact_mut(*d).nth(row)) {
                     add(row, gradient);
                 }
             }
         });
+        let mut d_positions = vec![0.0; positions];
         for example in gradient.chunks_exact(t * d) {
             add(&mut d_positions[start * d..(start + t) * d], example);
         }
+        [d_tokens.finish(), d_positions]
     }
 }
 
@@ -144,7 +147,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::testing::{assert_same_on_any_threads, check_gradients, random};
+    use crate::testing::{assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
 
     fn ids(batch: usize, t: usize, v: u32) -> Result<Tensor> {
         let ids: Vec<u32> = (0..(batch * t) as u32).map(|i| i * i % v).collect();
@@ -177,6 +180,12 @@ mod tests {
     }
 
     #[test]
+    fn other_dtypes_agree() -> Result<()> {
+        let ids = ids(2, 3, 5)?;
+        check_other_dtypes(&[random((5, 4), 1)?, random((6, 4), 2)?], |x| embedding(&ids, &x[0], &x[1], 1))
+    }
+
+    #[test]
     fn threads_do_not_change_the_bits() {
         let ids = ids(9, 31, 150).unwrap();
         assert_same_on_any_threads(&[random((400, 8), 1).unwrap(), random((31, 8), 2).unwrap()], |x| {
@@ -190,7 +199,7 @@ mod tests {
         let message = |ids: &Tensor, start| embedding(ids, &tokens, &positions, start).unwrap_err().to_string();
         let wrong_id = Tensor::new(&[[0u32, 5]], &Device::Cpu)?;
         assert!(message(&wrong_id, 0).contains("below the table's 5 rows, found 5"));
-        assert!(message(&ids(1, 3, 5)?, 2).contains("below the table's 4 rows, found 4"));
+        assert!(message(&ids(1, 3, 5)?, 2).contains("within the table's 4 rows, found 3 from row 2 on"));
         assert!(message(&Tensor::new(&[[0i64]], &Device::Cpu)?, 0).contains("dtype U32, found I64"));
         Ok(())
     }

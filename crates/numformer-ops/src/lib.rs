@@ -1,4 +1,46 @@
-//! Fused differentiable operations for candle. TODO
+//! Fused differentiable operations for [candle](candle_core): the layers of a transformer, its loss and its optimizer.
+//! Each does in one pass over the data, on all cores, what candle composes of many.
+//!
+//! ```
+//! use candle_core::{DType, Device, Var};
+//! use numformer_ops::{Activation, add_layer_norm, linear};
+//!
+//! let x = Var::from_vec(vec![1f32, 3.0, 2.0, 2.0], (2, 2), &Device::Cpu)?;
+//! let weight = Var::from_vec(vec![1f32, 0.0, 0.0, 1.0], (2, 2), &Device::Cpu)?;
+//! let (one, zero) = (Var::ones(2, DType::F32, x.device())?, Var::zeros(2, DType::F32, x.device())?);
+//!
+//! let y = linear(&x, &weight, &zero, Activation::Relu)?;
+//! let y = add_layer_norm(&y, &x, &one, &zero, 1e-12)?;
+//! assert_eq!(y.to_vec2::<f32>()?, [[-1.0, 1.0], [0.0, 0.0]]);
+//! assert!(y.sum_all()?.backward()?.get(&weight).is_some());
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! # Map
+//! - Layers: [`embedding`], [`linear`] with its [`Activation`], [`attention`] with its [`Causality`], [`layer_norm`] and
+//!   [`add_layer_norm`]; [`zero_padding`] and the [`Lengths`] of padded sequences.
+//! - Loss: [`projection_cross_entropy`], which never holds all logits.
+//! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the norm to clip.
+//! - [`mod@reference`]: the same operations composed of candle's own.
+//! - [`RecyclingAllocator`]: keeps the memory of one training step for the next.
+//!
+//! # Where the kernels run
+//! On `f32` tensors in host memory, of any layout. For every other dtype or device an operation is the composition in
+//! [`mod@reference`]. The loops are compiled for AVX-512, AVX2 and the baseline of the target, and the widest that the
+//! processor has is chosen at run time. Work is divided among the threads of [rayon](https://docs.rs/rayon) by the
+//! shapes alone, so a result has the same bits on any number of threads.
+//!
+//! The backward pass of candle adds gradients on a pool of its own, whose threads keep a core busy for about a
+//! millisecond after each addition. On few or shared cores a step is faster with `CANDLE_NUM_THREADS=1` in the
+//! environment, which leaves the cores to rayon, and when it is run inside rayon's pool (`rayon::scope`).
+//!
+//! # Features
+//! - `cuda`: the compositions on NVIDIA GPUs, by candle.
+//!
+//! # References
+//! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
+//! - Ba, Kiros and Hinton (2016), *Layer Normalization*. <https://arxiv.org/abs/1607.06450>
+//! - Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*. <https://arxiv.org/abs/1412.6980>
 
 mod adam;
 mod allocator;

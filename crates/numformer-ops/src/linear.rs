@@ -164,14 +164,9 @@ impl Linear {
                 let end = first + d_x.len() / k;
                 let x = &x[first * k..end * k];
                 let outputs = first * n..end * n;
-                let masked;
-                let gradient = match self.activation {
-                    Activation::Identity => &gradient[outputs],
-                    Activation::Relu => {
-                        masked = mask(&gradient[outputs.clone()], &y[outputs]);
-                        &*masked
-                    }
-                };
+                let (gradient, y) = (&gradient[outputs.clone()], &y[outputs]);
+                let masked = (self.activation == Activation::Relu).then(|| mask(gradient, y));
+                let gradient = masked.as_deref().unwrap_or(gradient);
                 add_column_sums(d_bias, gradient);
                 let (x, gradient) = (MatRef::filling(x, k), MatRef::filling(gradient, n));
                 multiply(MatMut::filling(d_x, k), Store::Replace, 1.0, gradient, weight);
@@ -260,11 +255,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_same_on_any_threads, check_gradients, random};
+    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
 
     #[test]
     fn value_and_gradients_match_the_composition() -> Result<()> {
-        for (dims, n) in [(vec![1], 1), (vec![7], 33), (vec![2, 3, 33], 7), (vec![300, 5], 40), (vec![4, 65, 16], 64)] {
+        for (dims, n) in [
+            (vec![1], 1),
+            (vec![7], 33),
+            (vec![2, 3, 33], 7),
+            (vec![300, 5], 40),
+            (vec![4, 65, 16], 64),
+            (vec![5300, 3], 4),
+        ] {
             for activation in [Activation::Identity, Activation::Relu] {
                 let k = dims[dims.len() - 1];
                 let inputs = [random(dims.as_slice(), 1)?, random((n, k), 2)?, random(n, 3)?];
@@ -309,11 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn other_dtypes_use_the_composition() -> Result<()> {
+    fn other_dtypes_agree() -> Result<()> {
         let inputs = [random((5, 4), 1)?, random((3, 4), 2)?, random(3, 3)?];
-        let wide: Vec<_> = inputs.iter().map(|t| t.to_dtype(DType::F64)).collect::<Result<_>>()?;
-        let y = linear(&wide[0], &wide[1], &wide[2], Activation::Identity)?;
-        assert_eq!(y.dtype(), DType::F64);
+        check_other_dtypes(&inputs, |t| linear(&t[0], &t[1], &t[2], Activation::Relu))
+    }
+
+    #[test]
+    fn no_rows_give_no_rows() -> Result<()> {
+        let x = Tensor::zeros((2, 0, 4), DType::F32, &candle_core::Device::Cpu)?;
+        let y = linear(&x, &random((3, 4), 2)?, &random(3, 3)?, Activation::Relu)?;
+        assert_eq!(y.dims(), [2, 0, 3]);
         Ok(())
     }
 
@@ -334,7 +341,7 @@ mod tests {
             let zero = Tensor::zeros(n, DType::F32, x.device()).unwrap();
             let scaled = linear(&(&x * scale).unwrap(), &weight, &zero, Activation::Identity).unwrap();
             let y = (linear(&x, &weight, &zero, Activation::Identity).unwrap() * scale).unwrap();
-            crate::testing::assert_close(&scaled, &y, 1e-5);
+            assert_close(&scaled, &y, 1e-5);
         }
     }
 }

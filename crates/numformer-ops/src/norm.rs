@@ -9,8 +9,8 @@ use crate::scratch::Scratch;
 use crate::simd::{dot, sum, triple_dot, vectorized};
 use crate::{host, parallel};
 
-/// Rows of one task. Fixed, so that results do not depend on the number of threads.
-const ROW_BLOCK: usize = 64;
+/// Rows of a task. Fixed, so that results do not depend on the number of threads.
+const ROWS: usize = 64;
 
 /// Layer normalisation over the last axis: (x − mean)/√(variance + ε)·weight + bias.
 ///
@@ -189,10 +189,10 @@ impl LayerNorm {
         let d = affine.len() / 2;
         let mut y = Fresh::new(x.len());
         let mut moments = vec![[0.0; 2]; x.len() / d];
-        let blocks = y.chunks(ROW_BLOCK * d).zip(moments.chunks_mut(ROW_BLOCK)).enumerate();
+        let blocks = y.chunks(ROWS * d).zip(moments.chunks_mut(ROWS)).enumerate();
         parallel::for_each(blocks, |(block, (y, moments))| {
             let y = y.clear();
-            let first = block * ROW_BLOCK * d;
+            let first = block * ROWS * d;
             let range = first..first + y.len();
             y.copy_from_slice(&x[range.clone()]);
             if let Some(residual) = residual {
@@ -216,12 +216,11 @@ impl LayerNorm {
         let Some(moments) = self.moments.get() else { bail!("layer_norm: backward without a forward pass") };
         let d = affine.len() / 2;
         let mut d_x = Fresh::new(x.len());
-        let mut sums = Scratch::take(moments.len().div_ceil(ROW_BLOCK) * affine.len());
-        let blocks =
-            d_x.chunks(ROW_BLOCK * d).zip(sums.chunks_mut(affine.len())).zip(moments.chunks(ROW_BLOCK)).enumerate();
+        let mut sums = Scratch::take(moments.len().div_ceil(ROWS) * affine.len());
+        let blocks = d_x.chunks(ROWS * d).zip(sums.chunks_mut(affine.len())).zip(moments.chunks(ROWS)).enumerate();
         parallel::for_each(blocks, |(block, ((d_x, sums), moments))| {
             let d_x = d_x.clear();
-            let first = block * ROW_BLOCK * d;
+            let first = block * ROWS * d;
             let range = first..first + d_x.len();
             d_x.copy_from_slice(&x[range.clone()]);
             if let Some(residual) = residual {
@@ -300,7 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, random};
+    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
 
     const EPS: f64 = 1e-12;
 
@@ -348,6 +347,12 @@ mod tests {
             |t| add_layer_norm(&t[0].t()?, &t[1].t()?, &t[2], &t[3], EPS),
             |t| add_composition(&t[0].t()?, &t[1].t()?, &t[2], &t[3], EPS),
         )
+    }
+
+    #[test]
+    fn other_dtypes_agree() -> Result<()> {
+        let inputs = [random((3, 8), 1)?, random((3, 8), 2)?, random(8, 3)?, random(8, 4)?];
+        check_other_dtypes(&inputs, |t| add_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS))
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl CustomOp1 for ZeroPadding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_same_on_any_threads, check_gradients, random};
+    use crate::testing::{assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
 
     #[test]
     fn value_and_gradient_match_the_composition() -> Result<()> {
@@ -104,6 +104,11 @@ mod tests {
         let y = zero_padding(&x, Some(&[0]))?;
         assert_eq!(y.to_vec3::<f32>()?, [[[0.0], [0.0]]]);
         Ok(())
+    }
+
+    #[test]
+    fn other_dtypes_agree() -> Result<()> {
+        check_other_dtypes(&[random((2, 3, 4), 1)?], |x| zero_padding(&x[0], Some(&[2, 0])))
     }
 
     #[test]

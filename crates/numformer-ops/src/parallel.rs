@@ -4,13 +4,14 @@ use std::sync::{Mutex, PoisonError};
 
 /// Calls `run` on every item, on as many threads as there are, each taking the next item when it is free.
 ///
-/// Callers fix the items by the shapes alone. So the results do not depend on the number of threads.
+/// Which items there are is for the caller to decide from shapes alone. Then results do not depend on the number of
+/// threads.
 pub(crate) fn for_each<I>(items: I, run: impl Fn(I::Item) + Sync)
 where
     I: ExactSizeIterator + Send,
 {
-    let threads = items.len();
-    if threads <= 1 {
+    let helpers = rayon::current_num_threads().min(items.len()).saturating_sub(1);
+    if helpers == 0 {
         return items.for_each(run);
     }
     let queue = Mutex::new(items);
@@ -22,7 +23,7 @@ where
         }
     };
     rayon::scope(|scope| {
-        for _ in 1..rayon::current_num_threads().min(threads) {
+        for _ in 0..helpers {
             scope.spawn(|_| drain());
         }
         drain();

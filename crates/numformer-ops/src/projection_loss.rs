@@ -368,7 +368,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, random};
+    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
 
     fn targets(n: usize, v: usize) -> Result<Tensor> {
         let targets: Vec<u32> = (0..n).map(|i| (i * 7 % v) as u32).collect();
@@ -456,6 +456,12 @@ mod tests {
             |x| projection_cross_entropy(&x[0].t()?, &x[1].t()?, &x[2], &targets, None),
             |x| composition(&x[0].t()?, &x[1].t()?, &x[2], &targets, None),
         )
+    }
+
+    #[test]
+    fn other_dtypes_agree() -> Result<()> {
+        let targets = targets(6, 5)?;
+        check_other_dtypes(&inputs(6, 4, 5)?, |x| projection_cross_entropy(&x[0], &x[1], &x[2], &targets, Some(0)))
     }
 
     #[test]

@@ -25,13 +25,17 @@ impl Scratch {
     pub(crate) fn take(len: usize) -> Self {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &Vec<f32>| (len..=len.max(512).saturating_mul(2)).contains(&buffer.len());
-        let buffer = match pool.iter().rposition(fits) {
+        let mut buffer = match pool.iter().rposition(fits) {
             Some(at) => pool.swap_remove(at),
             None => {
                 drop(pool);
                 vec![0.0; len]
             }
         };
+        if cfg!(test) {
+            // So that a test fails where an operation relies on what was there.
+            buffer.fill(f32::NAN);
+        }
         Self { buffer, len }
     }
 }

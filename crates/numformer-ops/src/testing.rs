@@ -80,6 +80,16 @@ pub(crate) fn check_gradients(
     Ok(())
 }
 
+/// Checks that `op` gives in other dtypes what it gives in `f32`.
+pub(crate) fn check_other_dtypes(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
+    let expected = op(inputs)?;
+    for (dtype, tolerance) in [(DType::F64, 1e-5), (DType::F16, 1e-2)] {
+        let inputs: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(dtype)).collect::<Result<_>>()?;
+        assert_close(&op(&inputs)?, &expected, tolerance);
+    }
+    Ok(())
+}
+
 /// Checks that value and gradients have the same bits on one thread and on two.
 #[track_caller]
 pub(crate) fn assert_same_on_any_threads(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync) {
