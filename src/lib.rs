@@ -12,7 +12,7 @@
 //! - [`train`]: experiments, training, evaluation, runs on disk.
 //!
 //! # Features
-//! - `cuda`: run on an NVIDIA GPU through candle. Needs the CUDA toolkit to build; off by default.
+//! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet. Needs the CUDA toolkit to build; off by default.
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 

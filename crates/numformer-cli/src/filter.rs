@@ -17,7 +17,7 @@ use numformer_encoding::{DenseMatrix, MatrixEncoding, NumberEncoding, Vocabulary
   $ echo '1.5 2; 3 4' | numformer encode --encoding p1000
   V2 V2 + 150 E-2 + 200 E-2 + 300 E-2 + 400 E-2")]
 pub(crate) struct EncodeArguments {
-    /// How numbers are written: p10 or p1000.
+    /// How numbers are written: p10, p1000, b1999 or fp15.
     #[arg(long, value_name = "NAME")]
     encoding: String,
 }
@@ -31,7 +31,7 @@ pub(crate) struct EncodeArguments {
   $ echo 'V1 V2 + 150 E-2 - 200 E-2' | numformer decode --encoding p1000
   1.5 -2")]
 pub(crate) struct DecodeArguments {
-    /// How numbers are written: p10 or p1000.
+    /// How numbers are written: p10, p1000, b1999 or fp15.
     #[arg(long, value_name = "NAME")]
     encoding: String,
 }

@@ -1,8 +1,10 @@
 //! `numformer train`.
 
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
 use numformer_data::Split;
 use numformer_train::{Experiment, Progress, RunDir, StopReason, Trainer};
@@ -10,7 +12,8 @@ use numformer_train::{Experiment, Progress, RunDir, StopReason, Trainer};
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///
 /// Progress goes to standard error, results to standard output. A run that was interrupted goes on from its last
-/// checkpoint when the same command is given again; a longer --steps makes a finished run longer.
+/// checkpoint when the same command is given again; a longer --steps makes a finished run longer. The exit code does not
+/// depend on how accurate the model is.
 ///
 /// Presets: transpose-3x3.
 #[derive(Args)]
@@ -48,20 +51,26 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let log = run_dir.metrics_log(experiment.log.every);
     let (trainer, damaged) = Trainer::new(experiment)?.in_dir(run_dir)?;
     for checkpoint in damaged {
-        eprintln!("warning: passed over: {checkpoint}");
+        eprintln!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
     }
     let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
     let report = trainer.run()?;
 
     let run_dir = trainer.run_dir().expect("given above");
-    let curve = run_dir.write_learning_curve()?;
+    let curve = run_dir.write_learning_curve().context("cannot draw the learning curve")?;
     ensure!(report.stop == StopReason::Completed, "{}", report.stop);
     let evaluation = trainer.evaluate(Split::Test, TEST_EXAMPLES)?;
-    println!("On {TEST_EXAMPLES} unseen matrices:\n{evaluation:#}");
+    let mut report = format!("On {TEST_EXAMPLES} unseen matrices:\n{evaluation:#}\n");
     for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
-        println!("\n{solved}");
+        writeln!(report, "\n{solved}")?;
     }
-    println!("\nlearning curve: {}", curve.display());
-    println!("weights:        {}", run_dir.checkpoint_path(trainer.step()).display());
-    Ok(())
+    writeln!(report, "\nrun:            {}", run_dir.path().display())?;
+    writeln!(report, "metrics:        {}", run_dir.path().join("metrics.jsonl").display())?;
+    writeln!(report, "learning curve: {}", curve.display())?;
+    writeln!(report, "weights:        {}", run_dir.checkpoint_path(trainer.step()).display())?;
+    match io::stdout().write_all(report.as_bytes()) {
+        // A reader that left, such as `head`, is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write standard output"),
+    }
 }

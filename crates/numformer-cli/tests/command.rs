@@ -91,7 +91,7 @@ fn train_runs_an_experiment_and_goes_on_with_it() {
         3,
         "{stdout}"
     );
-    assert!(stderr.contains("evaluation after 2 steps"), "{stderr}");
+    assert!(stderr.contains("evaluation, step 2, 8 trained on"), "{stderr}");
     let run = dir.path().join("runs/tiny-seed0");
     for file in
         ["experiment.toml", "metrics.jsonl", "learning-curve.svg", "checkpoints/step-0000000004/model.safetensors"]
@@ -123,8 +123,12 @@ fn train_refuses_what_it_cannot_do() {
         &["my.toml, line 8", "unknown key `warmup`", "did you mean `warmup_steps`?"],
     );
     refused(&TINY.replace("\"p10\"", "\"p11\""), &mine, &["line 5", "p11", "p10"]);
-    refused(&TINY.replace("rows = 1", "rows = 0"), &mine, &["rows", "0"]);
-    refused(&TINY.replace("d_model = 8", "d_model = 9"), &mine, &["multiple of n_heads"]);
+    refused(&TINY.replace("rows = 1", "rows = 0"), &mine, &["error: impossible matrices: ", "rows", "found 0"]);
+    refused(
+        &TINY.replace("d_model = 8", "d_model = 9"),
+        &mine,
+        &["error: impossible model: encoder: d_model must be a multiple of n_heads"],
+    );
     refused(TINY, &["missing.toml"], &["missing.toml"]);
     refused(TINY, &["transpose-4x4"], &["no preset `transpose-4x4`", "did you mean `transpose-3x3`?"]);
     refused(TINY, &["my.toml", "--steps", "0"], &["train.steps must be at least 1"]);

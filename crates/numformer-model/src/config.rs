@@ -29,7 +29,7 @@ impl StackConfig {
     /// Width of the hidden layer of the feed-forward network.
     #[must_use]
     pub fn d_ff(&self) -> usize {
-        self.d_ff.unwrap_or(4 * self.d_model)
+        self.d_ff.unwrap_or(self.d_model.saturating_mul(4))
     }
 
     fn validate(&self, part: &'static str) -> Result<(), ConfigError> {
@@ -37,6 +37,9 @@ impl StackConfig {
             [("d_model", self.d_model), ("n_heads", self.n_heads), ("n_layers", self.n_layers), ("d_ff", self.d_ff())];
         for (size, found) in sizes {
             at_least_one(part, size, found)?;
+            if found > LARGEST {
+                return Err(ConfigError::TooLarge { part, size, limit: LARGEST, found });
+            }
         }
         if !self.d_model.is_multiple_of(self.n_heads) {
             return Err(ConfigError::HeadsDoNotDivideWidth { part, d_model: self.d_model, n_heads: self.n_heads });
@@ -152,6 +155,9 @@ impl TransformerConfig {
     }
 }
 
+/// Far beyond the paper's largest width (1,024): what is larger is a slip, and would end in an abort for want of memory.
+const LARGEST: usize = 1 << 16;
+
 fn at_least_one(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
     if found == 0 {
         return Err(ConfigError::ZeroSize { part, size });
@@ -170,6 +176,18 @@ pub enum ConfigError {
         part: &'static str,
         /// Name of the size.
         size: &'static str,
+    },
+    /// A size is beyond what any machine holds.
+    #[error("{part}: {size} must be at most {limit}, found {found}")]
+    TooLarge {
+        /// `encoder` or `decoder`.
+        part: &'static str,
+        /// Name of the size.
+        size: &'static str,
+        /// Largest value.
+        limit: usize,
+        /// Value found.
+        found: usize,
     },
     /// The width cannot be shared evenly among the heads.
     #[error("{part}: d_model must be a multiple of n_heads, found d_model {d_model} and n_heads {n_heads}")]
@@ -229,6 +247,8 @@ mod tests {
         config.encoder.n_layers = 1;
         config.encoder.n_heads = 0;
         assert!(config.validate().is_err());
+        config.encoder = StackConfig::new(usize::MAX, 1, 1);
+        assert!(matches!(config.validate(), Err(ConfigError::TooLarge { size: "d_model", .. })));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The decoder: from the encoder's states and the target so far to the next states.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 use candle_nn::VarBuilder;
 use numformer_ops::{Causality, zero_padding};
 
@@ -101,9 +101,13 @@ impl Decoder {
     /// With a cache, `tgt` continues the tokens of earlier calls.
     ///
     /// # Errors
-    /// When an id lies outside the vocabulary, the sequence is longer than the table of positions, or the batch
+    /// When targets for a cache are padded, an id lies outside the vocabulary, the sequence is longer than the table of positions, or the batch
     /// differs from the memory's.
     pub fn forward(&self, memory: &Memory, tgt: &Padded, cache: Option<&mut Cache>) -> Result<Tensor> {
+        if cache.is_some() && tgt.lengths().is_some() {
+            // Later queries would see the padding between.
+            return Err(Error::Msg("expected unpadded targets with a cache, found padding".to_owned()));
+        }
         let mut single_use = Cache::default();
         let cache = cache.unwrap_or(&mut single_use);
         cache.layers.resize_with(self.layers.len(), LayerCache::default);

@@ -35,7 +35,7 @@ pub fn greedy(model: &Transformer, src: &Padded, max_len: usize) -> Result<Vec<H
     let delimiter = model.config().delimiter_id;
     let memory = model.encode(src)?;
     let batch = src.batch_size()?;
-    let mut hypotheses = vec![Hypothesis { ids: Vec::with_capacity(max_len), end: End::Limit }; batch];
+    let mut hypotheses = vec![Hypothesis { ids: Vec::new(), end: End::Limit }; batch];
     let mut cache = Cache::default();
     let mut last = Tensor::full(delimiter, (batch, 1), src.ids().device())?;
     for _ in 1..max_len {

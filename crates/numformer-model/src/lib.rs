@@ -23,7 +23,7 @@
 //! - [`greedy`]: generation, with a [`Cache`] of keys and values.
 //!
 //! # Features
-//! - `cuda`: run on an NVIDIA GPU through candle.
+//! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>

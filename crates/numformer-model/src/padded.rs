@@ -57,7 +57,7 @@ impl Padded {
     }
 
     /// Splits targets for teacher forcing: what the decoder reads (all but the last column) and what it should
-    /// predict (all but the first). At a row's padding both hold padding.
+    /// predict (all but the first). Lengths count what the decoder reads.
     ///
     /// # Errors
     /// When there are fewer than two columns.

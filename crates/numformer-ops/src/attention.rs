@@ -478,6 +478,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_key_has_no_weight_at_all() -> Result<()> {
+        let q = Tensor::zeros((1, 2, 1), DType::F32, &candle_core::Device::Cpu)?;
+        let v = Tensor::new(&[[[2f32], [1e38]]], q.device())?;
+        let y = attention(&q, &q, &v, 1, Causality::Causal, None)?;
+        assert_eq!(y.to_vec3::<f32>()?, [[[2.0], [5e37]]]);
+        Ok(())
+    }
+
+    #[test]
     fn with_a_cache_the_last_query_gives_the_last_row() -> Result<()> {
         let (q, k, v) = (random((2, 9, 6), 1)?, random((2, 9, 6), 2)?, random((2, 9, 6), 3)?);
         let all = attention(&q, &k, &v, 3, Causality::Causal, None)?;

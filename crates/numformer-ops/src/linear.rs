@@ -293,6 +293,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_a_number_passes_the_activation() -> Result<()> {
+        let x = Tensor::full(f32::NAN, (1, 2), &candle_core::Device::Cpu)?;
+        let y = linear(&x, &random((3, 2), 1)?, &random(3, 2)?, Activation::Relu)?;
+        assert!(y.flatten_all()?.to_vec1::<f32>()?.iter().all(|y| y.is_nan()));
+        Ok(())
+    }
+
+    #[test]
     fn transposed_inputs_are_taken() -> Result<()> {
         let (x, weight, bias) = (random((9, 4), 1)?.t()?, random((9, 6), 2)?.t()?, random(6, 3)?);
         check_gradients(

@@ -174,6 +174,11 @@ mod tests {
         let right = MatRef::filling(&a, 3).columns(1..3);
         multiply(MatMut::new(&mut dst, 2, 2, 4), Store::Replace, 1.0, right, right.t());
         assert_eq!(dst, [13.0, 28.0, 9.0, 9.0, 28.0, 61.0, 9.0, 9.0]);
+
+        let mut square = [0.0];
+        let second_row = MatRef::filling(&a, 3).t().columns(1..2);
+        multiply(MatMut::filling(&mut square, 1), Store::Replace, 1.0, second_row.t(), second_row);
+        assert_eq!(square, [77.0]);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! A run's state on disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
 use numformer_encoding::Vocabulary;
 use numformer_model::{FlatLayout, TransformerConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::experiment::Experiment;
 use crate::files::{sync_dir, write_synced};
@@ -53,24 +53,31 @@ pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
-    format: u32,
     step: u64,
     experiment: Experiment,
     files: BTreeMap<String, Fingerprint>,
 }
 
-/// `state.json`: the state and the CRC-32 of its compact JSON, so that no file goes unchecked.
+/// `state.json`: the state as it was written and the CRC-32 of that text, so that no file goes unchecked.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sealed {
+    format: u32,
     crc32: u32,
-    state: State,
+    state: Box<RawValue>,
 }
 
-impl State {
-    fn crc32(&self) -> u32 {
-        crc32fast::hash(&serde_json::to_vec(self).expect("checkpoints are plain data"))
+impl Sealed {
+    fn new(state: &State) -> Self {
+        let state = to_raw_value(state).expect("checkpoints are plain data");
+        Self { format: FORMAT, crc32: crc32fast::hash(state.get().as_bytes()), state }
     }
+}
+
+/// What every format has: read before anything else.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,8 +123,8 @@ impl Checkpoint {
             write_synced(&partial.join(name), content)?;
             files.insert((*name).to_owned(), Fingerprint::of(content));
         }
-        let state = State { format: FORMAT, step: self.step, experiment: self.experiment.clone(), files };
-        write_synced(&partial.join(STATE), &to_json(&Sealed { crc32: state.crc32(), state }))?;
+        let state = State { step: self.step, experiment: self.experiment.clone(), files };
+        write_synced(&partial.join(STATE), &to_json(&Sealed::new(&state)))?;
         sync_dir(partial)?;
         if dir.exists() {
             fs::remove_dir_all(dir)?;
@@ -132,14 +139,17 @@ impl Checkpoint {
     /// When a file is missing, damaged or of another format; the error names it.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         let path = dir.join(STATE);
-        let Sealed { crc32: expected, state } = from_json(&path, &read(&path)?)?;
-        let found = state.crc32();
+        let content = read(&path)?;
+        let FormatOnly { format } = from_json(&path, &content)?;
+        if format != FORMAT {
+            return Err(CheckpointError::Format { path, expected: FORMAT, found: format });
+        }
+        let Sealed { crc32: expected, state, .. } = from_json(&path, &content)?;
+        let found = crc32fast::hash(state.get().as_bytes());
         if found != expected {
             return Err(CheckpointError::Checksum { path, expected, found });
         }
-        if state.format != FORMAT {
-            return Err(CheckpointError::Format { path, expected: FORMAT, found: state.format });
-        }
+        let state: State = from_json(&path, state.get().as_bytes())?;
         let checked = |name: &str| -> Result<(PathBuf, Vec<u8>), CheckpointError> {
             let path = dir.join(name);
             let content = read(&path)?;
@@ -165,17 +175,6 @@ impl Checkpoint {
             experiment: state.experiment,
             step: state.step,
         })
-    }
-
-    /// The weights as tensors, for [`Parameters::from_tensors`](numformer_model::Parameters::from_tensors).
-    ///
-    /// # Errors
-    /// When a device fails.
-    pub fn weights(&self, device: &Device) -> candle_core::Result<HashMap<String, Tensor>> {
-        self.model
-            .iter()
-            .map(|(name, (shape, values))| Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), device)?)))
-            .collect()
     }
 }
 
@@ -383,10 +382,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("step-7");
         checkpoint().save(&path).expect("saved");
-        let mut sealed: Sealed = from_json(&path, &read(&path.join(STATE)).expect("state")).expect("state");
-        sealed.state.format = 2;
-        sealed.crc32 = sealed.state.crc32();
-        fs::write(path.join(STATE), to_json(&sealed)).expect("written");
+        // A later format may hold anything else.
+        fs::write(path.join(STATE), r#"{"format": 2, "novelty": []}"#).expect("written");
         assert!(matches!(Checkpoint::load(&path), Err(CheckpointError::Format { found: 2, .. })));
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::trainer::TrainError;
 
-/// Examples decoded together. Evaluation gives the same answers whatever this is.
+/// Examples decoded together. The answers do not depend on it, the cross-entropy only by rounding.
 const BATCH: u64 = 256;
 
 /// How a model did on a set of examples.
@@ -30,24 +30,21 @@ pub struct Evaluation {
 }
 
 impl fmt::Display for Evaluation {
-    /// On one line, or with `{:#}` as a table of one line each.
+    /// On one line, or with `{:#}` as a table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| 100.0 * share;
+        if !f.alternate() {
+            for (tolerance, share) in &self.accuracy {
+                write!(f, "{tolerance}: {:.1}  ", percent(*share))?;
+            }
+            return write!(f, "exact: {:.1}  cross-entropy {:.4}", percent(self.exact), self.cross_entropy);
+        }
         let within = self.accuracy.iter().map(|(tolerance, share)| (format!("within {tolerance}"), *share));
         let others = [("exact".to_owned(), self.exact), ("decodable".to_owned(), self.decodable)];
         for (name, share) in within.chain(others) {
-            let percent = 100.0 * share;
-            if f.alternate() {
-                writeln!(f, "  {name:<14}{percent:>8.2}%")?
-            } else {
-                write!(f, "{name} {percent:.2}%  ")?
-            }
+            writeln!(f, "  {name:<14}{:>8.2}%", percent(share))?;
         }
-        let nats = self.cross_entropy;
-        if f.alternate() {
-            write!(f, "  {:<14}{nats:>9.4}", "cross-entropy")
-        } else {
-            write!(f, "cross-entropy {nats:.4}")
-        }
+        write!(f, "  {:<14}{:>9.4}", "cross-entropy", self.cross_entropy)
     }
 }
 

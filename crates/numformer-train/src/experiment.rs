@@ -305,6 +305,22 @@ impl Experiment {
                 return Err(ExperimentError::Zero { key });
             }
         }
+        // TOML's integers are signed; a batch beyond the second limit would not fit in memory.
+        let at_most = [
+            ("seed", self.seed, i64::MAX as u64),
+            ("evaluate.seed", self.evaluate.seed, i64::MAX as u64),
+            ("train.steps", self.train.steps, 1 << 40),
+            ("train.batch_size", self.train.batch_size as u64, 1 << 16),
+        ];
+        for (key, found, limit) in at_most {
+            if found > limit {
+                return Err(ExperimentError::TooLarge { key, limit, found });
+            }
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(is_plain) {
+            return Err(ExperimentError::Name { found: self.name.clone() });
+        }
         for (key, found) in [("train.lr", self.train.lr), ("train.clip_norm", self.train.clip_norm)] {
             if !(found.is_finite() && found > 0.0) {
                 return Err(ExperimentError::NotPositive { key, found });
@@ -437,6 +453,24 @@ pub enum ExperimentError {
         /// Dotted path of the key.
         key: &'static str,
     },
+    /// A count is beyond what can be.
+    #[error("{key} must be at most {limit}, found {found}")]
+    TooLarge {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// Largest value.
+        limit: u64,
+        /// Value found.
+        found: u64,
+    },
+    /// The name cannot name a directory.
+    #[error(
+        "name must be letters, digits, `-`, `_` and `.` (not first), since a directory is named after it; found `{found}`"
+    )]
+    Name {
+        /// Name found.
+        found: String,
+    },
     /// A number is not positive and finite.
     #[error("{key} must be positive and finite, found {found}")]
     NotPositive {
@@ -454,13 +488,13 @@ pub enum ExperimentError {
         needed: usize,
     },
     /// The matrices are impossible.
-    #[error("matrices: {0}")]
+    #[error("impossible matrices")]
     Ensemble(#[from] EnsembleError),
     /// The task is impossible.
     #[error(transparent)]
     Task(#[from] TaskError),
     /// The model's sizes are impossible.
-    #[error("model.{0}")]
+    #[error("impossible model")]
     Model(#[from] numformer_model::ConfigError),
 }
 
@@ -563,11 +597,15 @@ mod tests {
 
     #[test]
     fn impossible_values_are_named() {
-        assert!(error_with("rows = 3", "rows = 0").contains("found 0"));
-        assert!(error_with("bound = 10.0", "bound = -1.0").contains("-1"));
+        for (from, to) in [("rows = 3", "rows = 0"), ("bound = 10.0", "bound = -1.0")] {
+            let error = Experiment::from_toml(&toml_with(from, to), "my.toml").expect_err("impossible");
+            assert!(matches!(error, ExperimentError::Ensemble(_)), "{error}");
+        }
         assert_eq!(error_with("steps = 1500", "steps = 0"), "train.steps must be at least 1, found 0");
         assert_eq!(error_with("lr = 1e-3", "lr = nan"), "train.lr must be positive and finite, found NaN");
-        assert!(error_with("n_heads = 4", "n_heads = 5").starts_with("model.encoder: d_model must be"));
+        assert_eq!(error_with("n_heads = 4", "n_heads = 5"), "impossible model");
+        assert!(error_with("\"transpose-3x3\"", "\"../x\"").contains("found `../x`"));
+        assert!(error_with("batch_size = 64", "batch_size = 1000000000").contains("at most 65536"));
         assert_eq!(
             error_with("[model.encoder]", "[model]\nmax_positions = 30\n[model.encoder]"),
             "model.max_positions must be at least 31, the longest sequence of the task, found 30"

@@ -25,7 +25,7 @@
 //! - [`evaluate`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a figure.
 //!
 //! # Features
-//! - `cuda`: run on an NVIDIA GPU through candle.
+//! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>

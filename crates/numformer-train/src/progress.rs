@@ -92,7 +92,7 @@ impl Observer for Progress {
             Display::Plain if self.latest.elapsed() >= PLAIN_INTERVAL => {
                 self.latest = Instant::now();
                 let batch = step.examples / step.step;
-                let seconds = ((self.steps - step.step) * batch) as f64 / rate;
+                let seconds = (self.steps - step.step) as f64 * batch as f64 / rate;
                 let left = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
                 self.line(&format!("step {}/{}  {state}  {left:#} left", step.step, self.steps));
             }
@@ -103,7 +103,7 @@ impl Observer for Progress {
 
     fn on_evaluation(&mut self, evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
         let EvaluationReport { step, examples, evaluation } = evaluation;
-        self.line(&format!("evaluation after {step} steps, {examples} examples  {evaluation}"));
+        self.line(&format!("evaluation, step {step}, {examples} trained on  {evaluation}"));
         ControlFlow::Continue(())
     }
 

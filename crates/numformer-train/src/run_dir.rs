@@ -47,14 +47,10 @@ impl RunDir {
         let io_error = |source| RunDirError::Io { path: path.clone(), source };
         fs::create_dir_all(&path).map_err(io_error)?;
         let file = path.join(EXPERIMENT);
-        if file.exists() {
-            let toml = fs::read_to_string(&file).map_err(io_error)?;
-            let existing = Experiment::from_toml(&toml, &file.display().to_string());
-            let existing = existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source })?;
-            if let Some(difference) = existing.difference(experiment) {
-                return Err(RunDirError::OtherExperiment { path, name: existing.name, difference });
-            }
-        } else if fs::read_dir(&path).map_err(io_error)?.any(|entry| entry.map_or(true, |e| e.file_name() != "lock")) {
+        let entries = fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(io_error)?;
+        // Another process may be making the run right now: what it makes first is not foreign.
+        let own = ["lock", EXPERIMENT, "experiment.partial"];
+        if !file.exists() && entries.iter().any(|entry| own.iter().all(|name| entry.file_name() != *name)) {
             return Err(RunDirError::NotARun { path });
         }
         let lock = File::create(path.join("lock")).map_err(io_error)?;
@@ -63,8 +59,21 @@ impl RunDir {
             Err(TryLockError::WouldBlock) => return Err(RunDirError::InUse { path }),
             Err(TryLockError::Error(source)) => return Err(RunDirError::Io { path, source }),
         }
+        let run = Self { path: path.clone(), _lock: lock };
+        if file.exists() {
+            let toml = fs::read_to_string(&file).map_err(io_error)?;
+            let existing = Experiment::from_toml(&toml, &file.display().to_string());
+            let existing = existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source })?;
+            if let Some(difference) = existing.difference(experiment) {
+                return Err(RunDirError::OtherExperiment { path, name: existing.name, difference });
+            }
+            let taken = run.steps().map_err(io_error)?.into_iter().next_back().unwrap_or(0);
+            if taken > experiment.train.steps {
+                return Err(RunDirError::StepsTaken { path, taken, asked: experiment.train.steps });
+            }
+        }
         write_atomically(&file, experiment.to_toml().as_bytes()).map_err(io_error)?;
-        Ok(Self { path, _lock: lock })
+        Ok(run)
     }
 
     /// The directory.
@@ -122,6 +131,7 @@ impl RunDir {
         for step in self.steps().map_err(io_error)?.into_iter().rev() {
             match Checkpoint::load(&self.checkpoint_path(step)) {
                 Ok(checkpoint) => return Ok(Some(Latest { checkpoint, skipped })),
+                Err(source @ CheckpointError::Format { .. }) => return Err(RunDirError::Checkpoint(source)),
                 Err(error) => skipped.push(error),
             }
         }
@@ -145,7 +155,8 @@ impl RunDir {
         for entry in entries {
             let name = entry?.file_name();
             let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
-            steps.extend(step);
+            // Only names that we write: `step-9` is somebody else's.
+            steps.extend(step.filter(|step| self.checkpoint_path(*step).file_name() == Some(&name)));
         }
         steps.sort_unstable();
         Ok(steps)
@@ -186,8 +197,21 @@ pub enum RunDirError {
         /// Cause.
         source: ExperimentError,
     },
+    /// The run is longer than asked for.
+    #[error("run directory {} holds a run of {taken} steps, {asked} asked; ask for more, or choose another directory", path.display())]
+    StepsTaken {
+        /// The directory.
+        path: PathBuf,
+        /// Steps taken.
+        taken: u64,
+        /// Steps asked for.
+        asked: u64,
+    },
+    /// A checkpoint was written by another version.
+    #[error(transparent)]
+    Checkpoint(CheckpointError),
     /// Every checkpoint is damaged.
-    #[error("no checkpoint in {} can be read; remove the directory to start the run again", path.display())]
+    #[error("no checkpoint in {} can be read; remove that directory to start the run again", path.display())]
     NoGoodCheckpoint {
         /// The directory of the checkpoints.
         path: PathBuf,
@@ -234,7 +258,11 @@ mod tests {
         drop(RunDir::open(&path, &experiment()).expect("new"));
         let mut longer = experiment();
         longer.train.steps *= 2;
-        drop(RunDir::open(&path, &longer).expect("the same experiment"));
+        let run = RunDir::open(&path, &longer).expect("the same experiment");
+        run.save(&checkpoint(longer.train.steps), 1).expect("saved");
+        drop(run);
+        let error = RunDir::open(&path, &experiment()).expect_err("shorter than it is").to_string();
+        assert!(error.contains("3000 steps, 1500 asked"), "{error}");
     }
 
     #[test]
@@ -268,6 +296,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let run = RunDir::open(dir.path(), &experiment()).expect("new");
         assert!(run.latest().expect("readable").is_none());
+        fs::create_dir_all(dir.path().join("checkpoints/step-9")).expect("not ours");
         for step in [9, 10, 11, 100] {
             run.save(&checkpoint(step), 2).expect("saved");
         }
@@ -293,6 +322,6 @@ mod tests {
         assert!(latest.skipped[0].to_string().contains("step-0000000002/model.safetensors is damaged"));
         truncate(1);
         let error = run.latest().expect_err("none is good");
-        assert!(error.to_string().contains("remove the directory"), "{error}");
+        assert!(error.to_string().contains("remove that directory"), "{error}");
     }
 }

@@ -172,6 +172,10 @@ impl Trainer {
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
         let mut observers = Observers(std::mem::take(&mut self.observers));
         let ended = self.run_observed(&mut observers);
+        if let Err(error) = &ended {
+            let stop = StopReason::Failed(error.to_string());
+            observers.0.iter_mut().for_each(|o| o.on_end(&stop));
+        }
         self.observers = observers.0;
         ended
     }
@@ -192,6 +196,10 @@ impl Trainer {
             let finished = self.step == train.steps;
             if finished || self.step.is_multiple_of(evaluate.every) {
                 let evaluation = self.evaluate(Split::Validation, evaluate.examples)?;
+                if !evaluation.cross_entropy.is_finite() {
+                    let StepReport { step, lr, gradient_norm, .. } = report;
+                    return Err(TrainError::NotFinite { step, loss: evaluation.cross_entropy, gradient_norm, lr });
+                }
                 let report = EvaluationReport { step: self.step, examples: report.examples, evaluation };
                 flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
             }
@@ -265,6 +273,9 @@ impl Trainer {
         if let Some(difference) = checkpoint.experiment.difference(&self.experiment) {
             return Err(TrainError::OtherExperiment { step: checkpoint.step, difference });
         }
+        if checkpoint.config != self.config || checkpoint.vocabulary != *self.task.vocabulary() {
+            return Err(TrainError::OtherModel { step: checkpoint.step });
+        }
         let layout = self.composition.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
         let first = flat(layout, FIRST, &checkpoint.optimizer)?;
@@ -289,10 +300,7 @@ struct Observers(Vec<Box<dyn Observer>>);
 
 impl Observers {
     /// Tells every observer, whatever the others say; the first that asks to stop is heard.
-    fn tell(
-        &mut self,
-        mut event: impl FnMut(&mut dyn Observer) -> ControlFlow<StopReason>,
-    ) -> ControlFlow<StopReason> {
+    fn tell(&mut self, mut event: impl FnMut(&mut dyn Observer) -> ControlFlow<StopReason>) -> ControlFlow<StopReason> {
         let mut flow = ControlFlow::Continue(());
         for observer in &mut self.0 {
             flow = first(flow, event(observer.as_mut()));
@@ -326,6 +334,12 @@ pub enum TrainError {
         step: u64,
         /// The first key that differs.
         difference: Difference,
+    },
+    /// A checkpoint's model or vocabulary is not the experiment's.
+    #[error("the checkpoint after step {step} has another model or vocabulary: use the version that wrote it")]
+    OtherModel {
+        /// Step of the checkpoint.
+        step: u64,
     },
     /// A checkpoint does not fit the model.
     #[error(transparent)]

@@ -1,0 +1,31 @@
+//! Whole training steps, loss and gradients, in examples per second.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use numformer::data::{BatchSource, Split};
+use numformer::model::{Parameters, Transformer};
+use numformer::train::{Composition, Experiment};
+
+fn transpose_3x3(criterion: &mut Criterion) {
+    let experiment = Experiment::preset("transpose-3x3").expect("embedded");
+    let task = Arc::new(experiment.task().expect("valid"));
+    let config = experiment.transformer(&task).expect("valid");
+    let parameters = Parameters::random(0, &candle_core::Device::Cpu);
+    let model = Transformer::init(&config, &parameters).expect("valid");
+    let step = Composition::new(model, &parameters);
+    let batch = task.batches(0, Split::Train, experiment.train.batch_size).batch(0).expect("examples");
+    let mut gradients = vec![0.0; step.layout().len()];
+    let loss = step.loss_and_gradients(&batch, &mut gradients).expect("a step");
+    assert!((loss - (config.vocab_size as f64).ln()).abs() < 1.5, "an untrained model guesses: {loss}");
+
+    let mut group = criterion.benchmark_group("train_step");
+    group.throughput(Throughput::Elements(experiment.train.batch_size as u64));
+    group.bench_function("composition/transpose-3x3", |bencher| {
+        bencher.iter(|| black_box(step.loss_and_gradients(&batch, &mut gradients).expect("a step")));
+    });
+}
+
+criterion_group!(benches, transpose_3x3);
+criterion_main!(benches);
