@@ -153,18 +153,22 @@ impl Task {
 
     /// Judges predicted tokens.
     ///
-    /// `src` is a source sequence, delimiters included. `hypothesis` is what a model wrote after the leading delimiter:
-    /// it is read up to the first delimiter, or to the end if there is none. The prediction is compared with the answer
-    /// for the matrix that `src` says, which the model saw, not for the one drawn before rounding.
+    /// `src` and `tgt` are the sequences of an example, delimiters included. `hypothesis` is what a model wrote after the
+    /// leading delimiter: it is read up to the first delimiter, or to the end if there is none. It is judged by what the
+    /// tokens say, which the model saw, not by the matrices before rounding.
     ///
     /// A prediction that cannot be read is not an error but a verdict; [`tgt_encoding`](Self::tgt_encoding) says why it
     /// cannot.
     ///
     /// # Errors
-    /// If `src` is not a matrix, or the problem has no answer for it.
-    pub fn judge(&self, src: &[TokenId], hypothesis: &[TokenId], norm: Norm) -> Result<Verdict, TaskError> {
-        let src = src.strip_prefix(&[self.vocabulary.delimiter()]).unwrap_or(src);
-        let input = self.src_encoding.decode(self.up_to_delimiter(src))?;
+    /// If `src` or `tgt` is not a matrix, or the problem is not posed on such an input.
+    pub fn judge(
+        &self,
+        src: &[TokenId],
+        tgt: &[TokenId],
+        hypothesis: &[TokenId],
+        norm: Norm,
+    ) -> Result<Verdict, TaskError> {
         let expected =
             self.problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(&self.problem, source))?;
         let Ok(candidate) = self.tgt_encoding.decode(self.up_to_delimiter(hypothesis)) else {

@@ -57,7 +57,7 @@ pub trait Ensemble: Debug + Send + Sync {
     /// Most rows and most columns of a sample.
     fn max_shape(&self) -> (usize, usize);
 
-    /// The largest magnitude of an entry; `None` if entries have no bound.
+    /// A magnitude that no entry exceeds, or one in $10^{15}$ at most; `None` if there is none.
     fn bound(&self) -> Option<f64>;
 
     /// Draws a new matrix.

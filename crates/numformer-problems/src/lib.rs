@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use numformer_metrics::Norm;
-//! use numformer_problems::{Ensemble, Problem, Transpose, UniformEntries};
+//! use numformer_problems::{Ensemble, Instance, Problem, Transpose, UniformEntries};
 //! use rand::SeedableRng;
 //!
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
@@ -13,12 +13,13 @@
 //! let answer = Transpose.solve(a.as_ref())?;
 //! assert_eq!(answer.shape(), (3, 2));
 //! assert_eq!(answer[(2, 1)], a[(1, 2)]);
-//! assert_eq!(Transpose.error(a.as_ref(), answer.as_ref(), Norm::L1)?, 0.0);
+//! let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+//! assert_eq!(Transpose.error(instance, answer.as_ref(), Norm::L1)?, 0.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Main types
-//! - [`Problem`] and its [`SolveError`]; [`Transpose`].
+//! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`Transpose`].
 //! - [`Ensemble`] and its [`EnsembleError`]; [`UniformEntries`].
 //!
 //! # References
@@ -33,5 +34,5 @@ mod problems;
 
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
 pub use ensembles::UniformEntries;
-pub use problem::{Problem, SolveError, require_finite};
+pub use problem::{Instance, Problem, SolveError, require_finite};
 pub use problems::Transpose;

@@ -51,6 +51,17 @@ pub trait Problem: Debug + Send + Sync {
     /// The name in configuration files and reports, in lower case with hyphens: `singular-values`.
     fn name(&self) -> &'static str;
 
+    /// The symbol that comes first in the sequences of this problem when one model learns several: by default the name.
+    fn task_letter(&self) -> &'static str {
+        self.name()
+    }
+
+    /// Rows and columns of the input for a first operand $A$ of these rows and columns: those of $A$ itself by default,
+    /// those of $[A \mid B]$ for a problem with two operands.
+    fn input_shape(&self, operand: (usize, usize)) -> (usize, usize) {
+        operand
+    }
+
     /// Rows and columns of the answer for an input of these rows and columns.
     ///
     /// An input with as many rows and columns or more has an answer with as many or more: the largest answer is that to
@@ -59,6 +70,12 @@ pub trait Problem: Debug + Send + Sync {
     /// # Errors
     /// [`SolveError::Shape`] if the problem is not posed on matrices of that shape.
     fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError>;
+
+    /// A magnitude that no entry of an answer exceeds when those of the input, of this shape, are at most `bound`; `None`
+    /// if there is none. With it, a vocabulary need not hold symbols for larger numbers.
+    fn output_bound(&self, _input: (usize, usize), _bound: f64) -> Option<f64> {
+        None
+    }
 
     /// Writes the answer into `output`, whose shape and entries are replaced.
     ///
@@ -80,20 +97,31 @@ pub trait Problem: Debug + Send + Sync {
         Ok(output)
     }
 
-    /// How far a candidate is from solving `input`: 0 for an exact answer.
+    /// How far a candidate is from solving an instance: 0 for an exact answer.
     ///
-    /// By default the [`relative_error`] against the answer of [`solve`](Self::solve). A problem whose answers are not
-    /// unique overrides this with a residual.
+    /// By default the [`relative_error`] against the target. A problem whose answers are not unique overrides this with
+    /// a residual.
     ///
     /// # Errors
-    /// If the input has no answer to compare with, or holds an entry that is not finite.
+    /// If the input holds an entry that is not finite.
     ///
     /// # Panics
-    /// If the shape of the candidate is not the [`output_shape`](Self::output_shape) of the input.
-    fn error(&self, input: MatRef<'_, f64>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
-        require_finite(input)?;
-        Ok(relative_error(candidate, self.solve(input)?.as_ref(), norm))
+    /// If the shape of the candidate or of the target is not the [`output_shape`](Self::output_shape) of the input.
+    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        require_finite(instance.input)?;
+        Ok(relative_error(candidate, instance.target, norm))
     }
+}
+
+/// What a candidate is judged by: the input it is an answer to, and the exact answer.
+///
+/// Both are what the tokens say, after rounding: the model saw nothing else.
+#[derive(Copy, Clone, Debug)]
+pub struct Instance<'a> {
+    /// The matrix the problem is posed on.
+    pub input: MatRef<'a, f64>,
+    /// An answer to it.
+    pub target: MatRef<'a, f64>,
 }
 
 /// A problem chosen at run time is a problem.
@@ -102,8 +130,20 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
         (**self).name()
     }
 
+    fn task_letter(&self) -> &'static str {
+        (**self).task_letter()
+    }
+
+    fn input_shape(&self, operand: (usize, usize)) -> (usize, usize) {
+        (**self).input_shape(operand)
+    }
+
     fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
         (**self).output_shape(input)
+    }
+
+    fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
+        (**self).output_bound(input, bound)
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -114,8 +154,8 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
         (**self).solve(input)
     }
 
-    fn error(&self, input: MatRef<'_, f64>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
-        (**self).error(input, candidate, norm)
+    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        (**self).error(instance, candidate, norm)
     }
 }
 
@@ -186,15 +226,17 @@ mod tests {
 
     #[test]
     fn error_is_relative_to_the_exact_answer_by_default() {
-        let (input, candidate) = (mat![[1.0, -1.0]], mat![[2.0, -1.5]]);
-        assert_eq!(Double.error(input.as_ref(), candidate.as_ref(), Norm::L1), Ok(0.125));
-        assert_eq!(Double.error(input.as_ref(), candidate.as_ref(), Norm::Max), Ok(0.25));
+        let (input, target, candidate) = (mat![[1.0, -1.0]], mat![[2.0, -2.0]], mat![[2.0, -1.5]]);
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert_eq!(Double.error(instance, candidate.as_ref(), Norm::L1), Ok(0.125));
+        assert_eq!(Double.error(instance, candidate.as_ref(), Norm::Max), Ok(0.25));
     }
 
     #[test]
     fn no_error_is_measured_on_an_input_that_is_not_finite() {
         let input = mat![[1.0, 2.0], [3.0, f64::NEG_INFINITY]];
-        let error = Double.error(input.as_ref(), input.as_ref(), Norm::L1).unwrap_err();
+        let instance = Instance { input: input.as_ref(), target: input.as_ref() };
+        let error = Double.error(instance, input.as_ref(), Norm::L1).unwrap_err();
         assert_eq!(error, SolveError::NotFinite { row: 1, column: 1, value: f64::NEG_INFINITY });
         assert_eq!(error.to_string(), "expected finite entries, found -inf in row 2, column 2");
     }
@@ -218,8 +260,20 @@ mod tests {
                 "anything"
             }
 
+            fn task_letter(&self) -> &'static str {
+                "X"
+            }
+
+            fn input_shape(&self, (rows, columns): (usize, usize)) -> (usize, usize) {
+                (rows, columns + 1)
+            }
+
             fn output_shape(&self, _: (usize, usize)) -> Result<(usize, usize), SolveError> {
                 Ok((1, 2))
+            }
+
+            fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
+                Some(7.0 * bound)
             }
 
             fn solve_into(&self, _: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -231,7 +285,7 @@ mod tests {
                 Ok(mat![[3.0, 4.0]])
             }
 
-            fn error(&self, _: MatRef<'_, f64>, _: MatRef<'_, f64>, _: Norm) -> Result<f64, SolveError> {
+            fn error(&self, _: Instance<'_>, _: MatRef<'_, f64>, _: Norm) -> Result<f64, SolveError> {
                 Ok(0.5)
             }
         }
@@ -243,6 +297,9 @@ mod tests {
         assert_eq!(Problem::solve_into(&boxed, input.as_ref(), &mut output), Ok(()));
         assert_eq!(output, mat![[1.0, 2.0]]);
         assert_eq!(Problem::solve(&boxed, input.as_ref()), Ok(mat![[3.0, 4.0]]));
-        assert_eq!(Problem::error(&boxed, input.as_ref(), input.as_ref(), Norm::L1), Ok(0.5));
+        let instance = Instance { input: input.as_ref(), target: input.as_ref() };
+        assert_eq!(Problem::error(&boxed, instance, input.as_ref(), Norm::L1), Ok(0.5));
+        assert_eq!((Problem::task_letter(&boxed), Problem::input_shape(&boxed, (1, 1))), ("X", (1, 2)));
+        assert_eq!(Problem::output_bound(&boxed, (1, 1), 2.0), Some(14.0));
     }
 }

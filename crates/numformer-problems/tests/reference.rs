@@ -2,7 +2,7 @@
 
 use faer::Mat;
 use numformer_metrics::Norm;
-use numformer_problems::{Problem, Transpose};
+use numformer_problems::{Instance, Problem, Transpose};
 use serde::Deserialize;
 
 /// Sums of 25 terms in two orders differ by less.
@@ -31,7 +31,8 @@ fn transpose_is_judged_like_the_reference() -> anyhow::Result<()> {
         assert_eq!(Transpose.solve(src.as_ref())?, tgt);
         let [max, l1, squared_frobenius] = error;
         for (norm, expected) in [(Norm::Max, max), (Norm::L1, l1), (Norm::Frobenius, squared_frobenius.sqrt())] {
-            let found = Transpose.error(src.as_ref(), hyp.as_ref(), norm)?;
+            let instance = Instance { input: src.as_ref(), target: tgt.as_ref() };
+            let found = Transpose.error(instance, hyp.as_ref(), norm)?;
             assert!((found - expected).abs() <= ROUNDING * expected, "{norm}: {found}, recorded {expected}");
         }
     }

@@ -1,12 +1,13 @@
 //! Transposition.
 
 use faer::{Mat, MatRef};
+use numformer_metrics::{Norm, relative_error};
 
-use crate::{Problem, SolveError};
+use crate::{Instance, Problem, SolveError, require_finite};
 
 /// Transposition: $A \mapsto A^\top$, from $r \times c$ to $c \times r$.
 ///
-/// Posed on matrices of every shape. Entries are moved, never computed with: answers are exact, and entries that are
+/// Posed on matrices of every shape. A candidate is compared with the transpose of the input. Entries are moved, never computed with: answers are exact, and entries that are
 /// not finite are moved like others.
 ///
 /// # Examples
@@ -29,8 +30,16 @@ impl Problem for Transpose {
         "transpose"
     }
 
+    fn task_letter(&self) -> &'static str {
+        "T"
+    }
+
     fn output_shape(&self, (rows, columns): (usize, usize)) -> Result<(usize, usize), SolveError> {
         Ok((columns, rows))
+    }
+
+    fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
+        Some(bound)
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -38,12 +47,16 @@ impl Problem for Transpose {
         output.copy_from(input.transpose());
         Ok(())
     }
+
+    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        require_finite(instance.input)?;
+        Ok(relative_error(candidate, instance.input.transpose(), norm))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use faer::mat;
-    use numformer_metrics::Norm;
     use proptest::prelude::*;
 
     use super::*;
@@ -67,8 +80,9 @@ mod tests {
     #[test]
     fn the_untransposed_matrix_is_wrong() {
         let a = mat![[1.0, 2.0], [-2.0, 5.0]];
-        assert_eq!(Transpose.error(a.as_ref(), a.as_ref(), Norm::L1), Ok(0.8));
-        assert_eq!(Transpose.error(a.as_ref(), a.transpose(), Norm::L1), Ok(0.0));
+        let instance = Instance { input: a.as_ref(), target: a.transpose() };
+        assert_eq!(Transpose.error(instance, a.as_ref(), Norm::L1), Ok(0.8));
+        assert_eq!(Transpose.error(instance, a.transpose(), Norm::L1), Ok(0.0));
     }
 
     proptest! {
@@ -93,7 +107,8 @@ mod tests {
         fn answers_meet_their_own_measure(a in matrices()) {
             let answer = Transpose.solve(a.as_ref()).unwrap();
             for &norm in Norm::ALL {
-                prop_assert_eq!(Transpose.error(a.as_ref(), answer.as_ref(), norm), Ok(0.0));
+                let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+                prop_assert_eq!(Transpose.error(instance, answer.as_ref(), norm), Ok(0.0));
             }
         }
     }
