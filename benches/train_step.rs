@@ -6,11 +6,11 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use numformer::data::{BatchSource, Split};
 use numformer::model::{Parameters, Transformer};
-use numformer::train::{Composition, Experiment};
+use numformer::train::{Catalogue, Composition, Experiment};
 
 fn transpose_3x3(criterion: &mut Criterion) {
     let experiment = Experiment::preset("transpose-3x3").expect("embedded");
-    let task = Arc::new(experiment.task().expect("valid"));
+    let task = Arc::new(experiment.task(&Catalogue::standard()).expect("valid"));
     let config = experiment.transformer(&task).expect("valid");
     let parameters = Parameters::random(0, &candle_core::Device::Cpu);
     let model = Transformer::init(&config, &parameters).expect("valid");

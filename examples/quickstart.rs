@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use numformer::data::Split;
-use numformer::train::{Experiment, Progress, RunDir, StopReason, Trainer};
+use numformer::train::{Catalogue, Experiment, Progress, RunDir, StopReason, Trainer};
 
 #[derive(Parser)]
 struct Arguments {
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let mut experiment = Experiment::preset("transpose-3x3")?;
     experiment.seed = arguments.seed;
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
-    experiment.validate()?;
+    experiment.validate(&Catalogue::standard())?;
 
     let path = arguments.run_dir.unwrap_or_else(|| format!("runs/quickstart-seed{}", arguments.seed).into());
     let run_dir = RunDir::open(path, &experiment)?;

@@ -12,8 +12,8 @@ use numformer::train::{Experiment, Observer, RunDir, StepReport, StopReason, Tra
 /// A model that is trained in a second: 2×2 matrices, 16 dimensions.
 fn tiny() -> Experiment {
     let mut experiment = Experiment::preset("transpose-3x3").unwrap();
-    experiment.matrices.rows = 2;
-    experiment.matrices.cols = 2;
+    experiment.matrices.rows = 2.into();
+    experiment.matrices.cols = None;
     experiment.model.encoder = StackConfig::new(16, 2, 1);
     experiment.model.decoder = StackConfig::new(16, 2, 1);
     experiment.train.batch_size = 16;
@@ -138,7 +138,8 @@ fn a_diverging_run_says_so() {
 fn a_tiny_run_learns_to_transpose() {
     // One row and one column of one-digit numbers would be trivial; 1×2 matrices of three digits are the least that is not.
     let mut experiment = tiny();
-    experiment.matrices.rows = 1;
+    experiment.matrices.rows = 1.into();
+    experiment.matrices.cols = Some(2.into());
     experiment.model.encoder = StackConfig::new(32, 4, 1);
     experiment.model.decoder = StackConfig::new(32, 4, 1);
     experiment.train.lr = 3e-3;

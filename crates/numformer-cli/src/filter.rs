@@ -1,57 +1,86 @@
 //! `numformer encode` and `numformer decode`: one matrix a line, in and out.
 
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
-use numformer_encoding::{DenseMatrix, MatrixEncoding, NumberEncoding, Vocabulary, encoding_by_name};
+use clap::builder::PossibleValuesParser;
+use numformer_encoding::{DecodeError, DenseMatrix, MatrixEncoding, Preset, Vocabulary, encoding_by_name};
+use serde_json::{Value, json};
 
 /// Write matrices as tokens, one a line, from standard input to standard output.
 ///
-/// Rows are separated by `;`, numbers by spaces; a lone number is a 1x1 matrix. A line that cannot be written gives an
-/// error with its number on standard error, and exit code 1 at the end.
+/// Rows are separated by `;`, numbers by spaces; a lone number is a 1x1 matrix. A list of rows as in JSON will do as
+/// well. A line that cannot be written gives an error with its number on standard error, and exit code 1 at the end.
 #[derive(Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   $ echo '1.5 2; 3 4' | numformer encode --encoding p1000
-  V2 V2 + 150 E-2 + 200 E-2 + 300 E-2 + 400 E-2")]
+  V2 V2 + 150 E-2 + 200 E-2 + 300 E-2 + 400 E-2
+  $ echo '[[-0.004]]' | numformer encode --encoding fp15 --json
+  {\"tokens\":[\"V1\",\"V1\",\"N-400e4\"]}")]
 pub(crate) struct EncodeArguments {
-    /// How numbers are written: p10, p1000, b1999 or fp15.
-    #[arg(long, value_name = "NAME")]
-    encoding: String,
+    #[command(flatten)]
+    common: CommonArguments,
 }
 
 /// Read matrices written as tokens, one a line, from standard input to standard output.
 ///
 /// The inverse of `numformer encode`. A line that is no matrix gives an error with its number on standard error, and
-/// exit code 1 at the end.
+/// exit code 1 at the end; positions of tokens count from 0.
 #[derive(Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   $ echo 'V1 V2 + 150 E-2 - 200 E-2' | numformer decode --encoding p1000
-  1.5 -2")]
+  1.5 -2
+  $ echo 'V1 V2 + 150 E-2 - 200' | numformer decode --encoding p1000 --json
+  {\"error\":\"expected an exponent at position 7, found the end\",\"line\":1,\"position\":7}")]
 pub(crate) struct DecodeArguments {
-    /// How numbers are written: p10, p1000, b1999 or fp15.
-    #[arg(long, value_name = "NAME")]
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
+struct CommonArguments {
+    /// How numbers are written: positional in base 10 or 1000, with a signed significand, or as one token (magnitudes
+    /// below 10^9, in units of 10^-9).
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::ALL.map(Preset::name)))]
     encoding: String,
+    /// One object of JSON for each line: tokens, or rows, cols and matrix; error, line and where there is one position,
+    /// for a line that cannot be read.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn encode(arguments: &EncodeArguments) -> Result<ExitCode> {
-    let codec = Codec::new(&arguments.encoding)?;
-    filter_lines(|line| {
-        let matrix: DenseMatrix = line.parse()?;
+    let Codec { vocabulary, matrices } = Codec::new(&arguments.common.encoding)?;
+    filter_lines(arguments.common.json, |line| {
+        let matrix = if line.trim_start().starts_with('[') { from_json(line)? } else { line.parse()? };
         let mut tokens = Vec::new();
-        codec.matrices.encode(matrix.rows, matrix.cols, matrix.coefficients, &mut tokens)?;
-        Ok(codec.vocabulary.render(&tokens))
+        matrices.encode(matrix.rows, matrix.cols, matrix.coefficients, &mut tokens)?;
+        let text = vocabulary.render(&tokens);
+        let object = json!({ "tokens": text.split(' ').collect::<Vec<_>>() });
+        Ok((text, object))
     })
 }
 
 pub(crate) fn decode(arguments: &DecodeArguments) -> Result<ExitCode> {
-    let codec = Codec::new(&arguments.encoding)?;
-    filter_lines(|line| {
-        let tokens = codec.vocabulary.tokenize(line)?;
-        Ok(codec.matrices.decode(&tokens)?.to_string())
+    let Codec { vocabulary, matrices } = Codec::new(&arguments.common.encoding)?;
+    filter_lines(arguments.common.json, |line| {
+        let matrix = matrices.decode(&vocabulary.tokenize(line)?)?;
+        let rows: Vec<_> = matrix.coefficients.chunks(matrix.cols).collect();
+        let object = json!({ "rows": matrix.rows, "cols": matrix.cols, "matrix": rows });
+        Ok((matrix.to_string(), object))
     })
+}
+
+/// A matrix as a list of rows.
+fn from_json(line: &str) -> Result<DenseMatrix> {
+    let rows: Vec<Vec<f64>> = serde_json::from_str(line).context("expected a list of rows")?;
+    let cols = rows.first().map_or(0, Vec::len);
+    for (row, index) in rows.iter().zip(1..) {
+        ensure!(row.len() == cols, "expected {cols} numbers in row {index}, as in the first, found {}", row.len());
+    }
+    Ok(DenseMatrix { rows: rows.len(), cols, coefficients: rows.concat() })
 }
 
 struct Codec {
@@ -61,7 +90,7 @@ struct Codec {
 
 impl Codec {
     fn new(name: &str) -> Result<Self> {
-        let numbers: Arc<dyn NumberEncoding> = encoding_by_name(name)?;
+        let numbers = encoding_by_name(name)?;
         let vocabulary = Vocabulary::reference(&*numbers, &*numbers);
         let matrices = MatrixEncoding::new(numbers, &vocabulary)?;
         Ok(Self { vocabulary, matrices })
@@ -69,27 +98,41 @@ impl Codec {
 }
 
 /// Applies `convert` to each line of standard input; the exit code says whether all could be done.
-fn filter_lines(convert: impl Fn(&str) -> Result<String>) -> Result<ExitCode> {
+fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String, Value)>) -> Result<ExitCode> {
     let mut output = io::BufWriter::new(io::stdout().lock());
+    let is_watched = io::stdout().is_terminal();
     let mut code = ExitCode::SUCCESS;
     for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
         let line = line.context("cannot read standard input")?;
         let converted =
-            std::str::from_utf8(&line).map_err(Into::into).and_then(|line| convert(line.trim_end_matches('\r')));
+            std::str::from_utf8(&line).map_err(Error::from).and_then(|line| convert(line.trim_end_matches('\r')));
+        if converted.is_err() {
+            code = ExitCode::FAILURE;
+        }
         let written = match converted {
-            Ok(text) => writeln!(output, "{text}"),
+            Ok((_, object)) if json => writeln!(output, "{object}"),
+            Ok((text, _)) => writeln!(output, "{text}"),
+            Err(error) if json => writeln!(output, "{}", error_object(number, &error)),
             Err(error) => {
                 eprintln!("line {number}: {error:#}");
-                code = ExitCode::FAILURE;
                 Ok(())
             }
         };
+        let written = if is_watched { written.and_then(|()| output.flush()) } else { written };
         if !is_open(written)? {
             return Ok(code);
         }
     }
     is_open(output.flush())?;
     Ok(code)
+}
+
+fn error_object(line: u64, error: &Error) -> Value {
+    let mut object = json!({ "line": line, "error": format!("{error:#}") });
+    if let Some(error) = error.downcast_ref::<DecodeError>() {
+        object["position"] = error.position().into();
+    }
+    object
 }
 
 /// Whether the reader of standard output is still there; one that left, such as `head`, is no failure.

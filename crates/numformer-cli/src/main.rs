@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "printing is what a command is for")]
 
 mod filter;
+mod generate;
 mod train;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Arguments),
+    Generate(generate::Arguments),
     Encode(filter::EncodeArguments),
     Decode(filter::DecodeArguments),
 }
@@ -29,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Generate(arguments) => generate::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Encode(arguments) => filter::encode(&arguments),
         Command::Decode(arguments) => filter::decode(&arguments),
     };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
 use numformer_data::Split;
-use numformer_train::{Experiment, Progress, RunDir, StopReason, Trainer};
+use numformer_train::{Catalogue, Experiment, Progress, RunDir, StopReason, Trainer};
 
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let mut experiment = Experiment::load(&arguments.experiment)?;
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
-    experiment.validate()?;
+    experiment.validate(&Catalogue::standard())?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
     let run_dir = RunDir::open(arguments.run_dir.unwrap_or_else(default), &experiment)?;
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let curve = run_dir.write_learning_curve().context("cannot draw the learning curve")?;
     ensure!(report.stop == StopReason::Completed, "{}", report.stop);
     let evaluation = trainer.evaluate(Split::Test, TEST_EXAMPLES)?;
-    let mut report = format!("On {TEST_EXAMPLES} unseen matrices:\n{evaluation:#}\n");
+    let mut report = format!("On {} unseen matrices:\n{evaluation:#}\n", evaluation.count);
     for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
         writeln!(report, "\n{solved}")?;
     }

@@ -55,9 +55,32 @@ fn a_bad_line_does_not_stop_the_others() {
 fn unknown_encodings_are_listed() {
     for command in ["encode", "decode"] {
         let (stdout, stderr, code) = filter(&[command, "--encoding", "p99"], b"1\n");
-        assert_eq!((stdout.as_str(), code), ("", 1));
+        assert_eq!((stdout.as_str(), code), ("", 2));
         assert!(stderr.contains("p99") && stderr.contains("p1000"), "{stderr}");
     }
+}
+
+#[test]
+fn json_has_an_object_for_every_line() {
+    let input = b"1.5 2; 3 4\nnan\n[[-0.0, 5e-324]]\n[[1, 2], [3]]\n[]\n\n\xff\n";
+    let (output, stderr, code) = filter(&["encode", "--encoding", "fp15", "--json"], input);
+    assert_eq!((stderr.as_str(), code), ("", 1));
+    let objects: Vec<serde_json::Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 7);
+    assert_eq!(objects[0]["tokens"], serde_json::json!(["V2", "V2", "N150e7", "N200e7", "N300e7", "N400e7"]));
+    assert_eq!(objects[2]["tokens"], serde_json::json!(["V1", "V2", "N0e0", "N0e0"]));
+    for (index, expected) in [(1, "NaN"), (3, "expected 2 numbers in row 2"), (4, "0x0"), (5, ""), (6, "utf-8")] {
+        assert_eq!(objects[index]["line"], index + 1);
+        assert!(objects[index]["error"].as_str().unwrap().contains(expected), "{}", objects[index]);
+    }
+
+    let input = b"V1 V2 N150e7 N-400e4\nV1 V2 N150e7\nV1 hello\n";
+    let (output, stderr, code) = filter(&["decode", "--encoding", "fp15", "--json"], input);
+    assert_eq!((stderr.as_str(), code), ("", 1));
+    let objects: Vec<serde_json::Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects[0], serde_json::json!({ "rows": 1, "cols": 2, "matrix": [[1.5, -0.004]] }));
+    assert_eq!((&objects[1]["line"], &objects[1]["position"]), (&2.into(), &3.into()));
+    assert!(objects[2]["error"].as_str().unwrap().contains("hello"));
 }
 
 const TINY: &str = r#"
@@ -122,7 +145,7 @@ fn train_refuses_what_it_cannot_do() {
         &mine,
         &["my.toml, line 8", "unknown key `warmup`", "did you mean `warmup_steps`?"],
     );
-    refused(&TINY.replace("\"p10\"", "\"p11\""), &mine, &["line 5", "p11", "p10"]);
+    refused(&TINY.replace("\"p10\"", "\"p11\""), &mine, &["line 5", "p11", "did you mean `p10`?"]);
     refused(&TINY.replace("rows = 1", "rows = 0"), &mine, &["error: impossible matrices: ", "rows", "found 0"]);
     refused(
         &TINY.replace("d_model = 8", "d_model = 9"),
@@ -140,4 +163,69 @@ fn train_refuses_what_it_cannot_do() {
         fs::write(dir.path().join(format!("run/checkpoints/step-000000000{step}/model.safetensors")), "cut").unwrap();
     }
     refused(TINY, &["my.toml", "--run-dir", "run"], &["no checkpoint", "model.safetensors is damaged"]);
+}
+
+#[test]
+fn generate_gives_the_same_bytes_however_it_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), TINY).unwrap();
+    let generate = |arguments: &[&str]| {
+        let output = numformer(&[&["generate", "my.toml", "--seed", "3"], arguments].concat(), b"", dir.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output.stdout
+    };
+    for format in ["tsv", "jsonl", "parquet"] {
+        let alone = generate(&["--count", "1500", "--threads", "1", "--format", format]);
+        assert_eq!(generate(&["--count", "1500", "--threads", "2", "--format", format]), alone);
+        generate(&["--count", "1500", "--output", &format!("set.{format}")]);
+        assert_eq!(fs::read(dir.path().join(format!("set.{format}"))).unwrap(), alone);
+    }
+    let whole = generate(&["--count", "1500"]);
+    assert!(whole.ends_with(&generate(&["--count", "500", "--start", "1000"])));
+    assert_ne!(whole, generate(&["--count", "1500", "--split", "train"]));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing else is left");
+}
+
+#[test]
+fn generate_refuses_what_it_cannot_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, code, expected) in [
+        (&["--count", "1", "--output", "set.csv"][..], 1, "set.csv"),
+        (&["--count", "1", "--output", "missing/set.tsv"], 1, "cannot write missing/set.tsv"),
+        (&["--count", "2", "--start", "18446744073709551615"], 1, "below 2^64"),
+        (&["--count", "1", "--threads", "0"], 1, "--threads"),
+        (&["--count", "-1"], 2, "--count"),
+        (&[], 2, "--count"),
+    ] {
+        let output = numformer(&[&["generate", "transpose-3x3"], arguments].concat(), b"", dir.path());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn files_are_trained_and_judged_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), TINY).unwrap();
+    for (split, file, count) in [("train", "a.tsv", "30"), ("validation", "b.jsonl", "3"), ("test", "c.parquet", "7")] {
+        let arguments = ["generate", "my.toml", "--split", split, "--count", count, "--output", file];
+        assert!(numformer(&arguments, b"", dir.path()).status.success());
+    }
+    let data = "data = { train = \"a.tsv\", validation = \"b.jsonl\", test = \"c.parquet\" }\n";
+    fs::write(dir.path().join("files.toml"), TINY.replace("problem.name", &format!("{data}problem.name"))).unwrap();
+    let train = |arguments: &[&str]| numformer(&[&["train", "files.toml"], arguments].concat(), b"", dir.path());
+    let output = train(&[]);
+    assert!(text(&output.stdout).contains("On 7 unseen matrices"), "{}", text(&output.stderr));
+
+    let lines = fs::read_to_string(dir.path().join("a.tsv")).unwrap();
+    let fewer: String = lines.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    fs::write(dir.path().join("a.tsv"), fewer).unwrap();
+    let output = train(&["--steps", "6"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("have changed since the checkpoint after step 4"),
+        "{}",
+        text(&output.stderr)
+    );
 }

@@ -11,6 +11,8 @@ pub struct Batch {
     pub src: Sequences,
     /// Answers.
     pub tgt: Sequences,
+    /// Matrices that were drawn for these examples and had no answer, or none that can be written.
+    pub rejected: u64,
 }
 
 impl Batch {
@@ -19,7 +21,8 @@ impl Batch {
     pub fn from_examples(examples: &[Example], padding: TokenId) -> Self {
         let (src, tgt): (Vec<_>, Vec<_>) =
             examples.iter().map(|example| (example.src.as_slice(), example.tgt.as_slice())).unzip();
-        Self { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding) }
+        let rejected = examples.iter().map(|example| u64::from(example.rejected)).sum();
+        Self { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding), rejected }
     }
 }
 
@@ -82,6 +85,12 @@ impl Sequences {
     pub fn row(&self, index: usize) -> &[u32] {
         let start = index * self.width;
         &self.ids[start..start + self.lengths[index] as usize]
+    }
+
+    /// Drops all but the first `count` sequences.
+    pub fn truncate(&mut self, count: usize) {
+        self.lengths.truncate(count);
+        self.ids.truncate(count * self.width);
     }
 
     /// Whether a sequence is shorter than the longest, so that there is padding.

@@ -7,6 +7,29 @@ use numformer_problems::SolveError;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
+    /// The task computes nothing.
+    #[error("expected a problem on at least one law of random matrices, found none")]
+    NoProblem,
+    /// Several problems look alike to the model.
+    #[error("expected task letters to tell {} problems apart ({}), found none", problems.len(), problems.join(", "))]
+    NoTaskLetters {
+        /// Their names.
+        problems: Vec<&'static str>,
+    },
+    /// A problem cannot be chosen with this weight.
+    #[error("expected a positive, finite weight of the problem `{problem}`, found {found}")]
+    Weight {
+        /// The name of the problem.
+        problem: &'static str,
+        /// Its weight.
+        found: f64,
+    },
+    /// The noise is not a standard deviation.
+    #[error("expected noise of finite standard deviation, zero or more, found {found}")]
+    Noise {
+        /// The standard deviation.
+        found: f64,
+    },
     /// The symbols of the encodings do not make a vocabulary.
     #[error("the encodings cannot share a vocabulary")]
     Vocabulary(#[from] VocabularyError),
@@ -30,7 +53,27 @@ pub enum TaskError {
         #[source]
         source: EncodeError,
     },
-    /// The source tokens of a prediction to be judged are not a matrix.
-    #[error("the source tokens cannot be read")]
-    Decode(#[from] DecodeError),
+    /// None of the matrices drawn will do.
+    #[error("none of {draws} matrices drawn makes an example; change their law or the encoding")]
+    NoExample {
+        /// How many were drawn.
+        draws: u32,
+        /// What is wrong with the last.
+        #[source]
+        source: Box<TaskError>,
+    },
+    /// Source tokens are not a matrix.
+    #[error("the source cannot be read")]
+    Source(#[source] DecodeError),
+    /// Target tokens are not a matrix.
+    #[error("the target cannot be read")]
+    Target(#[source] DecodeError),
+    /// A target is not of the shape of an answer to its source.
+    #[error("expected a target of shape {}x{}, found {}x{}", expected.0, expected.1, found.0, found.1)]
+    TargetShape {
+        /// Rows and columns of an answer.
+        expected: (usize, usize),
+        /// Rows and columns of the target.
+        found: (usize, usize),
+    },
 }

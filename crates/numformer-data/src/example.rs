@@ -5,13 +5,17 @@ use numformer_encoding::TokenId;
 
 /// One example, as matrices and as tokens.
 ///
-/// The answer is exact for the input as it was drawn; both are rounded when they are written.
+/// The answer is exact for the input as it was drawn, before noise; both are rounded when they are written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The matrix the problem is posed on.
     pub input: Mat<f64>,
     /// The answer.
     pub output: Mat<f64>,
+    /// Which of the task's problems it is an example of.
+    pub problem: usize,
+    /// Matrices that were drawn before this one and had no answer, or none that can be written.
+    pub rejected: u32,
     /// The tokens of the input, between two delimiters.
     pub src: Vec<TokenId>,
     /// The tokens of the answer, between two delimiters.
@@ -21,6 +25,6 @@ pub struct Example {
 /// Empty matrices and no tokens: a buffer to be filled by [`Task::example_into`](crate::Task::example_into).
 impl Default for Example {
     fn default() -> Self {
-        Self { input: Mat::new(), output: Mat::new(), src: Vec::new(), tgt: Vec::new() }
+        Self { input: Mat::new(), output: Mat::new(), problem: 0, rejected: 0, src: Vec::new(), tgt: Vec::new() }
     }
 }

@@ -20,9 +20,11 @@
 //! ```
 //!
 //! # Main types
-//! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot.
+//! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
+//!   problems and shapes, adds noise and chooses the vocabulary.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
+//! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
 //!
 //! # References
@@ -31,17 +33,26 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod builder;
+mod dataset;
 mod error;
 mod example;
+mod format;
 mod prefetch;
+mod shuffle;
 mod source;
 mod split;
 mod task;
+mod write;
 
 pub use batch::{Batch, Sequences};
+pub use builder::{TaskBuilder, VocabularyKind};
+pub use dataset::{Dataset, DatasetBatches, DatasetError, Order, RecordError};
 pub use error::TaskError;
 pub use example::Example;
+pub use format::Format;
 pub use prefetch::{Prefetch, prefetch};
 pub use source::{BatchSource, TaskBatches};
 pub use split::Split;
 pub use task::Task;
+pub use write::write_examples;

@@ -34,7 +34,7 @@ const READY: usize = 2;
 /// impl BatchSource for Numbers {
 ///     fn batch(&self, index: u64) -> Result<Batch, TaskError> {
 ///         let src = Sequences { ids: vec![index as u32], lengths: vec![1], width: 1 };
-///         Ok(Batch { src, tgt: Sequences::default() })
+///         Ok(Batch { src, ..Batch::default() })
 ///     }
 ///     fn batch_size(&self) -> usize {
 ///         1
@@ -152,7 +152,7 @@ mod tests {
                 return Err(impossible());
             }
             let src = Sequences { ids: vec![index as u32, (index >> 32) as u32], lengths: vec![2], width: 2 };
-            Ok(Batch { src, tgt: Sequences::default() })
+            Ok(Batch { src, ..Batch::default() })
         }
 
         fn batch_size(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::shuffle::shuffled;
 use crate::{Batch, Split, Task, TaskError};
 
 /// Random access to batches: batch `index` depends on nothing but the source and `index`.
@@ -41,26 +42,55 @@ pub trait BatchSource: Send + Sync {
 
 /// The batches of one split of a task, made when they are asked for.
 ///
-/// Example `j` of batch `i` is example `i · batch_size + j` of the split (modulo 2⁶⁴).
+/// Example `j` of batch `i` is example `i · batch_size + j` of the split (modulo 2⁶⁴), unless there are
+/// [buckets](Self::with_buckets).
 #[derive(Clone, Debug)]
 pub struct TaskBatches {
     task: Arc<Task>,
     seed: u64,
     split: Split,
     batch_size: usize,
+    window: u64,
 }
 
 impl TaskBatches {
     pub(crate) fn new(task: Arc<Task>, seed: u64, split: Split, batch_size: usize) -> Self {
-        Self { task, seed, split, batch_size }
+        Self { task, seed, split, batch_size, window: 1 }
+    }
+
+    /// Puts examples of like length into one batch, so that mixed dimensions need little padding.
+    ///
+    /// The examples of every `window` batches in a row are sorted by length and cut into as many batches, whose order is
+    /// then shuffled. Batch `i` remains a function of the task, the seed, the split and `i`; making it costs a look at
+    /// the lengths of all examples of its window. A window of 0 or 1 changes nothing.
+    #[must_use]
+    pub fn with_buckets(self, window: u32) -> Self {
+        Self { window: u64::from(window.max(1)), ..self }
+    }
+
+    /// The indices of the examples of a batch.
+    fn examples_of(&self, batch: u64) -> Vec<u64> {
+        let size = self.batch_size as u64;
+        if self.window == 1 {
+            let first = batch.wrapping_mul(size);
+            return (0..size).map(|j| first.wrapping_add(j)).collect();
+        }
+        let (window, place) = (batch / self.window, batch % self.window);
+        let first = window.wrapping_mul(self.window * size);
+        let mut examples: Vec<u64> = (0..self.window * size).map(|j| first.wrapping_add(j)).collect();
+        // Ties stay in the order of their indices.
+        examples.sort_by_cached_key(|index| self.task.lengths(self.seed, self.split, *index));
+        let bucket = shuffled(self.window as usize, [self.seed, self.split as u64, window])[place as usize];
+        examples[bucket * self.batch_size..][..self.batch_size].to_vec()
     }
 }
 
 impl BatchSource for TaskBatches {
     fn batch(&self, index: u64) -> Result<Batch, TaskError> {
-        let first = index.wrapping_mul(self.batch_size as u64);
-        let examples = (0..self.batch_size as u64)
-            .map(|j| self.task.example(self.seed, self.split, first.wrapping_add(j)))
+        let examples = self
+            .examples_of(index)
+            .into_iter()
+            .map(|index| self.task.example(self.seed, self.split, index))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Batch::from_examples(&examples, self.task.vocabulary().padding()))
     }

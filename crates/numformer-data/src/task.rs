@@ -1,18 +1,25 @@
-//! A task: from a problem to examples in tokens, and from predicted tokens to a verdict.
+//! A task: from problems to examples in tokens, and from predicted tokens to a verdict.
 
 use std::sync::Arc;
 
 use faer::{Mat, MatRef};
-use numformer_encoding::{EncodeError, MatrixEncoding, NumberEncoding, TokenId, Vocabulary};
+use numformer_encoding::{DenseMatrix, EncodeError, MatrixEncoding, NumberEncoding, TokenId, Vocabulary};
 use numformer_metrics::{Norm, Verdict};
-use numformer_problems::{Ensemble, Problem, SolveError};
+use numformer_problems::{Ensemble, Instance, Problem, SolveError};
+use rand::Rng;
+use rand_distr::StandardNormal;
 
-use crate::{Example, Split, TaskBatches, TaskError};
+use crate::{Example, RecordError, Split, TaskBatches, TaskBuilder, TaskError};
 
-/// A problem on random matrices, with the encodings of inputs and answers.
+/// Matrices drawn for one example before giving up. Far beyond what any of the problems needs: of uniform 5×5 matrices,
+/// fewer than one in 1,000 is too badly conditioned to be inverted.
+const MAX_DRAWS: u32 = 1_000;
+
+/// Problems on random matrices, with the encodings of inputs and answers.
 ///
-/// Inputs and answers are written with one vocabulary, that of the reference program
-/// ([`Vocabulary::reference`]). A sequence is a matrix between two delimiters, `<s> V1 V1 + 150 E-2 <s>`.
+/// Most tasks have one problem, made by [`Task::new`]. With several ([`Task::builder`]), one model learns them all, and
+/// each sequence begins with the letter of its problem. All are written with one vocabulary. A sequence is a matrix
+/// between two delimiters, `<s> V1 V1 + 150 E-2 <s>`.
 ///
 /// # Examples
 /// ```
@@ -28,18 +35,40 @@ use crate::{Example, Split, TaskBatches, TaskError};
 ///
 /// let example = task.example(7, Split::Test, 0)?;
 /// let perfect = &example.tgt[1..];
-/// assert_eq!(task.judge(&example.src, perfect, Norm::L1)?, Verdict::Measured { error: 0.0 });
-/// assert_eq!(task.judge(&example.src, &perfect[1..], Norm::L1)?, Verdict::Malformed);
+/// let judge = |hypothesis| task.judge(&example.src, &example.tgt, hypothesis, Norm::L1);
+/// assert_eq!(judge(perfect)?, Verdict::Measured { error: 0.0 });
+/// assert_eq!(judge(&perfect[1..])?, Verdict::Malformed);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Task {
-    problem: Box<dyn Problem>,
-    ensemble: Box<dyn Ensemble>,
-    vocabulary: Vocabulary,
-    src_encoding: MatrixEncoding,
-    tgt_encoding: MatrixEncoding,
-    max_output_shape: (usize, usize),
+    /// The problems.
+    pub(crate) posed: Vec<Posed>,
+    /// What examples are drawn from.
+    pub(crate) parts: Vec<Part>,
+    /// Standard deviation of the noise on inputs.
+    pub(crate) noise: f64,
+    pub(crate) vocabulary: Vocabulary,
+}
+
+/// A problem with its encodings, which hold its letter.
+#[derive(Debug)]
+pub(crate) struct Posed {
+    pub(crate) problem: Box<dyn Problem>,
+    pub(crate) src: MatrixEncoding,
+    pub(crate) tgt: MatrixEncoding,
+}
+
+/// One problem on one law of random matrices.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Index of the problem.
+    pub(crate) problem: usize,
+    pub(crate) ensemble: Box<dyn Ensemble>,
+    /// The sum of the weights up to and including this part's.
+    pub(crate) until: f64,
+    /// The shape of the largest answer.
+    pub(crate) output_shape: (usize, usize),
 }
 
 impl Task {
@@ -49,47 +78,25 @@ impl Task {
     /// Problem and ensemble may be boxed trait objects.
     ///
     /// # Errors
-    /// If the symbols of the encodings do not make a vocabulary; if the problem is not posed on the largest matrices of
-    /// the ensemble; if there are no tokens for their shape, for that of their answers or for their largest entry.
+    /// As [`TaskBuilder::build`].
     pub fn new(
         problem: impl Problem + 'static,
         ensemble: impl Ensemble + 'static,
         input: Arc<dyn NumberEncoding>,
         output: Arc<dyn NumberEncoding>,
     ) -> Result<Self, TaskError> {
-        let max_input_shape = ensemble.max_shape();
-        let max_output_shape = problem.output_shape(max_input_shape).map_err(|source| no_answer(&problem, source))?;
-        let vocabulary = Vocabulary::reference(&*input, &*output);
-        let src_encoding = MatrixEncoding::new(input, &vocabulary)?;
-        let tgt_encoding = MatrixEncoding::new(output, &vocabulary)?;
-        for (matrix, encoding, shape) in
-            [("input", &src_encoding, max_input_shape), ("answer", &tgt_encoding, max_output_shape)]
-        {
-            require_shape(encoding, shape).map_err(|source| unwritable(&problem, matrix, source))?;
-        }
-        if let Some(bound) = ensemble.bound() {
-            src_encoding.number().round(bound).map_err(|source| unwritable(&problem, "input", source))?;
-        }
-        Ok(Self {
-            problem: Box::new(problem),
-            ensemble: Box::new(ensemble),
-            vocabulary,
-            src_encoding,
-            tgt_encoding,
-            max_output_shape,
-        })
+        Self::builder(input, output).with_problem(problem, 1.0, vec![Box::new(ensemble)]).build()
     }
 
-    /// The problem.
+    /// Begins a task of several problems or ensembles, or with options, written with these encodings.
     #[must_use]
-    pub fn problem(&self) -> &dyn Problem {
-        &*self.problem
+    pub fn builder(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> TaskBuilder {
+        TaskBuilder::new(input, output)
     }
 
-    /// The law of the inputs.
-    #[must_use]
-    pub fn ensemble(&self) -> &dyn Ensemble {
-        &*self.ensemble
+    /// The problems, in the order in which they were added.
+    pub fn problems(&self) -> impl Iterator<Item = &dyn Problem> {
+        self.posed.iter().map(|posed| &*posed.problem)
     }
 
     /// The vocabulary of source and target.
@@ -98,38 +105,35 @@ impl Task {
         &self.vocabulary
     }
 
-    /// The encoding of inputs.
-    #[must_use]
-    pub fn src_encoding(&self) -> &MatrixEncoding {
-        &self.src_encoding
-    }
-
-    /// The encoding of answers.
-    #[must_use]
-    pub fn tgt_encoding(&self) -> &MatrixEncoding {
-        &self.tgt_encoding
-    }
-
     /// The tokens of the longest source sequence, both delimiters included.
     #[must_use]
     pub fn max_src_len(&self) -> usize {
-        let (rows, columns) = self.ensemble.max_shape();
-        self.src_encoding.max_len(rows, columns) + 2
+        self.parts.iter().map(|part| self.src_len(part)).max().expect("a task has a part")
     }
 
     /// The tokens of the longest target sequence, both delimiters included.
     #[must_use]
     pub fn max_tgt_len(&self) -> usize {
-        let (rows, columns) = self.max_output_shape;
-        self.tgt_encoding.max_len(rows, columns) + 2
+        self.parts.iter().map(|part| self.tgt_len(part)).max().expect("a task has a part")
+    }
+
+    fn src_len(&self, part: &Part) -> usize {
+        let (rows, columns) = part.ensemble.max_shape();
+        self.posed[part.problem].src.max_len(rows, columns) + 2
+    }
+
+    fn tgt_len(&self, part: &Part) -> usize {
+        let (rows, columns) = part.output_shape;
+        self.posed[part.problem].tgt.max_len(rows, columns) + 2
     }
 
     /// Example `index` of a split.
     ///
-    /// It is a function of the task, the seed, the split and the index, and of nothing else.
+    /// It is a function of the task, the seed, the split and the index, and of nothing else. A matrix whose answer
+    /// cannot be trusted or written, such as the inverse of a singular one, is drawn again.
     ///
     /// # Errors
-    /// If the problem has no answer for the input drawn, or input or answer cannot be written.
+    /// If no matrix drawn has an answer that can be written.
     pub fn example(&self, seed: u64, split: Split, index: u64) -> Result<Example, TaskError> {
         let mut example = Example::default();
         self.example_into(seed, split, index, &mut example)?;
@@ -144,24 +148,94 @@ impl Task {
     /// # Errors
     /// As [`example`](Self::example). What `example` holds is then unspecified.
     pub fn example_into(&self, seed: u64, split: Split, index: u64, example: &mut Example) -> Result<(), TaskError> {
-        let Example { input, output, src, tgt } = example;
-        self.ensemble.sample_into(&mut split.generator(seed, index), input);
-        self.problem.solve_into(input.as_ref(), output).map_err(|source| no_answer(&self.problem, source))?;
-        self.write(&self.src_encoding, input, src).map_err(|source| unwritable(&self.problem, "input", source))?;
-        self.write(&self.tgt_encoding, output, tgt).map_err(|source| unwritable(&self.problem, "answer", source))
+        let mut rng = split.generator(seed, index);
+        let part = self.draw_part(&mut rng);
+        let Posed { problem, src, tgt } = &self.posed[part.problem];
+        example.problem = part.problem;
+        example.rejected = 0;
+        loop {
+            part.ensemble.sample_into(&mut rng, &mut example.input);
+            let drawn = problem
+                .solve_into(example.input.as_ref(), &mut example.output)
+                .map_err(|source| no_answer(problem, source))
+                .and_then(|()| {
+                    self.add_noise(&mut rng, &mut example.input);
+                    let unwritable = |matrix| move |source| unwritable(problem, matrix, source);
+                    self.write(src, &example.input, &mut example.src).map_err(unwritable("input"))?;
+                    self.write(tgt, &example.output, &mut example.tgt).map_err(unwritable("answer"))
+                });
+            match drawn {
+                Err(TaskError::Solve { source: SolveError::Shape { .. }, .. }) => return drawn,
+                Err(error) if example.rejected + 1 == MAX_DRAWS => {
+                    return Err(TaskError::NoExample { draws: MAX_DRAWS, source: Box::new(error) });
+                }
+                Err(_) => example.rejected += 1,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Draws a problem and a law of random matrices: the first that is drawn for an example.
+    fn draw_part(&self, rng: &mut impl Rng) -> &Part {
+        let [.., last] = &self.parts[..] else { unreachable!("a task has a part") };
+        if self.parts.len() == 1 {
+            return last;
+        }
+        let drawn = rng.random::<f64>() * last.until;
+        let index = self.parts.partition_point(|part| part.until <= drawn);
+        self.parts.get(index).unwrap_or(last)
+    }
+
+    fn add_noise(&self, rng: &mut impl Rng, matrix: &mut Mat<f64>) {
+        if self.noise > 0.0 {
+            for (i, j) in entries(matrix.shape()) {
+                matrix[(i, j)] += self.noise * rng.sample::<f64, _>(StandardNormal);
+            }
+        }
+    }
+
+    /// The longest source and target of examples like this one, delimiters included. Cheaper than the example.
+    pub(crate) fn lengths(&self, seed: u64, split: Split, index: u64) -> (usize, usize) {
+        let part = self.draw_part(&mut split.generator(seed, index));
+        (self.src_len(part), self.tgt_len(part))
+    }
+
+    /// Reads a source sequence, delimiters included or not: which problem it poses, and on which matrix.
+    ///
+    /// # Errors
+    /// If it is not a matrix, or does not begin with the letter of a problem.
+    pub fn read_src(&self, src: &[TokenId]) -> Result<(&dyn Problem, DenseMatrix), TaskError> {
+        let (posed, input) = self.read_posed(src)?;
+        Ok((&*posed.problem, input))
+    }
+
+    fn read_posed(&self, src: &[TokenId]) -> Result<(&Posed, DenseMatrix), TaskError> {
+        let src = self.between_delimiters(src);
+        // The letter tells the problem. Without a letter that is known, the first problem's encoding says what is wrong.
+        let letter = |posed: &&Posed| posed.src.task_letter().is_some_and(|letter| src.first() == Some(&letter));
+        let posed = self.posed.iter().find(letter).unwrap_or(&self.posed[0]);
+        Ok((posed, posed.src.decode(src).map_err(TaskError::Source)?))
+    }
+
+    /// Reads a target sequence or a prediction, delimiters included or not, as an answer to a source.
+    ///
+    /// # Errors
+    /// If either is not a matrix. The shape of the answer is not looked at.
+    pub fn read_tgt(&self, src: &[TokenId], tgt: &[TokenId]) -> Result<DenseMatrix, TaskError> {
+        let (posed, _) = self.read_posed(src)?;
+        posed.tgt.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)
     }
 
     /// Judges predicted tokens.
     ///
-    /// `src` and `tgt` are the sequences of an example, delimiters included. `hypothesis` is what a model wrote after the
-    /// leading delimiter: it is read up to the first delimiter, or to the end if there is none. It is judged by what the
-    /// tokens say, which the model saw, not by the matrices before rounding.
+    /// `src` and `tgt` are the sequences of an example, delimiters included. `hypothesis` is what a model wrote after
+    /// the leading delimiter: it is read up to the first delimiter, or to the end if there is none. It is judged by what
+    /// the tokens say, which the model saw, not by the matrices before rounding.
     ///
-    /// A prediction that cannot be read is not an error but a verdict; [`tgt_encoding`](Self::tgt_encoding) says why it
-    /// cannot.
+    /// A prediction that cannot be read is not an error but a verdict; [`read_tgt`](Self::read_tgt) says why it cannot.
     ///
     /// # Errors
-    /// If `src` or `tgt` is not a matrix, or the problem is not posed on such an input.
+    /// If `src` or `tgt` is not a matrix, or `tgt` is not of the shape of an answer.
     pub fn judge(
         &self,
         src: &[TokenId],
@@ -169,19 +243,65 @@ impl Task {
         hypothesis: &[TokenId],
         norm: Norm,
     ) -> Result<Verdict, TaskError> {
-        let expected =
-            self.problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(&self.problem, source))?;
-        let Ok(candidate) = self.tgt_encoding.decode(self.up_to_delimiter(hypothesis)) else {
+        let (Posed { problem, tgt: encoding, .. }, input) = self.read_posed(src)?;
+        let expected = problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(problem, source))?;
+        let target = encoding.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)?;
+        if (target.rows, target.cols) != expected {
+            return Err(TaskError::TargetShape { expected, found: (target.rows, target.cols) });
+        }
+        let Ok(candidate) = encoding.decode(self.up_to_delimiter(hypothesis)) else {
             return Ok(Verdict::Malformed);
         };
         let found = (candidate.rows, candidate.cols);
         if found != expected {
             return Ok(Verdict::WrongShape { expected, found });
         }
-        let input = MatRef::from_row_major_slice(&input.coefficients, input.rows, input.cols);
-        let candidate = MatRef::from_row_major_slice(&candidate.coefficients, candidate.rows, candidate.cols);
-        let error = self.problem.error(input, candidate, norm).map_err(|source| no_answer(&self.problem, source))?;
+        let instance = Instance { input: view(&input), target: view(&target) };
+        let error = problem.error(instance, view(&candidate), norm).map_err(|source| no_answer(problem, source))?;
         Ok(Verdict::Measured { error })
+    }
+
+    /// Checks that two sequences, delimiters included, are an input and a matrix of the shape of its answer, and that
+    /// neither is longer than those the task makes.
+    pub(crate) fn check_pair(&self, src: &[TokenId], tgt: &[TokenId]) -> Result<(), RecordError> {
+        for (which, sequence, limit) in [("source", src, self.max_src_len()), ("target", tgt, self.max_tgt_len())] {
+            if sequence.len() > limit {
+                return Err(RecordError::TooLong { which, limit, found: sequence.len() });
+            }
+        }
+        let (Posed { problem, tgt: encoding, .. }, input) = self.read_posed(src)?;
+        let expected = problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(problem, source))?;
+        let target = encoding.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)?;
+        let found = (target.rows, target.cols);
+        if found == expected { Ok(()) } else { Err(TaskError::TargetShape { expected, found }.into()) }
+    }
+
+    /// The sequences of an input and an answer given as lists of rows. The problem may be left out if there is one only.
+    pub(crate) fn write_pair(
+        &self,
+        problem: Option<&str>,
+        src: &[Vec<f64>],
+        tgt: &[Vec<f64>],
+    ) -> Result<(Vec<TokenId>, Vec<TokenId>), RecordError> {
+        let posed = match (problem, &self.posed[..]) {
+            (None, [only]) => Some(only),
+            (name, posed) => posed.iter().find(|posed| Some(posed.problem.name()) == name),
+        };
+        let Some(Posed { problem, src: src_encoding, tgt: tgt_encoding }) = posed else {
+            let known = self.problems().map(Problem::name).collect();
+            return Err(RecordError::Problem { known, found: problem.map(str::to_owned) });
+        };
+        let write = |which, matrix, encoding, rows: &[Vec<f64>]| {
+            let columns = rows.first().map_or(0, Vec::len);
+            if let Some(row) = rows.iter().find(|row| row.len() != columns) {
+                return Err(RecordError::Ragged { which, first: columns, found: row.len() });
+            }
+            let mut tokens = Vec::new();
+            let dense = Mat::from_fn(rows.len(), columns, |i, j| rows[i][j]);
+            self.write(encoding, &dense, &mut tokens).map_err(|source| unwritable(problem, matrix, source))?;
+            Ok(tokens)
+        };
+        Ok((write("source", "input", src_encoding, src)?, write("target", "answer", tgt_encoding, tgt)?))
     }
 
     /// The batches of a split, `batch_size` examples each; none if that is 0.
@@ -198,12 +318,16 @@ impl Task {
         tokens: &mut Vec<TokenId>,
     ) -> Result<(), EncodeError> {
         let (rows, columns) = matrix.shape();
-        let coefficients = (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)]));
+        let coefficients = entries((rows, columns)).map(|(i, j)| matrix[(i, j)]);
         tokens.clear();
         tokens.push(self.vocabulary.delimiter());
         encoding.encode(rows, columns, coefficients, tokens)?;
         tokens.push(self.vocabulary.delimiter());
         Ok(())
+    }
+
+    fn between_delimiters<'t>(&self, tokens: &'t [TokenId]) -> &'t [TokenId] {
+        self.up_to_delimiter(tokens.strip_prefix(&[self.vocabulary.delimiter()]).unwrap_or(tokens))
     }
 
     fn up_to_delimiter<'t>(&self, tokens: &'t [TokenId]) -> &'t [TokenId] {
@@ -213,18 +337,20 @@ impl Task {
     }
 }
 
-/// Checks that there are dimension tokens for matrices of this shape.
-fn require_shape(encoding: &MatrixEncoding, (rows, cols): (usize, usize)) -> Result<(), EncodeError> {
-    let max = encoding.max_dimension();
-    let range = 1..=max;
-    if range.contains(&rows) && range.contains(&cols) { Ok(()) } else { Err(EncodeError::Shape { max, rows, cols }) }
+/// The indices of a matrix of this shape, in row-major order.
+fn entries((rows, columns): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).flat_map(move |i| (0..columns).map(move |j| (i, j)))
 }
 
-fn no_answer(problem: &impl Problem, source: SolveError) -> TaskError {
+fn view(matrix: &DenseMatrix) -> MatRef<'_, f64> {
+    MatRef::from_row_major_slice(&matrix.coefficients, matrix.rows, matrix.cols)
+}
+
+pub(crate) fn no_answer(problem: &impl Problem, source: SolveError) -> TaskError {
     TaskError::Solve { problem: problem.name(), source }
 }
 
-fn unwritable(problem: &impl Problem, matrix: &'static str, source: EncodeError) -> TaskError {
+pub(crate) fn unwritable(problem: &impl Problem, matrix: &'static str, source: EncodeError) -> TaskError {
     TaskError::Encode { matrix, problem: problem.name(), source }
 }
 
@@ -356,7 +482,7 @@ mod tests {
         let problem: Box<dyn Problem> = Box::new(Transpose);
         let ensemble: Box<dyn Ensemble> = Box::new(UniformEntries::new(2, 3, 10.0).unwrap());
         let boxed = task(problem, ensemble).unwrap();
-        assert_eq!(boxed.problem().name(), "transpose");
+        assert_eq!(boxed.problems().map(Problem::name).collect::<Vec<_>>(), ["transpose"]);
         assert_eq!(boxed.example(7, Split::Train, 0), transpose_2x3().example(7, Split::Train, 0));
     }
 
@@ -382,9 +508,10 @@ mod tests {
     fn an_example_that_cannot_be_written_names_the_coefficient() {
         let error =
             task(Transpose, Always(mat![[1.0, f64::NAN]], None)).unwrap().example(0, Split::Train, 0).unwrap_err();
-        assert_eq!(error.to_string(), "the input of the problem `transpose` cannot be written");
-        let TaskError::Encode { source: EncodeError::Coefficient { row, column, .. }, .. } = error else {
-            panic!("{error:?}");
+        let TaskError::NoExample { draws: 1_000, source } = error else { panic!("{error:?}") };
+        assert_eq!(source.to_string(), "the input of the problem `transpose` cannot be written");
+        let TaskError::Encode { source: EncodeError::Coefficient { row, column, .. }, .. } = *source else {
+            panic!("{source:?}");
         };
         assert_eq!((row, column), (1, 2));
     }
@@ -394,7 +521,8 @@ mod tests {
         let task = transpose_2x3();
         let tokens = |text: &str| task.vocabulary().tokenize(text).unwrap();
         let src = tokens("<s> V2 V1 + 300 E-2 - 100 E-2 <s>");
-        let verdict = |hypothesis: &str| task.judge(&src, &tokens(hypothesis), Norm::L1).unwrap();
+        let tgt = tokens("<s> V1 V2 + 3 0 0 E-2 - 1 0 0 E-2 <s>");
+        let verdict = |hypothesis: &str| task.judge(&src, &tgt, &tokens(hypothesis), Norm::L1).unwrap();
 
         let exact = Verdict::Measured { error: 0.0 };
         assert_eq!(verdict("V1 V2 + 3 0 0 E-2 - 1 0 0 E-2 <s>"), exact);
@@ -420,7 +548,7 @@ mod tests {
         ] {
             assert_eq!(verdict(malformed), Verdict::Malformed, "{malformed}");
         }
-        assert_eq!(task.judge(&src, &[TokenId(u32::MAX)], Norm::L1), Ok(Verdict::Malformed));
+        assert_eq!(task.judge(&src, &tgt, &[TokenId(u32::MAX)], Norm::L1), Ok(Verdict::Malformed));
     }
 
     #[test]
@@ -428,28 +556,33 @@ mod tests {
         let task = transpose_2x3();
         let tokens = |text: &str| task.vocabulary().tokenize(text).unwrap();
         let (src, hypothesis) = (tokens("<s> V1 V2 + 3 E0 + 4 E0 <s>"), tokens("V2 V1 + 3 E0 + 3 E0 <s>"));
+        let tgt = tokens("V2 V1 + 3 E0 + 4 E0");
         for (norm, error) in [(Norm::L1, 1.0 / 7.0), (Norm::Frobenius, 0.2), (Norm::Max, 0.25)] {
-            assert_eq!(task.judge(&src, &hypothesis, norm), Ok(Verdict::Measured { error }));
+            assert_eq!(task.judge(&src, &tgt, &hypothesis, norm), Ok(Verdict::Measured { error }));
         }
     }
 
     /// The model never saw what rounding took away.
     #[test]
-    fn the_answer_is_that_to_the_rounded_input() {
+    fn predictions_are_compared_with_the_rounded_answer() {
         let task = task(Stack, Always(mat![[3.146]], None)).unwrap();
-        let src = task.example(0, Split::Test, 0).unwrap().src;
-        let judge = |text| task.judge(&src, &task.vocabulary().tokenize(text).unwrap(), Norm::L1);
-        assert_eq!(judge("V2 V1 + 3 1 5 E-2 + 6 3 0 E-2 <s>"), Ok(Verdict::Measured { error: 0.0 }));
-        assert_ne!(judge("V2 V1 + 3 1 5 E-2 + 6 2 9 E-2 <s>"), Ok(Verdict::Measured { error: 0.0 }));
+        let Example { src, tgt, .. } = task.example(0, Split::Test, 0).unwrap();
+        let judge = |text| task.judge(&src, &tgt, &task.vocabulary().tokenize(text).unwrap(), Norm::L1);
+        assert_eq!(judge("V2 V1 + 3 1 5 E-2 + 6 2 9 E-2 <s>"), Ok(Verdict::Measured { error: 0.0 }));
+        assert_ne!(judge("V2 V1 + 3 1 5 E-2 + 6 3 0 E-2 <s>"), Ok(Verdict::Measured { error: 0.0 }));
     }
 
     #[test]
-    fn sources_that_cannot_be_judged_are_errors() {
+    fn what_cannot_be_judged_is_an_error() {
         let task = task(Stack, UniformEntries::new(2, 2, 10.0).unwrap()).unwrap();
         let tokens = |text: &str| task.vocabulary().tokenize(text).unwrap();
-        let judge = |src: &str| task.judge(&tokens(src), &tokens("V1 V1 + 1 E0 <s>"), Norm::L1);
-        assert!(matches!(judge("<s> V1 V1 + <s>"), Err(TaskError::Decode(_))));
+        let judge = |src: &str, tgt: &str| task.judge(&tokens(src), &tokens(tgt), &tokens("V1 V1 + 1 E0"), Norm::L1);
+        let answer = "V2 V1 + 1 E0 + 2 E0";
+        assert!(matches!(judge("<s> V1 V1 + <s>", answer), Err(TaskError::Source(_))));
+        assert!(matches!(judge("V1 V1 + 1 E0", "V2 V1 + 1 E0"), Err(TaskError::Target(_))));
+        let shapes = TaskError::TargetShape { expected: (2, 1), found: (1, 1) };
+        assert_eq!(judge("V1 V1 + 1 E0", "V1 V1 + 1 E0"), Err(shapes));
         let source = SolveError::Shape { expected: "a square matrix", found: (1, 2) };
-        assert_eq!(judge("<s> V1 V2 + 1 E0 + 1 E0 <s>"), Err(TaskError::Solve { problem: "stack", source }));
+        assert_eq!(judge("<s> V1 V2 + 1 E0 + 1 E0 <s>", answer), Err(TaskError::Solve { problem: "stack", source }));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use numformer_data::Task;
+use numformer_data::{Task, VocabularyKind};
 use numformer_encoding::Positional;
 use numformer_metrics::{Norm, Verdict};
 use numformer_problems::{Transpose, UniformEntries};
@@ -20,6 +20,7 @@ struct Golden {
 #[derive(Deserialize)]
 struct Case {
     src: String,
+    tgt: String,
     hyp: String,
     error: Option<[f64; 3]>,
 }
@@ -33,10 +34,14 @@ fn predictions_are_judged_like_the_reference() -> anyhow::Result<()> {
     let golden: Golden = serde_json::from_str(include_str!("transpose_p1000.json"))?;
     assert_eq!(golden.cases.len(), 15);
     let p1000 = Arc::new(Positional::p1000());
-    let task = Task::new(Transpose, UniformEntries::new(5, 5, 10.0)?, p1000.clone(), p1000)?;
-    for (index, Case { src, hyp, error }) in golden.cases.into_iter().enumerate() {
-        let [src, hypothesis] = [task.vocabulary().tokenize(&src)?, task.vocabulary().tokenize(&hyp)?];
-        let verdicts = [Norm::L1, Norm::Frobenius, Norm::Max].map(|norm| task.judge(&src, &hypothesis, norm));
+    let entries = Box::new(UniformEntries::new(5, 5, 10.0)?);
+    let builder = Task::builder(p1000.clone(), p1000).with_problem(Transpose, 1.0, vec![entries]);
+    // Predictions of a model may hold any symbol of the reference's vocabulary.
+    let task = builder.with_vocabulary(VocabularyKind::Reference).build()?;
+    for (index, Case { src, tgt, hyp, error }) in golden.cases.into_iter().enumerate() {
+        let tokens = |text: &str| task.vocabulary().tokenize(text);
+        let (src, tgt, hypothesis) = (tokens(&src)?, tokens(&tgt)?, tokens(&hyp)?);
+        let verdicts = [Norm::L1, Norm::Frobenius, Norm::Max].map(|norm| task.judge(&src, &tgt, &hypothesis, norm));
         let Some([l1, squared_frobenius, max]) = error.filter(|_| index != UNFINISHED) else {
             assert_eq!(verdicts, [const { Ok(Verdict::Malformed) }; 3], "{hyp}");
             continue;

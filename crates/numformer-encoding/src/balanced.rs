@@ -111,8 +111,8 @@ impl NumberEncoding for Balanced {
         Ok((value(significand, exponent), &tokens[2..]))
     }
 
-    fn restricted(&self, bound: f64) -> Option<Arc<dyn NumberEncoding>> {
-        let exponents = self.decimal.exponents_within(bound)?;
+    fn restricted(&self, magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
+        let exponents = self.decimal.exponents_within(&magnitudes)?;
         let restricted = Self::new(self.precision(), exponents).expect("a part of a valid range");
         Some(Arc::new(restricted))
     }

@@ -83,12 +83,16 @@ impl Decimal {
         (exponent <= *self.exponents.end()).then_some(exponent)
     }
 
-    /// The part of the range of exponents that numbers of magnitude up to `bound` are written with, where `bound` is
-    /// not too large.
-    pub(crate) fn exponents_within(&self, bound: f64) -> Option<RangeInclusive<i32>> {
-        let (_, exponent) = self.round(bound).ok()?;
+    /// The part of the range of exponents that zero and numbers of these magnitudes are written with, where the largest
+    /// is not too large.
+    pub(crate) fn exponents_within(&self, magnitudes: &RangeInclusive<f64>) -> Option<RangeInclusive<i32>> {
+        let (_, largest) = self.round(*magnitudes.end()).ok()?;
+        let smallest = match self.round(*magnitudes.start()).ok()? {
+            (0, _) => *self.exponents.start(),
+            (_, exponent) => exponent,
+        };
         // Zero has the exponent 0.
-        Some(*self.exponents.start()..=exponent.max(0))
+        Some(smallest.min(0)..=largest.max(0))
     }
 
     /// The magnitude of `x` as a significand and an exponent.

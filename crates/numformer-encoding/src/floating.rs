@@ -1,6 +1,7 @@
 //! One token per number: FP15 and its kin.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{decade, value};
@@ -192,8 +193,8 @@ impl NumberEncoding for Floating {
         })
     }
 
-    fn restricted(&self, bound: f64) -> Option<Arc<dyn NumberEncoding>> {
-        let (_, k) = self.round(bound).ok()?;
+    fn restricted(&self, magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
+        let (_, k) = self.round(*magnitudes.end()).ok()?;
         let restricted = Self::new(self.precision, k + 1, self.decimals).expect("fewer exponents than before");
         Some(Arc::new(restricted))
     }

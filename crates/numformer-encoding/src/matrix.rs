@@ -75,6 +75,11 @@ impl MatrixEncoding {
         Ok(self)
     }
 
+    /// The symbol that every matrix begins with, if there is one.
+    pub fn task_letter(&self) -> Option<TokenId> {
+        self.task_letter
+    }
+
     /// The encoding of the coefficients.
     pub fn number(&self) -> &dyn NumberEncoding {
         &*self.number

@@ -1,6 +1,7 @@
 //! The trait of all number encodings.
 
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::{DecodeError, EncodeError, TokenId};
@@ -111,9 +112,10 @@ pub trait NumberEncoding: Debug + Send + Sync {
         Ok(rest)
     }
 
-    /// The same encoding, less the symbols that no number of magnitude up to `bound` is written with, where there are
-    /// such symbols. Both write such numbers with the same symbols.
-    fn restricted(&self, _bound: f64) -> Option<Arc<dyn NumberEncoding>> {
+    /// The same encoding, less the symbols that neither zero nor numbers of these magnitudes are written with, where there
+    /// are such symbols. Both write such numbers with the same symbols; the restricted encoding may write smaller ones as
+    /// zero, and refuses larger ones where the symbols for them are gone.
+    fn restricted(&self, _magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
         None
     }
 }

@@ -159,8 +159,8 @@ impl NumberEncoding for Positional {
         Ok((value(signed, exponent), &tokens[length + 1..]))
     }
 
-    fn restricted(&self, bound: f64) -> Option<Arc<dyn NumberEncoding>> {
-        let exponents = self.decimal.exponents_within(bound)?;
+    fn restricted(&self, magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
+        let exponents = self.decimal.exponents_within(&magnitudes)?;
         let restricted = Self::new(self.base, self.precision(), exponents).expect("a part of a valid range");
         Some(Arc::new(restricted))
     }

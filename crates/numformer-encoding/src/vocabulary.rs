@@ -84,13 +84,13 @@ impl Vocabulary {
     ///
     /// It holds `<s>` and `<pad>`, the task letters as given, `V1` to `V<max_dimension>`, the symbols of the input
     /// encoding in its order, and those that the output encoding adds, in its order. Where numbers are bounded,
-    /// [`NumberEncoding::restricted`] first removes the symbols of larger ones:
+    /// [`NumberEncoding::restricted`] first removes the symbols of others:
     ///
     /// ```
     /// use numformer_encoding::{Floating, NumberEncoding, Vocabulary};
     ///
     /// let fp15 = Floating::fp15();
-    /// let entries = fp15.restricted(10.0).expect("10 is in range");
+    /// let entries = fp15.restricted(0.0..=10.0).expect("10 is in range");
     /// let vocabulary = Vocabulary::compact(&*entries, &*entries, 5, &[])?;
     /// assert_eq!(vocabulary.len(), 16_406); // of 29,128
     /// # Ok::<(), numformer_encoding::VocabularyError>(())
@@ -182,8 +182,22 @@ impl Vocabulary {
 
     /// The symbols of `ids`, separated by spaces; `<unknown 12345>` stands for an id beyond the vocabulary.
     pub fn render(&self, ids: &[TokenId]) -> String {
-        let symbols: Vec<_> = ids.iter().map(|&id| symbol_or_unknown(&self.symbols, id)).collect();
-        symbols.join(" ")
+        let mut text = String::new();
+        self.render_into(ids, &mut text);
+        text
+    }
+
+    /// Appends what [`render`](Self::render) gives.
+    pub fn render_into(&self, ids: &[TokenId], text: &mut String) {
+        for (position, &id) in ids.iter().enumerate() {
+            if position > 0 {
+                text.push(' ');
+            }
+            match self.symbol(id) {
+                Some(symbol) => text.push_str(symbol),
+                None => text.push_str(&symbol_or_unknown(&self.symbols, id)),
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use numformer_encoding::{EncodeError, NumberEncoding, Positional, Preset, TokenId};
+use numformer_encoding::{EncodeError, NumberEncoding, Positional, Preset, TokenId, encoding_by_name};
 use numformer_testkit::strategies::{finite, log_uniform, near_ties};
 use proptest::prelude::*;
 
@@ -80,9 +80,9 @@ proptest! {
     }
 
     #[test]
-    fn restriction_changes_neither_words_nor_values(x in numbers(), scale in 1.0..1e3) {
+    fn restriction_changes_neither_words_nor_values(x in numbers(), down in 0.0..=1.0, up in 1.0..1e3) {
         for encoding in &*ENCODINGS {
-            let Some(restricted) = encoding.restricted(x.abs() * scale) else { continue };
+            let Some(restricted) = encoding.restricted(x.abs() * down..=x.abs() * up) else { continue };
             prop_assert!(restricted.symbols().len() <= encoding.symbols().len());
             let spell = |encoding: &dyn NumberEncoding| -> Option<Vec<String>> {
                 let word = encode(encoding, x)?;
@@ -91,6 +91,18 @@ proptest! {
             prop_assert_eq!(spell(&*restricted), spell(&**encoding));
             prop_assert_eq!(restricted.round(x), encoding.round(x));
         }
+    }
+}
+
+#[test]
+fn restriction_leaves_out_what_is_not_written() {
+    for (name, symbols) in [("p10", 2 + 10 + 20), ("p1000", 2 + 1000 + 20), ("b1999", 2001 + 20)] {
+        let encoding = encoding_by_name(name).expect("a preset");
+        // 1e-18 has the exponent -20, 10 has -1, and zero has 0: 21 exponents in all.
+        let restricted = encoding.restricted(1e-18..=10.0).expect("10 is in range");
+        assert_eq!(restricted.symbols().len(), symbols + 1, "{name}");
+        assert_eq!(restricted.round(1e-19), Ok(0.0));
+        assert!(restricted.round(200.0).is_ok() && restricted.round(2000.0).is_err());
     }
 }
 

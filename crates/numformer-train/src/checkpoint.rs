@@ -35,6 +35,8 @@ const STATE: &str = "state.json";
 pub struct Checkpoint {
     /// What is run.
     pub experiment: Experiment,
+    /// Fingerprint of the file of examples trained on, if they come from one.
+    pub data: Option<u32>,
     /// Updates taken.
     pub step: u64,
     /// Sizes and options of the transformer.
@@ -54,6 +56,8 @@ pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 #[serde(deny_unknown_fields)]
 struct State {
     step: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<u32>,
     experiment: Experiment,
     files: BTreeMap<String, Fingerprint>,
 }
@@ -123,7 +127,7 @@ impl Checkpoint {
             write_synced(&partial.join(name), content)?;
             files.insert((*name).to_owned(), Fingerprint::of(content));
         }
-        let state = State { step: self.step, experiment: self.experiment.clone(), files };
+        let state = State { step: self.step, data: self.data, experiment: self.experiment.clone(), files };
         write_synced(&partial.join(STATE), &to_json(&Sealed::new(&state)))?;
         sync_dir(partial)?;
         if dir.exists() {
@@ -173,6 +177,7 @@ impl Checkpoint {
             model: from_safetensors(&model_path, &model)?,
             optimizer: from_safetensors(&optimizer_path, &optimizer)?,
             experiment: state.experiment,
+            data: state.data,
             step: state.step,
         })
     }
@@ -322,12 +327,14 @@ pub enum LayoutError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Catalogue;
 
     fn checkpoint() -> Checkpoint {
         let experiment = Experiment::preset("transpose-3x3").expect("embedded");
-        let task = experiment.task().expect("valid");
+        let task = experiment.task(&Catalogue::standard()).expect("valid");
         let tensor = (vec![2, 2], vec![1.0, -0.0, f32::MIN_POSITIVE, 1e30]);
         Checkpoint {
+            data: Some(1),
             step: 7,
             config: experiment.transformer(&task).expect("valid"),
             vocabulary: task.vocabulary().clone(),

@@ -151,7 +151,8 @@ mod tests {
         };
         let evaluation = |step, share| {
             let accuracy = Tolerance::STANDARD.map(|tolerance| (tolerance, share)).to_vec();
-            let evaluation = Evaluation { count: 10, accuracy, exact: share, decodable: 1.0, cross_entropy: 1.0 };
+            let evaluation =
+                Evaluation { count: 10, accuracy, exact: share, decodable: 1.0, cross_entropy: 1.0, rejected: 0 };
             Record::Evaluation(EvaluationReport { step, examples: 64 * step, evaluation })
         };
         let curve = LearningCurve::from_records(&[step(1), evaluation(1, 0.0), step(2), evaluation(2, 0.9)]);

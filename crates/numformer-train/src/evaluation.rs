@@ -3,16 +3,13 @@
 use std::fmt;
 
 use candle_core::Device;
-use numformer_data::{Batch, Example, Sequences, Split, Task};
+use numformer_data::{BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::{Accuracy, Metric, Norm, Tolerance, ToleranceCurve, Verdict};
-use numformer_model::{End, Hypothesis, Padded, Transformer, greedy};
+use numformer_model::{End, Padded, Transformer, greedy};
 use serde::{Deserialize, Serialize};
 
 use crate::trainer::TrainError;
-
-/// Examples decoded together. The answers do not depend on it, the cross-entropy only by rounding.
-const BATCH: u64 = 256;
 
 /// How a model did on a set of examples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +24,9 @@ pub struct Evaluation {
     pub decodable: f64,
     /// Mean cross-entropy per target token under teacher forcing, in nats.
     pub cross_entropy: f64,
+    /// Matrices that were drawn for the examples and had no answer that can be trusted and written.
+    #[serde(default)]
+    pub rejected: u64,
 }
 
 impl fmt::Display for Evaluation {
@@ -44,11 +44,15 @@ impl fmt::Display for Evaluation {
         for (name, share) in within.chain(others) {
             writeln!(f, "  {name:<14}{:>8.2}%", percent(share))?;
         }
-        write!(f, "  {:<14}{:>9.4}", "cross-entropy", self.cross_entropy)
+        write!(f, "  {:<14}{:>9.4}", "cross-entropy", self.cross_entropy)?;
+        if self.rejected > 0 {
+            write!(f, "\n  {:<14}{:>9}", "drawn again", self.rejected)?;
+        }
+        Ok(())
     }
 }
 
-/// Judges `model` by greedy decoding on the first `count` examples of a split, which `seed` fixes.
+/// Judges `model` by greedy decoding on the first `count` examples of a source.
 ///
 /// Build `model` on [`Parameters::frozen`](numformer_model::Parameters::frozen).
 ///
@@ -57,32 +61,38 @@ impl fmt::Display for Evaluation {
 pub fn evaluate(
     model: &Transformer,
     task: &Task,
-    split: Split,
-    seed: u64,
+    source: &dyn BatchSource,
     count: u64,
     device: &Device,
 ) -> Result<Evaluation, TrainError> {
     let mut curve = ToleranceCurve::standard();
     let (mut exact, mut decodable) = (Accuracy::default(), Accuracy::default());
-    let (mut nats, mut tokens) = (0.0, 0);
-    for begin in (0..count).step_by(BATCH as usize) {
-        let indices = begin..count.min(begin + BATCH);
-        let examples: Vec<Example> = indices.map(|index| task.example(seed, split, index)).collect::<Result<_, _>>()?;
-        let batch = Batch::from_examples(&examples, task.vocabulary().padding());
+    let (mut nats, mut tokens, mut rejected) = (0.0, 0, 0);
+    let size = source.batch_size() as u64;
+    if size == 0 {
+        return Err(TrainError::NothingToEvaluate);
+    }
+    for index in 0..count.div_ceil(size) {
+        let mut batch = source.batch(index)?;
+        let wanted = size.min(count - index * size) as usize;
+        batch.src.truncate(wanted);
+        batch.tgt.truncate(wanted);
+        rejected += batch.rejected;
         let (src, tgt) = (padded(&batch.src, device)?, padded(&batch.tgt, device)?);
         // Every token but the opening delimiter is predicted.
         let predicted: u64 = batch.tgt.lengths.iter().map(|length| u64::from(*length) - 1).sum();
         nats += f64::from(model.loss(&src, &tgt)?.to_scalar::<f32>()?) * predicted as f64;
         tokens += predicted;
-        for (example, hypothesis) in examples.iter().zip(greedy(model, &src, task.max_tgt_len())?) {
-            let answer = answer_tokens(&hypothesis);
+        for (row, hypothesis) in greedy(model, &src, task.max_tgt_len())?.into_iter().enumerate() {
+            let [src, tgt] = [tokens_of(batch.src.row(row)), tokens_of(batch.tgt.row(row))];
+            let answer = tokens_of(&hypothesis.ids);
             let verdict = match hypothesis.end {
-                End::Delimiter => task.judge(&example.src, &answer, Norm::L1)?,
+                End::Delimiter => task.judge(&src, &tgt, &answer, Norm::L1)?,
                 End::Limit => Verdict::Malformed,
             };
             curve.update(&verdict);
             decodable.update(&verdict.is_decodable());
-            exact.update(&(hypothesis.end == End::Delimiter && answer == example.tgt[1..example.tgt.len() - 1]));
+            exact.update(&(hypothesis.end == End::Delimiter && answer == tgt[1..tgt.len() - 1]));
         }
     }
     let measured = || {
@@ -92,6 +102,7 @@ pub fn evaluate(
             exact: exact.value()?,
             decodable: decodable.value()?,
             cross_entropy: nats / tokens as f64,
+            rejected,
         })
     };
     measured().ok_or(TrainError::NothingToEvaluate)
@@ -102,6 +113,6 @@ pub(crate) fn padded(sequences: &Sequences, device: &Device) -> candle_core::Res
     Padded::new(&sequences.ids, &sequences.lengths, sequences.width, device)
 }
 
-pub(crate) fn answer_tokens(hypothesis: &Hypothesis) -> Vec<TokenId> {
-    hypothesis.ids.iter().copied().map(TokenId).collect()
+pub(crate) fn tokens_of(ids: &[u32]) -> Vec<TokenId> {
+    ids.iter().copied().map(TokenId).collect()
 }

@@ -18,7 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate.
+//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Catalogue`] says what its
+//!   names stand for.
 //! - [`Trainer`]: the loop; [`Composition`] is its step, [`Adam`] its optimizer, a [`Schedule`] its learning rate.
 //! - [`Observer`]: watches a run; [`Progress`] and [`MetricsLog`] are two.
 //! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it.
@@ -31,9 +32,12 @@
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
+mod catalogue;
 mod checkpoint;
 mod composition;
+mod config;
 mod curve;
+mod difference;
 mod evaluation;
 mod experiment;
 mod files;
@@ -45,16 +49,20 @@ mod progress;
 mod run_dir;
 mod schedule;
 mod solved;
+mod syntax;
 mod trainer;
 
+pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
 pub use composition::Composition;
-pub use curve::LearningCurve;
-pub use evaluation::{Evaluation, evaluate};
-pub use experiment::{
-    CheckpointConfig, Difference, EncodingConfig, EncodingName, EvaluateConfig, Experiment, ExperimentError, Law,
-    LogConfig, MatricesConfig, ModelConfig, ProblemConfig, ProblemName, SyntaxError, TrainConfig,
+pub use config::{
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, ModelConfig, OneOrMany,
+    ProblemConfig, Span, TrainConfig,
 };
+pub use curve::LearningCurve;
+pub use difference::Difference;
+pub use evaluation::{Evaluation, evaluate};
+pub use experiment::{Experiment, ExperimentError};
 pub use metrics_log::{MetricsLog, Record, read_metrics};
 pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 pub use optimizer::{Adam, AdamConfig};
@@ -62,4 +70,5 @@ pub use progress::Progress;
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use schedule::{Schedule, WarmUp};
 pub use solved::{Solved, solve};
+pub use syntax::SyntaxError;
 pub use trainer::{RunReport, TrainError, Trainer};

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::curve::LearningCurve;
-use crate::experiment::{Difference, Experiment, ExperimentError};
+use crate::difference::Difference;
+use crate::experiment::{Experiment, ExperimentError};
 use crate::files::write_atomically;
 use crate::metrics_log::{METRICS, MetricsLog};
 
@@ -62,7 +63,7 @@ impl RunDir {
         let run = Self { path: path.clone(), _lock: lock };
         if file.exists() {
             let toml = fs::read_to_string(&file).map_err(io_error)?;
-            let existing = Experiment::from_toml(&toml, &file.display().to_string());
+            let existing = Experiment::parse(&toml, &file.display().to_string());
             let existing = existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source })?;
             if let Some(difference) = existing.difference(experiment) {
                 return Err(RunDirError::OtherExperiment { path, name: existing.name, difference });
@@ -233,6 +234,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::Catalogue;
 
     fn experiment() -> Experiment {
         Experiment::preset("transpose-3x3").expect("embedded")
@@ -240,8 +242,9 @@ mod tests {
 
     fn checkpoint(step: u64) -> Checkpoint {
         let experiment = experiment();
-        let task = experiment.task().expect("valid");
+        let task = experiment.task(&Catalogue::standard()).expect("valid");
         Checkpoint {
+            data: None,
             step,
             config: experiment.transformer(&task).expect("valid"),
             vocabulary: task.vocabulary().clone(),

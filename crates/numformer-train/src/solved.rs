@@ -1,14 +1,15 @@
 //! One example beside the model's answer, to be looked at.
 
+use std::error::Error;
 use std::fmt;
 
 use candle_core::Device;
-use numformer_data::{Batch, Example, Split, Task};
+use numformer_data::{BatchSource, Task, TaskError};
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::{Norm, Verdict};
 use numformer_model::{Transformer, greedy};
 
-use crate::evaluation::{answer_tokens, padded};
+use crate::evaluation::{padded, tokens_of};
 use crate::trainer::TrainError;
 
 /// One example beside the model's answer, as tokens and as matrices.
@@ -26,38 +27,37 @@ pub struct Solved {
     /// The exact answer.
     pub exact: DenseMatrix,
     /// The model's answer, or why its tokens are no matrix.
-    pub found: Result<DenseMatrix, numformer_encoding::DecodeError>,
+    pub found: Result<DenseMatrix, TaskError>,
     /// How far the answer is from right, relative L1.
     pub verdict: Verdict,
 }
 
-/// Solves example `index` of a split by greedy decoding.
+/// Solves the examples of one batch of a source by greedy decoding.
 ///
 /// # Errors
 /// When the example cannot be made, or the model cannot read it.
 pub fn solve(
     model: &Transformer,
     task: &Task,
-    split: Split,
-    seed: u64,
+    source: &dyn BatchSource,
     index: u64,
     device: &Device,
-) -> Result<Solved, TrainError> {
-    let example = task.example(seed, split, index)?;
-    let vocabulary = task.vocabulary();
-    let batch = Batch::from_examples(std::slice::from_ref(&example), vocabulary.padding());
-    let hypothesis = greedy(model, &padded(&batch.src, device)?, task.max_tgt_len())?.swap_remove(0);
-    let answer = answer_tokens(&hypothesis);
-    let Example { src, tgt, .. } = &example;
-    let (src, tgt) = (&src[1..src.len() - 1], &tgt[1..tgt.len() - 1]);
-    Ok(Solved {
-        src: vocabulary.render(src),
-        answer: vocabulary.render(&answer),
-        input: task.src_encoding().decode(src).expect("an encoding reads its own words"),
-        exact: task.tgt_encoding().decode(tgt).expect("an encoding reads its own words"),
-        found: task.tgt_encoding().decode(&answer),
-        verdict: task.judge(&example.src, &answer, Norm::L1)?,
-    })
+) -> Result<Vec<Solved>, TrainError> {
+    let batch = source.batch(index)?;
+    let hypotheses = greedy(model, &padded(&batch.src, device)?, task.max_tgt_len())?;
+    let solved = hypotheses.iter().enumerate().map(|(row, hypothesis)| {
+        let [src, tgt] = [tokens_of(batch.src.row(row)), tokens_of(batch.tgt.row(row))];
+        let answer = tokens_of(&hypothesis.ids);
+        Ok(Solved {
+            src: task.vocabulary().render(&src[1..src.len() - 1]),
+            answer: task.vocabulary().render(&answer),
+            input: task.read_src(&src)?.1,
+            exact: task.read_tgt(&src, &tgt)?,
+            found: task.read_tgt(&src, &answer),
+            verdict: task.judge(&src, &tgt, &answer, Norm::L1)?,
+        })
+    });
+    solved.collect()
 }
 
 impl fmt::Display for Solved {
@@ -66,7 +66,9 @@ impl fmt::Display for Solved {
         writeln!(f, "answer  {}", self.answer)?;
         let found = match &self.found {
             Ok(matrix) => grid(matrix),
-            Err(error) => vec![format!("no matrix: {error}")],
+            Err(error) => {
+                vec![format!("no matrix: {}", error.source().map_or_else(|| error.to_string(), ToString::to_string))]
+            }
         };
         let columns = [("input", grid(&self.input)), ("exact", grid(&self.exact)), ("model", found)];
         let widths = columns.each_ref().map(|(title, lines)| {

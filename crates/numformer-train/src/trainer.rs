@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{Batch, Split, Task, TaskError, prefetch};
+use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
 use numformer_model::{Parameters, Transformer, TransformerConfig};
 use numformer_ops::sum_of_squares;
 
+use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
 use crate::composition::Composition;
+use crate::difference::Difference;
 use crate::evaluation::{Evaluation, evaluate};
-use crate::experiment::{Difference, Experiment, ExperimentError};
+use crate::experiment::{Experiment, ExperimentError};
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 use crate::optimizer::{Adam, AdamConfig};
 use crate::run_dir::{RunDir, RunDirError};
@@ -38,6 +40,7 @@ use crate::solved::{Solved, solve};
 pub struct Trainer {
     experiment: Experiment,
     task: Arc<Task>,
+    files: Files,
     config: TransformerConfig,
     device: Device,
     composition: Composition,
@@ -73,19 +76,24 @@ impl fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// A trainer on the CPU with fresh weights.
+    /// A trainer on the CPU with fresh weights, for an experiment whose names are those of the standard catalogue.
     ///
     /// # Errors
-    /// When the experiment is impossible.
+    /// When the experiment is impossible, or a file of examples cannot be read.
     pub fn new(experiment: Experiment) -> Result<Self, TrainError> {
-        let device = Device::Cpu;
-        let parameters = Parameters::random(experiment.seed, &device);
-        Self::build(experiment, parameters, device)
+        Self::with_catalogue(experiment, &Catalogue::standard())
     }
 
-    fn build(experiment: Experiment, parameters: Parameters, device: Device) -> Result<Self, TrainError> {
-        experiment.validate()?;
-        let task = Arc::new(experiment.task()?);
+    /// As [`Trainer::new`]; `catalogue` says what the experiment's names stand for.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn with_catalogue(experiment: Experiment, catalogue: &Catalogue) -> Result<Self, TrainError> {
+        experiment.validate(catalogue)?;
+        let device = Device::Cpu;
+        let parameters = Parameters::random(experiment.seed, &device);
+        let task = Arc::new(experiment.task(catalogue)?);
+        let files = Files::read(&experiment, &task)?;
         let config = experiment.transformer(&task)?;
         let composition = Composition::new(Transformer::init(&config, &parameters)?, &parameters);
         let model = Transformer::new(&config, &parameters.frozen())?;
@@ -95,6 +103,7 @@ impl Trainer {
         Ok(Self {
             experiment,
             task,
+            files,
             config,
             device,
             composition,
@@ -185,8 +194,7 @@ impl Trainer {
         let start = Start { experiment: &self.experiment, step: self.step, parameters: self.weights.len() };
         let mut flow = observers.tell(|o| o.on_start(&start));
         let schedule = WarmUp::new(train.lr, train.warmup_steps);
-        let source = self.task.batches(seed, Split::Train, train.batch_size);
-        let mut batches = prefetch(Arc::new(source), self.step, 1);
+        let mut batches = prefetch(self.training_batches(seed, train.batch_size), self.step, 1);
         let mut gradients = vec![0.0; self.weights.len()];
         let mut saved = None;
         while flow.is_continue() && self.step < train.steps {
@@ -236,21 +244,41 @@ impl Trainer {
         Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
     }
 
-    /// Judges the model as trained so far on the first `count` examples of a split.
+    fn training_batches(&self, seed: u64, size: usize) -> Arc<dyn BatchSource> {
+        match self.files.of(Split::Train) {
+            Some(dataset) => Arc::new(dataset.batches(size, Order::Shuffled(seed))),
+            None => {
+                let batches = self.task.batches(seed, Split::Train, size);
+                Arc::new(batches.with_buckets(self.experiment.data.bucket_window))
+            }
+        }
+    }
+
+    /// The examples of a split to judge the model on, in order, and how many there are of `count`.
+    fn examples(&self, split: Split, size: usize, count: u64) -> (Box<dyn BatchSource>, u64) {
+        match self.files.of(split) {
+            Some(dataset) => (Box::new(dataset.batches(size, Order::AsRead)), count.min(dataset.len() as u64)),
+            None => (Box::new(self.task.batches(self.experiment.evaluate.seed, split, size)), count),
+        }
+    }
+
+    /// Judges the model as trained so far on the first `count` examples of a split: all, if its file holds fewer.
     ///
     /// # Errors
     /// As [`evaluate`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
-        evaluate(&self.model, &self.task, split, self.experiment.evaluate.seed, count, &self.device)
+        let (source, count) = self.examples(split, EVALUATION_BATCH, count);
+        evaluate(&self.model, &self.task, &*source, count, &self.device)
     }
 
-    /// Solves the first `count` examples of a split, to be looked at.
+    /// Solves the first `count` examples of a split, to be looked at: all, if its file holds fewer.
     ///
     /// # Errors
     /// When examples cannot be made, or the model cannot read them.
     pub fn solve(&self, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
-        let seed = self.experiment.evaluate.seed;
-        (0..count).map(|index| solve(&self.model, &self.task, split, seed, index, &self.device)).collect()
+        let (source, count) = self.examples(split, 1, count);
+        let solved = (0..count).map(|index| solve(&self.model, &self.task, &*source, index, &self.device));
+        Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     fn save(&self) -> Result<Option<PathBuf>, TrainError> {
@@ -260,6 +288,7 @@ impl Trainer {
         optimizer.extend(named(layout, SECOND, self.adam.second_moment()));
         let checkpoint = Checkpoint {
             experiment: self.experiment.clone(),
+            data: self.files.of(Split::Train).map(|dataset| dataset.fingerprint()),
             step: self.step,
             config: self.config.clone(),
             vocabulary: self.task.vocabulary().clone(),
@@ -276,6 +305,9 @@ impl Trainer {
         if checkpoint.config != self.config || checkpoint.vocabulary != *self.task.vocabulary() {
             return Err(TrainError::OtherModel { step: checkpoint.step });
         }
+        if checkpoint.data != self.files.of(Split::Train).map(|dataset| dataset.fingerprint()) {
+            return Err(TrainError::OtherData { step: checkpoint.step });
+        }
         let layout = self.composition.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
         let first = flat(layout, FIRST, &checkpoint.optimizer)?;
@@ -285,6 +317,31 @@ impl Trainer {
         self.adam = Adam::resume(adam_config(&self.experiment), checkpoint.step, first, second);
         self.step = checkpoint.step;
         Ok(())
+    }
+}
+
+/// Examples decoded together. The answers do not depend on it, the cross-entropy only by rounding.
+const EVALUATION_BATCH: usize = 256;
+
+/// The files of examples that an experiment names, read.
+struct Files {
+    train: Option<Arc<Dataset>>,
+    validation: Option<Arc<Dataset>>,
+    test: Option<Arc<Dataset>>,
+}
+
+impl Files {
+    fn read(experiment: &Experiment, task: &Task) -> Result<Self, DatasetError> {
+        let read = |split| experiment.data.file(split).map(|path| Dataset::read(path, task).map(Arc::new)).transpose();
+        Ok(Self { train: read(Split::Train)?, validation: read(Split::Validation)?, test: read(Split::Test)? })
+    }
+
+    fn of(&self, split: Split) -> Option<&Arc<Dataset>> {
+        match split {
+            Split::Train => self.train.as_ref(),
+            Split::Validation => self.validation.as_ref(),
+            Split::Test => self.test.as_ref(),
+        }
     }
 }
 
@@ -338,6 +395,17 @@ pub enum TrainError {
     /// A checkpoint's model or vocabulary is not the experiment's.
     #[error("the checkpoint after step {step} has another model or vocabulary: use the version that wrote it")]
     OtherModel {
+        /// Step of the checkpoint.
+        step: u64,
+    },
+    /// A file of examples cannot be used.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The file of training examples is not what it was.
+    #[error(
+        "the examples to train on have changed since the checkpoint after step {step}: restore their file, or begin another run"
+    )]
+    OtherData {
         /// Step of the checkpoint.
         step: u64,
     },

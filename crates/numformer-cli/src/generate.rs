@@ -1,0 +1,124 @@
+//! `numformer generate`.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use numformer_data::{DatasetError, Format, Split, Task, write_examples};
+use numformer_train::{Catalogue, Experiment};
+use rayon::ThreadPoolBuilder;
+
+/// Write examples of an experiment to a file or to standard output.
+///
+/// Example i is a function of the experiment, the split, the seed and i alone: the bytes do not depend on the number of
+/// threads, and with --start a file goes on where another ended. Examples of different splits never share random
+/// numbers. A file is read back by naming it in an experiment, as data.train, data.validation or data.test.
+#[derive(Args)]
+#[command(after_help = "Formats:
+  tsv      source, a tab and target, as symbols separated by spaces, one example a line
+  jsonl    index, problem, src, tgt (matrices as drawn), src_tokens, tgt_tokens, one object a line
+  parquet  the columns index, problem, src_tokens, tgt_tokens
+
+Examples:
+  numformer generate transpose-3x3 --count 3
+  numformer generate my.toml --split test --count 10000 --seed 1 --output test.parquet")]
+pub(crate) struct Arguments {
+    /// Name of a preset, or path of a file that ends in .toml.
+    experiment: String,
+    /// Which examples.
+    #[arg(long, value_enum, default_value_t = SplitName::Test)]
+    split: SplitName,
+    /// How many examples.
+    #[arg(long)]
+    count: u64,
+    /// Seed of the examples [default: the experiment's, so that they are those it trains or is judged on].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Index of the first example.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Format of the file [default: what the name of the output says, or tsv].
+    #[arg(long, value_enum)]
+    format: Option<FormatName>,
+    /// Where to write [default: standard output].
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Number of threads [default: one for each core].
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitName {
+    Train,
+    Validation,
+    Test,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatName {
+    Tsv,
+    Jsonl,
+    Parquet,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let experiment = Experiment::load(&arguments.experiment)?;
+    let task = experiment.task(&Catalogue::standard())?;
+    let (split, own_seed) = match arguments.split {
+        SplitName::Train => (Split::Train, experiment.seed),
+        SplitName::Validation => (Split::Validation, experiment.evaluate.seed),
+        SplitName::Test => (Split::Test, experiment.evaluate.seed),
+    };
+    let format = match (arguments.format, &arguments.output) {
+        (Some(FormatName::Tsv), _) | (None, None) => Format::Tsv,
+        (Some(FormatName::Jsonl), _) => Format::Jsonl,
+        (Some(FormatName::Parquet), _) => Format::Parquet,
+        (None, Some(path)) => Format::of(path)?,
+    };
+    let end = arguments.start.checked_add(arguments.count);
+    ensure!(end.is_some(), "--start and --count: expected an end below 2^64");
+    let range = arguments.start..end.expect("checked above");
+    ensure!(arguments.threads != Some(0), "--threads must be at least 1, found 0");
+
+    // 0 stands for one thread for each core.
+    let pool = ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0)).build()?;
+    let seed = arguments.seed.unwrap_or(own_seed);
+    let write = |out: &mut (dyn Write + Send)| -> Result<u64, DatasetError> {
+        pool.install(|| write_examples(&task, seed, split, range, format, out))
+    };
+    let rejected = match &arguments.output {
+        Some(path) => to_file(path, write)?,
+        None => match write(&mut io::stdout()) {
+            // A reader that left, such as `head`, is no failure.
+            Err(DatasetError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        },
+    };
+    if rejected > 0 {
+        eprintln!("{rejected} matrices had no answer that can be trusted and written, and were drawn again");
+    }
+    Ok(())
+}
+
+/// Writes beside `path` and renames at the end, so that a file of that name is whole.
+fn to_file(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<u64, DatasetError>) -> Result<u64> {
+    let mut name = path.file_name().context("--output: expected the name of a file")?.to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let written = (|| {
+        let file = File::create(&partial)?;
+        let mut out = io::BufWriter::new(file);
+        let rejected = write(&mut out)?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&partial, path)?;
+        anyhow::Ok(rejected)
+    })();
+    if written.is_err() {
+        // What is there is of no use; if it cannot be removed, the error that is returned matters more.
+        let _ = fs::remove_file(&partial);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
+}

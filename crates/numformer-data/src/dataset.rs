@@ -1,0 +1,389 @@
+//! Fixed sets of examples, read from files.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use numformer_encoding::{TokenId, VocabularyError};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Row, RowAccessor};
+use serde::Deserialize;
+
+use crate::shuffle::shuffled;
+use crate::{Batch, BatchSource, Format, Sequences, Task, TaskError};
+
+/// Examples that were read from a file, as tokens of a task.
+///
+/// They may come from [`write_examples`](crate::write_examples) or from any other program: every source must be an input
+/// of the task, and every target a matrix of the shape of its answer. Whether it is the right answer is not looked at.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use numformer_data::{BatchSource, Dataset, Order, Task};
+/// use numformer_encoding::Positional;
+/// use numformer_problems::{Transpose, UniformEntries};
+///
+/// let p1000 = Arc::new(Positional::p1000());
+/// let task = Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?;
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("two.tsv");
+/// std::fs::write(&path, "V1 V1 + 100 E-2\tV1 V1 + 100 E-2\nV1 V1 + 200 E-2\tV1 V1 + 200 E-2\n")?;
+///
+/// let dataset = Arc::new(Dataset::read(&path, &task)?);
+/// let batches = dataset.batches(2, Order::AsRead);
+/// assert_eq!(batches.batch(0)?.src.row(0), task.vocabulary().tokenize("<s> V1 V1 + 100 E-2 <s>")?.iter().map(|id| id.0).collect::<Vec<_>>());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// All tokens, delimiters included: source and target of each example in turn.
+    tokens: Vec<TokenId>,
+    /// Where the sequences end: two for each example.
+    ends: Vec<usize>,
+    padding: TokenId,
+}
+
+/// In which order examples of a [`Dataset`] are given out. After the last comes the first again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they stand in the file.
+    AsRead,
+    /// Shuffled anew each time the file is gone through, as this seed says.
+    Shuffled(u64),
+}
+
+impl Dataset {
+    /// Reads a file; its name tells the [`Format`].
+    ///
+    /// A line of JSON needs either the fields `src_tokens` and `tgt_tokens`, or matrices as lists of rows in `src` and
+    /// `tgt`; then `problem` names the problem, if the task has several.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no example, or at the first record that is not an example of the task.
+    pub fn read(path: &Path, task: &Task) -> Result<Self, DatasetError> {
+        let format = Format::of(path)?;
+        let unreadable = |source| DatasetError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let mut dataset = Self { tokens: Vec::new(), ends: Vec::new(), padding: task.vocabulary().padding() };
+        let mut add = |number: u64, record: Result<Record, RecordError>| {
+            let added = record.and_then(|record| dataset.add(record, task));
+            added.map_err(|source| DatasetError::Record { path: path.to_owned(), number, source })
+        };
+        match format {
+            Format::Tsv | Format::Jsonl => {
+                let parse = if format == Format::Tsv { Record::from_tsv } else { Record::from_json };
+                for (number, line) in (1..).zip(BufReader::new(file).split(b'\n')) {
+                    let line = line.map_err(unreadable)?;
+                    let text = str::from_utf8(&line).map_err(RecordError::from);
+                    add(number, text.and_then(|text| parse(text.trim_end_matches('\r'))))?;
+                }
+            }
+            Format::Parquet => {
+                let damaged = |source| DatasetError::Parquet { path: path.to_owned(), source };
+                let reader = SerializedFileReader::new(file).map_err(damaged)?;
+                let fields = reader.metadata().file_metadata().schema().get_fields().to_vec();
+                let column = |name: &'static str| {
+                    let index = fields.iter().position(|field| field.name() == name);
+                    index.ok_or_else(|| DatasetError::Column { path: path.to_owned(), name })
+                };
+                let columns = [column("src_tokens")?, column("tgt_tokens")?];
+                for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(damaged)?) {
+                    let row = row.map_err(damaged)?;
+                    add(number, Record::from_row(&row, columns))?;
+                }
+            }
+        }
+        if dataset.is_empty() { Err(DatasetError::Empty { path: path.to_owned() }) } else { Ok(dataset) }
+    }
+
+    /// The number of examples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    /// Whether there are no examples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Source and target of an example, delimiters included.
+    ///
+    /// # Panics
+    /// If there are no more than `index` examples.
+    #[must_use]
+    pub fn example(&self, index: usize) -> (&[TokenId], &[TokenId]) {
+        (self.sequence(2 * index), self.sequence(2 * index + 1))
+    }
+
+    fn sequence(&self, index: usize) -> &[TokenId] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.tokens[start..self.ends[index]]
+    }
+
+    /// A number that differs, almost surely, between different sets: to tell that a file has changed.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for (src, tgt) in (0..self.len()).map(|index| self.example(index)) {
+            for sequence in [src, tgt] {
+                hasher.update(&(sequence.len() as u64).to_le_bytes());
+                sequence.iter().for_each(|token| hasher.update(&token.0.to_le_bytes()));
+            }
+        }
+        hasher.finalize()
+    }
+
+    /// Batches of `batch_size` examples, without end: after the last example comes the first again.
+    #[must_use]
+    pub fn batches(self: &Arc<Self>, batch_size: usize, order: Order) -> DatasetBatches {
+        DatasetBatches { dataset: Arc::clone(self), batch_size, order, passes: Mutex::default() }
+    }
+
+    fn add(&mut self, record: Record, task: &Task) -> Result<(), RecordError> {
+        let (src, tgt) = match record {
+            Record::Tokens { src, tgt } => {
+                let read = |which, text: &str| {
+                    let inner = task.vocabulary().tokenize(text);
+                    let inner = inner.map_err(|source| RecordError::Symbol { which, source })?;
+                    let delimiter = [task.vocabulary().delimiter()];
+                    Ok::<_, RecordError>([&delimiter, &inner[..], &delimiter].concat())
+                };
+                (read("source", &src)?, read("target", &tgt)?)
+            }
+            Record::Matrices { problem, src, tgt } => task.write_pair(problem.as_deref(), &src, &tgt)?,
+        };
+        task.check_pair(&src, &tgt)?;
+        for sequence in [src, tgt] {
+            self.tokens.extend(sequence);
+            self.ends.push(self.tokens.len());
+        }
+        Ok(())
+    }
+}
+
+/// Batches of a [`Dataset`].
+#[derive(Debug)]
+pub struct DatasetBatches {
+    dataset: Arc<Dataset>,
+    batch_size: usize,
+    order: Order,
+    /// The order of the passes that were asked for last, by their number.
+    passes: Mutex<VecDeque<(u64, Arc<Vec<usize>>)>>,
+}
+
+/// Passes whose order is kept: a batch may span two, and threads that make batches ahead may be in the next.
+const PASSES: usize = 3;
+
+impl DatasetBatches {
+    fn shuffled(&self, seed: u64, pass: u64) -> Arc<Vec<usize>> {
+        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = passes.iter().find(|(number, _)| *number == pass) {
+            return Arc::clone(order);
+        }
+        let order = Arc::new(shuffled(self.dataset.len(), [seed, pass, 0]));
+        passes.truncate(PASSES - 1);
+        passes.push_front((pass, Arc::clone(&order)));
+        order
+    }
+}
+
+impl BatchSource for DatasetBatches {
+    fn batch(&self, index: u64) -> Result<Batch, TaskError> {
+        let len = self.dataset.len() as u64;
+        let first = index.wrapping_mul(self.batch_size as u64);
+        let places = (0..self.batch_size as u64).map(|j| first.wrapping_add(j));
+        let (src, tgt): (Vec<_>, Vec<_>) = places
+            .map(|place| {
+                let (pass, place) = (place / len, (place % len) as usize);
+                self.dataset.example(match self.order {
+                    Order::AsRead => place,
+                    Order::Shuffled(seed) => self.shuffled(seed, pass)[place],
+                })
+            })
+            .unzip();
+        let padding = self.dataset.padding;
+        Ok(Batch { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding), rejected: 0 })
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+}
+
+/// One example as a file holds it.
+#[derive(Debug)]
+enum Record {
+    Tokens { src: String, tgt: String },
+    Matrices { problem: Option<String>, src: Vec<Vec<f64>>, tgt: Vec<Vec<f64>> },
+}
+
+/// The fields of a line of JSON; others are ignored.
+#[derive(Deserialize)]
+struct Fields {
+    problem: Option<String>,
+    src: Option<Vec<Vec<f64>>>,
+    tgt: Option<Vec<Vec<f64>>>,
+    src_tokens: Option<String>,
+    tgt_tokens: Option<String>,
+}
+
+impl Record {
+    fn from_tsv(line: &str) -> Result<Self, RecordError> {
+        let mut fields = line.split('\t');
+        match (fields.next(), fields.next(), fields.next()) {
+            (Some(src), Some(tgt), None) => Ok(Self::Tokens { src: src.to_owned(), tgt: tgt.to_owned() }),
+            _ => Err(RecordError::Fields { found: line.split('\t').count() }),
+        }
+    }
+
+    fn from_json(line: &str) -> Result<Self, RecordError> {
+        let Fields { problem, src, tgt, src_tokens, tgt_tokens } = serde_json::from_str(line)?;
+        match ((src_tokens, tgt_tokens), (src, tgt)) {
+            ((Some(src), Some(tgt)), _) => Ok(Self::Tokens { src, tgt }),
+            (_, (Some(src), Some(tgt))) => Ok(Self::Matrices { problem, src, tgt }),
+            _ => Err(RecordError::NoExample),
+        }
+    }
+
+    fn from_row(row: &Row, [src, tgt]: [usize; 2]) -> Result<Self, RecordError> {
+        Ok(Self::Tokens { src: row.get_string(src)?.clone(), tgt: row.get_string(tgt)?.clone() })
+    }
+}
+
+/// Why a file of examples cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// No format has this name.
+    #[error("expected a format `tsv`, `jsonl` or `parquet`, found `{found}`")]
+    UnknownFormat {
+        /// The name.
+        found: String,
+    },
+    /// A file's name does not tell its format.
+    #[error("expected a name that ends in .tsv, .jsonl or .parquet, found {}", path.display())]
+    Extension {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A file is not in the format Parquet, or damaged.
+    #[error("cannot read {} as Parquet", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: ParquetError,
+    },
+    /// A Parquet file lacks a column.
+    #[error("expected a column `{name}` in {}, found none", path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        name: &'static str,
+    },
+    /// A file holds nothing.
+    #[error("expected examples in {}, found none", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line or row is not an example of the task.
+    #[error("{}, line {number}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The line or row, from 1.
+        number: u64,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+    /// An example cannot be made.
+    #[error("example {index} cannot be made")]
+    Example {
+        /// Its index.
+        index: u64,
+        /// Why.
+        source: TaskError,
+    },
+    /// Examples cannot be written.
+    #[error("cannot write examples")]
+    Write(#[source] std::io::Error),
+}
+
+/// Why a record is not an example of the task.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The bytes are not text.
+    #[error("expected UTF-8 text")]
+    Utf8(#[from] std::str::Utf8Error),
+    /// A line of a TSV file does not have two fields.
+    #[error("expected a source and a target with a tab between them, found {found} fields")]
+    Fields {
+        /// The number of fields.
+        found: usize,
+    },
+    /// A line is not an object of JSON with fields of the right types.
+    #[error("expected an object of JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// An object of JSON lacks fields.
+    #[error("expected the fields `src_tokens` and `tgt_tokens`, or `src` and `tgt`")]
+    NoExample,
+    /// A cell of a Parquet file is not text.
+    #[error("expected text")]
+    Cell(#[from] ParquetError),
+    /// A symbol is not in the task's vocabulary.
+    #[error("the {which} holds a symbol that the task does not use")]
+    Symbol {
+        /// `source` or `target`.
+        which: &'static str,
+        /// Which.
+        source: VocabularyError,
+    },
+    /// A list of rows is not a matrix.
+    #[error("expected rows of one length in the {which}, found {first} and {found} numbers")]
+    Ragged {
+        /// `source` or `target`.
+        which: &'static str,
+        /// Length of the first row.
+        first: usize,
+        /// Length of another.
+        found: usize,
+    },
+    /// The problem is none of the task's.
+    #[error("expected one of the problems {}, found {}", known.join(", "), found.as_deref().unwrap_or("none"))]
+    Problem {
+        /// Names of the task's problems.
+        known: Vec<&'static str>,
+        /// The name found, if there is one.
+        found: Option<String>,
+    },
+    /// A sequence is longer than the task's longest.
+    #[error("expected a {which} of at most {limit} tokens, delimiters included, found {found}")]
+    TooLong {
+        /// `source` or `target`.
+        which: &'static str,
+        /// Length of the task's longest.
+        limit: usize,
+        /// Length found.
+        found: usize,
+    },
+    /// The tokens are not an input of the task and a matrix of the shape of its answer.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}

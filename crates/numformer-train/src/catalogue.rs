@@ -1,0 +1,149 @@
+//! What the names in an experiment stand for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use numformer_encoding::{NumberEncoding, Preset};
+use numformer_problems::{Addition, Ensemble, EnsembleError, Problem, Transpose, UniformEntries};
+
+use crate::config::ProblemConfig;
+use crate::experiment::ExperimentError;
+
+/// Problems, laws of random matrices and encodings by the names that experiments give them.
+///
+/// [`Catalogue::standard`] holds those of this workspace. One's own are added to it, and experiments may then name them.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use numformer_encoding::Positional;
+/// use numformer_train::{Catalogue, Experiment, presets};
+///
+/// // Three significant digits in base 20.
+/// let p20 = Positional::new(20, 3, -20..=20)?;
+/// let catalogue = Catalogue::standard().with_encoding("p20", Arc::new(p20));
+/// let toml = presets::PRESETS[0].toml.replace("p1000", "p20");
+/// let experiment = Experiment::from_toml(&toml, "my.toml", &catalogue)?;
+/// assert_eq!(experiment.task(&catalogue)?.vocabulary().tokenize("+ 1 19 0")?.len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Catalogue {
+    problems: BTreeMap<String, MakeProblem>,
+    laws: BTreeMap<String, MakeLaw>,
+    encodings: BTreeMap<String, Arc<dyn NumberEncoding>>,
+}
+
+type MakeProblem = Arc<dyn Fn(&ProblemConfig) -> Box<dyn Problem> + Send + Sync>;
+type MakeLaw = Arc<dyn Fn(&LawParameters) -> Result<Box<dyn Ensemble>, EnsembleError> + Send + Sync>;
+
+/// What a law of random matrices is made from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LawParameters {
+    /// Number of rows of a matrix.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// The experiment's `matrices.bound`, `A` in the paper.
+    pub bound: f64,
+}
+
+impl Catalogue {
+    /// All that this workspace has.
+    #[must_use]
+    pub fn standard() -> Self {
+        let empty = Self { problems: BTreeMap::new(), laws: BTreeMap::new(), encodings: BTreeMap::new() };
+        Preset::ALL
+            .into_iter()
+            .fold(empty, |catalogue, preset| catalogue.with_encoding(preset.name(), preset.encoding()))
+            .with_problem("addition", |_| Box::new(Addition))
+            .with_problem("transpose", |_| Box::new(Transpose))
+            .with_law("uniform", |law| Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound)?)))
+    }
+
+    /// Adds a problem, in place of one of that name.
+    #[must_use]
+    pub fn with_problem(
+        mut self,
+        name: &str,
+        make: impl Fn(&ProblemConfig) -> Box<dyn Problem> + Send + Sync + 'static,
+    ) -> Self {
+        self.problems.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Adds a law of random matrices, in place of one of that name.
+    #[must_use]
+    pub fn with_law(
+        mut self,
+        name: &str,
+        make: impl Fn(&LawParameters) -> Result<Box<dyn Ensemble>, EnsembleError> + Send + Sync + 'static,
+    ) -> Self {
+        self.laws.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Adds an encoding, in place of one of that name.
+    #[must_use]
+    pub fn with_encoding(mut self, name: &str, encoding: Arc<dyn NumberEncoding>) -> Self {
+        self.encodings.insert(name.to_owned(), encoding);
+        self
+    }
+
+    /// The names of all problems, sorted.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        self.problems.keys().map(String::as_str)
+    }
+
+    /// The names of all laws, sorted.
+    pub fn laws(&self) -> impl Iterator<Item = &str> {
+        self.laws.keys().map(String::as_str)
+    }
+
+    /// The names of all encodings, sorted.
+    pub fn encodings(&self) -> impl Iterator<Item = &str> {
+        self.encodings.keys().map(String::as_str)
+    }
+
+    /// The problem that a section of an experiment asks for.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn problem(&self, config: &ProblemConfig) -> Result<Box<dyn Problem>, ExperimentError> {
+        Ok(find(&self.problems, "problem.name", &config.name)?(config))
+    }
+
+    /// The law of that name.
+    ///
+    /// # Errors
+    /// When there is none, or it does not exist with these parameters.
+    pub fn law(&self, name: &str, parameters: &LawParameters) -> Result<Box<dyn Ensemble>, ExperimentError> {
+        Ok(find(&self.laws, "matrices.law", name)?(parameters)?)
+    }
+
+    /// The encoding of that name; `key` is where an experiment names it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn encoding(&self, key: &'static str, name: &str) -> Result<Arc<dyn NumberEncoding>, ExperimentError> {
+        find(&self.encodings, key, name).cloned()
+    }
+}
+
+fn find<'c, T>(entries: &'c BTreeMap<String, T>, key: &'static str, name: &str) -> Result<&'c T, ExperimentError> {
+    entries.get(name).ok_or_else(|| {
+        let known = entries.keys().cloned().collect();
+        ExperimentError::UnknownName { key, found: name.to_owned(), known }
+    })
+}
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalogue")
+            .field("problems", &self.problems.keys())
+            .field("laws", &self.laws.keys())
+            .field("encodings", &self.encodings.keys())
+            .finish()
+    }
+}

@@ -1,0 +1,377 @@
+//! The sections of an experiment, as plain data.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use numformer_data::{Split, VocabularyKind};
+use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
+/// `[[problem]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> From<T> for OneOrMany<T> {
+    fn from(one: T) -> Self {
+        Self(vec![one])
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [one] => one.serialize(serializer),
+            many => many.serialize(serializer),
+        }
+    }
+}
+
+/// By hand, for the messages: serde's untagged enums cannot say what is wrong with a value.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one value or a list of some")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+                T::deserialize(serde::de::value::StrDeserializer::new(value)).map(OneOrMany::from)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(OneOrMany::from)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                let many = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                if many.is_empty() {
+                    Err(A::Error::custom("expected at least one, found none"))
+                } else {
+                    Ok(OneOrMany(many))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+/// A number, or all from a smallest to a largest: in TOML, `rows = 5` or `rows = [5, 10]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "OneOrTwo", into = "OneOrTwo")]
+pub struct Span {
+    /// The smallest.
+    pub min: usize,
+    /// The largest.
+    pub max: usize,
+}
+
+impl Span {
+    /// All the numbers.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<usize> {
+        self.min..=self.max
+    }
+}
+
+impl From<usize> for Span {
+    fn from(only: usize) -> Self {
+        Self { min: only, max: only }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number or [smallest, largest]")]
+enum OneOrTwo {
+    One(usize),
+    Two([usize; 2]),
+}
+
+impl From<Span> for OneOrTwo {
+    fn from(Span { min, max }: Span) -> Self {
+        if min == max { Self::One(min) } else { Self::Two([min, max]) }
+    }
+}
+
+impl TryFrom<OneOrTwo> for Span {
+    type Error = String;
+
+    fn try_from(span: OneOrTwo) -> Result<Self, Self::Error> {
+        match span {
+            OneOrTwo::One(only) => Ok(only.into()),
+            OneOrTwo::Two([min, max]) if min <= max => Ok(Self { min, max }),
+            OneOrTwo::Two([min, max]) => Err(format!("expected [smallest, largest], found [{min}, {max}]")),
+        }
+    }
+}
+
+/// What is computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemConfig {
+    /// The problem, as the [`Catalogue`](crate::Catalogue) names it.
+    pub name: String,
+    /// How often it is posed, relative to the other problems.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f64,
+    /// The matrices it is posed on; those of the experiment when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrices: Option<MatricesConfig>,
+}
+
+impl ProblemConfig {
+    /// The problem of this name, with defaults.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), weight: 1.0, matrices: None }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[expect(clippy::float_cmp, reason = "the default and nothing near it")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(weight: &f64) -> bool {
+    *weight == one()
+}
+
+/// The matrices a problem is posed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatricesConfig {
+    /// The law of the entries, as the [`Catalogue`](crate::Catalogue) names it; of several, each is as likely as the
+    /// others.
+    pub law: OneOrMany<String>,
+    /// Number of rows: of the first operand, where a problem has two.
+    pub rows: Span,
+    /// Number of columns; as many as rows when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cols: Option<Span>,
+    /// Largest magnitude of an entry, `A` in the paper.
+    #[serde(default = "MatricesConfig::default_bound")]
+    pub bound: f64,
+}
+
+impl MatricesConfig {
+    /// The paper's default.
+    fn default_bound() -> f64 {
+        10.0
+    }
+
+    /// Every shape there is, each as likely as the others.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<(usize, usize)> {
+        match self.cols {
+            None => self.rows.range().map(|n| (n, n)).collect(),
+            Some(cols) => self.rows.range().flat_map(|r| cols.range().map(move |c| (r, c))).collect(),
+        }
+    }
+}
+
+/// How numbers are written, in the source and in the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodingConfig {
+    /// Encoding of the source, as the [`Catalogue`](crate::Catalogue) names it.
+    pub input: String,
+    /// Encoding of the target.
+    pub output: String,
+    /// Which symbols there are.
+    #[serde(default)]
+    pub vocabulary: VocabularyKind,
+    /// Whether sequences begin with the letter of their problem; when absent, they do if there are several problems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_letters: Option<bool>,
+}
+
+/// Where examples come from, other than the law of the matrices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Normal noise on the entries of inputs, relative to the standard deviation of uniform ones: the standard deviation
+    /// of the noise is `noise · matrices.bound / √3`.
+    pub noise: f64,
+    /// Batches whose examples are sorted by length together, against padding where dimensions are mixed; 1 for none.
+    pub bucket_window: u32,
+    /// A file of examples to train on, instead of making them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// A file of examples to watch training on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// A file of examples to report on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+}
+
+impl DataConfig {
+    /// The file of a split, if its examples come from one.
+    #[must_use]
+    pub fn file(&self, split: Split) -> Option<&PathBuf> {
+        match split {
+            Split::Train => self.train.as_ref(),
+            Split::Validation => self.validation.as_ref(),
+            Split::Test => self.test.as_ref(),
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { noise: 0.0, bucket_window: 1, train: None, validation: None, test: None }
+    }
+}
+
+/// The transformer; what the task implies (vocabulary, lengths) is not repeated here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The encoder's sizes.
+    pub encoder: StackConfig,
+    /// The decoder's sizes.
+    pub decoder: StackConfig,
+    /// How positions enter the embedding.
+    #[serde(default)]
+    pub positions: Positions,
+    /// Longest sequence, delimiters included; what the task needs when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_positions: Option<usize>,
+    /// What the queries of the cross-attention are computed from.
+    #[serde(default)]
+    pub cross_attention_query: CrossAttentionQuery,
+    /// Where the weight of the output projection comes from.
+    #[serde(default)]
+    pub output_projection: OutputProjection,
+}
+
+/// The optimisation: Adam with linear warm-up and clipping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Examples per step.
+    #[serde(default = "TrainConfig::default_batch_size")]
+    pub batch_size: usize,
+    /// Optimizer updates in all. The only value that may differ when a run is continued.
+    pub steps: u64,
+    /// Learning rate after warm-up.
+    pub lr: f64,
+    /// Steps over which the learning rate rises to `lr`.
+    #[serde(default = "TrainConfig::default_warmup_steps")]
+    pub warmup_steps: u64,
+    /// Largest Euclidean norm of the gradient; a longer one is scaled down to it.
+    #[serde(default = "TrainConfig::default_clip_norm")]
+    pub clip_norm: f64,
+    /// Decoupled weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+}
+
+impl TrainConfig {
+    // The paper's defaults (batch, warm-up, clipping).
+    fn default_batch_size() -> usize {
+        64
+    }
+    fn default_warmup_steps() -> u64 {
+        10_000
+    }
+    fn default_clip_norm() -> f64 {
+        5.0
+    }
+}
+
+/// When and on what the model is judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// Steps between evaluations on the validation set.
+    pub every: u64,
+    /// Size of the validation set.
+    pub examples: u64,
+    /// Seed of the validation and test sets: apart from the run's, so that runs are judged on the same examples.
+    pub seed: u64,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self { every: 1_000, examples: 1_000, seed: 0 }
+    }
+}
+
+/// When weights are saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints; one more is written at the end.
+    pub every: u64,
+    /// How many of the latest are kept.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: 1_000, keep: 2 }
+    }
+}
+
+/// When training is reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Steps between lines of the metrics log.
+    pub every: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { every: 100 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Table {
+        law: OneOrMany<String>,
+        rows: Span,
+    }
+
+    #[test]
+    fn one_and_many_are_read_and_written_alike() {
+        for toml in ["law = \"a\"\nrows = 3\n", "law = [\"a\", \"b\"]\nrows = [3, 5]\n"] {
+            let table: Table = toml::from_str(toml).expect("a table");
+            assert_eq!(toml::to_string(&table).expect("plain data"), toml);
+        }
+    }
+
+    #[test]
+    fn what_is_neither_one_nor_many_is_named() {
+        let error = |toml| toml::from_str::<Table>(toml).expect_err("a mistake").message().to_owned();
+        assert_eq!(error("law = []\nrows = 3"), "expected at least one, found none");
+        assert_eq!(error("law = 1\nrows = 3"), "invalid type: integer `1`, expected one value or a list of some");
+        assert_eq!(error("law = \"a\"\nrows = [5, 3]"), "expected [smallest, largest], found [5, 3]");
+        assert_eq!(error("law = \"a\"\nrows = \"x\""), "expected a number or [smallest, largest]");
+    }
+
+    #[test]
+    fn shapes_are_square_unless_columns_are_given() {
+        let shapes = |cols| {
+            let rows = Span { min: 2, max: 3 };
+            MatricesConfig { law: "uniform".to_owned().into(), rows, cols, bound: 1.0 }.shapes()
+        };
+        assert_eq!(shapes(None), [(2, 2), (3, 3)]);
+        assert_eq!(shapes(Some(4.into())), [(2, 4), (3, 4)]);
+        assert_eq!(shapes(Some(Span { min: 1, max: 2 })), [(2, 1), (2, 2), (3, 1), (3, 2)]);
+    }
+}

@@ -1,0 +1,80 @@
+//! Where in a TOML file a mistake is, and what was probably meant.
+
+use toml::de::{DeTable, DeValue};
+
+/// What in a text is not an experiment, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}, line {line}: {message}{hint}")]
+pub struct SyntaxError {
+    /// The file or preset.
+    pub origin: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What was found.
+    pub message: String,
+    /// The nearest known name, if one is near.
+    pub hint: String,
+}
+
+impl SyntaxError {
+    pub(crate) fn new(toml: &str, origin: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start.min(toml.len()));
+        let message = error.message().trim().replace('\n', ", ");
+        // serde writes "unknown field `x`, expected one of `a`, `b`": the names stand between backticks.
+        let mut names = message.split('`').skip(1).step_by(2);
+        let hint = match names.next() {
+            Some(unknown) if message.starts_with("unknown ") => did_you_mean(unknown, names),
+            _ => String::new(),
+        };
+        Self {
+            origin: origin.to_owned(),
+            line: 1 + toml[..start].matches('\n').count(),
+            message: message.replace("unknown field", "unknown key"),
+            hint,
+        }
+    }
+}
+
+/// The line, from 1, of a key by its dotted path; of the first with that value, if one is asked for. Lists of tables are
+/// gone through.
+pub(crate) fn line_of(toml: &str, key: &str, value: Option<&str>) -> Option<usize> {
+    fn find(found: &toml::Spanned<DeValue<'_>>, path: &[&str], value: Option<&str>) -> Option<usize> {
+        match (found.get_ref(), path) {
+            (DeValue::Array(elements), _) => elements.iter().find_map(|element| find(element, path, value)),
+            (DeValue::Table(table), [first, rest @ ..]) => find(table.get(*first)?, rest, value),
+            (found_value, []) if value.is_none() || found_value.as_str() == value => Some(found.span().start),
+            _ => None,
+        }
+    }
+    let table = DeTable::parse(toml).ok()?;
+    let [first, rest @ ..] = &key.split('.').collect::<Vec<_>>()[..] else { return None };
+    let start = find(table.get_ref().get(*first)?, rest, value)?;
+    Some(1 + toml[..start].matches('\n').count())
+}
+
+/// `; did you mean `y`?` for the known name nearest to `name`, or nothing when none is near.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    // Similarity runs from 0 to 1; below 0.7 suggestions stop making sense to a reader.
+    const NEAR: f64 = 0.7;
+    known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(String::new(), |(_, nearest)| format!("; did you mean `{nearest}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_of_keys() {
+        let toml = "name = \"a\"\n[[problem]]\nname = \"a\"\n[[problem]]\nname = \"b\"\n[train]\nsteps = 0\n";
+        assert_eq!(line_of(toml, "name", None), Some(1));
+        assert_eq!(line_of(toml, "problem.name", Some("b")), Some(5));
+        assert_eq!(line_of(toml, "train.steps", None), Some(7));
+        for (key, value) in [("train.lr", None), ("problem.name", Some("c")), ("name.name", None)] {
+            assert_eq!(line_of(toml, key, value), None, "{key}");
+        }
+    }
+}

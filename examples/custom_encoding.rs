@@ -1,0 +1,97 @@
+//! An encoding of one's own, used in a training run: numbers on a logarithmic scale, as a sign and a level.
+//!
+//! ```sh
+//! cargo run --release --example custom_encoding
+//! ```
+//!
+//! Expected output: how 3.14 is written and read, then the progress of a small model that learns to transpose 2x2 matrices
+//! written that way, and its accuracy on 1,000 unseen matrices: more than 95% exact after about half a minute.
+//! Next: `quickstart` for a run that is saved; `Catalogue::with_problem` for a problem of one's own.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use numformer::data::Split;
+use numformer::encoding::{DecodeError, EncodeError, NumberEncoding, TokenId};
+use numformer::train::{Catalogue, Experiment, Progress, Trainer};
+
+/// Levels are powers of 1.1, from 1.1^-40 = 0.022 to 1.1^25 = 10.8; below is zero. Rounding costs 5% at most.
+const LEVELS: std::ops::RangeInclusive<i32> = -40..=25;
+const BASE: f64 = 1.1;
+
+#[derive(Debug)]
+struct Logarithmic(Vec<String>);
+
+impl Logarithmic {
+    fn new() -> Self {
+        let levels = LEVELS.map(|level| format!("L{level}"));
+        Self(["+", "-", "zero"].map(String::from).into_iter().chain(levels).collect())
+    }
+}
+
+impl NumberEncoding for Logarithmic {
+    fn symbols(&self) -> &[String] {
+        &self.0
+    }
+
+    fn max_word_len(&self) -> usize {
+        2
+    }
+
+    fn encode(&self, x: f64, word: &mut Vec<TokenId>) -> Result<(), EncodeError> {
+        if !x.is_finite() {
+            return Err(EncodeError::NotFinite { value: x });
+        }
+        let level = x.abs().log(BASE).round_ties_even();
+        if level > f64::from(*LEVELS.end()) {
+            return Err(EncodeError::TooLarge { value: x, largest: BASE.powi(*LEVELS.end()) });
+        }
+        let above_zero = level - f64::from(LEVELS.start() - 1);
+        let (sign, id) = if above_zero < 1.0 { (0, 2) } else { (u32::from(x < 0.0), 2 + above_zero as u32) };
+        word.extend([TokenId(sign), TokenId(id)]);
+        Ok(())
+    }
+
+    fn decode<'t>(&self, tokens: &'t [TokenId]) -> Result<(f64, &'t [TokenId]), DecodeError> {
+        let [TokenId(sign @ 0..=1), rest @ ..] = tokens else {
+            return Err(DecodeError::expected("a sign", 0, tokens, &self.0));
+        };
+        match rest {
+            [TokenId(2), rest @ ..] => Ok((0.0, rest)),
+            [TokenId(id), rest @ ..] if (3..self.0.len() as u32).contains(id) => {
+                let magnitude = BASE.powi(LEVELS.start() + (*id as i32 - 3));
+                Ok((if *sign == 0 { magnitude } else { -magnitude }, rest))
+            }
+            _ => Err(DecodeError::expected("a level", 1, tokens, &self.0)),
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let logarithmic = Arc::new(Logarithmic::new());
+    let mut word = Vec::new();
+    logarithmic.encode(3.14, &mut word)?;
+    let symbols: Vec<&str> = word.iter().map(|id| logarithmic.symbols()[id.0 as usize].as_str()).collect();
+    println!("3.14 is written {}, which reads {:.3}", symbols.join(" "), logarithmic.decode(&word)?.0);
+
+    let catalogue = Catalogue::standard().with_encoding("logarithmic", logarithmic);
+    let experiment = Experiment::from_toml(EXPERIMENT, "custom_encoding.rs", &catalogue)?;
+    let mut trainer = Trainer::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
+    trainer.run()?;
+    let evaluation = trainer.evaluate(Split::Test, 1_000)?;
+    println!("{evaluation:#}\n\n{}", trainer.solve(Split::Test, 1)?[0]);
+    ensure!(evaluation.exact > 0.95, "expected more than 95% exact answers, found {:.1}%", 100.0 * evaluation.exact);
+    Ok(())
+}
+
+const EXPERIMENT: &str = r#"
+name = "transpose-2x2-logarithmic"
+problem = { name = "transpose" }
+matrices = { law = "uniform", rows = 2 }
+encoding = { input = "logarithmic", output = "logarithmic" }
+model.encoder = { d_model = 64, n_heads = 4, n_layers = 1 }
+model.decoder = { d_model = 64, n_heads = 4, n_layers = 1 }
+train = { steps = 1000, lr = 1e-3, warmup_steps = 200 }
+evaluate = { every = 250, examples = 200 }
+"#;
