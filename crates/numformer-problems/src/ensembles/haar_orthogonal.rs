@@ -12,9 +12,9 @@ use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension}
 /// The determinant is 1 or -1 with equal probability. An entry squared has the law Beta(1/2, (n - 1)/2).
 ///
 /// A sample is orthogonal up to rounding, and no entry exceeds 1. It is a product of Householder reflections of random
-/// vectors, $4n^3/3$ operations: if $x$ is normal and $Q'$ uniform in dimension $n - 1$, then a reflection which carries
-/// $x / |x|$ to the first axis, up to a sign, times $\operatorname{diag}(1, Q')$ is uniform. The vectors are drawn from
-/// the shortest to the longest.
+/// vectors, $4n^3/3$ operations: if $x$ is normal and $Q'$ uniform in dimension $n - 1$, then $x / |x|$ is a first column,
+/// and a reflection that exchanges its line with the first axis carries the columns of $Q'$ to the others. The vectors are
+/// drawn from the shortest to the longest.
 ///
 /// # Examples
 /// ```
@@ -59,13 +59,11 @@ impl Ensemble for HaarOrthogonal {
             let x = &mut normal[first..n];
             x.fill_with(|| rng.sample::<f64, _>(StandardNormal));
             let length = x.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let sign = 1.0_f64.copysign(x[0]);
             for (entry, x) in matrix.col_as_slice_mut(first)[first..n].iter_mut().zip(&*x) {
                 *entry = x / length;
             }
-            // u = x + sign |x| e: of the two reflections to the axis, the one without cancellation. It carries the axis
-            // to -sign x / |x|; a factor -sign makes the first column that of above.
-            x[0] += sign * length;
+            // u = x + sign |x| e: of the two reflections to the axis, the one without cancellation.
+            x[0] += length.copysign(x[0]);
             let half_square = length * x[0].abs();
             for j in first + 1..n {
                 let column = &mut matrix.col_as_slice_mut(j)[first..n];
@@ -73,7 +71,7 @@ impl Ensemble for HaarOrthogonal {
                 let factor = product / half_square;
                 for (entry, u) in column.iter_mut().zip(&*x) {
                     // Rounding may carry an entry past 1.
-                    *entry = (-sign * (*entry - factor * u)).clamp(-1.0, 1.0);
+                    *entry = (*entry - factor * u).clamp(-1.0, 1.0);
                 }
             }
         }
@@ -129,7 +127,7 @@ mod tests {
     #[test]
     fn values_are_stable() {
         let a = &samples(2, 1, 42)[0];
-        let expected = [0.9877374075901617, -0.15612435315179632, -0.15612435315179632, -0.9877374075901617];
+        let expected = [0.9877374075901617, 0.15612435315179632, -0.15612435315179632, 0.9877374075901617];
         require_close(&[a[(0, 0)], a[(0, 1)], a[(1, 0)], a[(1, 1)]], &expected, 1e-15, "entries");
     }
 
