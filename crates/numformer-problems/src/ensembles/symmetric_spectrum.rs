@@ -86,8 +86,8 @@ impl fmt::Display for Spectrum {
 /// not tied, by a transposition: it writes $Q^\top \operatorname{diag}(|\lambda|) Q$. Random order has that effect, and
 /// agrees with statistics recorded from it, from which those of $|W|$ differ.
 ///
-/// The eigenvectors of a matrix of uniform entries are nearly but not exactly uniform on the orthogonal group; those of
-/// normal entries are nearer to it. [`HaarOrthogonal`](crate::HaarOrthogonal) is.
+/// The eigenvectors of a Wigner matrix are not exactly uniform on the orthogonal group, as
+/// [`HaarOrthogonal`](crate::HaarOrthogonal) is.
 ///
 /// Samples are exactly symmetric, and their eigenvalues are as drawn up to rounding. A sample takes one
 /// eigendecomposition, $O(n^3)$ operations.
@@ -238,6 +238,8 @@ impl_distribution!(SymmetricSpectrum);
 #[cfg(test)]
 mod tests {
     use numformer_testkit::kolmogorov_smirnov;
+    use numformer_testkit::strategies::log_uniform;
+    use proptest::prelude::{ProptestConfig, proptest};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -299,10 +301,12 @@ mod tests {
         laws(4, 2.0).for_each(|law| require_pure_sampling(&law));
     }
 
-    #[test]
-    fn samples_are_symmetric() {
-        laws(7, 3.0).for_each(|law| require_symmetry(&law));
-        laws(1, 3.0).for_each(|law| require_symmetry(&law));
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn samples_are_symmetric(dimension in 1..20_usize, amplitude in log_uniform(-300..=300)) {
+            laws(dimension, amplitude.abs()).for_each(|law| require_symmetry(&law));
+        }
     }
 
     #[test]
