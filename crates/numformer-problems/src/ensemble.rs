@@ -94,7 +94,7 @@ pub enum EnsembleError {
     /// A number of rows or columns is out of range.
     #[error("expected {} to {} {axis}, found {found}", expected.start(), expected.end())]
     Dimension {
-        /// `rows` or `columns`.
+        /// `rows`, `columns`, or `rows and columns` of a square matrix.
         axis: &'static str,
         /// The numbers that are possible.
         expected: RangeInclusive<usize>,
@@ -104,7 +104,43 @@ pub enum EnsembleError {
     /// The bound on the entries is not one.
     #[error("expected a positive, finite bound on the entries, found {found}")]
     Bound {
-        /// The bound that was given.
+        /// The bound that was given, or that follows from what was given.
         found: f64,
     },
+    /// A parameter is not positive, or not finite.
+    #[error("expected a positive, finite {parameter}, found {found}")]
+    NotPositive {
+        /// What the parameter is.
+        parameter: &'static str,
+        /// The value that was given.
+        found: f64,
+    },
+    /// A mixture has no components.
+    #[error("expected at least one law, found none")]
+    NoLaws,
+    /// A range of factors is empty, or begins below 1.
+    #[error("expected a range of positive integers, found {} to {}", found.start(), found.end())]
+    Factors {
+        /// The range that was given.
+        found: RangeInclusive<u32>,
+    },
+}
+
+/// Checks a number of rows or columns.
+pub(crate) fn require_dimension(axis: &'static str, found: usize) -> Result<usize, EnsembleError> {
+    let expected = 1..=MAX_DIMENSION;
+    if expected.contains(&found) { Ok(found) } else { Err(EnsembleError::Dimension { axis, expected, found }) }
+}
+
+/// Checks that a parameter is positive and finite.
+pub(crate) fn require_positive(parameter: &'static str, found: f64) -> Result<f64, EnsembleError> {
+    if found > 0.0 && found.is_finite() { Ok(found) } else { Err(EnsembleError::NotPositive { parameter, found }) }
+}
+
+/// Checks that the entries of a law do not overflow, given its bound if it has one.
+pub(crate) fn require_finite_bound<E: Ensemble>(law: E) -> Result<E, EnsembleError> {
+    match law.bound() {
+        Some(found) if !found.is_finite() => Err(EnsembleError::Bound { found }),
+        _ => Ok(law),
+    }
 }

@@ -20,7 +20,11 @@
 //!
 //! # Main types
 //! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`Transpose`], [`Addition`].
-//! - [`Ensemble`] and its [`EnsembleError`]; [`UniformEntries`].
+//! - [`Ensemble`] and its [`EnsembleError`].
+//! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`]; symmetric ones: [`Wigner`], [`Wishart`],
+//!   and those of a given [`Spectrum`], [`SymmetricSpectrum`], all with uniform or Gaussian [`Entries`];
+//!   [`HaarOrthogonal`].
+//! - Laws made from laws: [`Mixture`], [`RandomScale`].
 //!
 //! # References
 //! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
@@ -33,7 +37,10 @@ mod problem;
 mod problems;
 
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
-pub use ensembles::UniformEntries;
+pub use ensembles::{
+    Entries, GaussianEntries, HaarOrthogonal, Mixture, RandomScale, Spectrum, SymmetricSpectrum, UniformEntries,
+    Wigner, Wishart,
+};
 pub use problem::{Instance, Problem, SolveError, require_finite, require_representable};
 pub use problems::Addition;
 pub use problems::Transpose;

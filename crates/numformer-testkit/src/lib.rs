@@ -1,5 +1,5 @@
-//! Helpers for the tests of numformer: recorded data, proptest strategies, comparison of numbers. A development
-//! dependency only.
+//! Helpers for the tests of numformer: recorded data, proptest strategies, comparison of numbers, a test of laws. A
+//! development dependency only.
 //!
 //! ```
 //! use numformer_testkit::assert_close;
@@ -10,12 +10,15 @@
 //! - [`golden`]: reads a file of `tests/golden/`.
 //! - [`strategies`]: numbers as they occur, and as they hurt.
 //! - [`assert_close!`]: equal up to a relative error.
+//! - [`kolmogorov_smirnov`], [`empirical_distance`]: whether a sample may come from a law.
 
 #![forbid(unsafe_code)]
 
 mod close;
 mod golden;
+mod kolmogorov_smirnov;
 pub mod strategies;
 
 pub use close::relative_distance;
 pub use golden::golden;
+pub use kolmogorov_smirnov::{empirical_distance, kolmogorov_smirnov};

@@ -1,5 +1,108 @@
 //! The laws of random matrices, one per file.
 
-mod uniform_entries;
+use faer::Mat;
 
+mod eigen;
+mod entries;
+mod gaussian_entries;
+mod haar_orthogonal;
+mod mixture;
+mod random_scale;
+mod symmetric_spectrum;
+mod uniform_entries;
+mod wigner;
+mod wishart;
+
+pub use entries::Entries;
+pub use gaussian_entries::GaussianEntries;
+pub use haar_orthogonal::HaarOrthogonal;
+pub use mixture::Mixture;
+pub use random_scale::RandomScale;
+pub use symmetric_spectrum::{Spectrum, SymmetricSpectrum};
 pub use uniform_entries::UniformEntries;
+pub use wigner::Wigner;
+pub use wishart::Wishart;
+
+/// Makes a law one of rand's distributions.
+macro_rules! impl_distribution {
+    ($law:ty) => {
+        impl rand::distr::Distribution<faer::Mat<f64>> for $law {
+            fn sample<R: rand::Rng + ?Sized>(&self, mut rng: &mut R) -> faer::Mat<f64> {
+                // `&mut R` is itself a generator, and unlike `R` of known size, as `dyn` requires.
+                $crate::Ensemble::sample(self, &mut rng)
+            }
+        }
+    };
+}
+use impl_distribution;
+
+/// Applies `f` to the lower triangle of a square matrix and copies it to the upper, so that the matrix is exactly
+/// symmetric.
+fn mirror_lower_triangle(matrix: &mut Mat<f64>, f: impl Fn(f64) -> f64) {
+    for j in 0..matrix.ncols() {
+        for i in j..matrix.nrows() {
+            let entry = f(matrix[(i, j)]);
+            matrix[(i, j)] = entry;
+            matrix[(j, i)] = entry;
+        }
+    }
+}
+
+/// What the tests of the laws share.
+#[cfg(test)]
+mod test_support {
+    use std::fmt::Display;
+
+    use faer::{Mat, Side};
+    use rand::SeedableRng;
+    use rand::distr::Distribution;
+    use rand_chacha::ChaCha8Rng;
+
+    use crate::Ensemble;
+
+    /// The entries of a matrix, column by column.
+    pub(super) fn entries(a: &Mat<f64>) -> Vec<f64> {
+        a.col_iter().flat_map(|column| column.iter().copied()).collect()
+    }
+
+    /// The eigenvalues of a symmetric matrix, in ascending order.
+    pub(super) fn eigenvalues(a: &Mat<f64>) -> Vec<f64> {
+        a.self_adjoint_eigenvalues(Side::Lower).expect("a finite matrix")
+    }
+
+    /// Asserts that two lists agree up to an error relative to the largest number.
+    pub(super) fn require_close(actual: &[f64], expected: &[f64], tolerance: f64, context: impl Display) {
+        assert_eq!(actual.len(), expected.len());
+        let largest = expected.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+        let close = actual.iter().zip(expected).all(|(a, e)| (a - e).abs() <= tolerance * largest);
+        assert!(close, "{context}: expected {expected:?}, found {actual:?}");
+    }
+
+    /// A sample is the same whatever the buffer held, and by either trait; another seed gives another.
+    pub(super) fn require_pure_sampling(law: &(impl Ensemble + Distribution<Mat<f64>>)) {
+        for seed in 0..5 {
+            let rng = || ChaCha8Rng::seed_from_u64(seed);
+            let expected = Ensemble::sample(law, &mut rng());
+            let by_rand: Mat<f64> = Distribution::sample(law, &mut rng());
+            assert_eq!(by_rand, expected, "{law:?}");
+            for (rows, columns) in [(0, 0), (1, 9), (9, 1), (4, 4), (12, 12)] {
+                let mut buffer = Mat::full(rows, columns, f64::NAN);
+                law.sample_into(&mut rng(), &mut buffer);
+                assert_eq!(buffer, expected, "{law:?}");
+            }
+            assert_ne!(Ensemble::sample(law, &mut ChaCha8Rng::seed_from_u64(seed + 100)), expected, "{law:?}");
+        }
+    }
+
+    /// Samples are symmetric bit for bit, and within the bound.
+    pub(super) fn require_symmetry(law: &impl Ensemble) {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..20 {
+            let a = law.sample(&mut rng);
+            let (n, m) = a.shape();
+            assert_eq!((n, m), law.max_shape());
+            assert!((0..n).all(|i| (0..i).all(|j| a[(i, j)].to_bits() == a[(j, i)].to_bits())), "{law:?}");
+            assert!(a.norm_max() <= law.bound().expect("these laws have one"), "{law:?}");
+        }
+    }
+}

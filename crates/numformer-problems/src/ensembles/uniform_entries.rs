@@ -4,7 +4,7 @@ use faer::Mat;
 use rand::distr::Distribution;
 use rand::{Rng, RngCore};
 
-use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
+use crate::ensemble::{Ensemble, EnsembleError, require_dimension};
 
 /// Matrices of a fixed shape whose entries are independent and uniform in $[-A, A]$.
 ///
@@ -36,14 +36,10 @@ impl UniformEntries {
     /// The law of matrices with these rows and columns and entries in `[-bound, bound]`.
     ///
     /// # Errors
-    /// If a dimension is not in `1..=`[`MAX_DIMENSION`], or the bound is not positive and finite.
+    /// If a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the bound is not positive and finite.
     pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, EnsembleError> {
-        for (axis, found) in [("rows", rows), ("columns", columns)] {
-            let expected = 1..=MAX_DIMENSION;
-            if !expected.contains(&found) {
-                return Err(EnsembleError::Dimension { axis, expected, found });
-            }
-        }
+        require_dimension("rows", rows)?;
+        require_dimension("columns", columns)?;
         if !(bound > 0.0 && bound.is_finite()) {
             return Err(EnsembleError::Bound { found: bound });
         }

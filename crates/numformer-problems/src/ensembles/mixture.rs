@@ -1,0 +1,166 @@
+//! A law chosen anew for each sample.
+
+use faer::Mat;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use rand::{Rng, RngCore};
+
+use crate::ensemble::{Ensemble, EnsembleError, require_positive};
+
+/// A mixture of laws: each sample is of one of them, chosen at random.
+///
+/// The choice takes one 64-bit word of the generator, then the law draws. The [bound](Ensemble::bound) is the largest,
+/// if all laws have one. The laws may be of different shapes, as when the dimension is drawn for each sample:
+///
+/// # Examples
+/// ```
+/// use numformer_problems::{Ensemble, Mixture, Wigner};
+/// use rand::{Rng, SeedableRng};
+///
+/// let dimensions = (5..=15).map(|n| Ok(Box::new(Wigner::new(n, 10.0)?) as Box<dyn Ensemble>));
+/// let law = Mixture::uniform(dimensions.collect::<Result<_, _>>()?)?;
+/// assert_eq!(law.max_shape(), (15, 15));
+///
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+/// let a = rng.sample(&law);
+/// assert!((5..=15).contains(&a.nrows()));
+/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// ```
+#[derive(Debug)]
+pub struct Mixture {
+    laws: Vec<Box<dyn Ensemble>>,
+    choice: WeightedIndex<f64>,
+}
+
+impl Mixture {
+    /// The mixture of laws, each with a probability proportional to its weight.
+    ///
+    /// # Errors
+    /// If there are no laws, or a weight is not positive and finite.
+    pub fn new(components: Vec<(f64, Box<dyn Ensemble>)>) -> Result<Self, EnsembleError> {
+        let largest = components.iter().try_fold(0.0_f64, |largest, (weight, _)| {
+            require_positive("weight", *weight).map(|weight| weight.max(largest))
+        })?;
+        // Relative to the largest, so that their sum is finite.
+        let (weights, laws): (Vec<f64>, _) =
+            components.into_iter().map(|(weight, law)| (weight / largest, law)).unzip();
+        // Nothing else can be wrong with weights in [0, 1] of which one is 1.
+        let choice = WeightedIndex::new(weights).map_err(|_| EnsembleError::NoLaws)?;
+        Ok(Self { laws, choice })
+    }
+
+    /// The mixture of laws of equal probability.
+    ///
+    /// # Errors
+    /// If there are no laws.
+    pub fn uniform(laws: Vec<Box<dyn Ensemble>>) -> Result<Self, EnsembleError> {
+        Self::new(laws.into_iter().map(|law| (1.0, law)).collect())
+    }
+}
+
+impl Ensemble for Mixture {
+    fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+        self.laws[self.choice.sample(rng)].sample_into(rng, matrix);
+    }
+
+    fn max_shape(&self) -> (usize, usize) {
+        let shapes = self.laws.iter().map(|law| law.max_shape());
+        shapes.fold((0, 0), |(rows, columns), (r, c)| (rows.max(r), columns.max(c)))
+    }
+
+    fn bound(&self) -> Option<f64> {
+        self.laws.iter().try_fold(0.0_f64, |largest, law| law.bound().map(|bound| bound.max(largest)))
+    }
+}
+
+impl Distribution<Mat<f64>> for Mixture {
+    fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
+        Ensemble::sample(self, &mut rng)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::super::test_support::require_pure_sampling;
+    use super::*;
+    use crate::{GaussianEntries, HaarOrthogonal, UniformEntries, Wigner};
+
+    /// A law without a bound.
+    #[derive(Debug)]
+    struct Unbounded;
+
+    impl Ensemble for Unbounded {
+        fn sample_into(&self, _rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+            *matrix = Mat::full(1, 7, 1e300);
+        }
+
+        fn max_shape(&self) -> (usize, usize) {
+            (1, 7)
+        }
+
+        fn bound(&self) -> Option<f64> {
+            None
+        }
+    }
+
+    fn boxed(law: impl Ensemble + 'static) -> Box<dyn Ensemble> {
+        Box::new(law)
+    }
+
+    #[test]
+    fn parameters_are_checked() {
+        assert_eq!(Mixture::new(vec![]).unwrap_err(), EnsembleError::NoLaws);
+        assert_eq!(Mixture::uniform(vec![]).unwrap_err().to_string(), "expected at least one law, found none");
+        for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = Mixture::new(vec![(1.0, boxed(Unbounded)), (weight, boxed(Unbounded))]).unwrap_err();
+            assert_eq!(error.to_string(), format!("expected a positive, finite weight, found {weight}"));
+        }
+        assert!(Mixture::new(vec![(f64::MAX, boxed(Unbounded)), (f64::MAX, boxed(Unbounded))]).is_ok());
+    }
+
+    #[test]
+    fn laws_occur_in_proportion_to_their_weights() {
+        let components = [(1.0, 2), (5.0, 3), (2.0, 4)];
+        let law = components.map(|(weight, n)| (weight, boxed(HaarOrthogonal::new(n).unwrap())));
+        let law = Mixture::new(law.into()).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut counts = [0; 5];
+        (0..8_000).for_each(|_| counts[Ensemble::sample(&law, &mut rng).nrows()] += 1);
+        for (weight, n) in components {
+            let (expected, p) = (1_000.0 * weight, weight / 8.0);
+            let standard_deviation = (8_000.0 * p * (1.0 - p)).sqrt();
+            assert!((f64::from(counts[n]) - expected).abs() < 4.0 * standard_deviation, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_chosen_law_draws_after_the_choice() {
+        let law = Mixture::uniform(vec![boxed(Wigner::new(3, 1.0).unwrap())]).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let a = Ensemble::sample(&law, &mut rng);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        rng.next_u64();
+        assert_eq!(a, Ensemble::sample(&Wigner::new(3, 1.0).unwrap(), &mut rng));
+    }
+
+    #[test]
+    fn shape_and_bound_are_the_largest() {
+        let mixture = |laws| Mixture::uniform(laws).unwrap();
+        let bounded =
+            || vec![boxed(UniformEntries::new(2, 5, 3.0).unwrap()), boxed(GaussianEntries::new(4, 1, 1.0).unwrap())];
+        let mut laws = bounded();
+        assert_eq!(mixture(bounded()).max_shape(), (4, 5));
+        assert_eq!(mixture(bounded()).bound(), Some(8.1));
+        laws.push(boxed(Unbounded));
+        assert_eq!(mixture(laws).bound(), None);
+    }
+
+    #[test]
+    fn samples_depend_on_law_and_generator_alone() {
+        let laws = [(3, 4), (4, 3), (1, 1)].map(|(r, c)| boxed(UniformEntries::new(r, c, 1.0).unwrap()));
+        require_pure_sampling(&Mixture::uniform(laws.into()).unwrap());
+    }
+}
