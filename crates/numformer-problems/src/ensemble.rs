@@ -101,6 +101,14 @@ pub enum EnsembleError {
         /// The number that was given.
         found: usize,
     },
+    /// A law of square matrices is asked for others.
+    #[error("expected as many rows as columns, found {rows}x{columns}")]
+    NotSquare {
+        /// The rows asked for.
+        rows: usize,
+        /// The columns asked for.
+        columns: usize,
+    },
     /// The bound on the entries is not one.
     #[error("expected a positive, finite bound on the entries, found {found}")]
     Bound {

@@ -5,7 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use numformer_encoding::{NumberEncoding, Preset};
-use numformer_problems::{Addition, Ensemble, EnsembleError, Problem, Transpose, UniformEntries};
+use numformer_problems::{
+    Addition, Ensemble, EnsembleError, Entries, GaussianEntries, HaarOrthogonal, Problem, Spectrum, SymmetricSpectrum,
+    Transpose, UniformEntries,
+};
 
 use crate::config::ProblemConfig;
 use crate::experiment::ExperimentError;
@@ -47,6 +50,19 @@ pub struct LawParameters {
     pub cols: usize,
     /// The experiment's `matrices.bound`, `A` in the paper.
     pub bound: f64,
+    /// The experiment's `matrices.entries`.
+    pub entries: Entries,
+}
+
+impl LawParameters {
+    /// The number of rows and columns, for laws of square matrices.
+    ///
+    /// # Errors
+    /// When the two differ.
+    pub fn dimension(&self) -> Result<usize, EnsembleError> {
+        let Self { rows, cols: columns, .. } = *self;
+        if rows == columns { Ok(rows) } else { Err(EnsembleError::NotSquare { rows, columns }) }
+    }
 }
 
 impl Catalogue {
@@ -60,6 +76,26 @@ impl Catalogue {
             .with_problem("addition", |_| Box::new(Addition))
             .with_problem("transpose", |_| Box::new(Transpose))
             .with_law("uniform", |law| Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound)?)))
+            .with_law("gaussian", |law| {
+                // The standard deviation of uniform entries.
+                Ok(Box::new(GaussianEntries::new(law.rows, law.cols, law.bound / 3.0_f64.sqrt())?))
+            })
+            .with_law("haar-orthogonal", |law| Ok(Box::new(HaarOrthogonal::new(law.dimension()?)?)))
+            .with_spectrum("wigner", Spectrum::Semicircle)
+            .with_spectrum("positive", Spectrum::Positive)
+            .with_spectrum("uniform-spectrum", Spectrum::Uniform)
+            .with_spectrum("gaussian-spectrum", Spectrum::Gaussian)
+            .with_spectrum("laplace", Spectrum::Laplace)
+            .with_spectrum("abs-laplace", Spectrum::AbsLaplace)
+            .with_spectrum("marchenko-pastur", Spectrum::MarchenkoPastur)
+    }
+
+    /// Adds the law of symmetric matrices with such a spectrum.
+    fn with_spectrum(self, name: &str, spectrum: Spectrum) -> Self {
+        self.with_law(name, move |law| {
+            let law_of = SymmetricSpectrum::new(law.dimension()?, law.bound, spectrum)?;
+            Ok(Box::new(law_of.with_entries(law.entries)?))
+        })
     }
 
     /// Adds a problem, in place of one of that name.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
 use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig};
+use numformer_problems::Entries;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -157,9 +158,19 @@ pub struct MatricesConfig {
     /// Number of columns; as many as rows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cols: Option<Span>,
-    /// Largest magnitude of an entry, `A` in the paper.
+    /// Largest magnitude of an entry, `A` in the paper; of Gaussian entries, √3 standard deviations.
     #[serde(default = "MatricesConfig::default_bound")]
     pub bound: f64,
+    /// The law of the independent entries that symmetric matrices are made from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub entries: Entries,
+    /// A matrix is multiplied by an integer drawn from this range, smallest and largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_scale: Option<[u32; 2]>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl MatricesConfig {
@@ -368,7 +379,8 @@ mod tests {
     fn shapes_are_square_unless_columns_are_given() {
         let shapes = |cols| {
             let rows = Span { min: 2, max: 3 };
-            MatricesConfig { law: "uniform".to_owned().into(), rows, cols, bound: 1.0 }.shapes()
+            let law = "uniform".to_owned().into();
+            MatricesConfig { law, rows, cols, bound: 1.0, entries: Entries::Uniform, random_scale: None }.shapes()
         };
         assert_eq!(shapes(None), [(2, 2), (3, 3)]);
         assert_eq!(shapes(Some(4.into())), [(2, 4), (3, 4)]);

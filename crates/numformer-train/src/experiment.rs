@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use numformer_data::{Task, TaskError};
 use numformer_model::TransformerConfig;
-use numformer_problems::EnsembleError;
+use numformer_problems::{EnsembleError, RandomScale};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, LawParameters};
@@ -182,7 +182,7 @@ impl Experiment {
         for config in &self.problem.0 {
             let problem = catalogue.problem(config)?;
             let matrices = config.matrices.as_ref().unwrap_or(&self.matrices);
-            let bound = matrices.bound;
+            let MatricesConfig { bound, entries, random_scale, .. } = *matrices;
             if self.data.noise > 0.0 && bound.total_cmp(&self.matrices.bound).is_ne() {
                 return Err(ExperimentError::NoiseOfTwoBounds { bounds: [self.matrices.bound, bound] });
             }
@@ -190,7 +190,11 @@ impl Experiment {
             for shape in matrices.shapes() {
                 let (rows, cols) = problem.input_shape(shape);
                 for law in &matrices.law.0 {
-                    ensembles.push(catalogue.law(law, &LawParameters { rows, cols, bound })?);
+                    let law = catalogue.law(law, &LawParameters { rows, cols, bound, entries })?;
+                    ensembles.push(match random_scale {
+                        None => law,
+                        Some([min, max]) => Box::new(RandomScale::new(law, min..=max)?),
+                    });
                 }
             }
             builder = builder.with_problem(problem, config.weight, ensembles);
