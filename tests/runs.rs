@@ -5,9 +5,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use numformer::data::Split;
+use numformer::data::{Format, Split, write_examples};
 use numformer::model::StackConfig;
-use numformer::train::{Experiment, Observer, RunDir, StepReport, StopReason, TrainError, Trainer};
+use numformer::train::{
+    Catalogue, Experiment, Observer, OneOrMany, ProblemConfig, RunDir, Span, StepReport, StopReason, TrainError,
+    Trainer,
+};
 
 /// A model that is trained in a second: 2×2 matrices, 16 dimensions.
 fn tiny() -> Experiment {
@@ -91,6 +94,41 @@ fn a_run_stopped_and_resumed_ends_with_the_same_bits() {
     }
     assert_eq!(open(&tiny(), dir.path()).run().unwrap().stop, StopReason::Completed);
     assert_eq!(result(dir.path(), 12), uninterrupted(&tiny()));
+}
+
+/// Two problems, mixed dimensions in buckets, noise: what examples are made of must not hang on where a run begins.
+#[test]
+fn a_mixed_run_resumes_with_the_same_bits() {
+    let mut mixed = tiny();
+    mixed.problem.0.push(ProblemConfig { weight: 2.0, ..ProblemConfig::new("addition") });
+    mixed.matrices.rows = Span { min: 1, max: 3 };
+    mixed.matrices.law = OneOrMany(vec!["uniform".to_owned(), "gaussian".to_owned()]);
+    mixed.matrices.random_scale = Some([1, 3]);
+    mixed.data.noise = 0.01;
+    mixed.data.bucket_window = 5;
+    let dir = tempfile::tempdir().unwrap();
+    for stop in [3, 7] {
+        open(&mixed, dir.path()).with_observer(StopAfter(stop)).run().unwrap();
+    }
+    open(&mixed, dir.path()).run().unwrap();
+    assert_eq!(result(dir.path(), 12), uninterrupted(&mixed));
+}
+
+#[test]
+fn a_run_on_a_file_resumes_with_the_same_bits() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("train.tsv");
+    let mut on_file = tiny();
+    let task = on_file.task(&Catalogue::standard()).unwrap();
+    // 50 examples: the 12 batches of 16 go through them almost four times.
+    write_examples(&task, 1, Split::Train, 0..50, Format::Tsv, fs::File::create(&path).unwrap()).unwrap();
+    on_file.data.train = Some(path);
+    let dir = tempfile::tempdir().unwrap();
+    for stop in [3, 7] {
+        open(&on_file, dir.path()).with_observer(StopAfter(stop)).run().unwrap();
+    }
+    open(&on_file, dir.path()).run().unwrap();
+    assert_eq!(result(dir.path(), 12), uninterrupted(&on_file));
 }
 
 #[test]
