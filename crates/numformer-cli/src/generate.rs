@@ -45,9 +45,9 @@ pub(crate) struct Arguments {
     /// Where to write [default: standard output].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Number of threads [default: one for each core].
-    #[arg(long)]
-    threads: Option<usize>,
+    /// Number of threads, up to 1024 [default: one for each core].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -81,10 +81,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let end = arguments.start.checked_add(arguments.count);
     ensure!(end.is_some(), "--start and --count: expected an end below 2^64");
     let range = arguments.start..end.expect("checked above");
-    ensure!(arguments.threads != Some(0), "--threads must be at least 1, found 0");
-
     // 0 stands for one thread for each core.
-    let pool = ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0)).build()?;
+    let pool = ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0).into()).build()?;
     let seed = arguments.seed.unwrap_or(own_seed);
     let write = |out: &mut (dyn Write + Send)| -> Result<u64, DatasetError> {
         pool.install(|| write_examples(&task, seed, split, range, format, out))

@@ -193,7 +193,7 @@ fn generate_refuses_what_it_cannot_do() {
         (&["--count", "1", "--output", "set.csv"][..], 1, "set.csv"),
         (&["--count", "1", "--output", "missing/set.tsv"], 1, "cannot write missing/set.tsv"),
         (&["--count", "2", "--start", "18446744073709551615"], 1, "below 2^64"),
-        (&["--count", "1", "--threads", "0"], 1, "--threads"),
+        (&["--count", "1", "--threads", "0"], 2, "--threads"),
         (&["--count", "-1"], 2, "--count"),
         (&[], 2, "--count"),
     ] {

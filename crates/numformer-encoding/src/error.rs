@@ -72,7 +72,7 @@ pub enum EncodeError {
         largest: f64,
     },
     /// One coefficient of a matrix cannot be written; the source says why.
-    #[error("the coefficient in row {row}, column {column} cannot be written: {value}")]
+    #[error("the coefficient in row {row}, column {column} cannot be written")]
     Coefficient {
         /// The row, from 1.
         row: usize,
