@@ -19,7 +19,7 @@
 //! ```
 //!
 //! # Main types
-//! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`Transpose`].
+//! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`Transpose`], [`Addition`].
 //! - [`Ensemble`] and its [`EnsembleError`]; [`UniformEntries`].
 //!
 //! # References
@@ -34,5 +34,6 @@ mod problems;
 
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
 pub use ensembles::UniformEntries;
-pub use problem::{Instance, Problem, SolveError, require_finite};
+pub use problem::{Instance, Problem, SolveError, require_finite, require_representable};
+pub use problems::Addition;
 pub use problems::Transpose;

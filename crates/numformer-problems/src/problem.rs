@@ -181,6 +181,9 @@ pub enum SolveError {
         /// The entry.
         value: f64,
     },
+    /// An entry of the answer is larger than every finite `f64`.
+    #[error("expected an answer within the range of f64, found an overflow")]
+    Overflow,
 }
 
 /// Checks that every entry is finite, for problems that compute with them.
@@ -197,6 +200,17 @@ pub fn require_finite(input: MatRef<'_, f64>) -> Result<(), SolveError> {
         }
     }
     Ok(())
+}
+
+/// Checks that every entry of an answer is finite, for problems whose answers may be larger than every `f64`.
+///
+/// # Errors
+/// [`SolveError::Overflow`] if an entry is NaN or infinite.
+pub fn require_representable(answer: MatRef<'_, f64>) -> Result<(), SolveError> {
+    match require_finite(answer) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(SolveError::Overflow),
+    }
 }
 
 #[cfg(test)]
