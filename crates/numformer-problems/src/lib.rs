@@ -34,6 +34,8 @@ mod problem;
 mod problems;
 mod residual;
 mod small;
+#[cfg(test)]
+mod testing;
 
 pub use comparison::ReferenceComparison;
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};

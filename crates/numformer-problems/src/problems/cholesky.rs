@@ -74,3 +74,71 @@ impl Problem for Cholesky {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::{Scale, mat};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Determinant;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, uniform, wild};
+
+    /// $MM^\top + I$ with up to eight rows.
+    fn positive_definite() -> impl Strategy<Value = Mat<f64>> {
+        (0..=8_usize).prop_flat_map(|n| {
+            uniform(n, n).prop_map(move |m| mirrored((&m * m.transpose() + Mat::<f64>::identity(n, n)).as_ref()))
+        })
+    }
+
+    #[test]
+    fn matrices_without_a_factor_are_rejected() {
+        let error = Cholesky.solve(mat![[1.0, 0.0], [0.0, 0.0]].as_ref()).unwrap_err();
+        assert_eq!(error, SolveError::NotPositiveDefinite { row: 1, pivot: 0.0 });
+        assert!(matches!(Cholesky.solve(mat![[1.0, 2.0], [3.0, 9.0]].as_ref()), Err(SolveError::NotSymmetric { .. })));
+        assert!(matches!(Cholesky.solve(mat![[f64::INFINITY]].as_ref()), Err(SolveError::NotFinite { .. })));
+        assert!(matches!(Cholesky.solve(Mat::zeros(1, 2).as_ref()), Err(SolveError::Shape { .. })));
+        assert_eq!(Cholesky.solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
+        assert_zero_is_wrong(&Cholesky, mat![[4.0, 2.0], [2.0, 10.0]].as_ref());
+    }
+
+    #[test]
+    fn the_edges_of_the_range_have_roots() {
+        for x in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 1e300, 1e-300] {
+            let answer = Cholesky.solve(mat![[x]].as_ref()).unwrap()[(0, 0)];
+            assert!((answer / x.sqrt() - 1.0).abs() < 1e-15, "{x:e}: {answer:e}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_factor_is_lower_triangular_and_gives_the_matrix(
+            a in positive_definite(), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)],
+        ) {
+            let a = Scale(scale) * &a;
+            let factor = assert_solved(&Cholesky, a.as_ref(), 0.0);
+            prop_assert!(size((&factor * factor.transpose() - &a).as_ref()) <= 1e-14 * size(a.as_ref()));
+            for j in 0..a.ncols() {
+                prop_assert!(factor[(j, j)] > 0.0);
+                prop_assert!((0..j).all(|i| factor[(i, j)] == 0.0));
+            }
+        }
+
+        #[test]
+        fn the_determinant_is_the_square_of_the_diagonal_product(a in positive_definite()) {
+            let factor = Cholesky.solve(a.as_ref()).unwrap();
+            let product: f64 = (0..a.ncols()).map(|i| factor[(i, i)]).product();
+            let determinant = Determinant.solve(a.as_ref()).unwrap()[(0, 0)];
+            // Relative to Hadamard's bound for the rounding errors of small determinants.
+            let bound: f64 = (0..a.ncols()).map(|i| a[(i, i)]).product();
+            prop_assert!((product * product - determinant).abs() <= 1e-13 * bound);
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(3, 3)) {
+            if let Ok(answer) = Cholesky.solve(mirrored(a.as_ref()).as_ref()) {
+                prop_assert!(require_finite(answer.as_ref()).is_ok());
+            }
+        }
+    }
+}

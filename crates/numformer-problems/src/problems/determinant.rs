@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef, Scale};
 
 use super::eigen::require_square;
-use crate::small::{Lu, power_of_two, power_of_two_scale, reshape, rows_of, with_capacity};
+use crate::small::{Lu, overflow_guard, power_of_two, reshape, rows_of, with_capacity};
 use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The determinant of a square matrix: from $n \times n$ to $1 \times 1$.
@@ -60,7 +60,7 @@ impl Problem for Determinant {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
         reshape(output, shape);
-        let (n, scale) = (input.nrows(), power_of_two_scale(input));
+        let (n, scale) = (input.nrows(), overflow_guard(input));
         let of_scaled = with_capacity!(n, small_determinant(input, scale), else large_determinant(input, scale));
         // Scaling by 2^s multiplies the determinant by 2^(sn).
         output[(0, 0)] = of_scaled.divided_by_power(scale, n).to_f64();
@@ -114,7 +114,12 @@ fn large_determinant(input: MatRef<'_, f64>, scale: f64) -> WideProduct {
             sign = -sign;
         }
     }
-    (0..a.nrows()).map(|i| lu.U()[(i, i)]).fold(WideProduct::ONE.times(sign), WideProduct::times)
+    let pivots = (0..a.nrows()).map(|i| lu.U()[(i, i)]);
+    // What follows a zero pivot was divided by it.
+    if pivots.clone().any(|pivot| pivot == 0.0) {
+        return WideProduct::ONE.times(0.0);
+    }
+    pivots.fold(WideProduct::ONE.times(sign), WideProduct::times)
 }
 
 /// A product of finite numbers, with an exponent of its own so that no partial product leaves the range of `f64`.
@@ -157,4 +162,104 @@ fn split(x: f64) -> (f64, i64) {
     }
     let exponent = ((x.to_bits() >> 52) & 0x7ff) as i64 - 1023;
     (x * power_of_two(-exponent as i32), exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, well_conditioned, wild};
+    use crate::{Eigenvalues, Inversion};
+
+    fn determinant(a: &Mat<f64>) -> f64 {
+        Determinant.solve(a.as_ref()).unwrap()[(0, 0)]
+    }
+
+    #[test]
+    fn permutations_have_the_determinant_of_their_sign() {
+        // Cycles of every length: one of even length is odd.
+        for n in (1..=9).chain([33, 40]) {
+            let cycle = Mat::from_fn(n, n, |i, j| if (i + 1) % n == j { 1.0 } else { 0.0 });
+            assert_eq!(determinant(&cycle), if n % 2 == 0 { -1.0 } else { 1.0 }, "{n}");
+        }
+        assert_eq!(determinant(&Mat::new()), 1.0);
+        assert_eq!(determinant(&Mat::zeros(3, 3)), 0.0);
+        assert_eq!(determinant(&Mat::zeros(40, 40)), 0.0);
+        assert_eq!(Trace.solve(Mat::new().as_ref()), Ok(mat![[0.0]]));
+    }
+
+    #[test]
+    fn only_the_result_must_be_in_range() {
+        // Partial products of the pivots leave the range in both directions.
+        let pivots = [1e-200, 1e-200, 1e200, 1e200, 3.0];
+        let diagonal = Mat::from_fn(5, 5, |i, j| if i == j { pivots[i] } else { 0.0 });
+        assert!((determinant(&diagonal) - 3.0).abs() < 1e-14);
+        assert_eq!(Determinant.solve((Scale(1e200) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
+        assert_eq!(determinant(&(Scale(1e-200) * Mat::<f64>::identity(2, 2))), 0.0);
+        assert_eq!(determinant(&mat![[5e-324]]), 5e-324);
+        assert_eq!(determinant(&mat![[f64::MAX]]), f64::MAX);
+        assert_eq!(Trace.solve((Scale(f64::MAX) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
+        assert_eq!(Determinant.output_bound((200, 200), 1e10), None);
+    }
+
+    #[test]
+    fn input_is_checked() {
+        for problem in [&Determinant as &dyn Problem, &Trace] {
+            assert!(matches!(problem.solve(Mat::zeros(2, 3).as_ref()), Err(SolveError::Shape { .. })));
+            assert!(matches!(problem.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        }
+        assert_zero_is_wrong(&Determinant, mat![[4.0, 2.0], [1.0, 3.0]].as_ref());
+        assert_zero_is_wrong(&Trace, mat![[4.0, 2.0], [1.0, 3.0]].as_ref());
+    }
+
+    proptest! {
+        #[test]
+        fn determinants_agree_with_faer(n in 0..36_usize, seed in uniform(36, 36)) {
+            let a = Mat::from_fn(n, n, |i, j| seed[(i, j)]);
+            let found = assert_solved(&Determinant, a.as_ref(), 0.0)[(0, 0)];
+            let bound = Determinant.output_bound((n, n), 10.0).unwrap();
+            prop_assert!((found - a.determinant()).abs() <= 1e-13 * bound, "{}", a.determinant());
+        }
+
+        #[test]
+        fn the_determinant_is_alternating_and_homogeneous(a in uniform(5, 5), factor in -3.0..3.0_f64) {
+            let exchanged = Mat::from_fn(5, 5, |i, j| a[([1, 0, 2, 3, 4][i], j)]);
+            let first_scaled = Mat::from_fn(5, 5, |i, j| if i == 0 { factor * a[(i, j)] } else { a[(i, j)] });
+            let bound = Determinant.output_bound((5, 5), 10.0).unwrap();
+            prop_assert!((determinant(&exchanged) + determinant(&a)).abs() <= 1e-14 * bound);
+            prop_assert!((determinant(&first_scaled) - factor * determinant(&a)).abs() <= 1e-14 * bound);
+            prop_assert!((determinant(&a.transpose().to_owned()) - determinant(&a)).abs() <= 1e-14 * bound);
+        }
+
+        #[test]
+        fn the_inverse_has_the_reciprocal_determinant(a in well_conditioned()) {
+            let inverse = Inversion::default().solve(a.as_ref()).unwrap();
+            prop_assert!((determinant(&a) * determinant(&inverse) - 1.0).abs() <= 1e-12);
+        }
+
+        #[test]
+        fn the_determinant_of_a_symmetric_matrix_is_the_product_of_its_eigenvalues(a in uniform(4, 4)) {
+            let a = crate::testing::mirrored(a.as_ref());
+            let product: f64 = Eigenvalues.solve(a.as_ref()).unwrap().col(0).iter().product();
+            prop_assert!((product - determinant(&a)).abs() <= 1e-13 * 20_f64.powi(4));
+        }
+
+        #[test]
+        fn the_trace_is_linear(a in uniform(4, 4), b in uniform(4, 4)) {
+            let trace = |x: &Mat<f64>| assert_solved(&Trace, x.as_ref(), 0.0)[(0, 0)];
+            prop_assert!((trace(&(&a + &b)) - trace(&a) - trace(&b)).abs() <= 1e-13 * size(a.as_ref()).max(1.0));
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(4, 4)) {
+            for problem in [&Determinant as &dyn Problem, &Trace] {
+                match problem.solve(a.as_ref()) {
+                    Ok(answer) => prop_assert!(answer[(0, 0)].is_finite()),
+                    Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+                }
+            }
+        }
+    }
 }

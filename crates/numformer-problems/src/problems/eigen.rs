@@ -264,3 +264,201 @@ fn large_eigenvectors(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use numformer_metrics::norm;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Trace;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, symmetric, wild};
+
+    /// Allowed error of an answer relative to the input, and of products with it: far above rounding at 34 rows.
+    const ACCURACY: f64 = 1e-12;
+
+    fn reversed_rows(permutation_seed: usize, a: &Mat<f64>) -> Mat<f64> {
+        let n = a.nrows();
+        let at = |i: usize| (n - 1 - i + permutation_seed) % n;
+        Mat::from_fn(n, n, |i, j| a[(at(i), at(j))])
+    }
+
+    #[test]
+    fn input_that_is_not_symmetric_or_finite_is_an_error() {
+        let square = SolveError::Shape { expected: "a square matrix", found: (2, 3) };
+        assert_eq!(Eigenvalues.solve(Mat::zeros(2, 3).as_ref()), Err(square));
+        let error = Eigenvectors::default().solve(mat![[1.0, 2.0], [3.0, 4.0]].as_ref()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "expected a symmetric matrix, found 3 in row 2, column 1 and 2 in its mirror image"
+        );
+        let error = Eigenvalues.solve(mat![[f64::NAN]].as_ref()).unwrap_err();
+        assert!(matches!(error, SolveError::NotFinite { row: 0, column: 0, .. }));
+    }
+
+    #[test]
+    fn empty_and_single_entries_are_their_own_eigenvalues() {
+        assert_eq!(Eigenvalues.solve(Mat::new().as_ref()).unwrap().shape(), (0, 1));
+        assert_eq!(Eigenvectors::default().solve(Mat::new().as_ref()).unwrap().shape(), (1, 0));
+        assert_eq!(Eigenvalues.solve(mat![[-3.0]].as_ref()).unwrap(), mat![[-3.0]]);
+        assert_eq!(Eigenvectors::default().solve(mat![[-3.0]].as_ref()).unwrap(), mat![[-3.0], [1.0]]);
+    }
+
+    #[test]
+    fn zeros_and_single_pairs_are_wrong_answers() {
+        let input = mat![[2.0, 1.0, 0.0], [1.0, 5.0, 3.0], [0.0, 3.0, -1.0]];
+        assert_zero_is_wrong(&Eigenvalues, input.as_ref());
+        let problem = Eigenvectors::default();
+        assert_zero_is_wrong(&problem, input.as_ref());
+
+        // One true pair beside zeros: perfect for the reference, wrong here.
+        let target = problem.solve(input.as_ref()).unwrap();
+        let pair = Mat::from_fn(4, 3, |i, j| if j == 1 { target[(i, j)] } else { 0.0 });
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() > 0.5);
+        assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+    }
+
+    #[test]
+    fn canonical_signs_pass_over_zeros() {
+        let problem = Eigenvectors { signs: Signs::Canonical };
+        let answer = problem.solve(mat![[5.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]].as_ref()).unwrap();
+        let half = 0.5_f64.sqrt();
+        let expected = mat![[-1.0, 1.0, 5.0], [0.0, 0.0, 1.0], [half, half, 0.0], [-half, half, 0.0]];
+        assert!(size((&answer - expected).as_ref()) < 1e-15, "{answer:?}");
+    }
+
+    /// Large entries first and rounding errors last: QL steps alone do not converge.
+    #[test]
+    fn the_rounding_errors_of_a_low_rank_do_not_hinder_convergence() {
+        for n in 2..=34 {
+            let factor = Mat::from_fn(n, 2, |i, j| ((7 * i + 3 * j) % 11) as f64 * 1.7 - 8.3 + 0.1 * j as f64);
+            let a = mirrored((&factor * factor.transpose()).as_ref());
+            assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);
+        }
+    }
+
+    #[test]
+    fn a_result_beyond_the_range_is_an_error() {
+        let huge = Mat::full(3, 3, f64::MAX);
+        assert_eq!(Eigenvalues.solve(huge.as_ref()), Err(SolveError::Overflow));
+        assert_eq!(Eigenvectors::default().solve(huge.as_ref()), Err(SolveError::Overflow));
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(a in symmetric()) {
+            let answer = assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);
+            for j in 1..a.ncols() {
+                prop_assert!(answer[(0, j - 1)] <= answer[(0, j)]);
+            }
+            let values = assert_solved(&Eigenvalues, a.as_ref(), 0.0);
+            let n = a.ncols();
+            for j in 0..n {
+                prop_assert!((values[(n - 1 - j, 0)] - answer[(0, j)]).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn eigenvalues_agree_with_faer(a in symmetric()) {
+            let scale = power_of_two_scale(a.as_ref());
+            let expected = symmetric_part(a.as_ref(), scale).self_adjoint_eigenvalues(Side::Lower).unwrap();
+            let answer = Eigenvalues.solve(a.as_ref()).unwrap();
+            for (i, value) in expected.iter().rev().enumerate() {
+                prop_assert!((answer[(i, 0)] - value / scale).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn the_trace_is_the_sum_of_the_eigenvalues(a in symmetric()) {
+            let sum: f64 = Eigenvalues.solve(a.as_ref()).unwrap().col(0).iter().sum();
+            let trace = Trace.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((sum - trace).abs() <= 34.0 * ACCURACY * size(a.as_ref()));
+        }
+
+        #[test]
+        fn the_squares_of_the_eigenvalues_are_those_of_the_entries(a in symmetric()) {
+            let values = Eigenvalues.solve(a.as_ref()).unwrap();
+            let [of_values, of_entries] = [&values, &a].map(|x| norm(x.as_ref(), Norm::Frobenius));
+            prop_assert!((of_values - of_entries).abs() <= ACCURACY * of_entries);
+        }
+
+        #[test]
+        fn scaling_by_powers_of_two_is_exact(a in symmetric(), k in -100..=100_i32) {
+            let problem = Eigenvectors::default();
+            let factor = 2.0_f64.powi(k);
+            let answer = problem.solve(a.as_ref()).unwrap();
+            let scaled = problem.solve((Scale(factor) * &a).as_ref()).unwrap();
+            let expected = Mat::from_fn(answer.nrows(), answer.ncols(), |i, j| {
+                if i == 0 { factor * answer[(i, j)] } else { answer[(i, j)] }
+            });
+            // What is left of a zero may become subnormal.
+            prop_assert!(size((scaled - expected).as_ref()) <= f64::MIN_POSITIVE);
+        }
+
+        #[test]
+        fn exchanging_rows_and_columns_keeps_the_eigenvalues(a in symmetric(), seed in 0..100_usize) {
+            let [values, permuted] = [a.clone(), reversed_rows(seed, &a)].map(|x| Eigenvalues.solve(x.as_ref()).unwrap());
+            prop_assert!(size((values - permuted).as_ref()) <= ACCURACY * size(a.as_ref()));
+        }
+
+        #[test]
+        fn signs_and_order_of_the_pairs_are_free(a in symmetric(), flips in any::<u64>()) {
+            let problem = Eigenvectors::default();
+            let answer = problem.solve(a.as_ref()).unwrap();
+            let n = a.ncols();
+            let other = Mat::from_fn(n + 1, n, |i, j| {
+                let x = answer[(i, n - 1 - j)];
+                if i > 0 && flips >> (j % 64) & 1 == 1 { -x } else { x }
+            });
+            let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+            prop_assert!(problem.error(instance, other.as_ref(), Norm::L1).unwrap() <= ACCURACY);
+        }
+
+        #[test]
+        fn canonical_signs_do_not_depend_on_those_computed(a in symmetric()) {
+            let computed = Eigenvectors::default().solve(a.as_ref()).unwrap();
+            let canonical = assert_solved(&Eigenvectors { signs: Signs::Canonical }, a.as_ref(), ACCURACY);
+            for j in 0..a.ncols() {
+                let first = (1..=a.ncols()).map(|i| canonical[(i, j)]).find(|x| x.abs() > Signs::ZERO).unwrap();
+                prop_assert!(first > 0.0);
+                for i in 1..=a.ncols() {
+                    prop_assert_eq!(canonical[(i, j)].abs(), computed[(i, j)].abs());
+                }
+            }
+        }
+
+        #[test]
+        fn a_wrong_answer_has_an_error_of_its_size(a in symmetric(), column in 0..34_usize, growth in 0.01..0.5) {
+            if a.ncols() == 0 {
+                return Ok(());
+            }
+            let problem = Eigenvectors::default();
+            let answer = problem.solve(a.as_ref()).unwrap();
+            let mut longer = answer.clone();
+            for i in 1..answer.nrows() {
+                longer[(i, column % a.ncols())] *= 1.0 + growth;
+            }
+            let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+            // Of VᵀV - I, one entry is (1 + growth)² - 1.
+            let error = problem.error(instance, longer.as_ref(), Norm::Max).unwrap();
+            prop_assert!(error >= 2.0 * growth);
+        }
+
+        #[test]
+        fn entries_of_every_magnitude_have_an_answer_or_overflow(a in wild(4, 4)) {
+            let a = mirrored(a.as_ref());
+            match Eigenvectors::default().solve(a.as_ref()) {
+                Ok(answer) => {
+                    let vectors = answer.get(1.., ..);
+                    prop_assert!(orthogonality_defect(vectors, Norm::Max) <= ACCURACY);
+                    let scaled = Scale(power_of_two_scale(a.as_ref())) * &a;
+                    let values = Scale(power_of_two_scale(a.as_ref())) * answer.get(..1, ..);
+                    prop_assert!(pair_residual(scaled.as_ref(), vectors, vectors, values.as_ref(), Norm::Max) <= ACCURACY);
+                }
+                Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+            }
+        }
+    }
+}

@@ -6,8 +6,8 @@ use numformer_metrics::{Norm, relative_error};
 use serde::{Deserialize, Serialize};
 
 use super::eigen::require_square;
-use crate::small::{Lu, Square, identity, power_of_two_scale, require_symmetric, reshape, rows_of, with_capacity};
-use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite};
+use crate::small::{Lu, Square, identity, overflow_guard, require_symmetric, reshape, rows_of, with_capacity};
+use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
 
 /// The largest entry of $AA^{-1} - I$ that an inverse may have: above, the matrix is rejected as too ill conditioned.
 ///
@@ -187,17 +187,18 @@ impl Problem for SymmetricInversion {
 
 /// Writes the inverse of a matrix of finite entries into a matrix of the same shape.
 pub(crate) fn invert(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
-    let scale = power_of_two_scale(input);
+    let scale = overflow_guard(input);
     let residual = with_capacity!(
         input.nrows(),
         small_inverse(input, scale, output),
         else large_inverse(input, scale, output)
     )?;
+    require_representable(output.as_ref())?;
     // NaN is no small residual.
     if !(residual <= MAX_INVERSE_RESIDUAL) {
         return Err(SolveError::IllConditioned { allowed: MAX_INVERSE_RESIDUAL, residual });
     }
-    crate::require_representable(output.as_ref())
+    Ok(())
 }
 
 /// Writes the inverse, and returns the largest entry of the residual.
@@ -244,4 +245,124 @@ fn large_inverse(input: MatRef<'_, f64>, scale: f64, output: &mut Mat<f64>) -> R
 /// The larger of two magnitudes; NaN once one was.
 fn worse(largest: f64, x: f64) -> f64 {
     if x > largest || x.is_nan() { x } else { largest }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, uniform, well_conditioned, wild};
+    use crate::{LeftFactor, Multiplication};
+
+    #[test]
+    fn singular_and_ill_conditioned_matrices_are_rejected() {
+        let problem = Inversion::default();
+        for singular in [Mat::zeros(3, 3), Mat::full(3, 3, 1.0), Mat::zeros(40, 40), mat![[0.0]]] {
+            assert_eq!(problem.solve(singular.as_ref()), Err(SolveError::Singular));
+            assert_eq!(SymmetricInversion::default().solve(singular.as_ref()), Err(SolveError::Singular));
+        }
+        // Hilbert's matrices: the condition number of that with 12 rows is 2e16, of that with 5 rows 5e5.
+        let hilbert = |n| Mat::from_fn(n, n, |i, j| 1.0 / (i + j + 1) as f64);
+        let error = problem.solve(hilbert(12).as_ref()).unwrap_err();
+        assert!(
+            matches!(error, SolveError::IllConditioned { allowed: 1e-10, residual } if residual > 1e-10),
+            "{error}"
+        );
+        assert_solved(&problem, hilbert(5).as_ref(), 1e-10);
+        assert!(matches!(problem.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        assert!(matches!(problem.solve(Mat::zeros(2, 3).as_ref()), Err(SolveError::Shape { .. })));
+        let error = SymmetricInversion::default().solve(mat![[1.0, 2.0], [3.0, 4.0]].as_ref()).unwrap_err();
+        assert!(matches!(error, SolveError::NotSymmetric { .. }));
+    }
+
+    #[test]
+    fn inverses_beyond_the_range_are_an_error() {
+        assert_eq!(Inversion::default().solve(mat![[1e-310]].as_ref()), Err(SolveError::Overflow));
+        assert_eq!(Inversion::default().solve(mat![[1e308]].as_ref()), Ok(mat![[1e-308]]));
+        assert_eq!(Inversion::default().solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
+    }
+
+    #[test]
+    fn a_zero_answer_is_wrong() {
+        let input = mat![[2.0, 1.0], [1.0, 3.0]];
+        for judgement in [InverseJudgement::Residual, InverseJudgement::Target] {
+            assert_zero_is_wrong(&Inversion { judgement }, input.as_ref());
+            assert_zero_is_wrong(&SymmetricInversion { judgement }, input.as_ref());
+        }
+    }
+
+    #[test]
+    fn the_judgements_differ() {
+        let (input, target, candidate) =
+            (mat![[1.0, 0.0], [0.0, 10.0]], mat![[1.0, 0.0], [0.0, 0.1]], mat![[1.0, 0.0], [0.0, 0.2]]);
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        let error = |judgement| Inversion { judgement }.error(instance, candidate.as_ref(), Norm::L1).unwrap();
+        assert!((error(InverseJudgement::Residual) - 0.5).abs() < 1e-15);
+        assert!((error(InverseJudgement::Target) - 0.1 / 1.1).abs() < 1e-15);
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(a in well_conditioned(), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)]) {
+            let answer = assert_solved(&Inversion::default(), (Scale(scale) * &a).as_ref(), 1e-12);
+            // A left inverse too.
+            let n = a.nrows();
+            prop_assert!(size((&answer * (Scale(scale) * &a) - Mat::<f64>::identity(n, n)).as_ref()) <= 1e-12);
+        }
+
+        #[test]
+        fn larger_matrices_are_inverted_too(a in uniform(40, 40)) {
+            let dominant = Mat::from_fn(40, 40, |i, j| if i == j { 401.0 } else { a[(i, j)] });
+            assert_solved(&Inversion::default(), dominant.as_ref(), 1e-12);
+            let symmetric = mirrored(dominant.as_ref());
+            let answer = assert_solved(&SymmetricInversion::default(), symmetric.as_ref(), 1e-12);
+            prop_assert_eq!(answer.transpose().to_owned(), answer.clone());
+        }
+
+        #[test]
+        fn answers_agree_with_faer(a in well_conditioned()) {
+            let answer = Inversion::default().solve(a.as_ref()).unwrap();
+            let expected = a.partial_piv_lu().inverse();
+            prop_assert!(size((&answer - expected).as_ref()) <= 1e-12 * size(answer.as_ref()));
+        }
+
+        #[test]
+        fn the_inverse_of_the_inverse_is_the_matrix(a in well_conditioned()) {
+            let twice = Inversion::default().solve(Inversion::default().solve(a.as_ref()).unwrap().as_ref()).unwrap();
+            prop_assert!(size((twice - &a).as_ref()) <= 1e-12 * size(a.as_ref()));
+        }
+
+        #[test]
+        fn the_inverse_of_a_product_is_the_product_of_the_inverses_exchanged(a in well_conditioned(), seed in uniform(8, 8)) {
+            let n = a.nrows();
+            let b = Mat::from_fn(n, n, |i, j| seed[(i, j)] + if i == j { 81.0 } else { 0.0 });
+            let invert = |x: &Mat<f64>| Inversion::default().solve(x.as_ref()).unwrap();
+            let multiply = |x: &Mat<f64>, y: &Mat<f64>| {
+                let both = Mat::from_fn(n, 2 * n, |i, j| if j < n { x[(i, j)] } else { y[(i, j - n)] });
+                Multiplication { left: LeftFactor::Plain }.solve(both.as_ref()).unwrap()
+            };
+            let (found, expected) = (invert(&multiply(&a, &b)), multiply(&invert(&b), &invert(&a)));
+            prop_assert!(size((&found - &expected).as_ref()) <= 1e-11 * size(expected.as_ref()));
+        }
+
+        #[test]
+        fn symmetric_matrices_have_symmetric_inverses(a in well_conditioned()) {
+            let a = mirrored(a.as_ref());
+            let answer = assert_solved(&SymmetricInversion::default(), a.as_ref(), 1e-12);
+            prop_assert_eq!(answer.transpose().to_owned(), answer.clone());
+            let general = Inversion::default().solve(a.as_ref()).unwrap();
+            prop_assert!(size((&answer - general).as_ref()) <= 1e-13 * size(answer.as_ref()));
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(4, 4)) {
+            for problem in [&Inversion::default() as &dyn Problem, &SymmetricInversion::default()] {
+                if let Ok(answer) = problem.solve(a.as_ref()) {
+                    prop_assert!(require_finite(answer.as_ref()).is_ok());
+                }
+            }
+        }
+    }
 }

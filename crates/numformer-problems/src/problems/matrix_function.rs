@@ -150,6 +150,7 @@ impl Problem for MatrixSign {
             // Brings the norms of X and its inverse together, as long as that matters.
             let scale = if previous_change > 1e-2 { (inverse.norm_l2() / x.norm_l2()).sqrt() } else { 1.0 };
             let next = Scale(0.5 * scale) * &x + Scale(0.5 / scale) * &inverse;
+            require_representable(next.as_ref())?;
             let change = (&next - &x).norm_l2() / next.norm_l2();
             x = next;
             // Quadratic convergence: once the change is small, it is down to rounding when it no longer halves.
@@ -166,5 +167,125 @@ impl Problem for MatrixSign {
             previous_change = change;
         }
         Err(SolveError::NotConverged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, uniform, well_conditioned, wild};
+    use crate::{Determinant, Eigenvectors, Trace};
+
+    fn exponential(a: &Mat<f64>) -> Mat<f64> {
+        MatrixExponential.solve(a.as_ref()).unwrap()
+    }
+
+    /// $V f(\lambda) V^\top$ for a symmetric matrix.
+    fn by_eigenvalues(a: &Mat<f64>, f: impl Fn(f64) -> f64) -> Mat<f64> {
+        let decomposition = Eigenvectors::default().solve(a.as_ref()).unwrap();
+        let (values, v) = decomposition.split_at_row(1);
+        let scaled = Mat::from_fn(a.nrows(), a.ncols(), |i, j| v[(i, j)] * f(values[(0, j)]));
+        scaled * v.transpose()
+    }
+
+    #[test]
+    fn the_coefficients_of_the_approximant_have_their_ratios() {
+        // Each is the next times (27 - k) k / (14 - k).
+        for k in 1..=13 {
+            let ratio = (27 - k) as f64 * k as f64 / (14 - k) as f64;
+            assert!((PADE[k - 1] / PADE[k] / ratio - 1.0).abs() < 1e-15, "{k}");
+        }
+        assert_eq!(PADE[13], 1.0);
+    }
+
+    #[test]
+    fn exponentials_known_in_closed_form() {
+        assert_eq!(MatrixExponential.solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
+        assert!(size((exponential(&Mat::zeros(3, 3)) - Mat::<f64>::identity(3, 3)).as_ref()) < 1e-15);
+        for x in [-700.0, -3.0, 1e-20, 0.1, 1.0, 50.0, 700.0] {
+            let found = exponential(&mat![[x]])[(0, 0)];
+            assert!((found / f64::exp(x) - 1.0).abs() < 1e-15 * f64::max(10.0, x.abs() * 4.0), "{x}: {found}");
+            // A rotation by the angle x, which for large angles loses the digits that the angle does not have.
+            let rotation = exponential(&mat![[0.0, -x], [x, 0.0]]);
+            let expected = mat![[x.cos(), -x.sin()], [x.sin(), x.cos()]];
+            assert!(size((rotation - expected).as_ref()) < 1e-15 * f64::max(10.0, x.abs() * 8.0), "{x}");
+        }
+        assert_eq!(MatrixExponential.solve(mat![[800.0]].as_ref()), Err(SolveError::Overflow));
+        assert_eq!(exponential(&mat![[-1e100]]), mat![[0.0]]);
+        assert_zero_is_wrong(&MatrixExponential, mat![[1.0, 2.0], [3.0, 4.0]].as_ref());
+        assert_eq!(MatrixExponential.output_bound((10, 10), 100.0), None);
+    }
+
+    #[test]
+    fn matrices_without_a_sign_are_rejected() {
+        for a in [Mat::zeros(2, 2), mat![[0.0, -1.0], [1.0, 0.0]], mat![[1.0, 2.0], [2.0, 4.0]]] {
+            let error = MatrixSign.solve(a.as_ref()).unwrap_err();
+            let is_expected =
+                matches!(error, SolveError::Singular | SolveError::NotConverged | SolveError::IllConditioned { .. });
+            assert!(is_expected, "{error}");
+        }
+        // Newton's first step leaves the range.
+        assert!(MatrixSign.solve(mat![[0.0, 1.0, 0.0], [9e307, 0.0, 0.0], [0.0, 0.0, 10.0]].as_ref()).is_err());
+        assert_eq!(MatrixSign.solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
+        assert_eq!(MatrixSign.solve(mat![[-1e-300]].as_ref()), Ok(mat![[-1.0]]));
+        assert_eq!(MatrixSign.solve(mat![[1e300]].as_ref()), Ok(mat![[1.0]]));
+        for problem in [&MatrixSign as &dyn Problem, &MatrixExponential] {
+            assert!(matches!(problem.solve(Mat::zeros(2, 3).as_ref()), Err(SolveError::Shape { .. })));
+            assert!(matches!(problem.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        }
+        assert_zero_is_wrong(&MatrixSign, mat![[3.0, 1.0], [0.0, -2.0]].as_ref());
+    }
+
+    proptest! {
+        #[test]
+        fn the_exponential_of_the_negative_is_the_inverse(a in uniform(4, 4)) {
+            let a = Scale(0.1) * &a;
+            let product = exponential(&a) * exponential(&(Scale(-1.0) * &a));
+            prop_assert!(size((product - Mat::<f64>::identity(4, 4)).as_ref()) <= 1e-12);
+        }
+
+        #[test]
+        fn the_determinant_of_the_exponential_is_the_exponential_of_the_trace(a in uniform(4, 4)) {
+            let a = Scale(0.1) * &a;
+            let determinant = Determinant.solve(exponential(&a).as_ref()).unwrap()[(0, 0)];
+            let trace = Trace.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((determinant / trace.exp() - 1.0).abs() <= 1e-11);
+        }
+
+        #[test]
+        fn functions_of_symmetric_matrices_are_those_of_their_eigenvalues(n in 1..8_usize, seed in uniform(8, 8)) {
+            let a = mirrored(seed.get(..n, ..n));
+            let expected = by_eigenvalues(&a, f64::exp);
+            let answer = assert_solved(&MatrixExponential, a.as_ref(), 0.0);
+            prop_assert!(size((&answer - &expected).as_ref()) <= 1e-12 * size(expected.as_ref()));
+            if let Ok(answer) = MatrixSign.solve(a.as_ref()) {
+                prop_assert!(size((answer - by_eigenvalues(&a, f64::signum)).as_ref()) <= 1e-9);
+            }
+        }
+
+        #[test]
+        fn the_sign_is_a_square_root_of_one_that_commutes(
+            a in well_conditioned(), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)],
+        ) {
+            let answer = assert_solved(&MatrixSign, (Scale(scale) * &a).as_ref(), 0.0);
+            let n = a.nrows();
+            prop_assert!(size((&answer * &answer - Mat::<f64>::identity(n, n)).as_ref()) <= 1e-12);
+            prop_assert!(size((&answer * &a - &a * &answer).as_ref()) <= 1e-11 * size(a.as_ref()));
+            // Gershgorin's discs lie left and right of the axis as the diagonal says.
+            let expected: f64 = (0..n).map(|i| a[(i, i)].signum()).sum();
+            prop_assert!((Trace.solve(answer.as_ref()).unwrap()[(0, 0)] - expected).abs() <= 1e-11);
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(3, 3)) {
+            for problem in [&MatrixSign as &dyn Problem, &MatrixExponential] {
+                if let Ok(answer) = problem.solve(a.as_ref()) {
+                    prop_assert!(require_finite(answer.as_ref()).is_ok());
+                }
+            }
+        }
     }
 }

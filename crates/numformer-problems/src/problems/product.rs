@@ -253,7 +253,9 @@ mod tests {
 
         #[test]
         fn a_matrix_times_a_vector_is_a_column_of_a_product((a, b) in pairs()) {
-            prop_assume!(a.ncols() > 0);
+            if a.ncols() == 0 {
+                return Ok(());
+            }
             let product = TRANSPOSED.solve(side_by_side(&a, &b).as_ref()).unwrap();
             let column = Mat::from_fn(b.nrows(), 1, |i, _| b[(i, 0)]);
             let answer = MatrixVector::default().solve(side_by_side(&a, &column).as_ref()).unwrap();

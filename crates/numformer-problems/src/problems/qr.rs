@@ -83,3 +83,68 @@ impl Problem for Qr {
         ]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Determinant;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, general, uniform, wild};
+
+    fn tall(a: Mat<f64>) -> Mat<f64> {
+        if a.nrows() < a.ncols() { a.transpose().to_owned() } else { a }
+    }
+
+    #[test]
+    fn input_is_checked() {
+        let expected = SolveError::Shape { expected: "at least as many rows as columns", found: (2, 3) };
+        assert_eq!(Qr.solve(Mat::zeros(2, 3).as_ref()), Err(expected));
+        assert!(matches!(Qr.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        assert_eq!(Qr.solve(Mat::zeros(3, 0).as_ref()).unwrap().shape(), (3, 0));
+        assert_zero_is_wrong(&Qr, mat![[3.0, 1.0], [-4.0, 2.0]].as_ref());
+    }
+
+    #[test]
+    fn a_full_right_factor_is_wrong() {
+        // The identity times the matrix itself: orthogonal, but not triangular.
+        let input = mat![[3.0, 1.0], [-4.0, 2.0]];
+        let target = Qr.solve(input.as_ref()).unwrap();
+        let candidate = mat![[1.0, 0.0], [0.0, 1.0], [3.0, 1.0], [-4.0, 2.0]];
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert_eq!(Qr.error(instance, candidate.as_ref(), Norm::L1), Ok(0.4));
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(a in general()) {
+            let a = tall(a);
+            let answer = assert_solved(&Qr, a.as_ref(), 1e-12);
+            let r = answer.get(a.nrows().., ..);
+            for i in 0..a.ncols() {
+                prop_assert!(r[(i, i)] >= 0.0);
+                prop_assert!((0..i).all(|j| r[(i, j)] == 0.0));
+            }
+        }
+
+        #[test]
+        fn the_determinant_has_the_magnitude_of_the_diagonal_product(a in uniform(5, 5)) {
+            let answer = Qr.solve(a.as_ref()).unwrap();
+            let product: f64 = (0..5).map(|i| answer[(5 + i, i)]).product();
+            let determinant = Determinant.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((product - determinant.abs()).abs() <= 1e-12 * 23_f64.powi(5));
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(4, 3)) {
+            match Qr.solve(a.as_ref()) {
+                Ok(answer) => {
+                    prop_assert!(require_finite(answer.as_ref()).is_ok());
+                    prop_assert!(orthogonality_defect(answer.get(..4, ..), Norm::Max) <= 1e-12);
+                }
+                Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+            }
+        }
+    }
+}

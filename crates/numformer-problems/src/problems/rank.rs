@@ -48,3 +48,46 @@ impl Problem for Rank {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, general, uniform};
+
+    fn rank(a: MatRef<'_, f64>) -> f64 {
+        Rank.solve(a).unwrap()[(0, 0)]
+    }
+
+    #[test]
+    fn ranks_are_counted() {
+        for (a, expected) in [
+            (Mat::new(), 0.0),
+            (Mat::zeros(3, 0), 0.0),
+            (Mat::zeros(3, 4), 0.0),
+            (Mat::full(3, 4, 2.0), 1.0),
+            (Mat::identity(4, 3), 3.0),
+            (mat![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], 2.0),
+        ] {
+            assert_eq!(rank(a.as_ref()), expected);
+        }
+        assert_zero_is_wrong(&Rank, mat![[1.0, 2.0]].as_ref());
+        assert!(matches!(Rank.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_has_the_rank_of_its_factors(rank_of_factors in 0..=4_usize, seed in uniform(6, 11)) {
+            let (left, right) = (seed.get(.., ..rank_of_factors), seed.get(..rank_of_factors, 4..));
+            prop_assert_eq!(rank((left * right).as_ref()), rank_of_factors as f64);
+        }
+
+        #[test]
+        fn the_transpose_has_the_same_rank(a in general()) {
+            let answer = assert_solved(&Rank, a.as_ref(), 0.0);
+            prop_assert_eq!(rank(a.transpose()), answer[(0, 0)]);
+        }
+    }
+}

@@ -134,3 +134,104 @@ fn backward_error(input: MatRef<'_, f64>, roots: MatRef<'_, f64>, norm: Norm) ->
     let expected = Mat::from_fn(2, columns, |i, j| if i == 0 { input[(0, j)] } else { 0.0 });
     relative_error(found.as_ref(), expected.as_ref(), norm)
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::{Scale, mat};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, wild};
+
+    #[test]
+    fn input_is_checked() {
+        assert_eq!(PolynomialRoots.input_shape((5, 5)), (1, 5));
+        for shape in [(2, 3), (0, 3), (1, 0)] {
+            let expected = SolveError::Shape { expected: "a row of at least one coefficient", found: shape };
+            assert_eq!(PolynomialRoots.solve(Mat::zeros(shape.0, shape.1).as_ref()), Err(expected));
+        }
+        let error = PolynomialRoots.solve(mat![[0.0, 1.0]].as_ref());
+        assert_eq!(error, Err(SolveError::ZeroLeadingCoefficient));
+        assert!(matches!(PolynomialRoots.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        assert_eq!(PolynomialRoots.solve(mat![[3.0]].as_ref()).unwrap().shape(), (0, 2));
+    }
+
+    #[test]
+    fn roots_are_repeated_and_sorted() {
+        // (x - 1)(x + 1) x², and 2x - 3.
+        let answer = assert_solved(&PolynomialRoots, mat![[1.0, 0.0, -1.0, 0.0, 0.0]].as_ref(), 1e-15);
+        assert!(size((answer - mat![[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-1.0, 0.0]]).as_ref()) < 1e-15);
+        assert_eq!(PolynomialRoots.solve(mat![[2.0, -3.0]].as_ref()), Ok(mat![[1.5, 0.0]]));
+        // (x - 1)^4, whose computed roots are off by 1e-4: the backward error is not.
+        assert_solved(&PolynomialRoots, mat![[1.0, -4.0, 6.0, -4.0, 1.0]].as_ref(), 1e-13);
+    }
+
+    #[test]
+    fn roots_of_extreme_size_are_found() {
+        let answer = PolynomialRoots.solve(mat![[1.0, 0.0, -1e200]].as_ref()).unwrap();
+        assert!(size((answer - mat![[1e100, 0.0], [-1e100, 0.0]]).as_ref()) < 1e85);
+        let answer = PolynomialRoots.solve(mat![[1e150, 0.0, 1e-150]].as_ref()).unwrap();
+        assert!(size((answer - mat![[0.0, 1e-150], [0.0, -1e-150]]).as_ref()) < 1e-164);
+    }
+
+    #[test]
+    fn zeros_are_wrong_and_the_order_is_free() {
+        let input = mat![[2.0, -6.0, 2.0, -6.0]];
+        let target = PolynomialRoots.solve(input.as_ref()).unwrap();
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        let exchanged = Mat::from_fn(3, 2, |i, j| target[(2 - i, j)]);
+        assert!(PolynomialRoots.error(instance, exchanged.as_ref(), Norm::L1).unwrap() < 1e-14);
+        // 2x³ instead: all but the leading coefficient are missing.
+        let error = PolynomialRoots.error(instance, Mat::zeros(3, 2).as_ref(), Norm::L1).unwrap();
+        assert!((error - 14.0 / 16.0).abs() < 1e-15);
+        assert_zero_is_wrong(&PolynomialRoots, mat![[1e-20, 1.0]].as_ref());
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(n in 1..12_usize, seed in uniform(1, 12)) {
+            prop_assume!(seed[(0, 0)].abs() > 1e-3);
+            let input = Mat::from_fn(1, n + 1, |_, j| seed[(0, j)]);
+            let answer = assert_solved(&PolynomialRoots, input.as_ref(), 1e-10);
+            for i in 1..answer.nrows() {
+                prop_assert!((answer[(i - 1, 0)], answer[(i - 1, 1)]) >= (answer[(i, 0)], answer[(i, 1)]));
+            }
+            // The coefficient after the leading one is minus the sum of the roots times that one.
+            let [re, im] = [0, 1].map(|j| answer.col(j).iter().sum::<f64>());
+            prop_assert!((re * input[(0, 0)] + input[(0, 1)]).abs() <= 1e-10 * size(input.as_ref()));
+            prop_assert_eq!(im, 0.0);
+        }
+
+        #[test]
+        fn the_roots_that_a_polynomial_was_made_of_are_found(mut roots in prop::collection::vec(-30..30_i32, 1..6)) {
+            roots.sort_unstable_by(|x, y| y.cmp(x));
+            roots.dedup();
+            let mut coefficients = vec![1.0];
+            for &root in &roots {
+                coefficients.push(0.0);
+                for k in (1..coefficients.len()).rev() {
+                    coefficients[k] -= f64::from(root) * coefficients[k - 1];
+                }
+            }
+            let input = Mat::from_fn(1, coefficients.len(), |_, j| coefficients[j]);
+            let answer = PolynomialRoots.solve(input.as_ref()).unwrap();
+            for (i, root) in roots.iter().enumerate() {
+                prop_assert!((answer[(i, 0)] - f64::from(*root)).abs() < 1e-6, "{:?}", answer);
+            }
+        }
+
+        #[test]
+        fn multiples_have_the_same_roots(seed in uniform(1, 6), k in -500..500_i32) {
+            prop_assume!(seed[(0, 0)].abs() > 1e-3);
+            let scaled = Scale(2.0_f64.powi(k)) * &seed;
+            prop_assert_eq!(PolynomialRoots.solve(scaled.as_ref()), PolynomialRoots.solve(seed.as_ref()));
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(input in wild(1, 5)) {
+            if let Ok(answer) = PolynomialRoots.solve(input.as_ref()) {
+                prop_assert!(require_finite(answer.as_ref()).is_ok());
+            }
+        }
+    }
+}

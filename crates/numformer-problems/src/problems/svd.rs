@@ -215,3 +215,155 @@ fn large_svd(input: MatRef<'_, f64>, scale: f64, signs: Signs, output: &mut Mat<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::small::largest_magnitude;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, general, size, symmetric, wild};
+    use crate::{Determinant, Eigenvalues};
+
+    /// Allowed error of an answer relative to the input: far above rounding at 34 rows.
+    const ACCURACY: f64 = 1e-12;
+
+    #[test]
+    fn matrices_without_entries_have_no_singular_values() {
+        for (rows, columns) in [(0, 0), (3, 0), (0, 3)] {
+            let input = Mat::zeros(rows, columns);
+            assert_eq!(SingularValues.solve(input.as_ref()).unwrap().shape(), (0, 1));
+            assert_eq!(Svd::default().solve(input.as_ref()).unwrap().shape(), (1 + rows + columns, 0));
+        }
+        assert_eq!(Svd::default().solve(mat![[-3.0]].as_ref()).unwrap(), mat![[3.0], [-1.0], [1.0]]);
+    }
+
+    #[test]
+    fn a_zero_matrix_has_orthonormal_singular_vectors() {
+        for shape in [(3, 3), (2, 4), (4, 2), (33, 33)] {
+            assert_solved(&Svd::default(), Mat::zeros(shape.0, shape.1).as_ref(), ACCURACY);
+        }
+    }
+
+    #[test]
+    fn zeros_and_single_pairs_are_wrong_answers() {
+        let input = mat![[2.0, 1.0, 0.0], [-1.0, 5.0, 3.0]];
+        assert_zero_is_wrong(&SingularValues, input.as_ref());
+        let problem = Svd::default();
+        assert_zero_is_wrong(&problem, input.as_ref());
+
+        let target = problem.solve(input.as_ref()).unwrap();
+        let pair = Mat::from_fn(6, 2, |i, j| if j == 0 { target[(i, j)] } else { 0.0 });
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() >= 0.5);
+        assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+    }
+
+    #[test]
+    fn a_negative_singular_value_is_wrong_though_it_decomposes_the_matrix() {
+        let input = mat![[2.0, 1.0], [-1.0, 5.0]];
+        let problem = Svd::default();
+        let target = problem.solve(input.as_ref()).unwrap();
+        let negative = Mat::from_fn(5, 2, |i, j| if j == 0 && i < 3 { -target[(i, j)] } else { target[(i, j)] });
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert!(problem.error(instance, negative.as_ref(), Norm::Frobenius).unwrap() > 1.0);
+    }
+
+    #[test]
+    fn entries_that_are_not_finite_and_results_beyond_the_range_are_errors() {
+        assert!(matches!(SingularValues.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        assert_eq!(Svd::default().solve(Mat::full(3, 2, f64::MAX).as_ref()), Err(SolveError::Overflow));
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(a in general()) {
+            let answer = assert_solved(&Svd::default(), a.as_ref(), ACCURACY);
+            let values = assert_solved(&SingularValues, a.as_ref(), 0.0);
+            for j in 0..values.nrows() {
+                prop_assert!(answer[(0, j)] >= 0.0 && (j == 0 || answer[(0, j)] <= answer[(0, j - 1)]));
+                prop_assert_eq!(answer[(0, j)], values[(j, 0)]);
+            }
+        }
+
+        #[test]
+        fn singular_values_agree_with_faer(a in general()) {
+            let scale = power_of_two_scale(a.as_ref());
+            let expected = (Scale(scale) * &a).singular_values().unwrap();
+            let answer = SingularValues.solve(a.as_ref()).unwrap();
+            for (i, value) in expected.iter().enumerate() {
+                prop_assert!((answer[(i, 0)] - value / scale).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn the_transpose_has_the_same_singular_values_and_the_vectors_exchanged(a in general()) {
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            let of_transpose = SingularValues.solve(a.transpose()).unwrap();
+            prop_assert!(size((values - of_transpose).as_ref()) <= ACCURACY * size(a.as_ref()));
+            let problem = Svd::default();
+            let answer = problem.solve(a.transpose()).unwrap();
+            let (rows, columns) = a.shape();
+            let exchanged = Mat::from_fn(1 + rows + columns, answer.ncols(), |i, j| match i {
+                0 => answer[(0, j)],
+                _ if i <= rows => answer[(i + columns, j)],
+                _ => answer[(i - rows, j)],
+            });
+            let instance = Instance { input: a.as_ref(), target: exchanged.as_ref() };
+            prop_assert!(problem.error(instance, exchanged.as_ref(), Norm::L1).unwrap() <= ACCURACY);
+        }
+
+        #[test]
+        fn the_singular_values_of_a_symmetric_matrix_are_magnitudes_of_eigenvalues(a in symmetric()) {
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            let mut magnitudes: Vec<f64> =
+                Eigenvalues.solve(a.as_ref()).unwrap().col(0).iter().map(|x| x.abs()).collect();
+            magnitudes.sort_by(|x, y| y.total_cmp(x));
+            for (i, magnitude) in magnitudes.into_iter().enumerate() {
+                prop_assert!((values[(i, 0)] - magnitude).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn the_determinant_is_the_product_of_the_singular_values(a in crate::testing::uniform(4, 4)) {
+            let product: f64 = SingularValues.solve(a.as_ref()).unwrap().col(0).iter().product();
+            let determinant = Determinant.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((product - determinant.abs()).abs() <= ACCURACY * 40_f64.powi(4));
+        }
+
+        #[test]
+        fn scaling_by_powers_of_two_is_exact(a in general(), k in -100..=100_i32) {
+            let factor = 2.0_f64.powi(k);
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            let scaled = SingularValues.solve((Scale(factor) * &a).as_ref()).unwrap();
+            // What is left of a zero may become subnormal.
+            prop_assert!(size((scaled - Scale(factor) * values).as_ref()) <= f64::MIN_POSITIVE);
+        }
+
+        #[test]
+        fn canonical_signs_keep_the_decomposition(a in general()) {
+            let answer = assert_solved(&Svd { signs: Signs::Canonical }, a.as_ref(), ACCURACY);
+            for j in 0..answer.ncols() {
+                let first = (1..=a.nrows()).map(|i| answer[(i, j)]).find(|x| x.abs() > 1e-10).unwrap();
+                prop_assert!(first > 0.0);
+            }
+        }
+
+        #[test]
+        fn entries_of_every_magnitude_have_an_answer_or_overflow(a in wild(4, 3)) {
+            match Svd::default().solve(a.as_ref()) {
+                Ok(answer) => {
+                    let (u, v) = (answer.get(1..5, ..), answer.get(5.., ..));
+                    prop_assert!(orthogonality_defect(u, Norm::Max) <= ACCURACY);
+                    prop_assert!(orthogonality_defect(v, Norm::Max) <= ACCURACY);
+                    let scale = power_of_two_scale(a.as_ref());
+                    let (scaled, values) = (Scale(scale) * &a, Scale(scale) * answer.get(..1, ..));
+                    prop_assert!(largest_magnitude(scaled.as_ref()) < 2.0);
+                    prop_assert!(pair_residual(scaled.as_ref(), v, u, values.as_ref(), Norm::Max) <= ACCURACY);
+                }
+                Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+            }
+        }
+    }
+}

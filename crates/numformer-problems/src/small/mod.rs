@@ -115,6 +115,13 @@ pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
     power_of_two((-exponent).min(1023))
 }
 
+/// A power of two that keeps an LU decomposition from overflow: 1 unless entries are near the end of the range.
+///
+/// Elimination at most doubles the entries in each of its steps, and an exact factor of 1 loses nothing at the other end.
+pub(crate) fn overflow_guard(matrix: MatRef<'_, f64>) -> f64 {
+    if largest_magnitude(matrix) < 1e290 { 1.0 } else { power_of_two_scale(matrix) }
+}
+
 /// $2^k$ for $-1023 \le k \le 1023$.
 pub(crate) fn power_of_two(k: i32) -> f64 {
     debug_assert!((-1023..=1023).contains(&k), "the exponent of a normal number or its negative: {k}");

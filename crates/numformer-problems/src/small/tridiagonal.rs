@@ -111,10 +111,29 @@ fn diagonalise<const N: usize>(
             if step == MAX_STEPS {
                 return Err(SolveError::NotConverged);
             }
+            if step == 0 && diagonal[last].abs() < diagonal[first].abs() {
+                // The steps find eigenvalues from the first row on, and small ones accurately only if they come first.
+                reverse(first, last, diagonal, off_diagonal, vectors.as_deref_mut());
+            }
             ql_step(first, last, diagonal, off_diagonal, vectors.as_deref_mut());
         }
     }
     Ok(())
+}
+
+/// Takes the rows and columns of a block in the opposite order.
+fn reverse<const N: usize>(
+    first: usize,
+    last: usize,
+    diagonal: &mut [f64; N],
+    off_diagonal: &mut [f64; N],
+    vectors: Option<&mut Square<N>>,
+) {
+    diagonal[first..=last].reverse();
+    off_diagonal[first..last].reverse();
+    if let Some(vectors) = vectors {
+        vectors[first..=last].reverse();
+    }
 }
 
 /// One implicit QL step on the block from `first` to `last`.
