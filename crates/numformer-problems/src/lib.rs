@@ -31,16 +31,25 @@
 
 #![forbid(unsafe_code)]
 
+mod comparison;
 mod ensemble;
 mod ensembles;
 mod problem;
 mod problems;
+mod residual;
+mod small;
+#[cfg(test)]
+mod testing;
 
+pub use comparison::ReferenceComparison;
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
 pub use ensembles::{
     Entries, GaussianEntries, HaarOrthogonal, Mixture, RandomScale, Spectrum, SymmetricSpectrum, UniformEntries,
     Wigner, Wishart,
 };
 pub use problem::{Instance, Problem, SolveError, require_finite, require_representable};
-pub use problems::Addition;
-pub use problems::Transpose;
+pub use problems::{
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,
+    MAX_INVERSE_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank,
+    Signs, SingularValues, Svd, SymmetricInversion, Trace, Transpose,
+};

@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
+use crate::ReferenceComparison;
+
 /// A map from matrices to matrices, with a trusted solver in `f64`.
 ///
 /// Input and output are one matrix each, as the sequences of tokens hold them: a problem with two operands reads them
@@ -111,6 +113,25 @@ pub trait Problem: Debug + Send + Sync {
         require_finite(instance.input)?;
         Ok(relative_error(candidate, instance.target, norm))
     }
+
+    /// The matrices that the program of the paper's authors compares to judge this candidate: for published figures.
+    ///
+    /// By default the candidate and the target. A problem that program judges otherwise overrides this, and says how its
+    /// [`error`](Self::error) differs.
+    ///
+    /// # Errors
+    /// As [`error`](Self::error).
+    ///
+    /// # Panics
+    /// As [`error`](Self::error).
+    fn reference_comparison(
+        &self,
+        instance: Instance<'_>,
+        candidate: MatRef<'_, f64>,
+    ) -> Result<ReferenceComparison, SolveError> {
+        require_finite(instance.input)?;
+        Ok(ReferenceComparison::new(candidate.to_owned(), instance.target.to_owned()))
+    }
 }
 
 /// What a candidate is judged by: the input it is an answer to, and the exact answer.
@@ -157,6 +178,14 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
     fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
         (**self).error(instance, candidate, norm)
     }
+
+    fn reference_comparison(
+        &self,
+        instance: Instance<'_>,
+        candidate: MatRef<'_, f64>,
+    ) -> Result<ReferenceComparison, SolveError> {
+        (**self).reference_comparison(instance, candidate)
+    }
 }
 
 /// Why a problem has no answer for an input.
@@ -184,6 +213,47 @@ pub enum SolveError {
     /// An entry of the answer is larger than every finite `f64`.
     #[error("expected an answer within the range of f64, found an overflow")]
     Overflow,
+    /// The matrix differs from its transpose by more than rounding errors.
+    #[error(
+        "expected a symmetric matrix, found {value} in row {}, column {} and {mirrored} in its mirror image",
+        row + 1,
+        column + 1
+    )]
+    NotSymmetric {
+        /// Row of the entry, from 0.
+        row: usize,
+        /// Column of the entry, from 0.
+        column: usize,
+        /// The entry.
+        value: f64,
+        /// The entry with row and column exchanged.
+        mirrored: f64,
+    },
+    /// The matrix is symmetric but not positive definite.
+    #[error("expected a positive definite matrix, found pivot {pivot} in row {}", row + 1)]
+    NotPositiveDefinite {
+        /// Row of the first pivot that is not positive, from 0.
+        row: usize,
+        /// The pivot.
+        pivot: f64,
+    },
+    /// The matrix has no inverse.
+    #[error("expected an invertible matrix, found a singular one")]
+    Singular,
+    /// The answer computed in `f64` is not accurate enough to be trusted.
+    #[error("expected a residual of at most {allowed:e}, found {residual:e}")]
+    IllConditioned {
+        /// The largest residual allowed.
+        allowed: f64,
+        /// The residual of the answer.
+        residual: f64,
+    },
+    /// An iteration did not reach its accuracy.
+    #[error("expected the iteration to converge, found no answer after the steps allowed")]
+    NotConverged,
+    /// The leading coefficient of a polynomial is zero.
+    #[error("expected a leading coefficient that is not zero")]
+    ZeroLeadingCoefficient,
 }
 
 /// Checks that every entry is finite, for problems that compute with them.
@@ -191,6 +261,9 @@ pub enum SolveError {
 /// # Errors
 /// [`SolveError::NotFinite`] with the first entry, in row-major order, that is NaN or infinite.
 pub fn require_finite(input: MatRef<'_, f64>) -> Result<(), SolveError> {
+    if input.col_iter().all(|column| column.iter().fold(true, |finite, x| finite & x.is_finite())) {
+        return Ok(());
+    }
     for row in 0..input.nrows() {
         for column in 0..input.ncols() {
             let value = input[(row, column)];
@@ -244,6 +317,14 @@ mod tests {
         let instance = Instance { input: input.as_ref(), target: target.as_ref() };
         assert_eq!(Double.error(instance, candidate.as_ref(), Norm::L1), Ok(0.125));
         assert_eq!(Double.error(instance, candidate.as_ref(), Norm::Max), Ok(0.25));
+    }
+
+    #[test]
+    fn the_reference_compares_with_the_exact_answer_by_default() {
+        let (input, target, candidate) = (mat![[1.0, -1.0]], mat![[2.0, -2.0]], mat![[2.0, -1.5]]);
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        let comparison = Double.reference_comparison(instance, candidate.as_ref()).unwrap();
+        assert_eq!((comparison.found, comparison.expected), (candidate, target));
     }
 
     #[test]
@@ -302,6 +383,14 @@ mod tests {
             fn error(&self, _: Instance<'_>, _: MatRef<'_, f64>, _: Norm) -> Result<f64, SolveError> {
                 Ok(0.5)
             }
+
+            fn reference_comparison(
+                &self,
+                _: Instance<'_>,
+                _: MatRef<'_, f64>,
+            ) -> Result<ReferenceComparison, SolveError> {
+                Ok(ReferenceComparison::new(mat![[8.0]], mat![[9.0]]))
+            }
         }
 
         let boxed: Box<dyn Problem> = Box::new(Anything);
@@ -313,6 +402,8 @@ mod tests {
         assert_eq!(Problem::solve(&boxed, input.as_ref()), Ok(mat![[3.0, 4.0]]));
         let instance = Instance { input: input.as_ref(), target: input.as_ref() };
         assert_eq!(Problem::error(&boxed, instance, input.as_ref(), Norm::L1), Ok(0.5));
+        let comparison = Problem::reference_comparison(&boxed, instance, input.as_ref());
+        assert_eq!(comparison, Ok(ReferenceComparison::new(mat![[8.0]], mat![[9.0]])));
         assert_eq!((Problem::task_letter(&boxed), Problem::input_shape(&boxed, (1, 1))), ("X", (1, 2)));
         assert_eq!(Problem::output_bound(&boxed, (1, 1), 2.0), Some(14.0));
     }

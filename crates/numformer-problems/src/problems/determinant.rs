@@ -1,0 +1,265 @@
+//! The determinant and the trace.
+
+use faer::{Mat, MatRef, Scale};
+
+use super::eigen::require_square;
+use crate::small::{Lu, overflow_guard, power_of_two, reshape, rows_of, with_capacity};
+use crate::{Problem, SolveError, require_finite, require_representable};
+
+/// The determinant of a square matrix: from $n \times n$ to $1 \times 1$.
+///
+/// A candidate is compared with the target. The algorithm is LU decomposition with partial pivoting; a determinant below
+/// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`].
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{Determinant, Problem};
+///
+/// assert_eq!(Determinant.solve(mat![[4.0, 2.0], [1.0, 3.0]].as_ref())?, mat![[10.0]]);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.2.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Determinant;
+
+/// The trace of a square matrix: from $n \times n$ to $1 \times 1$.
+///
+/// A candidate is compared with the target.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{Problem, Trace};
+///
+/// assert_eq!(Trace.solve(mat![[4.0, 2.0], [1.0, 3.0]].as_ref())?, mat![[7.0]]);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace;
+
+impl Problem for Determinant {
+    fn name(&self) -> &'static str {
+        "determinant"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        require_square(input)?;
+        Ok((1, 1))
+    }
+
+    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+        // Hadamard's: the product of the Euclidean norms of the columns.
+        let largest = (bound * (rows as f64).sqrt()).powi(rows as i32);
+        largest.is_finite().then_some(largest)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let shape = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        reshape(output, shape);
+        let (n, scale) = (input.nrows(), overflow_guard(input));
+        let of_scaled = with_capacity!(n, small_determinant(input, scale), else large_determinant(input, scale));
+        // Scaling by 2^s multiplies the determinant by 2^(sn).
+        output[(0, 0)] = of_scaled.divided_by_power(scale, n).to_f64();
+        require_representable(output.as_ref())
+    }
+}
+
+impl Problem for Trace {
+    fn name(&self) -> &'static str {
+        "trace"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        require_square(input)?;
+        Ok((1, 1))
+    }
+
+    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+        Some(rows as f64 * bound)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let shape = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        reshape(output, shape);
+        output[(0, 0)] = (0..input.nrows()).map(|i| input[(i, i)]).sum();
+        require_representable(output.as_ref())
+    }
+}
+
+fn small_determinant<const N: usize>(input: MatRef<'_, f64>, scale: f64) -> WideProduct {
+    Lu::<N>::new(rows_of(input, scale), input.nrows()).pivots().fold(WideProduct::ONE, WideProduct::times)
+}
+
+fn large_determinant(input: MatRef<'_, f64>, scale: f64) -> WideProduct {
+    let a = Scale(scale) * input;
+    let lu = a.partial_piv_lu();
+    // The sign of a permutation: each cycle of even length changes it.
+    let permutation = lu.P().arrays().0;
+    let mut seen = vec![false; permutation.len()];
+    let mut sign = 1.0;
+    for start in 0..permutation.len() {
+        let mut length = 0;
+        let mut at = start;
+        while !seen[at] {
+            seen[at] = true;
+            at = permutation[at];
+            length += 1;
+        }
+        if length > 0 && length % 2 == 0 {
+            sign = -sign;
+        }
+    }
+    let pivots = (0..a.nrows()).map(|i| lu.U()[(i, i)]);
+    // What follows a zero pivot was divided by it.
+    if pivots.clone().any(|pivot| pivot == 0.0) {
+        return WideProduct::ONE.times(0.0);
+    }
+    pivots.fold(WideProduct::ONE.times(sign), WideProduct::times)
+}
+
+/// A product of finite numbers, with an exponent of its own so that no partial product leaves the range of `f64`.
+#[derive(Copy, Clone, Debug)]
+struct WideProduct {
+    /// Zero, or of magnitude in $[1, 2)$.
+    significand: f64,
+    /// The power of two it is multiplied by.
+    exponent: i64,
+}
+
+impl WideProduct {
+    const ONE: Self = Self { significand: 1.0, exponent: 0 };
+
+    fn times(self, factor: f64) -> Self {
+        // Subnormal numbers first become normal ones.
+        let (factor, shift) = if factor.is_subnormal() { (factor * power_of_two(54), -54) } else { (factor, 0) };
+        let (a, e) = split(factor);
+        let (significand, carry) = split(self.significand * a);
+        Self { significand, exponent: self.exponent + e + carry + shift }
+    }
+
+    /// The product divided by a power of two, `count` times.
+    fn divided_by_power(self, power: f64, count: usize) -> Self {
+        Self { exponent: self.exponent - split(power).1 * count as i64, ..self }
+    }
+
+    fn to_f64(self) -> f64 {
+        // In two steps: a factor of its own may lie outside the range where the result does not.
+        let exponent = self.exponent.clamp(-2200, 2200) as i32;
+        let half = exponent / 2;
+        self.significand * power_of_two(half.clamp(-1022, 1023)) * power_of_two((exponent - half).clamp(-1022, 1023))
+    }
+}
+
+/// A number of magnitude in $[1, 2)$ and the exponent of the power of two to multiply it by; zero stays zero.
+fn split(x: f64) -> (f64, i64) {
+    if x == 0.0 {
+        return (x, 0);
+    }
+    let exponent = ((x.to_bits() >> 52) & 0x7ff) as i64 - 1023;
+    (x * power_of_two(-exponent as i32), exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, well_conditioned, wild};
+    use crate::{Eigenvalues, Inversion};
+
+    fn determinant(a: &Mat<f64>) -> f64 {
+        Determinant.solve(a.as_ref()).unwrap()[(0, 0)]
+    }
+
+    #[test]
+    fn permutations_have_the_determinant_of_their_sign() {
+        // Cycles of every length: one of even length is odd.
+        for n in (1..=9).chain([33, 40]) {
+            let cycle = Mat::from_fn(n, n, |i, j| if (i + 1) % n == j { 1.0 } else { 0.0 });
+            assert_eq!(determinant(&cycle), if n % 2 == 0 { -1.0 } else { 1.0 }, "{n}");
+        }
+        assert_eq!(determinant(&Mat::new()), 1.0);
+        assert_eq!(determinant(&Mat::zeros(3, 3)), 0.0);
+        assert_eq!(determinant(&Mat::zeros(40, 40)), 0.0);
+        assert_eq!(Trace.solve(Mat::new().as_ref()), Ok(mat![[0.0]]));
+    }
+
+    #[test]
+    fn only_the_result_must_be_in_range() {
+        // Partial products of the pivots leave the range in both directions.
+        let pivots = [1e-200, 1e-200, 1e200, 1e200, 3.0];
+        let diagonal = Mat::from_fn(5, 5, |i, j| if i == j { pivots[i] } else { 0.0 });
+        assert!((determinant(&diagonal) - 3.0).abs() < 1e-14);
+        assert_eq!(Determinant.solve((Scale(1e200) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
+        assert_eq!(determinant(&(Scale(1e-200) * Mat::<f64>::identity(2, 2))), 0.0);
+        assert_eq!(determinant(&mat![[5e-324]]), 5e-324);
+        assert_eq!(determinant(&mat![[f64::MAX]]), f64::MAX);
+        assert_eq!(Trace.solve((Scale(f64::MAX) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
+        assert_eq!(Determinant.output_bound((200, 200), 1e10), None);
+    }
+
+    #[test]
+    fn input_is_checked() {
+        for problem in [&Determinant as &dyn Problem, &Trace] {
+            assert!(matches!(problem.solve(Mat::zeros(2, 3).as_ref()), Err(SolveError::Shape { .. })));
+            assert!(matches!(problem.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        }
+        assert_zero_is_wrong(&Determinant, mat![[4.0, 2.0], [1.0, 3.0]].as_ref());
+        assert_zero_is_wrong(&Trace, mat![[4.0, 2.0], [1.0, 3.0]].as_ref());
+    }
+
+    proptest! {
+        #[test]
+        fn determinants_agree_with_faer(n in 0..36_usize, seed in uniform(36, 36)) {
+            let a = Mat::from_fn(n, n, |i, j| seed[(i, j)]);
+            let found = assert_solved(&Determinant, a.as_ref(), 0.0)[(0, 0)];
+            let bound = Determinant.output_bound((n, n), 10.0).unwrap();
+            prop_assert!((found - a.determinant()).abs() <= 1e-13 * bound, "{}", a.determinant());
+        }
+
+        #[test]
+        fn the_determinant_is_alternating_and_homogeneous(a in uniform(5, 5), factor in -3.0..3.0_f64) {
+            let exchanged = Mat::from_fn(5, 5, |i, j| a[([1, 0, 2, 3, 4][i], j)]);
+            let first_scaled = Mat::from_fn(5, 5, |i, j| if i == 0 { factor * a[(i, j)] } else { a[(i, j)] });
+            let bound = Determinant.output_bound((5, 5), 10.0).unwrap();
+            prop_assert!((determinant(&exchanged) + determinant(&a)).abs() <= 1e-14 * bound);
+            prop_assert!((determinant(&first_scaled) - factor * determinant(&a)).abs() <= 1e-14 * bound);
+            prop_assert!((determinant(&a.transpose().to_owned()) - determinant(&a)).abs() <= 1e-14 * bound);
+        }
+
+        #[test]
+        fn the_inverse_has_the_reciprocal_determinant(a in well_conditioned()) {
+            let inverse = Inversion::default().solve(a.as_ref()).unwrap();
+            prop_assert!((determinant(&a) * determinant(&inverse) - 1.0).abs() <= 1e-12);
+        }
+
+        #[test]
+        fn the_determinant_of_a_symmetric_matrix_is_the_product_of_its_eigenvalues(a in uniform(4, 4)) {
+            let a = crate::testing::mirrored(a.as_ref());
+            let product: f64 = Eigenvalues.solve(a.as_ref()).unwrap().col(0).iter().product();
+            prop_assert!((product - determinant(&a)).abs() <= 1e-13 * 20_f64.powi(4));
+        }
+
+        #[test]
+        fn the_trace_is_linear(a in uniform(4, 4), b in uniform(4, 4)) {
+            let trace = |x: &Mat<f64>| assert_solved(&Trace, x.as_ref(), 0.0)[(0, 0)];
+            prop_assert!((trace(&(&a + &b)) - trace(&a) - trace(&b)).abs() <= 1e-13 * size(a.as_ref()).max(1.0));
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(4, 4)) {
+            for problem in [&Determinant as &dyn Problem, &Trace] {
+                match problem.solve(a.as_ref()) {
+                    Ok(answer) => prop_assert!(answer[(0, 0)].is_finite()),
+                    Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Eigenvalues and eigenvectors of symmetric matrices.
+
+use faer::prelude::ReborrowMut;
+use faer::{Mat, MatRef, Scale, Side};
+use numformer_metrics::Norm;
+use serde::{Deserialize, Serialize};
+
+use crate::comparison::diagonal_of_first_row;
+use crate::residual::{largest, orthogonality_defect, pair_residual};
+use crate::small::{power_of_two_scale, require_symmetric, reshape, rows_of, symmetric_eigen, with_capacity};
+use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
+
+/// The eigenvalues of a symmetric matrix, in descending order: from $n \times n$ to $n \times 1$.
+///
+/// Posed on matrices that are symmetric up to rounding (to $\sqrt\varepsilon$ relative to the largest entry); the rest is
+/// [`SolveError::NotSymmetric`]. A candidate is compared with the target.
+///
+/// The algorithm is Householder's reduction and implicit QL steps up to $n = 32$, faer's above.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{Eigenvalues, Problem};
+///
+/// let answer = Eigenvalues.solve(mat![[2.0, 1.0], [1.0, 2.0]].as_ref())?;
+/// assert!((answer[(0, 0)] - 3.0).abs() < 1e-14);
+/// assert!((answer[(1, 0)] - 1.0).abs() < 1e-14);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Charton (2022), *Linear algebra with transformers*, section 4.4. <https://arxiv.org/abs/2112.01898>
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eigenvalues;
+
+/// The signs of singular vectors and eigenvectors, which the matrix leaves open.
+///
+/// Configuration files call these `as_computed` and `canonical`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signs {
+    /// As the algorithm leaves them: a function of the input, but of no simple form. The program of the paper's authors
+    /// takes them so.
+    #[default]
+    AsComputed,
+    /// The first entry of each eigenvector, or left singular vector, is positive. Entries below $10^{-10}$, which may be
+    /// zeros before rounding, are passed over.
+    Canonical,
+}
+
+impl Signs {
+    /// What counts as zero in a unit vector: far above rounding errors, far below what three digits show.
+    const ZERO: f64 = 1e-10;
+
+    /// The factor, 1 or -1, for a vector with these entries.
+    pub(crate) fn factor<'a>(self, vector: impl IntoIterator<Item = &'a f64>) -> f64 {
+        match self {
+            Self::AsComputed => 1.0,
+            Self::Canonical => {
+                vector.into_iter().find(|x| x.abs() > Self::ZERO).map_or(1.0, |first| 1.0_f64.copysign(*first))
+            }
+        }
+    }
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix: from $n \times n$ to $(n + 1) \times n$.
+///
+/// The first row of the answer holds the eigenvalues in ascending order, the rows below the orthogonal matrix $V$ whose
+/// columns are the eigenvectors: $AV = V \mathrm{diag}(\lambda)$. Which inputs are symmetric, and the algorithm, are as for
+/// [`Eigenvalues`].
+///
+/// The error of a candidate is the larger of $\lVert AV - V \mathrm{diag}(\lambda) \rVert / \lVert A \rVert$ and
+/// $\lVert V^\top V - I \rVert / \lVert I \rVert$, so that signs, the order of the pairs and the basis of an eigenspace
+/// are free. The [comparison of the reference](Problem::reference_comparison) is that of $V^\top A V$ with
+/// $\mathrm{diag}(\lambda)$: it asks nothing of $V$ alone, and a zero answer is perfect.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_metrics::Norm;
+/// use numformer_problems::{Eigenvectors, Instance, Problem, Signs};
+///
+/// let problem = Eigenvectors { signs: Signs::Canonical };
+/// let input = mat![[2.0, 1.0], [1.0, 2.0]];
+/// let answer = problem.solve(input.as_ref())?;
+/// let expected = mat![[1.0, 3.0], [0.5_f64.sqrt(), 0.5_f64.sqrt()], [-0.5_f64.sqrt(), 0.5_f64.sqrt()]];
+/// assert!((&answer - &expected).norm_max() < 1e-14);
+/// let instance = Instance { input: input.as_ref(), target: answer.as_ref() };
+/// assert!(problem.error(instance, expected.as_ref(), Norm::L1)? < 1e-14);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Charton (2022), *Linear algebra with transformers*, section 4.5. <https://arxiv.org/abs/2112.01898>
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eigenvectors {
+    /// The signs of the eigenvectors in the answers; candidates may have others.
+    pub signs: Signs,
+}
+
+impl Problem for Eigenvalues {
+    fn name(&self) -> &'static str {
+        "eigenvalues"
+    }
+
+    fn task_letter(&self) -> &'static str {
+        "E"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        Ok((require_square(input)?, 1))
+    }
+
+    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+        // No eigenvalue exceeds the largest sum of magnitudes in a row.
+        Some(rows as f64 * bound)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let shape = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        require_symmetric(input)?;
+        reshape(output, shape);
+        let scale = power_of_two_scale(input);
+        with_capacity!(shape.0, small_eigenvalues(input, scale, output), else large_eigenvalues(input, scale, output))?;
+        require_representable(output.as_ref())
+    }
+}
+
+impl Problem for Eigenvectors {
+    fn name(&self) -> &'static str {
+        "eigenvectors"
+    }
+
+    fn task_letter(&self) -> &'static str {
+        "F"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        let n = require_square(input)?;
+        Ok((n + 1, n))
+    }
+
+    fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
+        Eigenvalues.output_bound(input, bound).map(|largest| largest.max(1.0))
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let shape = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        require_symmetric(input)?;
+        reshape(output, shape);
+        let (n, scale) = (shape.1, power_of_two_scale(input));
+        with_capacity!(
+            n,
+            small_eigenvectors(input, scale, self.signs, output),
+            else large_eigenvectors(input, scale, self.signs, output)
+        )?;
+        require_representable(output.as_ref())
+    }
+
+    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        require_finite(instance.input)?;
+        assert_eq!(candidate.shape(), instance.target.shape(), "shapes of the candidate and of the exact answer");
+        let (values, vectors) = candidate.split_at_row(1);
+        Ok(largest([
+            pair_residual(instance.input, vectors, vectors, values, norm),
+            orthogonality_defect(vectors, norm),
+        ]))
+    }
+
+    fn reference_comparison(
+        &self,
+        instance: Instance<'_>,
+        candidate: MatRef<'_, f64>,
+    ) -> Result<ReferenceComparison, SolveError> {
+        require_finite(instance.input)?;
+        let (values, vectors) = candidate.split_at_row(1);
+        let found = vectors.transpose() * instance.input * vectors;
+        Ok(ReferenceComparison::new(found, diagonal_of_first_row(values)))
+    }
+}
+
+/// The number of rows of a square matrix.
+pub(crate) fn require_square((rows, columns): (usize, usize)) -> Result<usize, SolveError> {
+    if rows != columns {
+        return Err(SolveError::Shape { expected: "a square matrix", found: (rows, columns) });
+    }
+    Ok(rows)
+}
+
+fn small_eigenvalues<const N: usize>(
+    input: MatRef<'_, f64>,
+    scale: f64,
+    output: &mut Mat<f64>,
+) -> Result<(), SolveError> {
+    let n = input.nrows();
+    let values = symmetric_eigen::<N>(&mut symmetric_rows_of(input, scale), n, None)?;
+    for i in 0..n {
+        output[(i, 0)] = values[n - 1 - i] / scale;
+    }
+    Ok(())
+}
+
+fn small_eigenvectors<const N: usize>(
+    input: MatRef<'_, f64>,
+    scale: f64,
+    signs: Signs,
+    output: &mut Mat<f64>,
+) -> Result<(), SolveError> {
+    let n = input.nrows();
+    let mut vectors = [[0.0; N]; N];
+    let values = symmetric_eigen(&mut symmetric_rows_of(input, scale), n, Some(&mut vectors))?;
+    for j in 0..n {
+        let sign = signs.factor(&vectors[j][..n]);
+        output[(0, j)] = values[j] / scale;
+        for i in 0..n {
+            output[(i + 1, j)] = sign * vectors[j][i];
+        }
+    }
+    Ok(())
+}
+
+/// The symmetric part of the matrix times `scale`.
+fn symmetric_rows_of<const N: usize>(matrix: MatRef<'_, f64>, scale: f64) -> [[f64; N]; N] {
+    let mut rows: [[f64; N]; N] = rows_of(matrix, scale);
+    for i in 1..matrix.nrows() {
+        for j in 0..i {
+            let mean = 0.5 * (rows[i][j] + rows[j][i]);
+            (rows[i][j], rows[j][i]) = (mean, mean);
+        }
+    }
+    rows
+}
+
+/// The symmetric part of the matrix times `scale`.
+pub(crate) fn symmetric_part(matrix: MatRef<'_, f64>, scale: f64) -> Mat<f64> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| 0.5 * (scale * matrix[(i, j)] + scale * matrix[(j, i)]))
+}
+
+fn large_eigenvalues(input: MatRef<'_, f64>, scale: f64, output: &mut Mat<f64>) -> Result<(), SolveError> {
+    let ascending = symmetric_part(input, scale)
+        .self_adjoint_eigenvalues(Side::Lower)
+        .map_err(|faer::linalg::solvers::EvdError::NoConvergence| SolveError::NotConverged)?;
+    for (i, value) in ascending.iter().rev().enumerate() {
+        output[(i, 0)] = value / scale;
+    }
+    Ok(())
+}
+
+fn large_eigenvectors(
+    input: MatRef<'_, f64>,
+    scale: f64,
+    signs: Signs,
+    output: &mut Mat<f64>,
+) -> Result<(), SolveError> {
+    let decomposition = symmetric_part(input, scale)
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|faer::linalg::solvers::EvdError::NoConvergence| SolveError::NotConverged)?;
+    let (mut values, mut vectors) = output.as_mut().split_at_row_mut(1);
+    for (j, (value, vector)) in decomposition.S().column_vector().iter().zip(decomposition.U().col_iter()).enumerate() {
+        values[(0, j)] = value / scale;
+        vectors.rb_mut().col_mut(j).copy_from(Scale(signs.factor(vector.iter())) * vector);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use numformer_metrics::norm;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Trace;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, symmetric, wild};
+
+    /// Allowed error of an answer relative to the input, and of products with it: far above rounding at 34 rows.
+    const ACCURACY: f64 = 1e-12;
+
+    fn reversed_rows(permutation_seed: usize, a: &Mat<f64>) -> Mat<f64> {
+        let n = a.nrows();
+        let at = |i: usize| (n - 1 - i + permutation_seed) % n;
+        Mat::from_fn(n, n, |i, j| a[(at(i), at(j))])
+    }
+
+    #[test]
+    fn input_that_is_not_symmetric_or_finite_is_an_error() {
+        let square = SolveError::Shape { expected: "a square matrix", found: (2, 3) };
+        assert_eq!(Eigenvalues.solve(Mat::zeros(2, 3).as_ref()), Err(square));
+        let error = Eigenvectors::default().solve(mat![[1.0, 2.0], [3.0, 4.0]].as_ref()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "expected a symmetric matrix, found 3 in row 2, column 1 and 2 in its mirror image"
+        );
+        let error = Eigenvalues.solve(mat![[f64::NAN]].as_ref()).unwrap_err();
+        assert!(matches!(error, SolveError::NotFinite { row: 0, column: 0, .. }));
+    }
+
+    #[test]
+    fn empty_and_single_entries_are_their_own_eigenvalues() {
+        assert_eq!(Eigenvalues.solve(Mat::new().as_ref()).unwrap().shape(), (0, 1));
+        assert_eq!(Eigenvectors::default().solve(Mat::new().as_ref()).unwrap().shape(), (1, 0));
+        assert_eq!(Eigenvalues.solve(mat![[-3.0]].as_ref()).unwrap(), mat![[-3.0]]);
+        assert_eq!(Eigenvectors::default().solve(mat![[-3.0]].as_ref()).unwrap(), mat![[-3.0], [1.0]]);
+    }
+
+    #[test]
+    fn zeros_and_single_pairs_are_wrong_answers() {
+        let input = mat![[2.0, 1.0, 0.0], [1.0, 5.0, 3.0], [0.0, 3.0, -1.0]];
+        assert_zero_is_wrong(&Eigenvalues, input.as_ref());
+        let problem = Eigenvectors::default();
+        assert_zero_is_wrong(&problem, input.as_ref());
+
+        // One true pair beside zeros: perfect for the reference, wrong here.
+        let target = problem.solve(input.as_ref()).unwrap();
+        let pair = Mat::from_fn(4, 3, |i, j| if j == 1 { target[(i, j)] } else { 0.0 });
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() > 0.5);
+        assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+    }
+
+    #[test]
+    fn canonical_signs_pass_over_zeros() {
+        let problem = Eigenvectors { signs: Signs::Canonical };
+        let answer = problem.solve(mat![[5.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]].as_ref()).unwrap();
+        let half = 0.5_f64.sqrt();
+        let expected = mat![[-1.0, 1.0, 5.0], [0.0, 0.0, 1.0], [half, half, 0.0], [-half, half, 0.0]];
+        assert!(size((&answer - expected).as_ref()) < 1e-15, "{answer:?}");
+    }
+
+    /// Large entries first and rounding errors last: QL steps alone do not converge.
+    #[test]
+    fn the_rounding_errors_of_a_low_rank_do_not_hinder_convergence() {
+        for n in 2..=34 {
+            let factor = Mat::from_fn(n, 2, |i, j| ((7 * i + 3 * j) % 11) as f64 * 1.7 - 8.3 + 0.1 * j as f64);
+            let a = mirrored((&factor * factor.transpose()).as_ref());
+            assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);
+        }
+    }
+
+    #[test]
+    fn a_result_beyond_the_range_is_an_error() {
+        let huge = Mat::full(3, 3, f64::MAX);
+        assert_eq!(Eigenvalues.solve(huge.as_ref()), Err(SolveError::Overflow));
+        assert_eq!(Eigenvectors::default().solve(huge.as_ref()), Err(SolveError::Overflow));
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(a in symmetric()) {
+            let answer = assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);
+            for j in 1..a.ncols() {
+                prop_assert!(answer[(0, j - 1)] <= answer[(0, j)]);
+            }
+            let values = assert_solved(&Eigenvalues, a.as_ref(), 0.0);
+            let n = a.ncols();
+            for j in 0..n {
+                prop_assert!((values[(n - 1 - j, 0)] - answer[(0, j)]).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn eigenvalues_agree_with_faer(a in symmetric()) {
+            let scale = power_of_two_scale(a.as_ref());
+            let expected = symmetric_part(a.as_ref(), scale).self_adjoint_eigenvalues(Side::Lower).unwrap();
+            let answer = Eigenvalues.solve(a.as_ref()).unwrap();
+            for (i, value) in expected.iter().rev().enumerate() {
+                prop_assert!((answer[(i, 0)] - value / scale).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn the_trace_is_the_sum_of_the_eigenvalues(a in symmetric()) {
+            let sum: f64 = Eigenvalues.solve(a.as_ref()).unwrap().col(0).iter().sum();
+            let trace = Trace.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((sum - trace).abs() <= 34.0 * ACCURACY * size(a.as_ref()));
+        }
+
+        #[test]
+        fn the_squares_of_the_eigenvalues_are_those_of_the_entries(a in symmetric()) {
+            let values = Eigenvalues.solve(a.as_ref()).unwrap();
+            let [of_values, of_entries] = [&values, &a].map(|x| norm(x.as_ref(), Norm::Frobenius));
+            prop_assert!((of_values - of_entries).abs() <= ACCURACY * of_entries);
+        }
+
+        #[test]
+        fn scaling_by_powers_of_two_is_exact(a in symmetric(), k in -100..=100_i32) {
+            let problem = Eigenvectors::default();
+            let factor = 2.0_f64.powi(k);
+            let answer = problem.solve(a.as_ref()).unwrap();
+            let scaled = problem.solve((Scale(factor) * &a).as_ref()).unwrap();
+            let expected = Mat::from_fn(answer.nrows(), answer.ncols(), |i, j| {
+                if i == 0 { factor * answer[(i, j)] } else { answer[(i, j)] }
+            });
+            // What is left of a zero may become subnormal.
+            prop_assert!(size((scaled - expected).as_ref()) <= f64::MIN_POSITIVE);
+        }
+
+        #[test]
+        fn exchanging_rows_and_columns_keeps_the_eigenvalues(a in symmetric(), seed in 0..100_usize) {
+            let [values, permuted] = [a.clone(), reversed_rows(seed, &a)].map(|x| Eigenvalues.solve(x.as_ref()).unwrap());
+            prop_assert!(size((values - permuted).as_ref()) <= ACCURACY * size(a.as_ref()));
+        }
+
+        #[test]
+        fn signs_and_order_of_the_pairs_are_free(a in symmetric(), flips in any::<u64>()) {
+            let problem = Eigenvectors::default();
+            let answer = problem.solve(a.as_ref()).unwrap();
+            let n = a.ncols();
+            let other = Mat::from_fn(n + 1, n, |i, j| {
+                let x = answer[(i, n - 1 - j)];
+                if i > 0 && flips >> (j % 64) & 1 == 1 { -x } else { x }
+            });
+            let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+            prop_assert!(problem.error(instance, other.as_ref(), Norm::L1).unwrap() <= ACCURACY);
+        }
+
+        #[test]
+        fn canonical_signs_do_not_depend_on_those_computed(a in symmetric()) {
+            let computed = Eigenvectors::default().solve(a.as_ref()).unwrap();
+            let canonical = assert_solved(&Eigenvectors { signs: Signs::Canonical }, a.as_ref(), ACCURACY);
+            for j in 0..a.ncols() {
+                let first = (1..=a.ncols()).map(|i| canonical[(i, j)]).find(|x| x.abs() > Signs::ZERO).unwrap();
+                prop_assert!(first > 0.0);
+                for i in 1..=a.ncols() {
+                    prop_assert_eq!(canonical[(i, j)].abs(), computed[(i, j)].abs());
+                }
+            }
+        }
+
+        #[test]
+        fn a_wrong_answer_has_an_error_of_its_size(a in symmetric(), column in 0..34_usize, growth in 0.01..0.5) {
+            if a.ncols() == 0 {
+                return Ok(());
+            }
+            let problem = Eigenvectors::default();
+            let answer = problem.solve(a.as_ref()).unwrap();
+            let mut longer = answer.clone();
+            for i in 1..answer.nrows() {
+                longer[(i, column % a.ncols())] *= 1.0 + growth;
+            }
+            let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+            // Of VᵀV - I, one entry is (1 + growth)² - 1.
+            let error = problem.error(instance, longer.as_ref(), Norm::Max).unwrap();
+            prop_assert!(error >= 2.0 * growth);
+        }
+
+        #[test]
+        fn entries_of_every_magnitude_have_an_answer_or_overflow(a in wild(4, 4)) {
+            let a = mirrored(a.as_ref());
+            match Eigenvectors::default().solve(a.as_ref()) {
+                Ok(answer) => {
+                    let vectors = answer.get(1.., ..);
+                    prop_assert!(orthogonality_defect(vectors, Norm::Max) <= ACCURACY);
+                    let scaled = Scale(power_of_two_scale(a.as_ref())) * &a;
+                    let values = Scale(power_of_two_scale(a.as_ref())) * answer.get(..1, ..);
+                    prop_assert!(pair_residual(scaled.as_ref(), vectors, vectors, values.as_ref(), Norm::Max) <= ACCURACY);
+                }
+                Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+            }
+        }
+    }
+}

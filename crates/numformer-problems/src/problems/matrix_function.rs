@@ -1,0 +1,291 @@
+//! Functions of matrices: the exponential and the sign.
+
+use faer::prelude::*;
+use faer::{Mat, MatRef, Scale};
+
+use super::eigen::require_square;
+use super::inverse::invert;
+use crate::small::{largest_magnitude, power_of_two, power_of_two_scale, reshape};
+use crate::{Problem, SolveError, require_finite, require_representable};
+
+/// The exponential of a square matrix: $A \mapsto \sum_k A^k / k!$, from $n \times n$ to $n \times n$.
+///
+/// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree 13.
+/// Solving allocates.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{MatrixExponential, Problem};
+///
+/// let answer = MatrixExponential.solve(mat![[0.0, 1.0], [0.0, 0.0]].as_ref())?;
+/// assert!((answer - mat![[1.0, 1.0], [0.0, 1.0]]).norm_max() < 1e-15);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Higham (2005), *The scaling and squaring method for the matrix exponential revisited*.
+/// <https://doi.org/10.1137/04061101X>
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct MatrixExponential;
+
+/// The sign of a square matrix: $S$ with the eigenvectors of $A$ and, for each eigenvalue, the sign of its real part; from
+/// $n \times n$ to $n \times n$.
+///
+/// Posed on matrices without eigenvalues on the imaginary axis. A candidate is compared with the target. The algorithm is
+/// Newton's iteration $X \gets (\mu X + (\mu X)^{-1}) / 2$, scaled by norms; it fails with
+/// [`SolveError::Singular`], [`SolveError::IllConditioned`] or [`SolveError::NotConverged`] on matrices with eigenvalues on
+/// the imaginary axis or too near it. Solving allocates.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{MatrixSign, Problem};
+///
+/// let answer = MatrixSign.solve(mat![[3.0, 1.0], [0.0, -2.0]].as_ref())?;
+/// assert!((answer - mat![[1.0, 0.4], [0.0, -1.0]]).norm_max() < 1e-14);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Higham (2008), *Functions of Matrices: Theory and Computation*, sections 5.3 and 5.5.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct MatrixSign;
+
+/// The largest 1-norm at which the approximant of degree 13 is exact to rounding: Higham (2005), table 2.3.
+const PADE_RADIUS: f64 = 5.371_920_351_148_152;
+
+/// Coefficients of the numerator of that approximant, up to a common factor:
+/// $(26 - k)!\,13! / (26!\,k!\,(13 - k)!)$, Higham (2005), equation (2.2), times the integer that makes the last one 1.
+const PADE: [f64; 14] = [
+    64_764_752_532_480_000.0,
+    32_382_376_266_240_000.0,
+    7_771_770_303_897_600.0,
+    1_187_353_796_428_800.0,
+    129_060_195_264_000.0,
+    10_559_470_521_600.0,
+    670_442_572_800.0,
+    33_522_128_640.0,
+    1_323_241_920.0,
+    40_840_800.0,
+    960_960.0,
+    16_380.0,
+    182.0,
+    1.0,
+];
+
+impl Problem for MatrixExponential {
+    fn name(&self) -> &'static str {
+        "matrix-exponential"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        require_square(input)?;
+        Ok(input)
+    }
+
+    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+        // The spectral norm of the exponential is at most the exponential of the spectral norm.
+        let largest = (rows as f64 * bound).exp();
+        largest.is_finite().then_some(largest)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let (n, _) = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        // Halved so often that the 1-norm is in range.
+        let size = input.col_iter().map(|column| column.norm_l1()).fold(0.0, f64::max);
+        if size.is_infinite() {
+            return Err(SolveError::Overflow);
+        }
+        let squarings = if size > PADE_RADIUS { (size / PADE_RADIUS).log2().ceil() as i32 } else { 0 };
+        let a = Scale(power_of_two(-squarings)) * input;
+
+        let identity = Mat::<f64>::identity(n, n);
+        let a2 = &a * &a;
+        let a4 = &a2 * &a2;
+        let a6 = &a4 * &a2;
+        let polynomial = |high: &[f64; 3], low: &[f64; 4]| {
+            let tail = Scale(high[0]) * &a6 + Scale(high[1]) * &a4 + Scale(high[2]) * &a2;
+            let head = Scale(low[0]) * &a6 + Scale(low[1]) * &a4 + Scale(low[2]) * &a2 + Scale(low[3]) * &identity;
+            &a6 * tail + head
+        };
+        let odd = &a * polynomial(&[PADE[13], PADE[11], PADE[9]], &[PADE[7], PADE[5], PADE[3], PADE[1]]);
+        let even = polynomial(&[PADE[12], PADE[10], PADE[8]], &[PADE[6], PADE[4], PADE[2], PADE[0]]);
+        let mut answer = (&even - &odd).partial_piv_lu().solve(&even + &odd);
+        for _ in 0..squarings {
+            answer = &answer * &answer;
+        }
+        reshape(output, (n, n));
+        output.copy_from(answer);
+        require_representable(output.as_ref())
+    }
+}
+
+/// Newton steps allowed. Seven to ten are usual with scaling; more mean eigenvalues near the imaginary axis.
+const MAX_NEWTON_STEPS: usize = 60;
+
+/// The largest entry that $S^2 - I$ may have, relative to the largest of $S$ squared.
+const MAX_SIGN_RESIDUAL: f64 = 1e-10;
+
+impl Problem for MatrixSign {
+    fn name(&self) -> &'static str {
+        "matrix-sign"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        require_square(input)?;
+        Ok(input)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let (n, _) = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        reshape(output, (n, n));
+        let mut x = Scale(power_of_two_scale(input)) * input;
+        let mut inverse = Mat::zeros(n, n);
+        let mut previous_change = f64::INFINITY;
+        for _ in 0..MAX_NEWTON_STEPS {
+            invert(x.as_ref(), &mut inverse)?;
+            // Brings the norms of X and its inverse together, as long as that matters.
+            let scale = if previous_change > 1e-2 { (inverse.norm_l2() / x.norm_l2()).sqrt() } else { 1.0 };
+            let next = Scale(0.5 * scale) * &x + Scale(0.5 / scale) * &inverse;
+            require_representable(next.as_ref())?;
+            let change = (&next - &x).norm_l2() / next.norm_l2();
+            x = next;
+            // Quadratic convergence: once the change is small, it is down to rounding when it no longer halves.
+            if n == 0 || change <= f64::EPSILON || (change < 1e-6 && change > 0.5 * previous_change) {
+                let defect = &x * &x - Mat::<f64>::identity(n, n);
+                let size = f64::max(1.0, largest_magnitude(x.as_ref()));
+                let residual = largest_magnitude(defect.as_ref()) / (size * size);
+                if residual > MAX_SIGN_RESIDUAL {
+                    return Err(SolveError::IllConditioned { allowed: MAX_SIGN_RESIDUAL, residual });
+                }
+                output.copy_from(&x);
+                return require_representable(output.as_ref());
+            }
+            previous_change = change;
+        }
+        Err(SolveError::NotConverged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, uniform, well_conditioned, wild};
+    use crate::{Determinant, Eigenvectors, Trace};
+
+    fn exponential(a: &Mat<f64>) -> Mat<f64> {
+        MatrixExponential.solve(a.as_ref()).unwrap()
+    }
+
+    /// $V f(\lambda) V^\top$ for a symmetric matrix.
+    fn by_eigenvalues(a: &Mat<f64>, f: impl Fn(f64) -> f64) -> Mat<f64> {
+        let decomposition = Eigenvectors::default().solve(a.as_ref()).unwrap();
+        let (values, v) = decomposition.split_at_row(1);
+        let scaled = Mat::from_fn(a.nrows(), a.ncols(), |i, j| v[(i, j)] * f(values[(0, j)]));
+        scaled * v.transpose()
+    }
+
+    #[test]
+    fn the_coefficients_of_the_approximant_have_their_ratios() {
+        // Each is the next times (27 - k) k / (14 - k).
+        for k in 1..=13 {
+            let ratio = (27 - k) as f64 * k as f64 / (14 - k) as f64;
+            assert!((PADE[k - 1] / PADE[k] / ratio - 1.0).abs() < 1e-15, "{k}");
+        }
+        assert_eq!(PADE[13], 1.0);
+    }
+
+    #[test]
+    fn exponentials_known_in_closed_form() {
+        assert_eq!(MatrixExponential.solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
+        assert!(size((exponential(&Mat::zeros(3, 3)) - Mat::<f64>::identity(3, 3)).as_ref()) < 1e-15);
+        for x in [-700.0, -3.0, 1e-20, 0.1, 1.0, 50.0, 700.0] {
+            let found = exponential(&mat![[x]])[(0, 0)];
+            assert!((found / f64::exp(x) - 1.0).abs() < 1e-15 * f64::max(10.0, x.abs() * 4.0), "{x}: {found}");
+            // A rotation by the angle x, which for large angles loses the digits that the angle does not have.
+            let rotation = exponential(&mat![[0.0, -x], [x, 0.0]]);
+            let expected = mat![[x.cos(), -x.sin()], [x.sin(), x.cos()]];
+            assert!(size((rotation - expected).as_ref()) < 1e-15 * f64::max(10.0, x.abs() * 8.0), "{x}");
+        }
+        assert_eq!(MatrixExponential.solve(mat![[800.0]].as_ref()), Err(SolveError::Overflow));
+        assert_eq!(exponential(&mat![[-1e100]]), mat![[0.0]]);
+        assert_zero_is_wrong(&MatrixExponential, mat![[1.0, 2.0], [3.0, 4.0]].as_ref());
+        assert_eq!(MatrixExponential.output_bound((10, 10), 100.0), None);
+    }
+
+    #[test]
+    fn matrices_without_a_sign_are_rejected() {
+        for a in [Mat::zeros(2, 2), mat![[0.0, -1.0], [1.0, 0.0]], mat![[1.0, 2.0], [2.0, 4.0]]] {
+            let error = MatrixSign.solve(a.as_ref()).unwrap_err();
+            let is_expected =
+                matches!(error, SolveError::Singular | SolveError::NotConverged | SolveError::IllConditioned { .. });
+            assert!(is_expected, "{error}");
+        }
+        // Newton's first step leaves the range.
+        assert!(MatrixSign.solve(mat![[0.0, 1.0, 0.0], [9e307, 0.0, 0.0], [0.0, 0.0, 10.0]].as_ref()).is_err());
+        assert_eq!(MatrixSign.solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
+        assert_eq!(MatrixSign.solve(mat![[-1e-300]].as_ref()), Ok(mat![[-1.0]]));
+        assert_eq!(MatrixSign.solve(mat![[1e300]].as_ref()), Ok(mat![[1.0]]));
+        for problem in [&MatrixSign as &dyn Problem, &MatrixExponential] {
+            assert!(matches!(problem.solve(Mat::zeros(2, 3).as_ref()), Err(SolveError::Shape { .. })));
+            assert!(matches!(problem.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        }
+        assert_zero_is_wrong(&MatrixSign, mat![[3.0, 1.0], [0.0, -2.0]].as_ref());
+    }
+
+    proptest! {
+        #[test]
+        fn the_exponential_of_the_negative_is_the_inverse(a in uniform(4, 4)) {
+            let a = Scale(0.1) * &a;
+            let product = exponential(&a) * exponential(&(Scale(-1.0) * &a));
+            prop_assert!(size((product - Mat::<f64>::identity(4, 4)).as_ref()) <= 1e-12);
+        }
+
+        #[test]
+        fn the_determinant_of_the_exponential_is_the_exponential_of_the_trace(a in uniform(4, 4)) {
+            let a = Scale(0.1) * &a;
+            let determinant = Determinant.solve(exponential(&a).as_ref()).unwrap()[(0, 0)];
+            let trace = Trace.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((determinant / trace.exp() - 1.0).abs() <= 1e-11);
+        }
+
+        #[test]
+        fn functions_of_symmetric_matrices_are_those_of_their_eigenvalues(n in 1..8_usize, seed in uniform(8, 8)) {
+            let a = mirrored(seed.get(..n, ..n));
+            let expected = by_eigenvalues(&a, f64::exp);
+            let answer = assert_solved(&MatrixExponential, a.as_ref(), 0.0);
+            prop_assert!(size((&answer - &expected).as_ref()) <= 1e-12 * size(expected.as_ref()));
+            if let Ok(answer) = MatrixSign.solve(a.as_ref()) {
+                prop_assert!(size((answer - by_eigenvalues(&a, f64::signum)).as_ref()) <= 1e-9);
+            }
+        }
+
+        #[test]
+        fn the_sign_is_a_square_root_of_one_that_commutes(
+            a in well_conditioned(), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)],
+        ) {
+            let answer = assert_solved(&MatrixSign, (Scale(scale) * &a).as_ref(), 0.0);
+            let n = a.nrows();
+            prop_assert!(size((&answer * &answer - Mat::<f64>::identity(n, n)).as_ref()) <= 1e-12);
+            prop_assert!(size((&answer * &a - &a * &answer).as_ref()) <= 1e-11 * size(a.as_ref()));
+            // Gershgorin's discs lie left and right of the axis as the diagonal says.
+            let expected: f64 = (0..n).map(|i| a[(i, i)].signum()).sum();
+            prop_assert!((Trace.solve(answer.as_ref()).unwrap()[(0, 0)] - expected).abs() <= 1e-11);
+        }
+
+        #[test]
+        fn an_answer_is_finite_or_there_is_none(a in wild(3, 3)) {
+            for problem in [&MatrixSign as &dyn Problem, &MatrixExponential] {
+                if let Ok(answer) = problem.solve(a.as_ref()) {
+                    prop_assert!(require_finite(answer.as_ref()).is_ok());
+                }
+            }
+        }
+    }
+}

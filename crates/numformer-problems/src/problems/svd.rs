@@ -1,0 +1,369 @@
+//! Singular values and singular vectors.
+
+use faer::prelude::ReborrowMut;
+use faer::{Mat, MatRef, Scale};
+use numformer_metrics::Norm;
+
+use super::eigen::Signs;
+use crate::comparison::diagonal_of_first_row;
+use crate::residual::{largest, orthogonality_defect, pair_residual, quotient};
+use crate::small::{power_of_two_scale, reshape, rows_of, singular_value_decomposition, with_capacity};
+use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
+
+/// The singular values of a matrix, in descending order: from $r \times c$ to $\min(r, c) \times 1$.
+///
+/// A candidate is compared with the target. The algorithm is Hestenes's one-sided Jacobi method up to 32 rows and columns,
+/// faer's above.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{Problem, SingularValues};
+///
+/// let answer = SingularValues.solve(mat![[0.0, -2.0, 0.0], [3.0, 0.0, 4.0]].as_ref())?;
+/// assert_eq!(answer, mat![[5.0], [2.0]]);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Charton (2022), *Linear algebra with transformers*, section 4.7. <https://arxiv.org/abs/2112.01898>
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SingularValues;
+
+/// The thin singular value decomposition of a matrix: from $r \times c$ to $(1 + r + c) \times k$, $k = \min(r, c)$.
+///
+/// The first row of the answer holds the singular values in descending order, the next $r$ rows the left singular vectors
+/// $U$, the last $c$ rows the right singular vectors $V$, as columns: $A = U \mathrm{diag}(\sigma) V^\top$. The algorithm
+/// is as for [`SingularValues`].
+///
+/// The error of a candidate is the largest of $\lVert AV - U \mathrm{diag}(\sigma) \rVert / \lVert A \rVert$,
+/// $\lVert A^\top U - V \mathrm{diag}(\sigma) \rVert / \lVert A \rVert$, $\lVert U^\top U - I \rVert / \lVert I \rVert$,
+/// $\lVert V^\top V - I \rVert / \lVert I \rVert$ and, since singular values are not negative,
+/// $\lVert \sigma - |\sigma| \rVert / \lVert A \rVert$: common signs of the pairs, their order and the bases of their spaces
+/// are free. The [comparison of the reference](Problem::reference_comparison) is that of $U^\top A V$ with
+/// $\mathrm{diag}(\sigma)$: it asks nothing of $U$ and $V$ alone, and a zero answer is perfect.
+///
+/// # Examples
+/// ```
+/// use faer::mat;
+/// use numformer_problems::{Problem, Signs, Svd};
+///
+/// let problem = Svd { signs: Signs::Canonical };
+/// let answer = problem.solve(mat![[0.0, -2.0, 0.0], [3.0, 0.0, 4.0]].as_ref())?;
+/// let (singular_values, vectors) = answer.split_at_row(1);
+/// let (u, v) = vectors.split_at_row(2);
+/// assert_eq!(singular_values, mat![[5.0, 2.0]]);
+/// assert_eq!(u, mat![[0.0, 1.0], [1.0, 0.0]]);
+/// assert!((v - mat![[0.6, 0.0], [0.0, -1.0], [0.8, 0.0]]).norm_max() < 1e-15);
+/// # Ok::<(), numformer_problems::SolveError>(())
+/// ```
+///
+/// # Reference
+/// Charton (2022), *Linear algebra with transformers*, section 4.7. <https://arxiv.org/abs/2112.01898>
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Svd {
+    /// The signs of the pairs of singular vectors in the answers; candidates may have others.
+    pub signs: Signs,
+}
+
+impl Problem for SingularValues {
+    fn name(&self) -> &'static str {
+        "singular-values"
+    }
+
+    fn output_shape(&self, (rows, columns): (usize, usize)) -> Result<(usize, usize), SolveError> {
+        Ok((rows.min(columns), 1))
+    }
+
+    fn output_bound(&self, (rows, columns): (usize, usize), bound: f64) -> Option<f64> {
+        // No singular value exceeds the Frobenius norm.
+        Some(((rows * columns) as f64).sqrt() * bound)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let shape = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        reshape(output, shape);
+        let (larger, scale) = (input.nrows().max(input.ncols()), power_of_two_scale(input));
+        with_capacity!(
+            larger,
+            small_singular_values(input, scale, output),
+            else large_singular_values(input, scale, output)
+        )?;
+        require_representable(output.as_ref())
+    }
+}
+
+impl Problem for Svd {
+    fn name(&self) -> &'static str {
+        "svd"
+    }
+
+    fn output_shape(&self, (rows, columns): (usize, usize)) -> Result<(usize, usize), SolveError> {
+        Ok((1 + rows + columns, rows.min(columns)))
+    }
+
+    fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
+        SingularValues.output_bound(input, bound).map(|largest| largest.max(1.0))
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        let shape = self.output_shape(input.shape())?;
+        require_finite(input)?;
+        reshape(output, shape);
+        let (larger, scale) = (input.nrows().max(input.ncols()), power_of_two_scale(input));
+        with_capacity!(
+            larger,
+            small_svd(input, scale, self.signs, output),
+            else large_svd(input, scale, self.signs, output)
+        )?;
+        require_representable(output.as_ref())
+    }
+
+    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
+        require_finite(instance.input)?;
+        assert_eq!(candidate.shape(), instance.target.shape(), "shapes of the candidate and of the exact answer");
+        let a = instance.input;
+        let (values, vectors) = candidate.split_at_row(1);
+        let (u, v) = vectors.split_at_row(a.nrows());
+        let negative = Mat::from_fn(1, values.ncols(), |_, j| values[(0, j)] - values[(0, j)].abs());
+        Ok(largest([
+            pair_residual(a, v, u, values, norm),
+            pair_residual(a.transpose(), u, v, values, norm),
+            orthogonality_defect(u, norm),
+            orthogonality_defect(v, norm),
+            quotient(numformer_metrics::norm(negative.as_ref(), norm), numformer_metrics::norm(a, norm)),
+        ]))
+    }
+
+    fn reference_comparison(
+        &self,
+        instance: Instance<'_>,
+        candidate: MatRef<'_, f64>,
+    ) -> Result<ReferenceComparison, SolveError> {
+        require_finite(instance.input)?;
+        let (values, vectors) = candidate.split_at_row(1);
+        let (u, v) = vectors.split_at_row(instance.input.nrows());
+        Ok(ReferenceComparison::new(u.transpose() * instance.input * v, diagonal_of_first_row(values)))
+    }
+}
+
+fn small_singular_values<const N: usize>(
+    input: MatRef<'_, f64>,
+    scale: f64,
+    output: &mut Mat<f64>,
+) -> Result<(), SolveError> {
+    // The method takes a matrix with at least as many rows as columns, columns in the rows of the array.
+    let tall = if input.nrows() < input.ncols() { input.transpose() } else { input };
+    let mut columns = rows_of::<N>(tall.transpose(), scale);
+    let values = singular_value_decomposition(&mut columns, tall.nrows(), tall.ncols(), None)?;
+    for (i, value) in values.iter().enumerate().take(tall.ncols()) {
+        output[(i, 0)] = value / scale;
+    }
+    Ok(())
+}
+
+fn small_svd<const N: usize>(
+    input: MatRef<'_, f64>,
+    scale: f64,
+    signs: Signs,
+    output: &mut Mat<f64>,
+) -> Result<(), SolveError> {
+    let (rows, columns) = input.shape();
+    let is_wide = rows < columns;
+    let tall = if is_wide { input.transpose() } else { input };
+    let mut left = rows_of::<N>(tall.transpose(), scale);
+    let mut right = [[0.0; N]; N];
+    let values = singular_value_decomposition(&mut left, tall.nrows(), tall.ncols(), Some(&mut right))?;
+    // The singular vectors of the transpose are those of the matrix, exchanged.
+    let (u, v) = if is_wide { (&right, &left) } else { (&left, &right) };
+    for j in 0..tall.ncols() {
+        let sign = signs.factor(&u[j][..rows]);
+        output[(0, j)] = values[j] / scale;
+        for i in 0..rows {
+            output[(1 + i, j)] = sign * u[j][i];
+        }
+        for i in 0..columns {
+            output[(1 + rows + i, j)] = sign * v[j][i];
+        }
+    }
+    Ok(())
+}
+
+fn large_singular_values(input: MatRef<'_, f64>, scale: f64, output: &mut Mat<f64>) -> Result<(), SolveError> {
+    let values = (Scale(scale) * input)
+        .singular_values()
+        .map_err(|faer::linalg::solvers::SvdError::NoConvergence| SolveError::NotConverged)?;
+    for (i, value) in values.iter().enumerate() {
+        output[(i, 0)] = value / scale;
+    }
+    Ok(())
+}
+
+fn large_svd(input: MatRef<'_, f64>, scale: f64, signs: Signs, output: &mut Mat<f64>) -> Result<(), SolveError> {
+    let decomposition = (Scale(scale) * input)
+        .thin_svd()
+        .map_err(|faer::linalg::solvers::SvdError::NoConvergence| SolveError::NotConverged)?;
+    let (mut values, vectors) = output.as_mut().split_at_row_mut(1);
+    let (mut u, mut v) = vectors.split_at_row_mut(input.nrows());
+    for (j, value) in decomposition.S().column_vector().iter().enumerate() {
+        let left = decomposition.U().col(j);
+        let sign = Scale(signs.factor(left.iter()));
+        values[(0, j)] = value / scale;
+        u.rb_mut().col_mut(j).copy_from(sign * left);
+        v.rb_mut().col_mut(j).copy_from(sign * decomposition.V().col(j));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::small::largest_magnitude;
+    use crate::testing::{assert_solved, assert_zero_is_wrong, general, size, symmetric, wild};
+    use crate::{Determinant, Eigenvalues};
+
+    /// Allowed error of an answer relative to the input: far above rounding at 34 rows.
+    const ACCURACY: f64 = 1e-12;
+
+    #[test]
+    fn matrices_without_entries_have_no_singular_values() {
+        for (rows, columns) in [(0, 0), (3, 0), (0, 3)] {
+            let input = Mat::zeros(rows, columns);
+            assert_eq!(SingularValues.solve(input.as_ref()).unwrap().shape(), (0, 1));
+            assert_eq!(Svd::default().solve(input.as_ref()).unwrap().shape(), (1 + rows + columns, 0));
+        }
+        assert_eq!(Svd::default().solve(mat![[-3.0]].as_ref()).unwrap(), mat![[3.0], [-1.0], [1.0]]);
+    }
+
+    #[test]
+    fn a_zero_matrix_has_orthonormal_singular_vectors() {
+        for shape in [(3, 3), (2, 4), (4, 2), (33, 33)] {
+            assert_solved(&Svd::default(), Mat::zeros(shape.0, shape.1).as_ref(), ACCURACY);
+        }
+    }
+
+    #[test]
+    fn zeros_and_single_pairs_are_wrong_answers() {
+        let input = mat![[2.0, 1.0, 0.0], [-1.0, 5.0, 3.0]];
+        assert_zero_is_wrong(&SingularValues, input.as_ref());
+        let problem = Svd::default();
+        assert_zero_is_wrong(&problem, input.as_ref());
+
+        let target = problem.solve(input.as_ref()).unwrap();
+        let pair = Mat::from_fn(6, 2, |i, j| if j == 0 { target[(i, j)] } else { 0.0 });
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() >= 0.5);
+        assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+    }
+
+    #[test]
+    fn a_negative_singular_value_is_wrong_though_it_decomposes_the_matrix() {
+        let input = mat![[2.0, 1.0], [-1.0, 5.0]];
+        let problem = Svd::default();
+        let target = problem.solve(input.as_ref()).unwrap();
+        let negative = Mat::from_fn(5, 2, |i, j| if j == 0 && i < 3 { -target[(i, j)] } else { target[(i, j)] });
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        assert!(problem.error(instance, negative.as_ref(), Norm::Frobenius).unwrap() > 1.0);
+    }
+
+    #[test]
+    fn entries_that_are_not_finite_and_results_beyond_the_range_are_errors() {
+        assert!(matches!(SingularValues.solve(mat![[f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
+        assert_eq!(Svd::default().solve(Mat::full(3, 2, f64::MAX).as_ref()), Err(SolveError::Overflow));
+    }
+
+    proptest! {
+        #[test]
+        fn answers_meet_their_own_measure(a in general()) {
+            let answer = assert_solved(&Svd::default(), a.as_ref(), ACCURACY);
+            let values = assert_solved(&SingularValues, a.as_ref(), 0.0);
+            for j in 0..values.nrows() {
+                prop_assert!(answer[(0, j)] >= 0.0 && (j == 0 || answer[(0, j)] <= answer[(0, j - 1)]));
+                prop_assert_eq!(answer[(0, j)], values[(j, 0)]);
+            }
+        }
+
+        #[test]
+        fn singular_values_agree_with_faer(a in general()) {
+            let scale = power_of_two_scale(a.as_ref());
+            let expected = (Scale(scale) * &a).singular_values().unwrap();
+            let answer = SingularValues.solve(a.as_ref()).unwrap();
+            for (i, value) in expected.iter().enumerate() {
+                prop_assert!((answer[(i, 0)] - value / scale).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn the_transpose_has_the_same_singular_values_and_the_vectors_exchanged(a in general()) {
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            let of_transpose = SingularValues.solve(a.transpose()).unwrap();
+            prop_assert!(size((values - of_transpose).as_ref()) <= ACCURACY * size(a.as_ref()));
+            let problem = Svd::default();
+            let answer = problem.solve(a.transpose()).unwrap();
+            let (rows, columns) = a.shape();
+            let exchanged = Mat::from_fn(1 + rows + columns, answer.ncols(), |i, j| match i {
+                0 => answer[(0, j)],
+                _ if i <= rows => answer[(i + columns, j)],
+                _ => answer[(i - rows, j)],
+            });
+            let instance = Instance { input: a.as_ref(), target: exchanged.as_ref() };
+            prop_assert!(problem.error(instance, exchanged.as_ref(), Norm::L1).unwrap() <= ACCURACY);
+        }
+
+        #[test]
+        fn the_singular_values_of_a_symmetric_matrix_are_magnitudes_of_eigenvalues(a in symmetric()) {
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            let mut magnitudes: Vec<f64> =
+                Eigenvalues.solve(a.as_ref()).unwrap().col(0).iter().map(|x| x.abs()).collect();
+            magnitudes.sort_by(|x, y| y.total_cmp(x));
+            for (i, magnitude) in magnitudes.into_iter().enumerate() {
+                prop_assert!((values[(i, 0)] - magnitude).abs() <= ACCURACY * size(a.as_ref()));
+            }
+        }
+
+        #[test]
+        fn the_determinant_is_the_product_of_the_singular_values(a in crate::testing::uniform(4, 4)) {
+            let product: f64 = SingularValues.solve(a.as_ref()).unwrap().col(0).iter().product();
+            let determinant = Determinant.solve(a.as_ref()).unwrap()[(0, 0)];
+            prop_assert!((product - determinant.abs()).abs() <= ACCURACY * 40_f64.powi(4));
+        }
+
+        #[test]
+        fn scaling_by_powers_of_two_is_exact(a in general(), k in -100..=100_i32) {
+            let factor = 2.0_f64.powi(k);
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            let scaled = SingularValues.solve((Scale(factor) * &a).as_ref()).unwrap();
+            // What is left of a zero may become subnormal.
+            prop_assert!(size((scaled - Scale(factor) * values).as_ref()) <= f64::MIN_POSITIVE);
+        }
+
+        #[test]
+        fn canonical_signs_keep_the_decomposition(a in general()) {
+            let answer = assert_solved(&Svd { signs: Signs::Canonical }, a.as_ref(), ACCURACY);
+            for j in 0..answer.ncols() {
+                let first = (1..=a.nrows()).map(|i| answer[(i, j)]).find(|x| x.abs() > 1e-10).unwrap();
+                prop_assert!(first > 0.0);
+            }
+        }
+
+        #[test]
+        fn entries_of_every_magnitude_have_an_answer_or_overflow(a in wild(4, 3)) {
+            match Svd::default().solve(a.as_ref()) {
+                Ok(answer) => {
+                    let (u, v) = (answer.get(1..5, ..), answer.get(5.., ..));
+                    prop_assert!(orthogonality_defect(u, Norm::Max) <= ACCURACY);
+                    prop_assert!(orthogonality_defect(v, Norm::Max) <= ACCURACY);
+                    let scale = power_of_two_scale(a.as_ref());
+                    let (scaled, values) = (Scale(scale) * &a, Scale(scale) * answer.get(..1, ..));
+                    prop_assert!(largest_magnitude(scaled.as_ref()) < 2.0);
+                    prop_assert!(pair_residual(scaled.as_ref(), v, u, values.as_ref(), Norm::Max) <= ACCURACY);
+                }
+                Err(error) => prop_assert_eq!(error, SolveError::Overflow),
+            }
+        }
+    }
+}

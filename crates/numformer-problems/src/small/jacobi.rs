@@ -1,0 +1,143 @@
+//! Singular values and singular vectors.
+
+use super::{NEGLIGIBLE_SQUARE, Square, add_multiple, dot, identity, rotate, two_rows};
+use crate::SolveError;
+
+/// Sweeps over all pairs of columns allowed. Five to eight are usual, a few more for a deficient rank.
+const MAX_SWEEPS: usize = 60;
+
+/// Singular values of a matrix with `length` rows and `count` $\le$ `length` columns, in descending order, where row `j`
+/// of `columns` holds column $j$.
+///
+/// On return the rows of `columns` are the left singular vectors, also where a singular value is zero, and those of
+/// `right`, if asked for, the right ones. Without `right`, `columns` is only overwritten. Entries should be of order 1.
+///
+/// Hestenes's one-sided Jacobi method: columns are turned in pairs until all are orthogonal.
+///
+/// # Errors
+/// [`SolveError::NotConverged`] after too many sweeps.
+///
+/// # Reference
+/// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 8.6.5; Demmel and Veselić (1992), *Jacobi's
+/// method is more accurate than QR*, for the stopping criterion.
+pub(crate) fn singular_value_decomposition<const N: usize>(
+    columns: &mut Square<N>,
+    length: usize,
+    count: usize,
+    mut right: Option<&mut Square<N>>,
+) -> Result<[f64; N], SolveError> {
+    if let Some(right) = right.as_deref_mut() {
+        *right = identity(count);
+    }
+    orthogonalise(columns, length, count, right.as_deref_mut())?;
+
+    let mut values = [0.0; N];
+    for (value, column) in values.iter_mut().zip(&*columns).take(count) {
+        *value = euclidean_norm(column);
+    }
+    for i in 0..count {
+        let largest = (i + 1..count).fold(i, |largest, j| if values[j] > values[largest] { j } else { largest });
+        if largest != i {
+            values.swap(i, largest);
+            columns.swap(i, largest);
+            if let Some(right) = right.as_deref_mut() {
+                right.swap(i, largest);
+            }
+        }
+    }
+    if right.is_some() {
+        for j in 0..count {
+            if values[j] * values[j] >= NEGLIGIBLE_SQUARE {
+                let factor = 1.0 / values[j];
+                columns[j].iter_mut().for_each(|x| *x *= factor);
+            } else {
+                complete(columns, length, j);
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Turns columns in pairs until all are orthogonal, and the rows of `right` with them.
+fn orthogonalise<const N: usize>(
+    columns: &mut Square<N>,
+    length: usize,
+    count: usize,
+    mut right: Option<&mut Square<N>>,
+) -> Result<(), SolveError> {
+    // A dot product of `length` terms has a rounding error of this size.
+    let tolerance = f64::EPSILON * length as f64;
+    for _ in 0..MAX_SWEEPS {
+        let mut rotated = false;
+        for p in 0..count.saturating_sub(1) {
+            let mut alpha = dot(&columns[p], &columns[p]);
+            for q in p + 1..count {
+                let beta = dot(&columns[q], &columns[q]);
+                let gamma = dot(&columns[p], &columns[q]);
+                if alpha < NEGLIGIBLE_SQUARE
+                    || beta < NEGLIGIBLE_SQUARE
+                    || gamma.abs() <= tolerance * (alpha.sqrt() * beta.sqrt())
+                {
+                    continue;
+                }
+                rotated = true;
+                // The smaller angle that makes the two columns orthogonal.
+                let zeta = (beta - alpha) / (2.0 * gamma);
+                let tangent = if zeta.abs() < 1e100 {
+                    1.0 / (zeta + (1.0 + zeta * zeta).sqrt().copysign(zeta))
+                } else {
+                    0.5 / zeta
+                };
+                let cosine = 1.0 / (1.0 + tangent * tangent).sqrt();
+                let sine = cosine * tangent;
+                let (x, y) = two_rows(columns, p, q);
+                rotate(x, y, cosine, sine);
+                alpha = dot(x, x);
+                if let Some(right) = right.as_deref_mut() {
+                    let (x, y) = two_rows(right, p, q);
+                    rotate(x, y, cosine, sine);
+                }
+            }
+        }
+        if !rotated {
+            return Ok(());
+        }
+    }
+    Err(SolveError::NotConverged)
+}
+
+/// Makes row `j` a unit vector orthogonal to the rows above, which are orthonormal.
+fn complete<const N: usize>(rows: &mut Square<N>, length: usize, j: usize) {
+    let mut best = ([0.0; N], 0.0);
+    for k in 0..length {
+        let mut candidate = [0.0; N];
+        candidate[k] = 1.0;
+        // Twice is enough (Kahan): the second pass removes the rounding errors of the first.
+        for _ in 0..2 {
+            for row in &rows[..j] {
+                let projection = dot(row, &candidate);
+                add_multiple(&mut candidate, -projection, row);
+            }
+        }
+        let norm = euclidean_norm(&candidate);
+        if norm > best.1 {
+            best = (candidate, norm);
+        }
+    }
+    // There are fewer rows above than dimensions, so that some unit vector is not among their combinations.
+    rows[j] = best.0.map(|x| x / best.1);
+}
+
+/// $\lVert x \rVert_2$, whatever the size of the entries.
+fn euclidean_norm<const N: usize>(x: &[f64; N]) -> f64 {
+    let square = dot(x, x);
+    if square >= NEGLIGIBLE_SQUARE {
+        return square.sqrt();
+    }
+    let largest = x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    if largest < f64::MIN_POSITIVE {
+        return largest;
+    }
+    let scaled = x.map(|x| x / largest);
+    largest * dot(&scaled, &scaled).sqrt()
+}

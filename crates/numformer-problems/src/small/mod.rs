@@ -1,0 +1,213 @@
+//! Direct methods for small matrices: on the stack, without allocation.
+//!
+//! A matrix of at most `N` rows and columns stands in the leading part of an array of `N` rows of `N` entries; the rest
+//! is zero, so that loops over whole rows have a length the compiler knows. Above [`MAX_DIMENSION`] the problems turn to
+//! faer, which is also what these methods are tested against.
+
+mod jacobi;
+mod lu;
+mod tridiagonal;
+
+use faer::{Mat, MatRef};
+
+use crate::SolveError;
+
+pub(crate) use jacobi::singular_value_decomposition;
+pub(crate) use lu::Lu;
+pub(crate) use tridiagonal::symmetric_eigen;
+
+/// The largest number of rows and columns for the methods of this module.
+///
+/// The paper's largest matrices have 20; from about 50 on, blocked algorithms would be faster.
+pub(crate) const MAX_DIMENSION: usize = 32;
+
+/// `N` rows of `N` entries.
+pub(crate) type Square<const N: usize> = [[f64; N]; N];
+
+/// Below this, a sum of squares of scaled numbers is taken for zero: its relative error is no longer that of rounding,
+/// as its terms may be subnormal ($2^{-1022} \approx 10^{-308}$, and $10^{-308} / \varepsilon \approx 10^{-292}$).
+const NEGLIGIBLE_SQUARE: f64 = 1e-290;
+
+/// Calls a method with the smallest capacity that holds `n` rows and columns, or evaluates the last expression if there
+/// is none.
+macro_rules! with_capacity {
+    ($n:expr, $method:ident($($argument:expr),*), else $large:expr) => {
+        match $n {
+            0..=4 => $method::<4>($($argument),*),
+            5..=6 => $method::<6>($($argument),*),
+            7..=8 => $method::<8>($($argument),*),
+            9..=12 => $method::<12>($($argument),*),
+            13..=20 => $method::<20>($($argument),*),
+            21..=$crate::small::MAX_DIMENSION => $method::<{ $crate::small::MAX_DIMENSION }>($($argument),*),
+            _ => $large,
+        }
+    };
+}
+pub(crate) use with_capacity;
+
+/// The matrix times `scale`, its rows in the rows of the array.
+pub(crate) fn rows_of<const N: usize>(matrix: MatRef<'_, f64>, scale: f64) -> Square<N> {
+    let mut rows = [[0.0; N]; N];
+    for (i, row) in rows.iter_mut().enumerate().take(matrix.nrows()) {
+        for (j, x) in row.iter_mut().enumerate().take(matrix.ncols()) {
+            *x = scale * matrix[(i, j)];
+        }
+    }
+    rows
+}
+
+/// The identity with `n` rows.
+pub(crate) fn identity<const N: usize>(n: usize) -> Square<N> {
+    let mut rows = [[0.0; N]; N];
+    for (i, row) in rows.iter_mut().enumerate().take(n) {
+        row[i] = 1.0;
+    }
+    rows
+}
+
+/// Two different rows, the first one above the second.
+fn two_rows<const N: usize>(rows: &mut Square<N>, upper: usize, lower: usize) -> (&mut [f64; N], &mut [f64; N]) {
+    let (head, tail) = rows.split_at_mut(lower);
+    (&mut head[upper], &mut tail[0])
+}
+
+/// $x^\top y$, in four partial sums: so that the processor adds in parallel.
+fn dot<const N: usize>(x: &[f64; N], y: &[f64; N]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (quads_x, rest_x) = x.as_chunks::<4>();
+    let (quads_y, rest_y) = y.as_chunks::<4>();
+    for (x, y) in quads_x.iter().zip(quads_y) {
+        for lane in 0..4 {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    for (lane, (x, y)) in rest_x.iter().zip(rest_y).enumerate() {
+        sums[lane] += x * y;
+    }
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
+}
+
+/// $y \gets y + \alpha x$.
+fn add_multiple<const N: usize>(y: &mut [f64; N], alpha: f64, x: &[f64; N]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += alpha * x;
+    }
+}
+
+/// Turns two vectors by the plane rotation of this cosine and sine: $(x, y) \gets (cx - sy,\ sx + cy)$.
+fn rotate<const N: usize>(x: &mut [f64; N], y: &mut [f64; N], cosine: f64, sine: f64) {
+    for (x, y) in x.iter_mut().zip(y) {
+        (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
+    }
+}
+
+/// A power of two that brings the largest magnitude of the entries, all finite, into $[1, 2)$; 1 for a zero matrix.
+///
+/// Multiplying by it is exact, so that solvers need not care for the range of `f64` and answers to $A$ and $2^k A$ agree
+/// bit by bit. The largest subnormal numbers are brought as near as one exact multiplication can.
+pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
+    let largest = largest_magnitude(matrix);
+    if largest == 0.0 {
+        return 1.0;
+    }
+    // The exponent field of a finite number, 0 for a subnormal one; the reciprocal of the power has the exponent -e.
+    let exponent = (largest.to_bits() >> 52) as i32 - 1023;
+    power_of_two((-exponent).min(1023))
+}
+
+/// A power of two that keeps an LU decomposition from overflow: 1 unless entries are near the end of the range.
+///
+/// Elimination at most doubles the entries in each of its steps, and an exact factor of 1 loses nothing at the other end.
+pub(crate) fn overflow_guard(matrix: MatRef<'_, f64>) -> f64 {
+    if largest_magnitude(matrix) < 1e290 { 1.0 } else { power_of_two_scale(matrix) }
+}
+
+/// $2^k$ for $-1023 \le k \le 1023$.
+pub(crate) fn power_of_two(k: i32) -> f64 {
+    debug_assert!((-1023..=1023).contains(&k), "the exponent of a normal number or its negative: {k}");
+    // The exponent field; the smallest power is subnormal, with one bit in the fraction.
+    if k == -1023 { 0.5 * f64::MIN_POSITIVE } else { f64::from_bits(((k + 1023) as u64) << 52) }
+}
+
+/// The largest magnitude of the entries, 0 for a matrix without any.
+pub(crate) fn largest_magnitude(matrix: MatRef<'_, f64>) -> f64 {
+    matrix.col_iter().flat_map(|column| column.iter()).fold(0.0, |largest, x| x.abs().max(largest))
+}
+
+/// Entries that differ from their mirror images by more than this, relative to the largest, make a matrix unsymmetric:
+/// $\sqrt\varepsilon$, far above what rounding leaves and far below the last of three decimal digits.
+const SYMMETRY_TOLERANCE: f64 = 1.490_116_119_384_765_6e-8;
+
+/// Checks that a square matrix of finite entries is symmetric up to rounding.
+pub(crate) fn require_symmetric(matrix: MatRef<'_, f64>) -> Result<(), SolveError> {
+    let mut largest_difference = 0.0;
+    for i in 1..matrix.nrows() {
+        for j in 0..i {
+            // Halves, lest the difference overflow.
+            largest_difference = f64::max(largest_difference, (0.5 * matrix[(i, j)] - 0.5 * matrix[(j, i)]).abs());
+        }
+    }
+    if largest_difference == 0.0 {
+        return Ok(());
+    }
+    let allowed = SYMMETRY_TOLERANCE * largest_magnitude(matrix);
+    for i in 1..matrix.nrows() {
+        for j in 0..i {
+            let (value, mirrored) = (matrix[(i, j)], matrix[(j, i)]);
+            if 2.0 * (0.5 * value - 0.5 * mirrored).abs() > allowed {
+                return Err(SolveError::NotSymmetric { row: i, column: j, value, mirrored });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives the matrix these rows and columns; its entries are then unspecified.
+pub(crate) fn reshape(matrix: &mut Mat<f64>, (rows, columns): (usize, usize)) {
+    if matrix.shape() != (rows, columns) {
+        matrix.resize_with(rows, columns, |_, _| 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::mat;
+
+    use super::*;
+
+    #[test]
+    fn scaled_entries_are_near_one() {
+        for x in [1.0, 1.999, 2.0, 0.3, 1e-150, 1e150, f64::MIN_POSITIVE, f64::MAX] {
+            let scale = power_of_two_scale(mat![[0.0, -x]].as_ref());
+            assert!((1.0..2.0).contains(&(scale * x)), "{x:e}: {scale:e}");
+            assert_eq!((scale * x / scale).to_bits(), x.to_bits());
+        }
+        assert_eq!(power_of_two_scale(mat![[0.0, 0.0]].as_ref()).to_bits(), 1.0_f64.to_bits());
+        assert_eq!(power_of_two_scale(Mat::new().as_ref()).to_bits(), 1.0_f64.to_bits());
+        // The smallest number of all is 2^-1074.
+        let scale = power_of_two_scale(mat![[5e-324]].as_ref());
+        assert_eq!((scale * 5e-324).to_bits(), 2.0_f64.powi(-51).to_bits());
+    }
+
+    #[test]
+    fn powers_are_exact() {
+        for k in -1023..=1023 {
+            assert_eq!(power_of_two(k).to_bits(), 2.0_f64.powi(k).to_bits(), "{k}");
+        }
+    }
+
+    #[test]
+    fn rounding_is_symmetric_and_noise_is_not() {
+        assert_eq!(require_symmetric(mat![[1.0, 2.0], [2.0 * (1.0 + 1e-15), 4.0]].as_ref()), Ok(()));
+        let expected = SolveError::NotSymmetric { row: 1, column: 0, value: 2.001, mirrored: 2.0 };
+        assert_eq!(require_symmetric(mat![[1.0, 2.0], [2.001, 4.0]].as_ref()), Err(expected));
+        let huge = f64::MAX;
+        assert!(require_symmetric(mat![[1.0, huge], [-huge, 4.0]].as_ref()).is_err());
+    }
+
+    #[test]
+    fn a_dot_product_has_every_term() {
+        let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]);
+        assert_eq!(dot(&x, &y).to_bits(), 7_654_321.0_f64.to_bits());
+    }
+}
