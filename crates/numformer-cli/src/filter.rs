@@ -98,7 +98,7 @@ impl Codec {
 }
 
 /// Applies `convert` to each line of standard input; the exit code says whether all could be done.
-fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String, Value)>) -> Result<ExitCode> {
+pub(crate) fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String, Value)>) -> Result<ExitCode> {
     let mut output = io::BufWriter::new(io::stdout().lock());
     let is_watched = io::stdout().is_terminal();
     let mut code = ExitCode::SUCCESS;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use numformer_data::{DatasetError, Format, Split, Task, write_examples};
+use numformer_data::{DatasetError, Format, Split, write_examples};
 use numformer_train::{Catalogue, Experiment};
 use rayon::ThreadPoolBuilder;
 

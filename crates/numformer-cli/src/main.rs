@@ -4,7 +4,9 @@
 
 mod filter;
 mod generate;
+mod problems;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     Train(train::Arguments),
     Generate(generate::Arguments),
+    Verify(verify::Arguments),
+    Problems(problems::Arguments),
     Encode(filter::EncodeArguments),
     Decode(filter::DecodeArguments),
 }
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Problems(arguments) => problems::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Encode(arguments) => filter::encode(&arguments),
         Command::Decode(arguments) => filter::decode(&arguments),
     };

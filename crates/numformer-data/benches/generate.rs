@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use numformer_data::{Example, Split, Task};
-use numformer_encoding::{NumberEncoding, Preset};
-use numformer_problems::{Addition, Problem, Transpose, UniformEntries};
+use numformer_encoding::{NumberEncoding, encoding_by_name};
+use numformer_problems::{
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, Inversion, LinearSolve, MatrixExponential,
+    MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank, SingularValues, Svd,
+    SymmetricInversion, Trace, Transpose, UniformEntries, Wigner, Wishart,
+};
 use rayon::prelude::*;
 
 /// Examples made at a time by each thread.
 const EXAMPLES: u64 = 64;
-
-fn encodings(name: &str) -> [Arc<dyn NumberEncoding>; 2] {
-    let (input, output) = name.split_once('-').unwrap_or((name, name));
-    [input, output].map(|name| numformer_encoding::encoding_by_name(name).expect("a preset"))
-}
 
 /// Makes the examples of a batch, in one buffer.
 fn make(task: &Task, batch: u64, example: &mut Example) {
@@ -25,11 +24,25 @@ fn make(task: &Task, batch: u64, example: &mut Example) {
     }
 }
 
-fn bench(criterion: &mut Criterion, problem: impl Problem + 'static, (rows, cols): (usize, usize), encoding: &str) {
-    let name = format!("{}/{rows}x{cols}/{encoding}", problem.name());
-    let (input_rows, input_cols) = problem.input_shape((rows, cols));
-    let law = UniformEntries::new(input_rows, input_cols, 10.0).expect("valid parameters");
-    let [input, output] = encodings(encoding);
+/// The largest magnitude of an entry, that of the paper.
+const BOUND: f64 = 10.0;
+
+fn law(problem: &dyn Problem, shape: (usize, usize)) -> Box<dyn Ensemble> {
+    let (rows, columns) = problem.input_shape(shape);
+    let valid = "valid parameters";
+    match problem.name() {
+        "eigenvalues" | "eigenvectors" | "symmetric-inversion" => Box::new(Wigner::new(rows, BOUND).expect(valid)),
+        "cholesky" => Box::new(Wishart::new(rows, BOUND).expect(valid)),
+        _ => Box::new(UniformEntries::new(rows, columns, BOUND).expect(valid)),
+    }
+}
+
+fn bench(criterion: &mut Criterion, problem: impl Problem + 'static, shape: (usize, usize), encoding: &str) {
+    let name = format!("{}/{}x{}/{encoding}", problem.name(), shape.0, shape.1);
+    let (input, output) = encoding.split_once('-').unwrap_or((encoding, encoding));
+    let [input, output] =
+        [input, output].map(|name| -> Arc<dyn NumberEncoding> { encoding_by_name(name).expect("a preset") });
+    let law = law(&problem, shape);
     let task = Task::new(problem, law, input, output).expect("a task");
 
     let example = task.example(7, Split::Train, 0).expect("an example");
@@ -54,12 +67,40 @@ fn bench(criterion: &mut Criterion, problem: impl Problem + 'static, (rows, cols
     });
 }
 
-fn benches(criterion: &mut Criterion) {
-    for preset in Preset::ALL {
-        bench(criterion, Transpose, (5, 5), preset.name());
-        bench(criterion, Addition, (10, 10), preset.name());
+/// The paper's problems, as its authors train them.
+fn paper(criterion: &mut Criterion) {
+    bench(criterion, Transpose, (5, 5), "p1000");
+    bench(criterion, Addition, (10, 10), "b1999");
+    bench(criterion, MatrixVector::default(), (5, 5), "p1000");
+    bench(criterion, Multiplication::default(), (5, 5), "p1000");
+    bench(criterion, Eigenvalues, (5, 5), "fp15");
+    bench(criterion, Eigenvalues, (20, 20), "fp15");
+    bench(criterion, Eigenvectors::default(), (5, 5), "fp15-p1000");
+    bench(criterion, Inversion::default(), (5, 5), "fp15-p1000");
+    bench(criterion, SymmetricInversion::default(), (5, 5), "fp15-p1000");
+    bench(criterion, SingularValues, (5, 5), "fp15");
+    bench(criterion, Svd::default(), (5, 5), "fp15-p1000");
+}
+
+/// What the encoding costs: transposition in each.
+fn encodings(criterion: &mut Criterion) {
+    for encoding in ["p10", "b1999", "fp15"] {
+        bench(criterion, Transpose, (5, 5), encoding);
     }
 }
 
-criterion_group!(generate, benches);
+/// The problems beyond the paper.
+fn beyond(criterion: &mut Criterion) {
+    bench(criterion, Determinant, (5, 5), "p1000");
+    bench(criterion, Trace, (5, 5), "p1000");
+    bench(criterion, Rank, (5, 5), "p1000");
+    bench(criterion, LinearSolve, (5, 5), "p1000");
+    bench(criterion, Cholesky, (5, 5), "p1000");
+    bench(criterion, Qr, (5, 5), "p1000");
+    bench(criterion, MatrixExponential, (5, 5), "p1000");
+    bench(criterion, MatrixSign, (5, 5), "p1000");
+    bench(criterion, PolynomialRoots, (1, 5), "p1000");
+}
+
+criterion_group!(generate, paper, encodings, beyond);
 criterion_main!(generate);

@@ -319,10 +319,7 @@ mod tests {
             refuse(2, BLOCK, &wide),
             EncodeError::Coefficient { row: 2, column: 3, value: 1e103, source: source.into() }
         );
-        assert_eq!(
-            refuse(1, 2, &[1.0, f64::NAN]).to_string(),
-            "the coefficient in row 1, column 2 cannot be written"
-        );
+        assert_eq!(refuse(1, 2, &[1.0, f64::NAN]).to_string(), "the coefficient in row 1, column 2 cannot be written");
         assert_eq!(refuse(2, 2, &[1.0; 3]), EncodeError::Count { expected: 4, found: 3 });
         assert_eq!(refuse(2, 2, &[1.0; 6]), EncodeError::Count { expected: 4, found: 6 });
         assert_eq!(refuse(0, 2, &[]), EncodeError::Shape { max: 100, rows: 0, cols: 2 });

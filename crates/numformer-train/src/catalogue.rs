@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use numformer_encoding::{NumberEncoding, Preset};
 use numformer_problems::{
-    Addition, Ensemble, EnsembleError, Entries, GaussianEntries, HaarOrthogonal, Problem, Spectrum, SymmetricSpectrum,
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, EnsembleError, Entries, GaussianEntries,
+    HaarOrthogonal, Inversion, LinearSolve, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
+    PolynomialRoots, Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
     Transpose, UniformEntries,
 };
 
@@ -33,12 +35,12 @@ use crate::experiment::ExperimentError;
 /// ```
 #[derive(Clone)]
 pub struct Catalogue {
-    problems: BTreeMap<String, MakeProblem>,
+    problems: BTreeMap<String, (String, MakeProblem)>,
     laws: BTreeMap<String, MakeLaw>,
     encodings: BTreeMap<String, Arc<dyn NumberEncoding>>,
 }
 
-type MakeProblem = Arc<dyn Fn(&ProblemConfig) -> Box<dyn Problem> + Send + Sync>;
+type MakeProblem = Arc<dyn Fn(&mut ProblemConfig) -> Box<dyn Problem> + Send + Sync>;
 type MakeLaw = Arc<dyn Fn(&LawParameters) -> Result<Box<dyn Ensemble>, EnsembleError> + Send + Sync>;
 
 /// What a law of random matrices is made from.
@@ -73,8 +75,59 @@ impl Catalogue {
         Preset::ALL
             .into_iter()
             .fold(empty, |catalogue, preset| catalogue.with_encoding(preset.name(), preset.encoding()))
-            .with_problem("addition", |_| Box::new(Addition))
-            .with_problem("transpose", |_| Box::new(Transpose))
+            .with_problem("addition", "[A | B] to A + B, r×2c to r×c", |_| Box::new(Addition))
+            .with_problem(
+                "cholesky",
+                "L lower triangular with positive diagonal, LLᵀ = A; n×n, symmetric positive definite",
+                |_| Box::new(Cholesky),
+            )
+            .with_problem("determinant", "det A, n×n to 1×1", |_| Box::new(Determinant))
+            .with_problem("eigenvalues", "eigenvalues in descending order, n×n symmetric to n×1", |_| {
+                Box::new(Eigenvalues)
+            })
+            .with_problem(
+                "eigenvectors",
+                "eigenvalues in ascending order, then V with VᵀAV diagonal, n×n symmetric to (n+1)×n",
+                |problem| Box::new(Eigenvectors { signs: problem.signs.take().unwrap_or_default() }),
+            )
+            .with_problem(
+                "inversion",
+                "A⁻¹, n×n; judged by AH - I, or with judgement = \"target\" by A⁻¹",
+                |problem| Box::new(Inversion { judgement: problem.judgement.take().unwrap_or_default() }),
+            )
+            .with_problem("linear-solve", "[A | b] to x with Ax = b, n×(n+1) to n×1", |_| Box::new(LinearSolve))
+            .with_problem("matrix-exponential", "exp A, n×n", |_| Box::new(MatrixExponential))
+            .with_problem("matrix-sign", "sign A, n×n", |_| Box::new(MatrixSign))
+            .with_problem(
+                "matrix-vector",
+                "[A | v] to Aᵀv, r×(c+1) to c×1; with left = \"plain\" to Av, n×(n+1) to n×1",
+                |problem| Box::new(MatrixVector { left: problem.left.take().unwrap_or_default() }),
+            )
+            .with_problem(
+                "multiplication",
+                "[A | B] to AᵀB, r×2c to c×c; with left = \"plain\" to AB, n×2n to n×n",
+                |problem| Box::new(Multiplication { left: problem.left.take().unwrap_or_default() }),
+            )
+            .with_problem(
+                "polynomial-roots",
+                "coefficients, highest first, to roots as real and imaginary parts, 1×(n+1) to n×2",
+                |_| Box::new(PolynomialRoots),
+            )
+            .with_problem("qr", "Q above R with A = QR and diag R not negative, r×c to (r+c)×c", |_| Box::new(Qr))
+            .with_problem("rank", "numerical rank, r×c to 1×1", |_| Box::new(Rank))
+            .with_problem("singular-values", "singular values in descending order, r×c to min(r,c)×1", |_| {
+                Box::new(SingularValues)
+            })
+            .with_problem(
+                "svd",
+                "singular values in descending order, then U, then V, r×c to (1+r+c)×min(r,c)",
+                |problem| Box::new(Svd { signs: problem.signs.take().unwrap_or_default() }),
+            )
+            .with_problem("symmetric-inversion", "A⁻¹, n×n symmetric; judged as inversion", |problem| {
+                Box::new(SymmetricInversion { judgement: problem.judgement.take().unwrap_or_default() })
+            })
+            .with_problem("trace", "tr A, n×n to 1×1", |_| Box::new(Trace))
+            .with_problem("transpose", "Aᵀ, r×c to c×r", |_| Box::new(Transpose))
             .with_law("uniform", |law| Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound)?)))
             .with_law("gaussian", |law| {
                 // The standard deviation of uniform entries.
@@ -98,14 +151,17 @@ impl Catalogue {
         })
     }
 
-    /// Adds a problem, in place of one of that name.
+    /// Adds a problem, in place of one of that name. `about` says in a line what it computes and between which shapes.
+    ///
+    /// `make` takes the options it heeds out of the section that asks for the problem; one that is left is an error.
     #[must_use]
     pub fn with_problem(
         mut self,
         name: &str,
-        make: impl Fn(&ProblemConfig) -> Box<dyn Problem> + Send + Sync + 'static,
+        about: &str,
+        make: impl Fn(&mut ProblemConfig) -> Box<dyn Problem> + Send + Sync + 'static,
     ) -> Self {
-        self.problems.insert(name.to_owned(), Arc::new(make));
+        self.problems.insert(name.to_owned(), (about.to_owned(), Arc::new(make)));
         self
     }
 
@@ -127,9 +183,9 @@ impl Catalogue {
         self
     }
 
-    /// The names of all problems, sorted.
-    pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.problems.keys().map(String::as_str)
+    /// The names of all problems, sorted, and what they compute.
+    pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.problems.iter().map(|(name, (about, _))| (name.as_str(), about.as_str()))
     }
 
     /// The names of all laws, sorted.
@@ -145,9 +201,15 @@ impl Catalogue {
     /// The problem that a section of an experiment asks for.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When there is none of that name, or it does not heed an option.
     pub fn problem(&self, config: &ProblemConfig) -> Result<Box<dyn Problem>, ExperimentError> {
-        Ok(find(&self.problems, "problem.name", &config.name)?(config))
+        let (_, make) = find(&self.problems, "problem.name", &config.name)?;
+        let mut options = config.clone();
+        let problem = make(&mut options);
+        match options.first_option() {
+            None => Ok(problem),
+            Some(key) => Err(ExperimentError::UnheededOption { key, problem: config.name.clone() }),
+        }
     }
 
     /// The law of that name.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
 use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig};
-use numformer_problems::Entries;
+use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -126,13 +126,32 @@ pub struct ProblemConfig {
     /// The matrices it is posed on; those of the experiment when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrices: Option<MatricesConfig>,
+    /// Products: whether the left factor is transposed, as in the published program, or plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<LeftFactor>,
+    /// Eigenvectors and the SVD: which signs vectors have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signs: Option<Signs>,
+    /// Inversions: what an answer is judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<InverseJudgement>,
 }
 
 impl ProblemConfig {
     /// The problem of this name, with defaults.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), weight: 1.0, matrices: None }
+        Self { name: name.to_owned(), weight: 1.0, matrices: None, left: None, signs: None, judgement: None }
+    }
+
+    /// The key of an option that is set.
+    pub(crate) fn first_option(&self) -> Option<&'static str> {
+        let options = [
+            ("problem.left", self.left.is_some()),
+            ("problem.signs", self.signs.is_some()),
+            ("problem.judgement", self.judgement.is_some()),
+        ];
+        options.into_iter().find_map(|(key, is_set)| is_set.then_some(key))
     }
 }
 

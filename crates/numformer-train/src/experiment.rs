@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use numformer_data::{Task, TaskError};
+use numformer_data::{Split, Task, TaskError};
 use numformer_model::TransformerConfig;
 use numformer_problems::{EnsembleError, RandomScale};
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,8 @@ impl Experiment {
         toml::to_string(self).expect("an experiment is plain data")
     }
 
-    /// Checks every value; [`Experiment::task`] and [`Experiment::transformer`] cannot fail after it.
+    /// Checks every value, and that an example can be made; [`Experiment::task`] and [`Experiment::transformer`] cannot
+    /// fail after it.
     ///
     /// # Errors
     /// Names the first impossible value.
@@ -167,6 +168,8 @@ impl Experiment {
             }
         }
         let task = self.task(catalogue)?;
+        // A law that never suits the problem shows at once.
+        task.example(self.seed, Split::Train, 0)?;
         self.transformer(&task).map(drop)
     }
 
@@ -291,6 +294,14 @@ pub enum ExperimentError {
         /// Names there are.
         known: Vec<String>,
     },
+    /// An option means nothing to the problem it is given to.
+    #[error("{key} is not an option of the problem `{problem}`")]
+    UnheededOption {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// Name of the problem.
+        problem: String,
+    },
     /// Noise is relative to a bound, and there are two.
     #[error("data.noise is relative to matrices.bound; expected one bound for all problems, found {} and {}", bounds[0], bounds[1])]
     NoiseOfTwoBounds {
@@ -337,7 +348,8 @@ impl ExperimentError {
     fn key(&self) -> Option<(&'static str, Option<&str>)> {
         match self {
             Self::UnknownName { key, found, .. } => Some((key, Some(found))),
-            Self::Zero { key }
+            Self::UnheededOption { key, .. }
+            | Self::Zero { key }
             | Self::TooLarge { key, .. }
             | Self::NotPositive { key, .. }
             | Self::Negative { key, .. } => Some((key, None)),

@@ -1,0 +1,146 @@
+//! `numformer verify`: judges predictions of any program.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use faer::Mat;
+use numformer_metrics::Norm;
+use numformer_problems::{Instance, Problem, ReferenceComparison};
+use numformer_train::{Catalogue, ProblemConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::filter::filter_lines;
+
+/// Judge predictions of any program: one line of JSON in, one out.
+///
+/// A line in holds matrices as lists of rows: `src`, the input; `tgt`, an exact answer; `hyp`, the prediction. A line out
+/// has the relative errors of the prediction in three norms, the square of the second, the share of its coefficients
+/// within 1% of the exact answer's, and the verdict: ok, wrong-shape or malformed. An error that is infinite is null.
+///
+/// Answers that are not unique are judged by residuals, strictly: eigenvectors must be orthonormal, too. `numformer
+/// problems` lists the problems. A line whose src or tgt is not what the problem asks for gives an error with its number,
+/// and exit code 1 at the end.
+#[derive(Args)]
+#[command(after_help = "Example:
+  $ echo '{\"src\": [[1, 2]], \"tgt\": [[1], [2]], \"hyp\": [[1], [2.03]]}' | numformer verify --problem transpose --json
+  {\"coefficients_within_1pct\":0.5,\"frobenius\":0.0134,\"l1\":0.01,\"max\":0.015,\"squared_frobenius\":0.00018,\"verdict\":\"ok\"}")]
+pub(crate) struct Arguments {
+    /// Name of the problem, or inversion-against-target for inversion judged by the exact inverse.
+    #[arg(long, value_name = "NAME")]
+    problem: String,
+    /// Judge as the published program does, which finds no error in some wrong answers, for comparison with its figures.
+    #[arg(long)]
+    reference: bool,
+    /// Print objects of JSON instead of columns.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    src: Vec<Vec<f64>>,
+    tgt: Vec<Vec<f64>>,
+    /// Anything: what a model wrote may be no matrix.
+    #[serde(default)]
+    hyp: Value,
+}
+
+#[derive(Serialize)]
+struct Judgement {
+    l1: Option<f64>,
+    frobenius: Option<f64>,
+    squared_frobenius: Option<f64>,
+    max: Option<f64>,
+    coefficients_within_1pct: Option<f64>,
+    verdict: &'static str,
+}
+
+impl Judgement {
+    fn without_errors(verdict: &'static str) -> Self {
+        let [l1, frobenius, squared_frobenius, max, coefficients_within_1pct] = [None; 5];
+        Self { l1, frobenius, squared_frobenius, max, coefficients_within_1pct, verdict }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let problem = match arguments.problem.as_str() {
+        "inversion-against-target" => {
+            let judgement = Some(numformer_problems::InverseJudgement::Target);
+            ProblemConfig { judgement, ..ProblemConfig::new("inversion") }
+        }
+        name => ProblemConfig::new(name),
+    };
+    let problem = Catalogue::standard().problem(&problem)?;
+    filter_lines(arguments.json, |line| {
+        let line: Line = serde_json::from_str(line).context("expected an object with src, tgt and hyp")?;
+        let judgement = judge(&*problem, &line, arguments.reference)?;
+        let object = serde_json::to_value(&judgement)?;
+        let columns = [
+            ("l1", judgement.l1),
+            ("frobenius", judgement.frobenius),
+            ("squared_frobenius", judgement.squared_frobenius),
+            ("max", judgement.max),
+            ("coefficients_within_1pct", judgement.coefficients_within_1pct),
+        ];
+        let columns = columns.map(|(name, value)| format!("{name} {}", value.map_or("-".to_owned(), short)));
+        Ok((format!("{:<12}{}", judgement.verdict, columns.join("  ")), object))
+    })
+}
+
+/// Four significant digits.
+fn short(x: f64) -> String {
+    format!("{x:.3e}")
+}
+
+fn judge(problem: &dyn Problem, line: &Line, reference: bool) -> Result<Judgement> {
+    let src = matrix(&line.src).context("src")?;
+    let tgt = matrix(&line.tgt).context("tgt")?;
+    let expected = problem.output_shape(src.shape()).context("src")?;
+    let (rows, columns) = tgt.shape();
+    ensure!((rows, columns) == expected, "tgt: expected shape {}x{}, found {rows}x{columns}", expected.0, expected.1);
+    let hyp =
+        serde_json::from_value::<Vec<Vec<f64>>>(line.hyp.clone()).map_err(Into::into).and_then(|rows| matrix(&rows));
+    let Ok(hyp) = hyp else { return Ok(Judgement::without_errors("malformed")) };
+    if hyp.shape() != expected {
+        return Ok(Judgement::without_errors("wrong-shape"));
+    }
+    let instance = Instance { input: src.as_ref(), target: tgt.as_ref() };
+    let (errors, within) = if reference {
+        let comparison = problem.reference_comparison(instance, hyp.as_ref()).context("src")?;
+        (NORMS.map(|norm| comparison.error(norm)), comparison.share_within(0.01))
+    } else {
+        let mut errors = [0.0; 3];
+        for (error, norm) in errors.iter_mut().zip(NORMS) {
+            *error = problem.error(instance, hyp.as_ref(), norm).context("src")?;
+        }
+        (errors, ReferenceComparison::new(hyp, tgt).share_within(0.01))
+    };
+    let finite = |x: f64| x.is_finite().then_some(x);
+    let [l1, frobenius, max] = errors.map(finite);
+    Ok(Judgement {
+        l1,
+        frobenius,
+        squared_frobenius: finite(errors[1] * errors[1]),
+        max,
+        coefficients_within_1pct: finite(within),
+        verdict: "ok",
+    })
+}
+
+const NORMS: [Norm; 3] = [Norm::L1, Norm::Frobenius, Norm::Max];
+
+/// The matrix with these rows.
+fn matrix(rows: &[Vec<f64>]) -> Result<Mat<f64>> {
+    let columns = rows.first().map_or(0, Vec::len);
+    ensure!(columns > 0, "expected a matrix of at least one row and one column, found an empty one");
+    for (row, index) in rows.iter().zip(1..) {
+        ensure!(
+            row.len() == columns,
+            "expected {columns} numbers in row {index}, as in the first, found {}",
+            row.len()
+        );
+    }
+    Ok(Mat::from_fn(rows.len(), columns, |i, j| rows[i][j]))
+}
