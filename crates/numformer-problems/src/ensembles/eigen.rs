@@ -8,6 +8,7 @@ use faer::{ColMut, Mat, Par};
 
 use super::mirror_lower_triangle;
 use crate::ensemble::MAX_DIMENSION;
+use crate::small::{power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
 
 /// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: $Q \operatorname{diag}(\lambda) Q^\top$
 /// becomes $Q \operatorname{diag}(f(\lambda)) Q^\top$, scaled.
@@ -63,6 +64,11 @@ impl Scratch {
     fn decompose(&mut self, matrix: &Mat<f64>, values: &mut [f64]) -> &Mat<f64> {
         let n = matrix.nrows();
         self.vectors.resize_with(n, n, |_, _| 0.0);
+        let vectors = &mut self.vectors;
+        let decomposed = with_capacity!(n, small_decompose(matrix, values, vectors), else Err(TooLarge));
+        if decomposed.is_ok() {
+            return &self.vectors;
+        }
         if n > self.dimension {
             (self.stack, self.dimension) = (Self::stack(n), n);
         }
@@ -77,6 +83,26 @@ impl Scratch {
         .expect("the QR algorithm converges on finite symmetric matrices");
         &self.vectors
     }
+}
+
+/// A matrix is too large for the methods of [`small`](crate::small), or would take them too many steps.
+struct TooLarge;
+
+fn small_decompose<const N: usize>(
+    matrix: &Mat<f64>,
+    values: &mut [f64],
+    vectors: &mut Mat<f64>,
+) -> Result<(), TooLarge> {
+    let n = matrix.nrows();
+    let scale = power_of_two_scale(matrix.as_ref());
+    let mut rows = [[0.0; N]; N];
+    let scaled =
+        symmetric_eigen::<N>(&mut rows_of(matrix.as_ref(), scale), n, Some(&mut rows)).map_err(|_| TooLarge)?;
+    for j in 0..n {
+        values[j] = scaled[j] / scale;
+        vectors.col_as_slice_mut(j)[..n].copy_from_slice(&rows[j][..n]);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
