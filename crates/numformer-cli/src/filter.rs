@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use numformer_encoding::{DecodeError, DenseMatrix, MatrixEncoding, Preset, Vocabulary, encoding_by_name};
+use numformer_encoding::{
+    DecodeError, DenseMatrix, MatrixEncoding, Preset, Vocabulary, VocabularyError, encoding_by_name,
+};
 use serde_json::{Value, json};
 
 /// Write matrices as tokens, one a line, from standard input to standard output.
@@ -131,6 +133,8 @@ fn error_object(line: u64, error: &Error) -> Value {
     let mut object = json!({ "line": line, "error": format!("{error:#}") });
     if let Some(error) = error.downcast_ref::<DecodeError>() {
         object["position"] = error.position().into();
+    } else if let Some(VocabularyError::UnknownSymbol { position, .. }) = error.downcast_ref() {
+        object["position"] = (*position).into();
     }
     object
 }

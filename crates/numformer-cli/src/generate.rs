@@ -78,6 +78,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         (Some(FormatName::Parquet), _) => Format::Parquet,
         (None, Some(path)) => Format::of(path)?,
     };
+    if let Some(named) = arguments.output.as_ref().and_then(|path| Format::of(path).ok()) {
+        ensure!(named == format, "--output: expected a name that ends in .{format}, as --format says, found .{named}");
+    }
     let end = arguments.start.checked_add(arguments.count);
     ensure!(end.is_some(), "--start and --count: expected an end below 2^64");
     let range = arguments.start..end.expect("checked above");
@@ -101,8 +104,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Writes beside `path` and renames at the end, so that a file of that name is whole.
+/// Writes beside `path` and renames at the end, so that a file of that name is whole. What is there and no file, such as
+/// a device, is written to.
 fn to_file(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<u64, DatasetError>) -> Result<u64> {
+    if path.exists() && !path.is_file() {
+        let out = File::options().write(true).open(path);
+        let mut out = out.with_context(|| format!("cannot write {}", path.display()))?;
+        return Ok(write(&mut out)?);
+    }
+    // A link stays one.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().context("--output: expected the name of a file")?.to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);

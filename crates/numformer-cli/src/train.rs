@@ -59,7 +59,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let run_dir = trainer.run_dir().expect("given above");
     let curve = run_dir.write_learning_curve().context("cannot draw the learning curve")?;
     ensure!(report.stop == StopReason::Completed, "{}", report.stop);
-    let evaluation = trainer.evaluate(Split::Test, TEST_EXAMPLES)?;
+    // A file is for reporting on as a whole.
+    let count = if trainer.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
+    let evaluation = trainer.evaluate(Split::Test, count)?;
     let mut report = format!("On {} unseen matrices:\n{evaluation:#}\n", evaluation.count);
     for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
         writeln!(report, "\n{solved}")?;

@@ -11,18 +11,67 @@ pub struct Batch {
     pub src: Sequences,
     /// Answers.
     pub tgt: Sequences,
-    /// Matrices that were drawn for these examples and had no answer, or none that can be written.
-    pub rejected: u64,
+    /// For each example, the matrices that were drawn and had no answer, or none that can be written.
+    pub rejected: Vec<u32>,
 }
 
 impl Batch {
     /// The batch of these examples, in this order.
     #[must_use]
     pub fn from_examples(examples: &[Example], padding: TokenId) -> Self {
-        let (src, tgt): (Vec<_>, Vec<_>) =
-            examples.iter().map(|example| (example.src.as_slice(), example.tgt.as_slice())).unzip();
-        let rejected = examples.iter().map(|example| u64::from(example.rejected)).sum();
-        Self { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding), rejected }
+        let mut batch = BatchBuilder::new(padding);
+        examples.iter().for_each(|example| batch.push(example));
+        batch.build()
+    }
+
+    /// Drops all but the first `count` examples.
+    pub fn truncate(&mut self, count: usize) {
+        self.src.truncate(count);
+        self.tgt.truncate(count);
+        self.rejected.truncate(count);
+    }
+}
+
+/// Gathers the tokens of examples, which are of different lengths until the last is known.
+pub(crate) struct BatchBuilder {
+    padding: TokenId,
+    src: Gathered,
+    tgt: Gathered,
+    rejected: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    tokens: Vec<TokenId>,
+    ends: Vec<usize>,
+}
+
+impl BatchBuilder {
+    pub(crate) fn new(padding: TokenId) -> Self {
+        Self { padding, src: Gathered::default(), tgt: Gathered::default(), rejected: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, example: &Example) {
+        self.src.push(&example.src);
+        self.tgt.push(&example.tgt);
+        self.rejected.push(example.rejected);
+    }
+
+    pub(crate) fn build(self) -> Batch {
+        Batch { src: self.src.pad(self.padding), tgt: self.tgt.pad(self.padding), rejected: self.rejected }
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, sequence: &[TokenId]) {
+        self.tokens.extend_from_slice(sequence);
+        self.ends.push(self.tokens.len());
+    }
+
+    fn pad(&self, padding: TokenId) -> Sequences {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let rows: Vec<_> = starts.zip(&self.ends).map(|(start, &end)| &self.tokens[start..end]).collect();
+        Sequences::from_rows(&rows, padding)
     }
 }
 
@@ -87,8 +136,7 @@ impl Sequences {
         &self.ids[start..start + self.lengths[index] as usize]
     }
 
-    /// Drops all but the first `count` sequences.
-    pub fn truncate(&mut self, count: usize) {
+    fn truncate(&mut self, count: usize) {
         self.lengths.truncate(count);
         self.ids.truncate(count * self.width);
     }

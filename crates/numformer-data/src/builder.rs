@@ -9,10 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::TaskError;
 use crate::task::{Part, Posed, Task, no_answer, unwritable};
 
-/// Magnitudes below this share of the largest are not given symbols in a compact vocabulary, and are written as zero.
-/// A coefficient of a random matrix is smaller about once in 10¹⁸ draws.
-const NEGLIGIBLE: f64 = 1e-18;
-
 /// Noise beyond so many standard deviations is redrawn: a normal variable is beyond them once in 10¹⁵ draws.
 const NOISE_REACH: f64 = 8.0;
 
@@ -20,8 +16,7 @@ const NOISE_REACH: f64 = 8.0;
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VocabularyKind {
-    /// Only what the task can write, as [`Vocabulary::compact`] orders it. Magnitudes below 10⁻¹⁸ of the largest are
-    /// written as zero where that saves symbols.
+    /// Only what the task can write, as [`Vocabulary::compact`] orders it. Both kinds write the same symbols.
     #[default]
     Compact,
     /// All that the reference program holds, id for id, as its checkpoints need it: [`Vocabulary::reference`].
@@ -108,7 +103,7 @@ impl TaskBuilder {
     /// The task.
     ///
     /// # Errors
-    /// If there is no problem, or there are two and no task letters; if a weight or the noise is not a number that can
+    /// If there is no problem, or there are two without letters of their own; if a problem has no ensemble; if a weight or the noise is not a number that can
     /// be used; if a problem is not posed on the largest matrices of its ensembles; if there are no tokens for their
     /// shape, for that of their answers or for their largest entry.
     pub fn build(self) -> Result<Task, TaskError> {
@@ -116,7 +111,7 @@ impl TaskBuilder {
         let (input, output) = match self.vocabulary {
             VocabularyKind::Reference => (self.input, self.output),
             VocabularyKind::Compact => {
-                (restricted(&self.input, largest.input_entry), restricted(&self.output, largest.output_entry))
+                (restricted(&self.input, largest.inputs), restricted(&self.output, largest.outputs))
             }
         };
         let letters: Vec<&str> = self.problems.iter().map(|(problem, ..)| problem.task_letter()).collect();
@@ -152,19 +147,39 @@ impl TaskBuilder {
         Ok(Task { posed, parts, noise: self.noise, vocabulary })
     }
 
+    /// Checks that letters tell the problems apart.
+    fn check_letters(&self) -> Result<(), TaskError> {
+        let named: Vec<_> = self.problems.iter().map(|(problem, ..)| (problem.name(), problem.task_letter())).collect();
+        if named.len() > 1 && !self.task_letters {
+            return Err(TaskError::NoTaskLetters { problems: named.into_iter().map(|(name, _)| name).collect() });
+        }
+        for (index, &(second, letter)) in named.iter().enumerate() {
+            if let Some(&(first, _)) = named[..index].iter().find(|(_, earlier)| *earlier == letter) {
+                return Err(TaskError::SameLetter { letter, problems: [first, second] });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks problems, weights and noise, and finds the largest of what is to be written.
-    fn survey(&self) -> Result<Largest, TaskError> {
+    fn survey(&self) -> Result<Extent, TaskError> {
         if !(self.noise.is_finite() && self.noise >= 0.0) {
             return Err(TaskError::Noise { found: self.noise });
         }
-        if self.problems.len() > 1 && !self.task_letters {
-            let names = self.problems.iter().map(|(problem, ..)| problem.name()).collect();
-            return Err(TaskError::NoTaskLetters { problems: names });
+        self.check_letters()?;
+        let none = Magnitudes { smallest: f64::INFINITY, largest: Some(0.0) };
+        let mut largest = Extent { dimension: 0, inputs: none, outputs: none };
+        if self.problems.is_empty() {
+            return Err(TaskError::NoProblem);
         }
-        let mut largest = Largest { dimension: 0, input_entry: Some(0.0), output_entry: Some(0.0) };
+        let mut total = 0.0;
         for (problem, weight, ensembles) in &self.problems {
             if !(weight.is_finite() && *weight > 0.0) {
                 return Err(TaskError::Weight { problem: problem.name(), found: *weight });
+            }
+            total += weight;
+            if ensembles.is_empty() {
+                return Err(TaskError::NoEnsemble { problem: problem.name() });
             }
             for ensemble in ensembles {
                 let shape = ensemble.max_shape();
@@ -172,15 +187,17 @@ impl TaskBuilder {
                 for dimension in [shape.0, shape.1, output_shape.0, output_shape.1] {
                     largest.dimension = largest.dimension.max(dimension);
                 }
-                let entry = ensemble.bound();
-                let answer = entry.and_then(|entry| problem.output_bound(shape, entry));
-                let noisy = entry.map(|entry| entry + NOISE_REACH * self.noise);
-                largest.input_entry = largest.input_entry.zip(noisy).map(|(a, b)| a.max(b));
-                largest.output_entry = largest.output_entry.zip(answer).map(|(a, b)| a.max(b));
+                let (smallest, bound) = (ensemble.smallest(), ensemble.bound());
+                largest.outputs.join(
+                    problem.output_smallest(shape, smallest),
+                    bound.and_then(|bound| problem.output_bound(shape, bound)),
+                );
+                let smallest = if self.noise > 0.0 { 0.0 } else { smallest };
+                largest.inputs.join(smallest, bound.map(|bound| bound + NOISE_REACH * self.noise));
             }
         }
-        if largest.dimension == 0 {
-            return Err(TaskError::NoProblem);
+        if !total.is_finite() {
+            return Err(TaskError::Weight { problem: "all together", found: total });
         }
         // Beyond that there are no tokens in either vocabulary; the shape at fault is named later.
         largest.dimension = largest.dimension.min(Vocabulary::MAX_DIMENSION);
@@ -188,16 +205,30 @@ impl TaskBuilder {
     }
 }
 
-/// The largest of what a task writes; entries are `None` without a bound.
-struct Largest {
+/// What a task writes: the largest dimension, and the magnitudes of entries.
+struct Extent {
     dimension: usize,
-    input_entry: Option<f64>,
-    output_entry: Option<f64>,
+    inputs: Magnitudes,
+    outputs: Magnitudes,
 }
 
-/// The encoding without the symbols that are not needed for entries up to `largest`.
-fn restricted(encoding: &Arc<dyn NumberEncoding>, largest: Option<f64>) -> Arc<dyn NumberEncoding> {
-    let restricted = largest.and_then(|largest| encoding.restricted(NEGLIGIBLE * largest..=largest));
+/// Every entry that is not zero lies between these; the largest is `None` without a bound.
+#[derive(Clone, Copy)]
+struct Magnitudes {
+    smallest: f64,
+    largest: Option<f64>,
+}
+
+impl Magnitudes {
+    fn join(&mut self, smallest: f64, largest: Option<f64>) {
+        self.smallest = self.smallest.min(smallest);
+        self.largest = self.largest.zip(largest).map(|(a, b)| a.max(b));
+    }
+}
+
+/// The encoding without the symbols that are not needed for such entries.
+fn restricted(encoding: &Arc<dyn NumberEncoding>, entries: Magnitudes) -> Arc<dyn NumberEncoding> {
+    let restricted = entries.largest.and_then(|largest| encoding.restricted(entries.smallest..=largest));
     restricted.unwrap_or_else(|| Arc::clone(encoding))
 }
 

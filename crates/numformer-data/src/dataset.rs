@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,23 +77,35 @@ impl Dataset {
         match format {
             Format::Tsv | Format::Jsonl => {
                 let parse = if format == Format::Tsv { Record::from_tsv } else { Record::from_json };
-                for (number, line) in (1..).zip(BufReader::new(file).split(b'\n')) {
-                    let line = line.map_err(unreadable)?;
-                    let text = str::from_utf8(&line).map_err(RecordError::from);
-                    add(number, text.and_then(|text| parse(text.trim_end_matches('\r'))))?;
+                let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+                for number in 1.. {
+                    line.clear();
+                    let found = reader.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(unreadable)?;
+                    if found == 0 {
+                        break;
+                    }
+                    let record = || {
+                        if found as u64 > MAX_LINE {
+                            return Err(RecordError::TooLongLine);
+                        }
+                        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+                        parse(str::from_utf8(line)?.trim_end_matches('\r'))
+                    };
+                    add(number, record())?;
                 }
             }
             Format::Parquet => {
                 let damaged = |source| DatasetError::Parquet { path: path.to_owned(), source };
-                let reader = SerializedFileReader::new(file).map_err(damaged)?;
+                let reader = without_panic(|| SerializedFileReader::new(file)).map_err(damaged)?;
                 let fields = reader.metadata().file_metadata().schema().get_fields().to_vec();
                 let column = |name: &'static str| {
                     let index = fields.iter().position(|field| field.name() == name);
                     index.ok_or_else(|| DatasetError::Column { path: path.to_owned(), name })
                 };
                 let columns = [column("src_tokens")?, column("tgt_tokens")?];
-                for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(damaged)?) {
-                    let row = row.map_err(damaged)?;
+                let mut rows = without_panic(|| reader.get_row_iter(None)).map_err(damaged)?;
+                for number in 1.. {
+                    let Some(row) = without_panic(|| rows.next().transpose()).map_err(damaged)? else { break };
                     add(number, Record::from_row(&row, columns))?;
                 }
             }
@@ -167,6 +180,16 @@ impl Dataset {
     }
 }
 
+/// The crate `parquet` panics on some damaged files. A file must not be able to end the program.
+fn without_panic<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    // What was being read is dropped, so that nothing is seen in a state of disorder.
+    let read = panic::catch_unwind(AssertUnwindSafe(read));
+    read.unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".to_owned())))
+}
+
+/// The longest line that is read: an example of two 100x100 matrices takes less than a tenth.
+const MAX_LINE: u64 = 16 << 20;
+
 /// Batches of a [`Dataset`].
 #[derive(Debug)]
 pub struct DatasetBatches {
@@ -207,8 +230,8 @@ impl BatchSource for DatasetBatches {
                 })
             })
             .unzip();
-        let padding = self.dataset.padding;
-        Ok(Batch { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding), rejected: 0 })
+        let (padding, rejected) = (self.dataset.padding, vec![0; self.batch_size]);
+        Ok(Batch { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding), rejected })
     }
 
     fn batch_size(&self) -> usize {
@@ -260,12 +283,6 @@ impl Record {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
-    /// No format has this name.
-    #[error("expected a format `tsv`, `jsonl` or `parquet`, found `{found}`")]
-    UnknownFormat {
-        /// The name.
-        found: String,
-    },
     /// A file's name does not tell its format.
     #[error("expected a name that ends in .tsv, .jsonl or .parquet, found {}", path.display())]
     Extension {
@@ -332,6 +349,9 @@ pub enum RecordError {
     /// The bytes are not text.
     #[error("expected UTF-8 text")]
     Utf8(#[from] std::str::Utf8Error),
+    /// A line has no end.
+    #[error("expected a line of at most {MAX_LINE} bytes")]
+    TooLongLine,
     /// A line of a TSV file does not have two fields.
     #[error("expected a source and a target with a tab between them, found {found} fields")]
     Fields {
@@ -339,7 +359,7 @@ pub enum RecordError {
         found: usize,
     },
     /// A line is not an object of JSON with fields of the right types.
-    #[error("expected an object of JSON: {0}")]
+    #[error("expected an object of JSON with fields of the right types")]
     Json(#[from] serde_json::Error),
     /// An object of JSON lacks fields.
     #[error("expected the fields `src_tokens` and `tgt_tokens`, or `src` and `tgt`")]

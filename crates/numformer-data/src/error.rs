@@ -8,8 +8,22 @@ use numformer_problems::SolveError;
 #[non_exhaustive]
 pub enum TaskError {
     /// The task computes nothing.
-    #[error("expected a problem on at least one law of random matrices, found none")]
+    #[error("expected a problem, found none")]
     NoProblem,
+    /// A problem is posed on nothing.
+    #[error("expected a law of random matrices for the problem `{problem}`, found none")]
+    NoEnsemble {
+        /// The name of the problem.
+        problem: &'static str,
+    },
+    /// Two problems have one letter.
+    #[error("expected a task letter for each problem, found `{letter}` for {} and {}", problems[0], problems[1])]
+    SameLetter {
+        /// The letter.
+        letter: &'static str,
+        /// The names of the problems.
+        problems: [&'static str; 2],
+    },
     /// Several problems look alike to the model.
     #[error("expected task letters to tell {} problems apart ({}), found none", problems.len(), problems.join(", "))]
     NoTaskLetters {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,22 +40,14 @@ impl Format {
     /// # Errors
     /// When the name ends in none of the known extensions.
     pub fn of(path: &Path) -> Result<Self, DatasetError> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        extension.parse().map_err(|_| DatasetError::Extension { path: path.to_owned() })
+        let format =
+            Self::ALL.into_iter().find(|format| path.extension().is_some_and(|ending| ending == format.name()));
+        format.ok_or_else(|| DatasetError::Extension { path: path.to_owned() })
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl FromStr for Format {
-    type Err = DatasetError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let format = Self::ALL.into_iter().find(|format| format.name() == name);
-        format.ok_or_else(|| DatasetError::UnknownFormat { found: name.to_owned() })
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::batch::BatchBuilder;
 use crate::shuffle::shuffled;
-use crate::{Batch, Split, Task, TaskError};
+use crate::{Batch, Example, Split, Task, TaskError};
 
 /// Random access to batches: batch `index` depends on nothing but the source and `index`.
 ///
@@ -87,12 +88,13 @@ impl TaskBatches {
 
 impl BatchSource for TaskBatches {
     fn batch(&self, index: u64) -> Result<Batch, TaskError> {
-        let examples = self
-            .examples_of(index)
-            .into_iter()
-            .map(|index| self.task.example(self.seed, self.split, index))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Batch::from_examples(&examples, self.task.vocabulary().padding()))
+        let mut batch = BatchBuilder::new(self.task.vocabulary().padding());
+        let mut example = Example::default();
+        for index in self.examples_of(index) {
+            self.task.example_into(self.seed, self.split, index, &mut example)?;
+            batch.push(&example);
+        }
+        Ok(batch.build())
     }
 
     fn batch_size(&self) -> usize {

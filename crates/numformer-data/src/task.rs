@@ -6,7 +6,7 @@ use faer::{Mat, MatRef};
 use numformer_encoding::{DenseMatrix, EncodeError, MatrixEncoding, NumberEncoding, TokenId, Vocabulary};
 use numformer_metrics::{Norm, Verdict};
 use numformer_problems::{Ensemble, Instance, Problem, SolveError};
-use rand::Rng;
+use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 
 use crate::{Example, RecordError, Split, TaskBatches, TaskBuilder, TaskError};
@@ -150,6 +150,20 @@ impl Task {
     pub fn example_into(&self, seed: u64, split: Split, index: u64, example: &mut Example) -> Result<(), TaskError> {
         let mut rng = split.generator(seed, index);
         let part = self.draw_part(&mut rng);
+        self.make(part, &mut rng, example)
+    }
+
+    /// Makes an example of every problem on every law, to see that it can be done.
+    ///
+    /// # Errors
+    /// The first that [`example`](Self::example) would give.
+    pub fn try_every_law(&self, seed: u64) -> Result<(), TaskError> {
+        let mut example = Example::default();
+        let mut rng = Split::Train.generator(seed, 0);
+        self.parts.iter().try_for_each(|part| self.make(part, &mut rng, &mut example))
+    }
+
+    fn make(&self, part: &Part, mut rng: &mut impl RngCore, example: &mut Example) -> Result<(), TaskError> {
         let Posed { problem, src, tgt } = &self.posed[part.problem];
         example.problem = part.problem;
         example.rejected = 0;
@@ -211,10 +225,15 @@ impl Task {
 
     fn read_posed(&self, src: &[TokenId]) -> Result<(&Posed, DenseMatrix), TaskError> {
         let src = self.between_delimiters(src);
-        // The letter tells the problem. Without a letter that is known, the first problem's encoding says what is wrong.
-        let letter = |posed: &&Posed| posed.src.task_letter().is_some_and(|letter| src.first() == Some(&letter));
-        let posed = self.posed.iter().find(letter).unwrap_or(&self.posed[0]);
+        let posed = self.posed_by(src);
         Ok((posed, posed.src.decode(src).map_err(TaskError::Source)?))
+    }
+
+    /// The problem whose letter a source, without delimiters, begins with. If there is none, it is the first, whose
+    /// encoding then says what is wrong.
+    fn posed_by(&self, src: &[TokenId]) -> &Posed {
+        let letter = |posed: &&Posed| posed.src.task_letter().is_some_and(|letter| src.first() == Some(&letter));
+        self.posed.iter().find(letter).unwrap_or(&self.posed[0])
     }
 
     /// Reads a target sequence or a prediction, delimiters included or not, as an answer to a source.
@@ -269,9 +288,13 @@ impl Task {
                 return Err(RecordError::TooLong { which, limit, found: sequence.len() });
             }
         }
-        let (Posed { problem, tgt: encoding, .. }, input) = self.read_posed(src)?;
-        let expected = problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(problem, source))?;
-        let target = encoding.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)?;
+        // Delimiters inside a sequence would end it for whoever reads it.
+        let [src, tgt] = [src, tgt].map(|sequence| &sequence[1..sequence.len() - 1]);
+        let posed = self.posed_by(src);
+        let input = posed.src.decode(src).map_err(TaskError::Source)?;
+        let expected = posed.problem.output_shape((input.rows, input.cols));
+        let expected = expected.map_err(|source| no_answer(&posed.problem, source))?;
+        let target = posed.tgt.decode(tgt).map_err(TaskError::Target)?;
         let found = (target.rows, target.cols);
         if found == expected { Ok(()) } else { Err(TaskError::TargetShape { expected, found }.into()) }
     }

@@ -18,11 +18,14 @@ use serde_json::json;
 
 use crate::{DatasetError, Example, Format, Split, Task};
 
-/// Examples that one thread makes at a time: some hundred microseconds of work at least.
-const CHUNK: u64 = 256;
+/// Examples that one thread makes at a time: a hundred microseconds of work at least.
+const CHUNK: u64 = 64;
 
-/// Examples made before any is written: what bounds the memory. It is also the size of a row group of a Parquet file.
-const GROUP: u64 = 64 * CHUNK;
+/// Chunks that each thread makes before any is written: what bounds the memory, with threads kept busy.
+const CHUNKS_PER_THREAD: u64 = 16;
+
+/// Tokens in a row group of a Parquet file, at most: it stands in memory before it is written.
+const ROW_GROUP_TOKENS: u64 = 1 << 22;
 
 /// Writes the examples `range` of a split, in order, made by the threads of the current rayon pool. The bytes do not
 /// depend on how many there are. Returns the number of matrices that were drawn again because their answer could not be
@@ -53,11 +56,15 @@ pub fn write_examples(
     format: Format,
     out: impl Write + Send,
 ) -> Result<u64, DatasetError> {
-    let groups = cut(range, GROUP);
+    let groups = cut(range.clone(), CHUNK * CHUNKS_PER_THREAD * rayon::current_num_threads() as u64);
     match format {
         Format::Tsv => write_text(groups, out, |line, text| tsv_line(task, seed, split, line, text)),
         Format::Jsonl => write_text(groups, out, |line, text| jsonl_line(task, seed, split, line, text)),
-        Format::Parquet => write_parquet(task, seed, split, groups, out),
+        Format::Parquet => {
+            // Not a matter of threads: the bytes would differ.
+            let rows = ROW_GROUP_TOKENS / (task.max_src_len() + task.max_tgt_len()) as u64;
+            write_parquet(task, seed, split, cut(range, rows.max(1)), out)
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use allocation_counter::measure;
 use faer::Mat;
 use numformer_data::{Example, Split, Task};
-use numformer_encoding::{NumberEncoding, Positional};
-use numformer_problems::{Ensemble, Transpose, UniformEntries};
+use numformer_encoding::{NumberEncoding, Positional, Preset};
+use numformer_problems::{Addition, Ensemble, Inversion, Transpose, UniformEntries};
 use rand::{Rng, RngCore};
 
 /// Entries of another law, in any shape up to 6x6.
@@ -49,6 +49,29 @@ fn warm_examples_do_not_allocate() {
         let law = UniformEntries::new(6, 6, 10.0).expect("valid parameters");
         assert_eq!(allocations(law, encoding()), 0);
         assert_eq!(allocations(AnyShape(law), encoding()), 0);
+    }
+}
+
+#[test]
+fn warm_examples_of_mixtures_do_not_allocate() {
+    let uniform = |rows, cols| -> Box<dyn Ensemble> {
+        Box::new(UniformEntries::new(rows, cols, 10.0).expect("valid parameters"))
+    };
+    for preset in Preset::ALL {
+        let task = Task::builder(preset.encoding(), preset.encoding())
+            .with_problem(Transpose, 1.0, vec![uniform(2, 3), uniform(5, 5)])
+            .with_problem(Addition, 1.0, vec![uniform(10, 20)])
+            .with_problem(Inversion::default(), 1.0, vec![uniform(5, 5)])
+            .with_task_letters()
+            .with_noise(0.05)
+            .build()
+            .expect("a task");
+        let mut example = Example::default();
+        let mut make = |range: std::ops::Range<u64>| {
+            range.for_each(|index| task.example_into(7, Split::Train, index, &mut example).expect("an example"));
+        };
+        make(0..1_000);
+        assert_eq!(measure(|| make(1_000..2_000)).count_total, 0, "{preset}");
     }
 }
 

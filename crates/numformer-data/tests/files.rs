@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use numformer_data::{BatchSource, Dataset, DatasetError, Format, Order, Split, Task, write_examples};
+use numformer_data::{BatchSource, Dataset, DatasetError, Format, Order, RecordError, Split, Task, write_examples};
 use numformer_encoding::Positional;
 use numformer_problems::{Addition, Ensemble, Transpose, UniformEntries};
 use rayon::ThreadPoolBuilder;
@@ -109,6 +109,10 @@ fn what_is_no_example_is_named_with_its_line() {
         ("T V2 V1 + 100 E-2 + 200 E-2\tT V1 V2 + 1 0 0 E-2 + 2 0 0", "the target cannot be read: expected "),
         ("V2 V1 + 100 E-2 + 200 E-2\tV1 V2 + 1 0 0 E-2 + 2 0 0 E-2", "expected the task letter `T`"),
         ("T V2 V1 + 100 E-2 + 200 E-2\tT V2 V1 + 1 0 0 E-2 + 2 0 0 E-2", "expected a target of shape 1x2, found 2x1"),
+        (
+            "T V2 V1 + 100 E-2 + 200 E-2\tT V1 V2 + 1 0 0 E-2 + 2 0 0 E-2 <s> + <pad>",
+            "the target cannot be read: expected the end",
+        ),
         ("A V1 V3 + 1 E-2 + 2 E-2 + 2 E-2\tA V1 V1 + 1 E-2", "the problem `addition` has no answer"),
         (
             "T V4 V2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2\tT V1 V1 + 1 E-2",
@@ -150,6 +154,8 @@ fn files_that_are_no_sets_are_refused() {
     assert!(matches!(refused("set.parquet", b"PAR1"), DatasetError::Parquet { .. }));
     let whole = bytes(0..500, Format::Parquet, 1);
     assert!(matches!(refused("set.parquet", &whole[..whole.len() - 9]), DatasetError::Parquet { .. }));
+    let endless = vec![b'+'; (16 << 20) + 2];
+    assert!(matches!(refused("set.tsv", &endless), DatasetError::Record { source: RecordError::TooLongLine, .. }));
     let missing = Dataset::read(Path::new("missing.tsv"), &task()).expect_err("no file");
     assert_eq!(missing.to_string(), "cannot read missing.tsv");
 }
@@ -185,4 +191,21 @@ fn fingerprints_tell_sets_apart() {
     assert_eq!(fingerprint(0..10), fingerprint(0..10));
     assert_ne!(fingerprint(0..10), fingerprint(1..11));
     assert_ne!(fingerprint(0..10), fingerprint(0..9));
+}
+
+/// A flipped byte gives an error or other examples, never a panic that reaches the caller.
+#[test]
+fn damaged_parquet_is_no_panic() {
+    let whole = bytes(0..20, Format::Parquet, 1);
+    let task = task();
+    let dir = tempdir().expect("a directory");
+    let path = dir.path().join("set.parquet");
+    for position in 0..whole.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[position] ^= flip;
+            fs::write(&path, damaged).expect("a file");
+            let _ = Dataset::read(&path, &task);
+        }
+    }
 }

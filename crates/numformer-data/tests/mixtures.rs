@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use faer::Mat;
 use numformer_data::{Batch, BatchSource, Example, Split, Task, TaskBuilder, TaskError, VocabularyKind, prefetch};
 use numformer_encoding::{Floating, Positional};
 use numformer_metrics::{Norm, Verdict};
-use numformer_problems::{Addition, Ensemble, Transpose, UniformEntries};
+use numformer_problems::{
+    Addition, Determinant, Ensemble, Inversion, MatrixExponential, Trace, Transpose, UniformEntries,
+};
+use rand::{Rng, RngCore};
 
 fn uniform(rows: usize, cols: usize) -> Box<dyn Ensemble> {
     Box::new(UniformEntries::new(rows, cols, 10.0).expect("valid parameters"))
@@ -69,7 +73,13 @@ fn an_unknown_letter_is_an_error() {
 fn impossible_mixtures_are_refused() {
     let refused = |builder: TaskBuilder| builder.build().expect_err("impossible");
     assert_eq!(refused(p1000()), TaskError::NoProblem);
-    assert_eq!(refused(p1000().with_problem(Transpose, 1.0, vec![])), TaskError::NoProblem);
+    let empty = mixture().with_problem(Trace, 1.0, vec![]);
+    assert_eq!(refused(empty), TaskError::NoEnsemble { problem: "trace" });
+    let twice = mixture().with_problem(Transpose, 1.0, vec![uniform(2, 2)]);
+    assert_eq!(refused(twice), TaskError::SameLetter { letter: "T", problems: ["transpose"; 2] });
+    let heavy = p1000().with_task_letters().with_problem(Transpose, f64::MAX, vec![uniform(2, 2)]);
+    let error = refused(heavy.with_problem(Trace, f64::MAX, vec![uniform(2, 2)]));
+    assert!(matches!(error, TaskError::Weight { .. }), "{error}");
     let two =
         p1000().with_problem(Transpose, 1.0, vec![uniform(2, 2)]).with_problem(Addition, 1.0, vec![uniform(2, 2)]);
     assert_eq!(refused(two), TaskError::NoTaskLetters { problems: vec!["transpose", "addition"] });
@@ -111,12 +121,12 @@ fn a_compact_vocabulary_holds_what_can_be_written() {
         let task = builder.build().expect("a task");
         (task.vocabulary().len(), task.vocabulary().symbols()[..8].join(" "))
     };
-    // Two specials, three letters or none, dimensions, signs, digits, and exponents from -19 to 0.
+    // Two specials, three letters or none, dimensions, signs, digits, and exponents from -17 to 0.
     let transpose = || p1000().with_problem(Transpose, 1.0, vec![uniform(5, 5)]);
-    assert_eq!(sizes(transpose()), (2 + 5 + 2 + 1000 + 20, "<s> <pad> V1 V2 V3 V4 V5 +".into()));
+    assert_eq!(sizes(transpose()), (2 + 5 + 2 + 1000 + 18, "<s> <pad> V1 V2 V3 V4 V5 +".into()));
     assert_eq!(
         sizes(transpose().with_task_letters()),
-        (2 + 1 + 5 + 2 + 1000 + 20, "<s> <pad> T V1 V2 V3 V4 V5".into())
+        (2 + 1 + 5 + 2 + 1000 + 18, "<s> <pad> T V1 V2 V3 V4 V5".into())
     );
     assert_eq!(sizes(transpose().with_vocabulary(VocabularyKind::Reference)).0, 1328);
 
@@ -164,5 +174,66 @@ fn buckets_are_the_same_whatever_the_workers() {
     let direct: Vec<_> = (6..20).map(|index| source.batch(index)).collect();
     for workers in [1, 2, 3] {
         assert_eq!(prefetch(source.clone(), 6, workers).take(14).collect::<Vec<_>>(), direct);
+    }
+}
+
+/// Singular in half of all draws.
+#[derive(Debug)]
+struct OftenSingular;
+
+impl Ensemble for OftenSingular {
+    fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+        *matrix = Mat::full(1, 1, if rng.random() { 0.0 } else { rng.random_range(1.0..2.0) });
+    }
+
+    fn max_shape(&self) -> (usize, usize) {
+        (1, 1)
+    }
+
+    fn bound(&self) -> Option<f64> {
+        Some(2.0)
+    }
+}
+
+#[test]
+fn matrices_without_answers_are_drawn_again_and_counted() {
+    let task = p1000().with_problem(Inversion::default(), 1.0, vec![Box::new(OftenSingular)]).build().expect("a task");
+    let examples = examples(&task, 2_000);
+    assert!(examples.iter().all(|example| example.input[(0, 0)] >= 1.0));
+    let rejected: Vec<u32> = examples.iter().map(|example| example.rejected).collect();
+    // A geometric count has mean 1 and variance 2: 4 standard errors of 2,000 are 0.13.
+    let mean = rejected.iter().sum::<u32>() as f64 / 2_000.0;
+    assert!((mean - 1.0).abs() < 0.13, "{mean}");
+
+    let mut batch = Arc::new(task).batches(7, Split::Train, 64).batch(3).expect("a batch");
+    assert_eq!(batch.rejected, rejected[192..256]);
+    batch.truncate(10);
+    assert_eq!((batch.src.len(), batch.tgt.len(), batch.rejected.len()), (10, 10, 10));
+}
+
+/// Bounds of answers may be far above the answers: no symbol of a small one may be left out.
+#[test]
+fn both_vocabularies_write_the_same_symbols() {
+    let small = || Box::new(UniformEntries::new(2, 2, 1e-9).expect("valid parameters")) as Box<dyn Ensemble>;
+    let builders: [fn() -> TaskBuilder; 4] = [
+        || p1000().with_problem(MatrixExponential, 1.0, vec![uniform(5, 5)]),
+        || p1000().with_problem(Determinant, 1.0, (1..=20).map(|n| uniform(n, n)).collect()),
+        || p1000().with_problem(Inversion::default(), 1.0, vec![uniform(3, 3)]).with_noise(0.1),
+        || {
+            let large = Box::new(UniformEntries::new(2, 4, 1e10).expect("valid parameters"));
+            p1000().with_problem(Addition, 1.0, vec![large]).with_task_letters()
+        },
+    ];
+    for (index, builder) in builders.into_iter().enumerate() {
+        let builder = || match index {
+            3 => builder().with_problem(Transpose, 1.0, vec![small()]),
+            _ => builder(),
+        };
+        let compact = builder().build().expect("a task");
+        let reference = builder().with_vocabulary(VocabularyKind::Reference).build().expect("a task");
+        for (a, b) in examples(&compact, 200).iter().zip(examples(&reference, 200)) {
+            assert_eq!(compact.vocabulary().render(&a.src), reference.vocabulary().render(&b.src));
+            assert_eq!(compact.vocabulary().render(&a.tgt), reference.vocabulary().render(&b.tgt));
+        }
     }
 }

@@ -60,6 +60,12 @@ pub trait Ensemble: Debug + Send + Sync {
     /// A magnitude that no entry exceeds, or one in $10^{15}$ at most; `None` if there is none.
     fn bound(&self) -> Option<f64>;
 
+    /// A magnitude below which every entry is zero, where it is known: 0 by default. With it, a vocabulary need not hold
+    /// symbols for smaller numbers.
+    fn smallest(&self) -> f64 {
+        0.0
+    }
+
     /// Draws a new matrix.
     fn sample(&self, rng: &mut dyn RngCore) -> Mat<f64> {
         let mut matrix = Mat::new();
@@ -80,6 +86,10 @@ impl<E: Ensemble + ?Sized> Ensemble for Box<E> {
 
     fn bound(&self) -> Option<f64> {
         (**self).bound()
+    }
+
+    fn smallest(&self) -> f64 {
+        (**self).smallest()
     }
 
     fn sample(&self, rng: &mut dyn RngCore) -> Mat<f64> {

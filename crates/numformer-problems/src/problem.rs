@@ -79,6 +79,12 @@ pub trait Problem: Debug + Send + Sync {
         None
     }
 
+    /// A magnitude below which every entry of an answer is zero when that holds of `smallest` for the input, where it is
+    /// known: 0 by default.
+    fn output_smallest(&self, _input: (usize, usize), _smallest: f64) -> f64 {
+        0.0
+    }
+
     /// Writes the answer into `output`, whose shape and entries are replaced.
     ///
     /// A loop that keeps `output` does not allocate once `output` has held the largest answer, unless the problem says
@@ -165,6 +171,10 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
 
     fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
         (**self).output_bound(input, bound)
+    }
+
+    fn output_smallest(&self, input: (usize, usize), smallest: f64) -> f64 {
+        (**self).output_smallest(input, smallest)
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -371,6 +381,10 @@ mod tests {
                 Some(7.0 * bound)
             }
 
+            fn output_smallest(&self, _: (usize, usize), smallest: f64) -> f64 {
+                smallest / 7.0
+            }
+
             fn solve_into(&self, _: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
                 *output = mat![[1.0, 2.0]];
                 Ok(())
@@ -406,5 +420,6 @@ mod tests {
         assert_eq!(comparison, Ok(ReferenceComparison::new(mat![[8.0]], mat![[9.0]])));
         assert_eq!((Problem::task_letter(&boxed), Problem::input_shape(&boxed, (1, 1))), ("X", (1, 2)));
         assert_eq!(Problem::output_bound(&boxed, (1, 1), 2.0), Some(14.0));
+        assert_eq!(Problem::output_smallest(&boxed, (1, 1), 14.0), 2.0);
     }
 }

@@ -75,9 +75,8 @@ pub fn evaluate(
     for index in 0..count.div_ceil(size) {
         let mut batch = source.batch(index)?;
         let wanted = size.min(count - index * size) as usize;
-        batch.src.truncate(wanted);
-        batch.tgt.truncate(wanted);
-        rejected += batch.rejected;
+        batch.truncate(wanted);
+        rejected += batch.rejected.iter().map(|count| u64::from(*count)).sum::<u64>();
         let (src, tgt) = (padded(&batch.src, device)?, padded(&batch.tgt, device)?);
         // Every token but the opening delimiter is predicted.
         let predicted: u64 = batch.tgt.lengths.iter().map(|length| u64::from(*length) - 1).sum();

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use numformer_data::{Split, Task, TaskError};
+use numformer_data::{Task, TaskError};
 use numformer_model::TransformerConfig;
-use numformer_problems::{EnsembleError, RandomScale};
+use numformer_problems::{EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, ModelConfig, OneOrMany,
-    ProblemConfig, TrainConfig,
+    ProblemConfig, Span, TrainConfig,
 };
 use crate::presets;
 use crate::syntax::{SyntaxError, did_you_mean, line_of};
@@ -58,6 +58,9 @@ pub struct Experiment {
     #[serde(default)]
     pub log: LogConfig,
 }
+
+/// Examples of a window of buckets, at most: their lengths are looked at for every batch.
+const MAX_WINDOW_EXAMPLES: u64 = 1 << 18;
 
 impl Experiment {
     /// An embedded experiment by name; see [`presets::PRESETS`].
@@ -146,11 +149,25 @@ impl Experiment {
             ("evaluate.seed", self.evaluate.seed, i64::MAX as u64),
             ("train.steps", self.train.steps, 1 << 40),
             ("train.batch_size", self.train.batch_size as u64, 1 << 16),
-            ("data.bucket_window", u64::from(self.data.bucket_window), 1 << 12),
         ];
         for (key, found, limit) in at_most {
             if found > limit {
                 return Err(ExperimentError::TooLarge { key, limit, found });
+            }
+        }
+        // Lengths are looked at a window at a time.
+        let (window, limit) = (u64::from(self.data.bucket_window), MAX_WINDOW_EXAMPLES / self.train.batch_size as u64);
+        if window > limit.max(1) {
+            return Err(ExperimentError::TooLarge { key: "data.bucket_window", limit, found: window });
+        }
+        let matrices = self.problem.0.iter().filter_map(|problem| problem.matrices.as_ref()).chain([&self.matrices]);
+        for MatricesConfig { rows, cols, .. } in matrices {
+            for (key, span) in [("matrices.rows", Some(*rows)), ("matrices.cols", *cols)] {
+                if let Some(Span { max, .. }) = span
+                    && max > MAX_DIMENSION
+                {
+                    return Err(ExperimentError::TooLarge { key, limit: MAX_DIMENSION as u64, found: max as u64 });
+                }
             }
         }
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -168,8 +185,8 @@ impl Experiment {
             }
         }
         let task = self.task(catalogue)?;
-        // A law that never suits the problem shows at once.
-        task.example(self.seed, Split::Train, 0)?;
+        // A law that never suits its problem shows at once.
+        task.try_every_law(self.seed)?;
         self.transformer(&task).map(drop)
     }
 

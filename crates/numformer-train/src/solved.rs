@@ -7,7 +7,7 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Task, TaskError};
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::{Norm, Verdict};
-use numformer_model::{Transformer, greedy};
+use numformer_model::{End, Transformer, greedy};
 
 use crate::evaluation::{padded, tokens_of};
 use crate::trainer::TrainError;
@@ -54,7 +54,10 @@ pub fn solve(
             input: task.read_src(&src)?.1,
             exact: task.read_tgt(&src, &tgt)?,
             found: task.read_tgt(&src, &answer),
-            verdict: task.judge(&src, &tgt, &answer, Norm::L1)?,
+            verdict: match hypothesis.end {
+                End::Delimiter => task.judge(&src, &tgt, &answer, Norm::L1)?,
+                End::Limit => Verdict::Malformed,
+            },
         })
     });
     solved.collect()

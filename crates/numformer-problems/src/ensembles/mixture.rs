@@ -71,6 +71,10 @@ impl Ensemble for Mixture {
     fn bound(&self) -> Option<f64> {
         self.laws.iter().try_fold(0.0_f64, |largest, law| law.bound().map(|bound| bound.max(largest)))
     }
+
+    fn smallest(&self) -> f64 {
+        self.laws.iter().map(|law| law.smallest()).fold(f64::INFINITY, f64::min)
+    }
 }
 
 impl Distribution<Mat<f64>> for Mixture {

@@ -65,6 +65,11 @@ impl<E: Ensemble> Ensemble for RandomScale<E> {
     fn bound(&self) -> Option<f64> {
         self.law.bound().map(|bound| bound * f64::from(self.largest))
     }
+
+    fn smallest(&self) -> f64 {
+        // The factors are 1 or more.
+        self.law.smallest()
+    }
 }
 
 impl<E: Ensemble> Distribution<Mat<f64>> for RandomScale<E> {

@@ -6,6 +6,9 @@ use rand::{Rng, RngCore};
 
 use crate::ensemble::{Ensemble, EnsembleError, require_dimension};
 
+/// Multiples of this share of the bound are drawn; a little less than the spacing of $2^{-51}$, for rounding.
+const GRID: f64 = 1.0 / (1_u64 << 52) as f64;
+
 /// Matrices of a fixed shape whose entries are independent and uniform in $[-A, A]$.
 ///
 /// The entries have mean 0 and standard deviation $A / \sqrt{3}$. They are drawn in row-major order, one 64-bit word of
@@ -64,6 +67,10 @@ impl Ensemble for UniformEntries {
 
     fn bound(&self) -> Option<f64> {
         Some(self.bound)
+    }
+
+    fn smallest(&self) -> f64 {
+        self.bound * GRID
     }
 }
 

@@ -42,6 +42,10 @@ impl Problem for Transpose {
         Some(bound)
     }
 
+    fn output_smallest(&self, _: (usize, usize), smallest: f64) -> f64 {
+        smallest
+    }
+
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         output.resize_with(input.ncols(), input.nrows(), |_, _| 0.0);
         output.copy_from(input.transpose());
