@@ -9,12 +9,13 @@ use clap::builder::PossibleValuesParser;
 use numformer_encoding::{
     DecodeError, DenseMatrix, MatrixEncoding, Preset, Vocabulary, VocabularyError, encoding_by_name,
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Write matrices as tokens, one a line, from standard input to standard output.
 ///
 /// Rows are separated by `;`, numbers by spaces; a lone number is a 1x1 matrix. A list of rows as in JSON will do as
-/// well. A line that cannot be written gives an error with its number on standard error, and exit code 1 at the end.
+/// well, and so will what `numformer decode --json` prints. A line that cannot be written gives an error with its number on standard error, and exit code 1 at the end.
 #[derive(Args)]
 #[command(after_help = "Examples:
   $ echo '1.5 2; 3 4' | numformer encode --encoding p1000
@@ -44,7 +45,7 @@ pub(crate) struct DecodeArguments {
 #[derive(Args)]
 struct CommonArguments {
     /// How numbers are written: positional in base 10 or 1000, with a signed significand, or as one token (magnitudes
-    /// below 10^9, in units of 10^-9).
+    /// up to 9.99e8, in units of 10^-9).
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::ALL.map(Preset::name)))]
     encoding: String,
     /// One object of JSON for each line: tokens, or rows, cols and matrix; error, line and where there is one position,
@@ -56,7 +57,7 @@ struct CommonArguments {
 pub(crate) fn encode(arguments: &EncodeArguments) -> Result<ExitCode> {
     let Codec { vocabulary, matrices } = Codec::new(&arguments.common.encoding)?;
     filter_lines(arguments.common.json, |line| {
-        let matrix = if line.trim_start().starts_with('[') { from_json(line)? } else { line.parse()? };
+        let matrix = if line.trim_start().starts_with(['[', '{']) { from_json(line)? } else { line.parse()? };
         let mut tokens = Vec::new();
         matrices.encode(matrix.rows, matrix.cols, matrix.coefficients, &mut tokens)?;
         let text = vocabulary.render(&tokens);
@@ -68,21 +69,34 @@ pub(crate) fn encode(arguments: &EncodeArguments) -> Result<ExitCode> {
 pub(crate) fn decode(arguments: &DecodeArguments) -> Result<ExitCode> {
     let Codec { vocabulary, matrices } = Codec::new(&arguments.common.encoding)?;
     filter_lines(arguments.common.json, |line| {
-        let matrix = matrices.decode(&vocabulary.tokenize(line)?)?;
+        let text = if line.trim_start().starts_with('{') { tokens_of(line)? } else { line.to_owned() };
+        let matrix = matrices.decode(&vocabulary.tokenize(&text)?)?;
         let rows: Vec<_> = matrix.coefficients.chunks(matrix.cols).collect();
         let object = json!({ "rows": matrix.rows, "cols": matrix.cols, "matrix": rows });
         Ok((matrix.to_string(), object))
     })
 }
 
-/// A matrix as a list of rows.
+/// A matrix as a list of rows, or as `decode` prints it.
 fn from_json(line: &str) -> Result<DenseMatrix> {
-    let rows: Vec<Vec<f64>> = serde_json::from_str(line).context("expected a list of rows")?;
+    let mut value: Value = serde_json::from_str(line).context("expected a list of rows")?;
+    let rows = value.get_mut("matrix").map(Value::take).unwrap_or(value);
+    let rows: Vec<Vec<f64>> = serde_json::from_value(rows).context("expected a list of rows")?;
     let cols = rows.first().map_or(0, Vec::len);
     for (row, index) in rows.iter().zip(1..) {
         ensure!(row.len() == cols, "expected {cols} numbers in row {index}, as in the first, found {}", row.len());
     }
     Ok(DenseMatrix { rows: rows.len(), cols, coefficients: rows.concat() })
+}
+
+/// The tokens that `encode` prints as JSON, separated by spaces.
+fn tokens_of(line: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Tokens {
+        tokens: Vec<String>,
+    }
+    let Tokens { tokens } = serde_json::from_str(line).context("expected an object with tokens")?;
+    Ok(tokens.join(" "))
 }
 
 struct Codec {
@@ -116,7 +130,7 @@ pub(crate) fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String,
             Ok((text, _)) => writeln!(output, "{text}"),
             Err(error) if json => writeln!(output, "{}", error_object(number, &error)),
             Err(error) => {
-                eprintln!("line {number}: {error:#}");
+                report!("line {number}: {error:#}");
                 Ok(())
             }
         };

@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         },
     };
     if rejected > 0 {
-        eprintln!("{rejected} matrices had no answer that can be trusted and written, and were drawn again");
+        report!("{rejected} matrices had no answer that can be trusted and written, and were drawn again");
     }
     Ok(())
 }
@@ -114,9 +114,8 @@ fn to_file(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<u6
     }
     // A link stays one.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut name = path.file_name().context("--output: expected the name of a file")?.to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
+    let name = path.file_name().context("--output: expected the name of a file")?.to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
     let written = (|| {
         let file = File::create(&partial)?;
         let mut out = io::BufWriter::new(file);

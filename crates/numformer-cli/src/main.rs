@@ -1,6 +1,13 @@
 //! The command `numformer`: parses arguments, calls the libraries, prints.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stderr, reason = "printing is what a command is for")]
+
+/// Writes a line to standard error, where there is one: unlike `eprintln!`, never a panic.
+macro_rules! report {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($argument)*);
+    }};
+}
 
 mod filter;
 mod generate;
@@ -42,7 +49,7 @@ fn main() -> ExitCode {
         Command::Decode(arguments) => filter::decode(&arguments),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        report!("error: {error:#}");
         ExitCode::FAILURE
     })
 }

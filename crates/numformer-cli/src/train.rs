@@ -47,11 +47,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     experiment.validate(&Catalogue::standard())?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
+    // First what may fail: a mistake in the experiment leaves no directory behind.
+    let trainer = Trainer::new(experiment.clone())?;
     let run_dir = RunDir::open(arguments.run_dir.unwrap_or_else(default), &experiment)?;
     let log = run_dir.metrics_log(experiment.log.every);
-    let (trainer, damaged) = Trainer::new(experiment)?.in_dir(run_dir)?;
+    let (trainer, damaged) = trainer.in_dir(run_dir)?;
     for checkpoint in damaged {
-        eprintln!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
+        report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
     }
     let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
     let report = trainer.run()?;

@@ -81,6 +81,47 @@ fn json_has_an_object_for_every_line() {
     assert_eq!(objects[0], serde_json::json!({ "rows": 1, "cols": 2, "matrix": [[1.5, -0.004]] }));
     assert_eq!((&objects[1]["line"], &objects[1]["position"]), (&2.into(), &3.into()));
     assert!(objects[2]["error"].as_str().unwrap().contains("hello"));
+    assert_eq!(objects[2]["position"], 1);
+}
+
+#[test]
+fn each_reads_what_the_other_prints_as_json() {
+    let (tokens, ..) = filter(&["encode", "--encoding", "p10", "--json"], b"1.5 2; 3 4\n");
+    let (matrix, stderr, code) = filter(&["decode", "--encoding", "p10", "--json"], tokens.as_bytes());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert_eq!(filter(&["encode", "--encoding", "p10", "--json"], matrix.as_bytes()).0, tokens);
+}
+
+#[test]
+fn verify_judges_as_asked() {
+    let line = br#"{"src": [[2, 0], [0, 1]], "tgt": [[1, 2], [0, 1], [1, 0]], "hyp": [[0, 0], [0, 0], [0, 0]]}"#;
+    let judged = |arguments: &[&str], input: &[u8]| {
+        let (output, stderr, code) =
+            filter(&[&["verify", "--problem", "eigenvectors", "--json"], arguments].concat(), input);
+        let objects: Vec<serde_json::Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (objects, stderr, code)
+    };
+    let (objects, _, code) = judged(&[], line);
+    assert_eq!((&objects[0]["verdict"], code), (&"ok".into(), 0));
+    assert!(objects[0]["l1"].as_f64().unwrap() > 0.99, "a zero answer is wrong: {}", objects[0]);
+    let (objects, ..) = judged(&["--reference"], line);
+    assert_eq!(objects[0]["l1"], 0.0, "the published program finds no error in a zero answer");
+
+    let with_hyp = |hyp: &str| format!(r#"{{"src": [[2, 0], [0, 1]], "tgt": [[1, 2], [0, 1], [1, 0]], "hyp": {hyp}}}"#);
+    for (hyp, verdict) in
+        [("[[1]]", "wrong-shape"), ("[[1, 2], [3]]", "malformed"), ("null", "malformed"), ("\"x\"", "malformed")]
+    {
+        let (objects, _, code) = judged(&[], with_hyp(hyp).as_bytes());
+        assert_eq!((&objects[0]["verdict"], &objects[0]["l1"], code), (&verdict.into(), &serde_json::Value::Null, 0));
+    }
+    let (objects, _, code) = judged(&[], b"{}\n");
+    assert!(objects[0]["error"].is_string() && code == 1);
+}
+
+#[test]
+fn problems_are_listed() {
+    let (output, ..) = filter(&["problems"], b"");
+    assert!(output.contains("eigenvectors") && output.lines().count() >= 19, "{output}");
 }
 
 const TINY: &str = r#"
@@ -194,6 +235,7 @@ fn generate_refuses_what_it_cannot_do() {
         (&["--count", "1", "--output", "missing/set.tsv"], 1, "cannot write missing/set.tsv"),
         (&["--count", "2", "--start", "18446744073709551615"], 1, "below 2^64"),
         (&["--count", "1", "--threads", "0"], 2, "--threads"),
+        (&["--count", "1", "--format", "jsonl", "--output", "set.tsv"], 1, "ends in .jsonl"),
         (&["--count", "-1"], 2, "--count"),
         (&[], 2, "--count"),
     ] {

@@ -50,10 +50,18 @@ pub enum VocabularyKind {
 pub struct TaskBuilder {
     input: Arc<dyn NumberEncoding>,
     output: Arc<dyn NumberEncoding>,
-    problems: Vec<(Box<dyn Problem>, f64, Vec<Box<dyn Ensemble>>)>,
+    problems: Vec<Choice>,
     task_letters: bool,
     noise: f64,
     vocabulary: VocabularyKind,
+}
+
+/// A problem, how often it is posed, and on what.
+#[derive(Debug)]
+struct Choice {
+    problem: Box<dyn Problem>,
+    weight: f64,
+    ensembles: Vec<Box<dyn Ensemble>>,
 }
 
 impl TaskBuilder {
@@ -73,7 +81,7 @@ impl TaskBuilder {
         weight: f64,
         ensembles: Vec<Box<dyn Ensemble>>,
     ) -> Self {
-        self.problems.push((Box::new(problem), weight, ensembles));
+        self.problems.push(Choice { problem: Box::new(problem), weight, ensembles });
         self
     }
 
@@ -114,7 +122,7 @@ impl TaskBuilder {
                 (restricted(&self.input, largest.inputs), restricted(&self.output, largest.outputs))
             }
         };
-        let letters: Vec<&str> = self.problems.iter().map(|(problem, ..)| problem.task_letter()).collect();
+        let letters: Vec<&str> = self.problems.iter().map(|choice| choice.problem.task_letter()).collect();
         let letters = if self.task_letters { letters } else { Vec::new() };
         let vocabulary = match self.vocabulary {
             VocabularyKind::Reference => Vocabulary::reference(&*input, &*output),
@@ -123,7 +131,7 @@ impl TaskBuilder {
         let (src, tgt) = (MatrixEncoding::new(input, &vocabulary)?, MatrixEncoding::new(output, &vocabulary)?);
 
         let (mut posed, mut parts, mut total) = (Vec::new(), Vec::new(), 0.0);
-        for (index, (problem, weight, ensembles)) in self.problems.into_iter().enumerate() {
+        for (index, Choice { problem, weight, ensembles }) in self.problems.into_iter().enumerate() {
             let (mut src, mut tgt) = (src.clone(), tgt.clone());
             if let Some(letter) = letters.get(index) {
                 src = src.with_task_letter(letter)?;
@@ -149,7 +157,8 @@ impl TaskBuilder {
 
     /// Checks that letters tell the problems apart.
     fn check_letters(&self) -> Result<(), TaskError> {
-        let named: Vec<_> = self.problems.iter().map(|(problem, ..)| (problem.name(), problem.task_letter())).collect();
+        let named: Vec<_> =
+            self.problems.iter().map(|Choice { problem, .. }| (problem.name(), problem.task_letter())).collect();
         if named.len() > 1 && !self.task_letters {
             return Err(TaskError::NoTaskLetters { problems: named.into_iter().map(|(name, _)| name).collect() });
         }
@@ -173,7 +182,7 @@ impl TaskBuilder {
             return Err(TaskError::NoProblem);
         }
         let mut total = 0.0;
-        for (problem, weight, ensembles) in &self.problems {
+        for Choice { problem, weight, ensembles } in &self.problems {
             if !(weight.is_finite() && *weight > 0.0) {
                 return Err(TaskError::Weight { problem: problem.name(), found: *weight });
             }

@@ -165,7 +165,7 @@ fn rows(matrix: &Mat<f64>) -> Vec<Vec<f64>> {
 }
 
 const SCHEMA: &str = "message examples {
-    REQUIRED INT64 index;
+    REQUIRED INT64 index (UINT_64);
     REQUIRED BYTE_ARRAY problem (UTF8);
     REQUIRED BYTE_ARRAY src_tokens (UTF8);
     REQUIRED BYTE_ARRAY tgt_tokens (UTF8);
@@ -213,7 +213,7 @@ fn columns_of(task: &Task, seed: u64, split: Split, chunk: Range<u64>) -> Result
     for index in chunk {
         line.index = index;
         let example = line.make(task, seed, split)?;
-        // Parquet has no unsigned integers but by convention; indices wrap as they do in two's complement.
+        // Parquet writes unsigned integers with the bits of signed ones.
         columns.index.push(index.cast_signed());
         columns.text[0].push(names[example.problem].clone());
         for (column, sequence) in columns.text[1..].iter_mut().zip([&example.src, &example.tgt]) {

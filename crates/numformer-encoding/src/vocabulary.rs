@@ -173,7 +173,7 @@ impl Vocabulary {
     /// # Errors
     /// At the first symbol that is not in the vocabulary.
     pub fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, VocabularyError> {
-        let unknown = |position, symbol: &str| VocabularyError::UnknownSymbol { position, symbol: symbol.to_owned() };
+        let unknown = |position, symbol: &str| VocabularyError::UnknownSymbol { position, symbol: shortened(symbol) };
         text.split_whitespace()
             .enumerate()
             .map(|(position, symbol)| self.id(symbol).ok_or_else(|| unknown(position, symbol)))
@@ -198,6 +198,15 @@ impl Vocabulary {
                 None => text.push_str(&symbol_or_unknown(&self.symbols, id)),
             }
         }
+    }
+}
+
+/// The symbol, cut if it is so long that it would hide the message it stands in.
+fn shortened(symbol: &str) -> String {
+    const LONGEST: usize = 40;
+    match symbol.char_indices().nth(LONGEST) {
+        None => symbol.to_owned(),
+        Some((end, _)) => format!("{}…", &symbol[..end]),
     }
 }
 

@@ -137,6 +137,7 @@ impl Experiment {
             ("checkpoint.every", self.checkpoint.every),
             ("checkpoint.keep", self.checkpoint.keep as u64),
             ("log.every", self.log.every),
+            ("data.bucket_window", u64::from(self.data.bucket_window)),
         ];
         for (key, found) in at_least_one {
             if found == 0 {

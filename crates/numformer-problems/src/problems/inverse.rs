@@ -194,8 +194,7 @@ pub(crate) fn invert(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<()
         else large_inverse(input, scale, output)
     )?;
     require_representable(output.as_ref())?;
-    // NaN is no small residual.
-    if !(residual <= MAX_INVERSE_RESIDUAL) {
+    if residual.is_nan() || residual > MAX_INVERSE_RESIDUAL {
         return Err(SolveError::IllConditioned { allowed: MAX_INVERSE_RESIDUAL, residual });
     }
     Ok(())
