@@ -93,7 +93,7 @@ fn filter_lines(convert: impl Fn(&str) -> Result<String>) -> Result<ExitCode> {
 }
 
 /// Whether the reader of standard output is still there; one that left, such as `head`, is no failure.
-fn is_open(written: io::Result<()>) -> Result<bool> {
+pub(crate) fn is_open(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

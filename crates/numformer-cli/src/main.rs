@@ -3,6 +3,8 @@
 #![expect(clippy::print_stderr, reason = "printing is what a command is for")]
 
 mod filter;
+mod import_lawt;
+mod score;
 mod train;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ enum Command {
     Train(train::Arguments),
     Encode(filter::EncodeArguments),
     Decode(filter::DecodeArguments),
+    ImportLawt(import_lawt::Arguments),
+    Score(score::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Encode(arguments) => filter::encode(&arguments),
         Command::Decode(arguments) => filter::decode(&arguments),
+        Command::ImportLawt(arguments) => import_lawt::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
