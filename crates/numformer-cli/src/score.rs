@@ -47,7 +47,8 @@ const BATCH: usize = 64;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let stored = StoredModel::load(&arguments.model)?;
-    let scorer = Scorer::new(&stored).with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
+    let scorer =
+        Scorer::new(&stored).with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
     let scorer = scorer.with_generation(match arguments.generate {
         None => Generation::None,
         Some(Generate::Greedy) => Generation::Greedy,

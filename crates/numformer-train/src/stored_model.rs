@@ -5,11 +5,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use numformer_encoding::Vocabulary;
-use numformer_model::{Parameters, Transformer, TransformerConfig};
+use numformer_model::{FlatLayout, Parameters, Transformer, TransformerConfig};
 
 use crate::checkpoint::{
-    CONFIG, Checkpoint, CheckpointError, MODEL, NamedTensors, STATE, VOCABULARY, from_json, from_safetensors, read,
-    to_json, to_safetensors,
+    CONFIG, Checkpoint, CheckpointError, MODEL, NamedTensors, STATE, VOCABULARY, from_json, from_safetensors, named,
+    read, to_json, to_safetensors,
 };
 use crate::files::{sync_dir, write_synced};
 
@@ -28,6 +28,21 @@ pub struct StoredModel {
 }
 
 impl StoredModel {
+    /// Copies the weights of a model.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn new(
+        config: TransformerConfig,
+        vocabulary: Vocabulary,
+        parameters: &Parameters,
+    ) -> candle_core::Result<Self> {
+        let layout = FlatLayout::new(parameters);
+        let mut values = vec![0.0; layout.len()];
+        layout.read(&mut values)?;
+        Ok(Self { config, vocabulary, weights: named(&layout, "", &values) })
+    }
+
     /// Writes the model to the new directory `dir`: either whole or, after a crash, not at all.
     ///
     /// # Errors
@@ -102,9 +117,10 @@ impl StoredModel {
     /// # Errors
     /// When a tensor has not as many coefficients as its shape says, or the device fails.
     pub fn parameters(&self, device: &Device) -> candle_core::Result<Parameters> {
-        let tensors = self.weights.iter().map(|(name, (shape, values))| {
-            Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), device)?))
-        });
+        let tensors = self
+            .weights
+            .iter()
+            .map(|(name, (shape, values))| Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), device)?)));
         Parameters::from_tensors(tensors.collect::<candle_core::Result<Vec<_>>>()?, device)
     }
 
@@ -114,5 +130,88 @@ impl StoredModel {
     /// As [`StoredModel::parameters`], and when a tensor is missing or has another shape.
     pub fn transformer(&self, device: &Device) -> candle_core::Result<Transformer> {
         Transformer::new(&self.config, &self.parameters(device)?.frozen())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use numformer_model::StackConfig;
+
+    use super::*;
+    use crate::{Experiment, RunDir, Trainer};
+
+    fn untrained() -> StoredModel {
+        let sizes = StackConfig::new(4, 2, 1);
+        let config = TransformerConfig::new(4, 6, sizes.clone(), sizes);
+        let parameters = Parameters::random(0, &Device::Cpu);
+        Transformer::init(&config, &parameters).expect("a model");
+        let symbols = ["<s>", "<pad>", "a", "b"].map(String::from).to_vec();
+        let vocabulary = Vocabulary::from_symbols(symbols).expect("distinct");
+        StoredModel::new(config, vocabulary, &parameters).expect("f32 on the CPU")
+    }
+
+    #[test]
+    fn load_inverts_save_and_nothing_is_overwritten() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("model");
+        let model = untrained();
+        model.save(&path).expect("saved");
+        assert_eq!(StoredModel::load(&path).expect("loaded"), model);
+        assert!(model.transformer(&Device::Cpu).is_ok());
+        let error = model.save(&path).expect_err("exists").to_string();
+        assert!(error.ends_with("model exists: remove it, or save to another place"), "{error}");
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_run_is_a_model() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        experiment.train.steps = 1;
+        experiment.evaluate.examples = 1;
+        let run = RunDir::open(dir.path().join("run"), &experiment).expect("a run");
+        let (mut trainer, _) = Trainer::new(experiment).expect("valid").in_dir(run).expect("new");
+        let checkpoint = trainer.run().expect("trained").checkpoint.expect("saved");
+        let model = StoredModel::load(&checkpoint).expect("a model");
+        assert_eq!(&model.vocabulary, trainer.task().vocabulary());
+        assert_eq!(model.weights.values().map(|(_, values)| values.len()).sum::<usize>(), trainer.weights().len());
+        // A changed weight is noticed, as in every checkpoint.
+        let weights = checkpoint.join(MODEL);
+        let mut content = fs::read(&weights).expect("weights");
+        *content.last_mut().expect("not empty") ^= 1;
+        fs::write(&weights, content).expect("written");
+        assert!(matches!(StoredModel::load(&checkpoint), Err(CheckpointError::Checksum { .. })));
+    }
+
+    #[test]
+    fn what_is_no_model_is_named() {
+        let dir = tempfile::tempdir().expect("dir");
+        let error = StoredModel::load(dir.path()).expect_err("empty").to_string();
+        assert!(error.contains("holds no model: expected config.json"), "{error}");
+
+        let changed = |change: &dyn Fn(&mut StoredModel)| {
+            let path = dir.path().join("model");
+            let mut model = untrained();
+            change(&mut model);
+            model.save(&path).expect("saved");
+            let error = StoredModel::load(&path).and_then(|model| {
+                model
+                    .transformer(&Device::Cpu)
+                    .map(drop)
+                    .map_err(|error| CheckpointError::Malformed { path: path.clone(), reason: error.to_string() })
+            });
+            fs::remove_dir_all(&path).expect("removed");
+            error.expect_err("no model").to_string()
+        };
+        assert!(
+            changed(&|model| model.config.vocab_size = 5)
+                .contains("vocabulary.json is malformed: expected 5 symbols, found 4")
+        );
+        assert!(
+            changed(&|model| model.config.padding_id = 2)
+                .contains("config.json is malformed: expected the ids 0 and 1")
+        );
+        assert!(changed(&|model| model.config.encoder.n_heads = 3).contains("d_model must be a multiple"));
+        let missing = changed(&|model| drop(model.weights.remove("projection.bias")));
+        assert!(missing.contains("no parameter `projection.bias`"), "{missing}");
     }
 }

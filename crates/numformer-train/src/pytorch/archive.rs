@@ -238,7 +238,9 @@ pub enum PytorchError {
     #[error("expected a zip file as torch.save writes it")]
     NotZip,
     /// The file has the format of old versions.
-    #[error("the file is in the format of PyTorch before 1.6: load it with torch.load and save it again with torch.save")]
+    #[error(
+        "the file is in the format of PyTorch before 1.6: load it with torch.load and save it again with torch.save"
+    )]
     Legacy,
     /// The file is cut or changed.
     #[error("the file is damaged or incomplete, copy it again: {reason}")]
@@ -333,4 +335,148 @@ pub enum TensorError {
         /// Cause.
         source: Box<PytorchError>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::pytorch::testing::{Py, PyTensor, write};
+
+    struct Dir(tempfile::TempDir);
+
+    impl Dir {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("dir"))
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.path().join("file.pth")
+        }
+
+        /// Saves one tensor and reads it.
+        fn round_trip(&self, tensor: &PyTensor) -> Result<Vec<f32>, TensorError> {
+            write(&self.file(), &tensor.to_py().pickle(), std::slice::from_ref(tensor));
+            let mut archive = Archive::open(&self.file()).expect("a file of torch.save");
+            let info = archive.tensor(archive.pickle().root())?;
+            assert_eq!(info.shape, tensor.shape);
+            archive.read(&info)
+        }
+
+        fn error(&self, content: &[u8]) -> String {
+            fs::write(self.file(), content).expect("written");
+            Archive::open(&self.file()).expect_err("no file of torch.save").to_string()
+        }
+    }
+
+    /// 0, 1, 2, ... in a matrix of 2 rows and 3 columns.
+    fn counting() -> PyTensor {
+        PyTensor::new(0, &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    }
+
+    #[test]
+    fn tensors_of_any_layout_are_read() {
+        let dir = Dir::new();
+        let read = |tensor: &PyTensor| dir.round_trip(tensor).expect("a tensor");
+        let contiguous = counting();
+        assert_eq!(read(&contiguous), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let transposed = PyTensor { shape: vec![3, 2], strides: vec![1, 3], ..counting() };
+        assert_eq!(read(&transposed), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let column = PyTensor { shape: vec![2], strides: vec![3], offset: 2, ..counting() };
+        assert_eq!(read(&column), [2.0, 5.0]);
+        let scalar = PyTensor { shape: vec![], strides: vec![], offset: 4, ..counting() };
+        assert_eq!(read(&scalar), [4.0]);
+        let empty = PyTensor { shape: vec![0, 3], strides: vec![3, 1], ..counting() };
+        assert!(read(&empty).is_empty());
+    }
+
+    #[test]
+    fn all_floating_point_types_become_f32() {
+        let dir = Dir::new();
+        let numbers = [1.5f32, -0.25];
+        let halves: Vec<u8> = numbers.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        let brains: Vec<u8> = numbers.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
+        let doubles: Vec<u8> = numbers.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect();
+        for (class, bytes) in [("HalfStorage", halves), ("BFloat16Storage", brains), ("DoubleStorage", doubles)] {
+            let tensor = PyTensor { class, bytes, ..PyTensor::new(0, &[2], &numbers) };
+            assert_eq!(dir.round_trip(&tensor).expect("a tensor"), numbers);
+        }
+        let integers = PyTensor { class: "LongStorage", bytes: vec![0; 16], ..PyTensor::new(0, &[2], &numbers) };
+        let error = dir.round_trip(&integers).expect_err("integers").to_string();
+        assert_eq!(error, "expected coefficients in f16, bf16, f32 or f64, found torch.LongStorage");
+    }
+
+    #[test]
+    fn parameters_are_tensors_and_other_calls_are_not() {
+        let dir = Dir::new();
+        let parameter = Py::call("torch._utils", "_rebuild_parameter", vec![counting().to_py(), Py::Bool(true)]);
+        write(&dir.file(), &parameter.pickle(), &[counting()]);
+        let archive = Archive::open(&dir.file()).expect("a file");
+        assert_eq!(archive.tensor(archive.pickle().root()).expect("a tensor").shape, [2, 3]);
+
+        let other = Py::call("os", "system", vec![Py::text("true")]);
+        write(&dir.file(), &other.pickle(), &[]);
+        let archive = Archive::open(&dir.file()).expect("a file");
+        let error = archive.tensor(archive.pickle().root()).expect_err("a call").to_string();
+        assert_eq!(error, "expected a dense tensor, found a os.system");
+    }
+
+    #[test]
+    fn layouts_beyond_the_storage_are_refused() {
+        let dir = Dir::new();
+        let refused = |tensor: PyTensor| {
+            let error = dir.round_trip(&tensor).expect_err("beyond the storage");
+            assert!(matches!(error, TensorError::OutsideStorage { .. }), "{error}");
+        };
+        refused(PyTensor { offset: 1, ..counting() });
+        refused(PyTensor { strides: vec![4, 1], ..counting() });
+        refused(PyTensor { strides: vec![3], ..counting() });
+        // Stride 0 repeats the storage: a small file would fill the memory.
+        refused(PyTensor { shape: vec![1 << 40, 3], strides: vec![0, 1], ..counting() });
+        refused(PyTensor { shape: vec![1 << 40, 1 << 40], strides: vec![1 << 40, 1 << 40], ..counting() });
+        let claimed = PyTensor { shape: vec![1 << 40], strides: vec![1], len: 1 << 40, ..counting() };
+        let error = dir.round_trip(&claimed).expect_err("a claim").to_string();
+        assert_eq!(error, "entry `checkpoint/data/0` is cut: expected 1099511627776 coefficients");
+        let cut = PyTensor { bytes: vec![0; 20], ..counting() };
+        assert!(matches!(dir.round_trip(&cut), Err(TensorError::Cut { .. })));
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_named() {
+        let dir = Dir::new();
+        assert_eq!(dir.error(b""), "expected a zip file as torch.save writes it");
+        assert_eq!(dir.error(b"hello"), "expected a zip file as torch.save writes it");
+        // The beginning of a file of torch.save before 1.6.
+        let legacy = dir.error(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.");
+        assert!(legacy.contains("PyTorch before 1.6") && legacy.contains("torch.save"), "{legacy}");
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        zip.start_file("hello.txt", zip::write::SimpleFileOptions::default()).expect("an entry");
+        let zip = zip.finish().expect("a zip file").into_inner();
+        assert_eq!(dir.error(&zip), "the file has no entry `data.pkl`: expected a checkpoint written by torch.save");
+
+        write(&dir.file(), &counting().to_py().pickle(), &[counting()]);
+        let whole = fs::read(dir.file()).expect("the file");
+        for length in [4, 100, whole.len() / 2, whole.len() - 1] {
+            let error = dir.error(&whole[..length]);
+            assert!(error.starts_with("the file is damaged or incomplete, copy it again"), "{length}: {error}");
+        }
+        // A changed byte in the pickle, which begins with its protocol.
+        let place = whole.windows(2).position(|bytes| bytes == b"\x80\x02").expect("the pickle");
+        let mut changed = whole.clone();
+        changed[place + 5] ^= 1;
+        let error = dir.error(&changed);
+        assert!(error.contains("damaged") && error.contains("checksum"), "{error}");
+        assert!(Archive::open(&dir.0.path().join("missing.pth")).is_err());
+    }
+
+    #[test]
+    fn a_long_pickle_is_refused_before_it_is_read() {
+        let dir = Dir::new();
+        let text = Py::Text("x".repeat(MAX_PICKLE as usize));
+        write(&dir.file(), &text.pickle(), &[]);
+        let error = Archive::open(&dir.file()).expect_err("too long").to_string();
+        assert!(error.starts_with("entry `checkpoint/data.pkl`: expected at most 8388608 bytes"), "{error}");
+    }
 }

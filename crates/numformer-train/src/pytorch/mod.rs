@@ -5,7 +5,7 @@ mod pickle;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use archive::{PytorchError, TensorError};
 pub(crate) use archive::{Archive, TensorInfo};
+pub use archive::{PytorchError, TensorError};
 pub use pickle::PickleError;
 pub(crate) use pickle::{Id, Pickle};

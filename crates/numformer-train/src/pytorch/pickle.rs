@@ -527,9 +527,15 @@ mod tests {
             let pickle = read(bytes);
             let root = pickle.root();
             let described = |name: &str| pickle.describe(pickle.entry(root, name).expect(name));
-            assert_eq!(["a", "c", "d", "e", "f"].map(described), ["1", "a sequence of 1", "x", "1099511627776", "-8589934592"]);
+            assert_eq!(
+                ["a", "c", "d", "e", "f"].map(described),
+                ["1", "a sequence of 1", "x", "1099511627776", "-8589934592"]
+            );
             let list = pickle.as_sequence(pickle.entry(root, "b").expect("b")).expect("a list");
-            assert_eq!(list.iter().map(|id| pickle.describe(*id)).collect::<Vec<_>>().join(" "), "True None -3 300 70000");
+            assert_eq!(
+                list.iter().map(|id| pickle.describe(*id)).collect::<Vec<_>>().join(" "),
+                "True None -3 300 70000"
+            );
         }
     }
 
@@ -538,7 +544,8 @@ mod tests {
         // argparse.Namespace(lr=3, on=False), protocols 2 and 4
         let protocol_2 = b"\x80\x02cargparse\nNamespace\nq\x00)\x81q\x01}q\x02(X\x02\x00\x00\x00lrq\x03K\x03X\x02\x00\
             \x00\x00onq\x04\x89ub.";
-        let protocol_4 = b"\x80\x04\x954\x00\x00\x00\x00\x00\x00\x00\x8c\x08argparse\x94\x8c\tNamespace\x94\x93\x94)\x81\
+        let protocol_4 =
+            b"\x80\x04\x954\x00\x00\x00\x00\x00\x00\x00\x8c\x08argparse\x94\x8c\tNamespace\x94\x93\x94)\x81\
             \x94}\x94(\x8c\x02lr\x94K\x03\x8c\x02on\x94\x89ub.";
         for bytes in [&protocol_2[..], protocol_4] {
             let pickle = read(bytes);
