@@ -222,8 +222,13 @@ mod tests {
 
     use super::*;
 
-    /// An untrained model with the reference vocabulary of P10 and 12 positions.
     fn scorer() -> Scorer {
+        scorer_that_ends(0.0)
+    }
+
+    /// An untrained model with the reference vocabulary of P10 and 12 positions, which ends its answers the sooner, the
+    /// larger the bias.
+    fn scorer_that_ends(delimiter_bias: f32) -> Scorer {
         let p10 = Positional::p10();
         let vocabulary = Vocabulary::reference(&p10, &p10);
         let sizes = StackConfig::new(16, 2, 1);
@@ -233,6 +238,7 @@ mod tests {
         let mut stored = StoredModel::new(config, vocabulary, &parameters).expect("f32 on the CPU");
         // Larger weights make a model that is surer of its errors.
         stored.weights.values_mut().flat_map(|(_, values)| values).for_each(|x| *x *= 3.0);
+        stored.weights.get_mut("projection.bias").expect("every model has one").1[0] += delimiter_bias;
         Scorer::new(&stored).expect("a model")
     }
 
@@ -255,7 +261,7 @@ mod tests {
             assert!(difference < 1e-6 * together.cross_entropy, "{alone:?} {together:?}");
             assert_eq!((&alone.generated, alone.exact), (&together.generated, together.exact));
         }
-        assert_eq!(together.iter().map(|score| score.target_tokens).collect::<Vec<_>>(), [8, 10, 2, 1, 2]);
+        assert_eq!(together.iter().map(|score| score.target_tokens).collect::<Vec<_>>(), [8, 11, 2, 1, 2]);
     }
 
     #[test]
@@ -278,20 +284,19 @@ mod tests {
 
     #[test]
     fn the_own_answer_is_exact_when_it_is_the_target() {
-        let scorer = scorer().with_generation(Generation::Greedy);
-        let answer = |line: &str| {
+        let answer = |bias: u8, line: &str| {
+            let scorer = scorer_that_ends(f32::from(bias)).with_generation(Generation::Greedy);
             let pair = scorer.parse(line).ok()?;
             Some(scorer.score(&[pair]).expect("a score").swap_remove(0))
         };
-        // An untrained model: its answer ends by itself for some sources only.
-        let finished = (1..=100).find_map(|n| {
-            let src = format!("V{n}");
-            let generated = answer(&format!("{src}\tV1"))?.generated?;
-            let exact = answer(&format!("{src}\t{generated}"))?.exact?;
-            exact.then_some((src, generated))
-        });
-        let (src, generated) = finished.expect("one of 100 answers ends");
-        let longer = answer(&format!("{src}\t{generated} V1")).expect("a short pair");
+        let finished =
+            (1..40).flat_map(|bias| (1..=8).map(move |n| (bias, format!("V{n}")))).find_map(|(bias, src)| {
+                let generated = answer(bias, &format!("{src}\tV1"))?.generated?;
+                let exact = answer(bias, &format!("{src}\t{generated}"))?.exact?;
+                (exact && !generated.is_empty()).then_some((bias, src, generated))
+            });
+        let (bias, src, generated) = finished.expect("some answer is neither empty nor too long");
+        let longer = answer(bias, &format!("{src}\t{generated} V1")).expect("a short pair");
         assert_eq!((longer.exact, longer.generated), (Some(false), Some(generated)));
     }
 
