@@ -106,7 +106,6 @@ fn assert_all_close(found: &[f32], expected: &[f32], tolerance: f32, noise: f32,
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     let error = found.iter().zip(expected).fold(0f32, |error, (a, b)| error.max((a - b).abs()));
-    println!("{what}: {:e}", error / largest);
     assert!(error <= tolerance * largest + noise, "{what}: error {error:e}, largest entry {largest:e}");
 }
 
@@ -221,7 +220,6 @@ fn ten_steps_of_adam_agree() {
             assert_close!(schedule.lr(step as u64), *lr, 1e-12);
             let loss = model.loss(&src, &tgt).unwrap();
             let found = f64::from(loss.to_scalar::<f32>().unwrap());
-            println!("{}: step {step}: {found} {expected}", recorded.name);
             assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
             layout.read_gradients(&loss.backward().unwrap(), &mut gradients).unwrap();
             let scale = (5.0 / sum_of_squares(&gradients).sqrt()).min(1.0);
@@ -274,7 +272,6 @@ fn rows_score_alone_as_in_the_batch() {
                 Padded::new(&ids[..length as usize], &[length], length as usize, CPU).unwrap()
             };
             let alone = model.losses(&alone(&src, src_len), &alone(&tgt, tgt_len)).unwrap()[0];
-            println!("{}: {together} {alone}", recorded.name);
             assert_close!(f64::from(alone), f64::from(together), 1e-6, "{}", recorded.name);
             nats += f64::from(together) * f64::from(tgt_len - 1);
             tokens += tgt_len - 1;
