@@ -154,7 +154,7 @@ fn error_object(line: u64, error: &Error) -> Value {
 }
 
 /// Whether the reader of standard output is still there; one that left, such as `head`, is no failure.
-fn is_open(written: io::Result<()>) -> Result<bool> {
+pub(crate) fn is_open(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

@@ -11,7 +11,9 @@ macro_rules! report {
 
 mod filter;
 mod generate;
+mod import_lawt;
 mod problems;
+mod score;
 mod train;
 mod verify;
 
@@ -37,6 +39,8 @@ enum Command {
     Problems(problems::Arguments),
     Encode(filter::EncodeArguments),
     Decode(filter::DecodeArguments),
+    ImportLawt(import_lawt::Arguments),
+    Score(score::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         Command::Problems(arguments) => problems::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Encode(arguments) => filter::encode(&arguments),
         Command::Decode(arguments) => filter::decode(&arguments),
+        Command::ImportLawt(arguments) => import_lawt::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         report!("error: {error:#}");

@@ -32,7 +32,10 @@ impl Embedding {
             tokens: vb.get_with_hints((vocab_size, d_model), "tokens.weight", init)?,
             positions: match positions {
                 Positions::Learned => vb.get_with_hints((max_positions, d_model), "positions.weight", init)?,
-                Positions::Sinusoidal => sinusoids(max_positions, d_model, vb)?,
+                Positions::Sinusoidal => {
+                    let table = sinusoidal_positions(max_positions, d_model);
+                    Tensor::from_vec(table, (max_positions, d_model), vb.device())?.to_dtype(vb.dtype())?
+                }
             },
             norm: LayerNorm::new(d_model, &vb.pp("norm"))?,
         })
@@ -53,37 +56,39 @@ impl Embedding {
     }
 }
 
-/// Column 2i of row p holds sin(p / 10000^(2i/d)), column 2i + 1 the cosine of the same angle.
+/// The fixed table of positions, `[max_positions, d_model]`, row-major: column 2i of row p holds
+/// sin(p / 10000^(2i/d)), column 2i + 1 the cosine of the same angle.
 ///
-/// Vaswani et al. (2017), section 3.5.
-fn sinusoids(max_positions: usize, d_model: usize, vb: &VarBuilder) -> Result<Tensor> {
-    let table: Vec<f32> = (0..max_positions)
-        .flat_map(|position| {
-            (0..d_model).map(move |column| {
-                let frequency = 10_000f64.powf(-((column / 2 * 2) as f64) / d_model as f64);
-                let angle = position as f64 * frequency;
-                (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
-            })
+/// # Examples
+/// ```
+/// let table = numformer_model::sinusoidal_positions(2, 2);
+/// assert_eq!(table, [0.0, 1.0, 1f32.sin(), 1f32.cos()]);
+/// ```
+///
+/// # Reference
+/// Vaswani et al. (2017), *Attention Is All You Need*, section 3.5. <https://arxiv.org/abs/1706.03762>
+#[must_use]
+pub fn sinusoidal_positions(max_positions: usize, d_model: usize) -> Vec<f32> {
+    let row = move |position: usize| {
+        (0..d_model).map(move |column| {
+            let frequency = 10_000f64.powf(-((column / 2 * 2) as f64) / d_model as f64);
+            let angle = position as f64 * frequency;
+            (if column.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
         })
-        .collect();
-    Tensor::from_vec(table, (max_positions, d_model), vb.device())?.to_dtype(vb.dtype())
+    };
+    (0..max_positions).flat_map(row).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
-    use crate::Parameters;
 
     #[test]
     fn sinusoids_follow_their_formula() {
-        let vb = Parameters::random(0, &Device::Cpu).trainable();
-        let table = sinusoids(3, 4, &vb).expect("table");
-        let rows: Vec<Vec<f32>> = table.to_vec2().expect("matrix");
-        assert_eq!(rows[0], [0.0, 1.0, 0.0, 1.0]);
+        let table = sinusoidal_positions(3, 4);
+        assert_eq!(table[..4], [0.0, 1.0, 0.0, 1.0]);
         let expected = [2f32.sin(), 2f32.cos(), 0.02f32.sin(), 0.02f32.cos()];
-        for (found, expected) in rows[2].iter().zip(expected) {
+        for (found, expected) in table[8..].iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
     }

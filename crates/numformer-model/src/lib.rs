@@ -17,6 +17,7 @@
 //!
 //! - [`TransformerConfig`]: sizes and options, the same for training and use.
 //! - [`Parameters`]: the named weights, from a seed or from stored values.
+//! - [`ParameterCounts`]: how many there are in each part.
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.
 //! - [`Transformer`]: the model; its parts, in the order of the figure, are [`Embedding`], [`MultiHeadAttention`],
 //!   [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
@@ -42,6 +43,7 @@ mod generate;
 mod linear;
 mod norm;
 mod padded;
+mod parameter_counts;
 mod parameters;
 mod transformer;
 
@@ -49,7 +51,7 @@ pub use attention::{KeysValues, MultiHeadAttention};
 pub use cache::Cache;
 pub use config::{ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
 pub use decoder::Decoder;
-pub use embedding::Embedding;
+pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
 pub use feed_forward::FeedForward;
 pub use flat::{FlatLayout, Slot};
@@ -57,5 +59,6 @@ pub use generate::{End, Hypothesis, greedy};
 pub use linear::Linear;
 pub use norm::LayerNorm;
 pub use padded::Padded;
+pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
 pub use transformer::{Memory, Transformer};

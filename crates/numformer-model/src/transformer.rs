@@ -150,4 +150,32 @@ impl Transformer {
             Some(self.config.padding_id),
         )
     }
+
+    /// Mean cross-entropy of each target by itself, in the order of the batch; its rows are as long as their lengths
+    /// say. What else is in the batch changes a figure by rounding only.
+    ///
+    /// # Errors
+    /// As [`Transformer::loss`], and when a target has no token to predict.
+    pub fn losses(&self, src: &Padded, tgt: &Padded) -> Result<Vec<f32>> {
+        let memory = self.encode(src)?;
+        let (read, expected) = tgt.shift()?;
+        let states = self.decode(&memory, &read, None)?;
+        let (batch, width) = expected.dims2()?;
+        (0..batch)
+            .map(|row| {
+                let length = read.lengths().map_or(width, |lengths| lengths[row] as usize);
+                if length == 0 {
+                    return Err(Error::Msg(format!("expected a token to predict in target {row}, found none")));
+                }
+                let loss = numformer_ops::projection_cross_entropy(
+                    &states.get(row)?.narrow(0, 0, length)?,
+                    &self.projection_weight,
+                    &self.projection_bias,
+                    &expected.get(row)?.narrow(0, 0, length)?,
+                    None,
+                )?;
+                loss.to_scalar()
+            })
+            .collect()
+    }
 }

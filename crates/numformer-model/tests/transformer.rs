@@ -3,9 +3,11 @@
 
 use candle_core::{D, Device, Result, Tensor};
 use numformer_model::{
-    Cache, CrossAttentionQuery, End, FlatLayout, OutputProjection, Padded, Parameters, Positions, StackConfig,
-    Transformer, TransformerConfig, greedy,
+    Cache, CrossAttentionQuery, Embedding, End, FeedForward, FlatLayout, LayerNorm, MultiHeadAttention,
+    OutputProjection, Padded, Parameters, Positions, StackConfig, Transformer, TransformerConfig, greedy,
+    sinusoidal_positions,
 };
+use numformer_ops::Causality;
 
 const DELIMITER: u32 = 0;
 const PADDING: u32 = 1;
@@ -194,5 +196,127 @@ fn bad_input_is_an_error_that_says_what_was_found() -> Result<()> {
     let two = Padded::new(&[0, 0], &[1, 1], 1, CPU)?;
     let error = model.decode(&memory, &two, None).expect_err("three sources, two targets").to_string();
     assert!(error.contains("expected 3 targets"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn init_zeroes_the_vectors_of_padding_and_no_others() {
+    let config = asymmetric();
+    let parameters = Parameters::random(8, CPU);
+    Transformer::init(&config, &parameters).unwrap();
+    for half in ["encoder", "decoder"] {
+        let table = parameters.get(&format!("{half}.embedding.tokens.weight")).unwrap();
+        for (row, vector) in table.to_vec2::<f32>().unwrap().into_iter().enumerate() {
+            assert_eq!(vector.iter().all(|x| *x == 0.0), row == config.padding_id as usize, "{half}, row {row}");
+        }
+    }
+}
+
+/// An untrained model and its parameters.
+fn built(config: &TransformerConfig, seed: u64) -> (Transformer, Parameters) {
+    let parameters = Parameters::random(seed, CPU);
+    (Transformer::init(config, &parameters).unwrap(), parameters)
+}
+
+fn tensor(parameters: &Parameters, name: &str) -> Tensor {
+    parameters.get(name).unwrap().as_detached_tensor()
+}
+
+#[test]
+fn positions_are_learned_or_sinusoidal_as_named() -> Result<()> {
+    for positions in [Positions::Learned, Positions::Sinusoidal] {
+        let config = TransformerConfig { positions, ..asymmetric() };
+        let (_, parameters) = built(&config, 9);
+        for (half, sizes) in [("encoder", &config.encoder), ("decoder", &config.decoder)] {
+            let d = sizes.d_model;
+            let vb = parameters.frozen().pp(half).pp("embedding");
+            let embedding = Embedding::new(config.vocab_size, config.max_positions, d, positions, &vb)?;
+            let found = embedding.forward(&Tensor::new(&[[5u32, 7, 5]], CPU)?, 2)?;
+
+            let learned = format!("{half}.embedding.positions.weight");
+            assert_eq!(parameters.get(&learned).is_some(), positions == Positions::Learned);
+            let table = match positions {
+                Positions::Learned => tensor(&parameters, &learned),
+                Positions::Sinusoidal => {
+                    Tensor::from_vec(sinusoidal_positions(config.max_positions, d), (config.max_positions, d), CPU)?
+                }
+            };
+            let tokens = tensor(&parameters, &format!("{half}.embedding.tokens.weight"));
+            let tokens = tokens.index_select(&Tensor::new(&[5u32, 7, 5], CPU)?, 0)?;
+            let norm = LayerNorm::new(d, &vb.pp("norm"))?;
+            let expected = norm.forward(&(tokens + table.narrow(0, 2, 3)?)?)?;
+            assert!(difference(&found.get(0)?, &expected) < 1e-6, "{half} {positions:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_projection_is_shared_or_separate_as_named() -> Result<()> {
+    for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+        let config = TransformerConfig { output_projection, ..asymmetric() };
+        let (model, parameters) = built(&config, 10);
+        let own = parameters.get("projection.weight").is_some();
+        assert_eq!(own, output_projection == OutputProjection::Separate);
+        let weight = match output_projection {
+            OutputProjection::Shared => tensor(&parameters, "decoder.embedding.tokens.weight"),
+            OutputProjection::Separate => tensor(&parameters, "projection.weight"),
+        };
+        let states = Tensor::new(&[[1f32, -2.0, 3.0, 0.5, -0.5, 0.25, 4.0, -1.0]], CPU)?;
+        let expected = states.matmul(&weight.t()?)?.broadcast_add(&tensor(&parameters, "projection.bias"))?;
+        assert!(difference(&model.logits(&states)?, &expected) < 1e-5, "{output_projection:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_query_of_the_cross_attention_is_the_one_named() -> Result<()> {
+    // The decoder's only layer, written out.
+    for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
+        let config = TransformerConfig { cross_attention_query, ..asymmetric() };
+        let (model, parameters) = built(&config, 11);
+        let memory = model.encode(&padded_batch())?;
+        let tgt = Tensor::new(&[[0u32, 5, 6], [0, 9, 9], [0, 4, 12]], CPU)?;
+        let found = model.decode(&memory, &Padded::full(tgt.clone()), None)?;
+
+        let (d, n_heads) = (config.decoder.d_model, config.decoder.n_heads);
+        let decoder = parameters.frozen().pp("decoder");
+        let layer = decoder.pp("layers.0");
+        let norm = |name: &str| LayerNorm::new(d, &layer.pp(name));
+        let embedding =
+            Embedding::new(config.vocab_size, config.max_positions, d, config.positions, &decoder.pp("embedding"))?;
+        let x = embedding.forward(&tgt, 0)?;
+        let own = MultiHeadAttention::new(d, d, n_heads, &layer.pp("self_attention"))?;
+        let read = own.forward(&x, &own.keys_values(&x)?, Causality::Causal, None)?;
+        let attended = norm("self_attention_norm")?.add_forward(&read, &x)?;
+        let cross = MultiHeadAttention::new(d, config.encoder.d_model, n_heads, &layer.pp("cross_attention"))?;
+        let query = match cross_attention_query {
+            CrossAttentionQuery::SelfAttended => &attended,
+            CrossAttentionQuery::LayerInput => &x,
+        };
+        let keys_values = cross.keys_values(memory.states())?;
+        let read = cross.forward(query, &keys_values, Causality::Full, memory.lengths())?;
+        let y = norm("cross_attention_norm")?.add_forward(&read, &attended)?;
+        let feed_forward = FeedForward::new(d, config.decoder.d_ff(), &layer.pp("feed_forward"))?;
+        let expected = norm("feed_forward_norm")?.add_forward(&feed_forward.forward(&y)?, &y)?;
+        assert!(difference(&found, &expected) < 1e-5, "{cross_attention_query:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn losses_by_row_are_those_of_the_rows_alone() -> Result<()> {
+    let (model, _) = built(&asymmetric(), 12);
+    let batch = padded_batch();
+    let found = model.losses(&batch, &batch)?;
+    let rows: [&[u32]; 3] = [&[0, 5, 6, 7, 0], &[0, 8, 0], &[0, 9, 12, 0]];
+    for (row, found) in rows.into_iter().zip(found) {
+        let alone = Padded::new(row, &[row.len() as u32], row.len(), CPU)?;
+        let expected = model.loss(&alone, &alone)?.to_scalar::<f32>()?;
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
+    let empty = Padded::new(&[0, 5, 0, 1], &[2, 1], 2, CPU)?;
+    let error = model.losses(&empty, &empty).expect_err("nothing to predict").to_string();
+    assert!(error.contains("expected a token to predict in target 1"), "{error}");
     Ok(())
 }

@@ -16,10 +16,10 @@ const CHUNK: usize = 16_384;
 pub struct AdamStep {
     /// Step size with both bias corrections: lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ).
     pub lr: f32,
-    /// Decay of the first moment, β₁.
-    pub beta1: f32,
+    /// Decay of the first moment, β₁. In double precision, like β₂, since 1 − β in `f32` would be off by 1e-5.
+    pub beta1: f64,
     /// Decay of the second moment, β₂.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to √v, which is not corrected.
     pub eps: f32,
     /// Multiplies the gradients first: 1, or less to clip their norm.
@@ -74,11 +74,13 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
 
 vectorized! {
     fn update(step: &AdamStep, theta: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        let AdamStep { lr, beta1, beta2, eps, gradient_scale, decay } = *step;
+        let AdamStep { lr, eps, gradient_scale, decay, .. } = *step;
+        let [beta1, beta2] = [step.beta1, step.beta2].map(|beta| beta as f32);
+        let [rest1, rest2] = [step.beta1, step.beta2].map(|beta| (1.0 - beta) as f32);
         for (((theta, g), m), v) in theta.iter_mut().zip(g).zip(m).zip(v) {
             let g = g * gradient_scale;
-            *m = beta1.mul_add(*m, (1.0 - beta1) * g);
-            *v = beta2.mul_add(*v, (1.0 - beta2) * g * g);
+            *m = beta1.mul_add(*m, rest1 * g);
+            *v = beta2.mul_add(*v, rest2 * g * g);
             let kept = *theta - decay * *theta;
             *theta = kept - lr * *m / (v.sqrt() + eps);
         }

@@ -16,11 +16,11 @@ use crate::files::{sync_dir, write_synced};
 
 /// Version of the format; raised when older programs could misread a newer file.
 const FORMAT: u32 = 1;
-const CONFIG: &str = "config.json";
-const VOCABULARY: &str = "vocabulary.json";
-const MODEL: &str = "model.safetensors";
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const VOCABULARY: &str = "vocabulary.json";
+pub(crate) const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
-const STATE: &str = "state.json";
+pub(crate) const STATE: &str = "state.json";
 
 /// Everything needed to go on with a run, bit for bit: a directory with
 ///
@@ -209,20 +209,20 @@ pub(crate) fn flat(layout: &FlatLayout, prefix: &str, tensors: &NamedTensors) ->
     Ok(flat)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
-fn to_json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("checkpoints are plain data")
 }
 
-fn from_json<T: for<'de> Deserialize<'de>>(path: &Path, content: &[u8]) -> Result<T, CheckpointError> {
+pub(crate) fn from_json<T: for<'de> Deserialize<'de>>(path: &Path, content: &[u8]) -> Result<T, CheckpointError> {
     serde_json::from_slice(content)
         .map_err(|error| CheckpointError::Malformed { path: path.to_owned(), reason: error.to_string() })
 }
 
-fn to_safetensors(tensors: &NamedTensors) -> io::Result<Vec<u8>> {
+pub(crate) fn to_safetensors(tensors: &NamedTensors) -> io::Result<Vec<u8>> {
     let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, (shape, values))| (name, (shape.clone(), values.iter().flat_map(|x| x.to_le_bytes()).collect())))
@@ -234,7 +234,7 @@ fn to_safetensors(tensors: &NamedTensors) -> io::Result<Vec<u8>> {
     views.and_then(|views| safetensors::serialize(views, None)).map_err(io::Error::other)
 }
 
-fn from_safetensors(path: &Path, content: &[u8]) -> Result<NamedTensors, CheckpointError> {
+pub(crate) fn from_safetensors(path: &Path, content: &[u8]) -> Result<NamedTensors, CheckpointError> {
     let malformed = |reason: String| CheckpointError::Malformed { path: path.to_owned(), reason };
     let tensors = SafeTensors::deserialize(content).map_err(|error| malformed(error.to_string()))?;
     tensors
@@ -299,6 +299,21 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A model is only written to a new directory.
+    #[error("{} exists: remove it, or save to another place", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory holds no model.
+    #[error(
+        "{} holds no model: expected {CONFIG}, {VOCABULARY} and {MODEL}; a run keeps them in checkpoints/step-...",
+        path.display()
+    )]
+    NoModel {
+        /// The directory.
+        path: PathBuf,
     },
 }
 

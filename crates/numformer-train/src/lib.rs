@@ -23,6 +23,8 @@
 //! - [`Trainer`]: the loop; [`Composition`] is its step, [`Adam`] its optimizer, a [`Schedule`] its learning rate.
 //! - [`Observer`]: watches a run; [`Progress`] and [`MetricsLog`] are two.
 //! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it.
+//! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
+//!   given answers.
 //! - [`evaluate`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a figure.
 //!
 //! # Features
@@ -41,14 +43,18 @@ mod difference;
 mod evaluation;
 mod experiment;
 mod files;
+mod lawt;
 mod metrics_log;
 mod observer;
 mod optimizer;
 pub mod presets;
 mod progress;
+mod pytorch;
 mod run_dir;
 mod schedule;
+mod score;
 mod solved;
+mod stored_model;
 mod syntax;
 mod trainer;
 
@@ -63,12 +69,16 @@ pub use curve::LearningCurve;
 pub use difference::Difference;
 pub use evaluation::{Evaluation, evaluate};
 pub use experiment::{Experiment, ExperimentError};
+pub use lawt::{ImportError, import_lawt};
 pub use metrics_log::{MetricsLog, Record, read_metrics};
 pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 pub use optimizer::{Adam, AdamConfig};
 pub use progress::Progress;
+pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use schedule::{Schedule, WarmUp};
+pub use score::{Generation, Pair, PairError, Score, Scorer};
 pub use solved::{Solved, solve};
+pub use stored_model::StoredModel;
 pub use syntax::SyntaxError;
 pub use trainer::{RunReport, TrainError, Trainer};

@@ -77,8 +77,8 @@ impl Adam {
         let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
         let step = AdamStep {
             lr: (lr * correction) as f32,
-            beta1: beta1 as f32,
-            beta2: beta2 as f32,
+            beta1,
+            beta2,
             eps: epsilon as f32,
             gradient_scale: gradient_scale as f32,
             decay: (lr * weight_decay) as f32,

@@ -1,0 +1,98 @@
+//! `numformer score`: pairs of source and target, one a line, in; how probable a model finds them, out.
+
+use std::io::{self, BufRead, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use numformer_train::{Generation, Pair, Score, Scorer, StoredModel};
+
+use crate::filter::is_open;
+
+/// Score answers with a model: mean cross-entropy in nats, one line for each line of standard input.
+///
+/// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean is
+/// over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored gives an
+/// error with its number on standard error, and exit code 1 at the end.
+#[derive(Args)]
+#[command(after_help = "Example:
+  $ printf 'V1 V1 + 314 E-2\\tV1 V1 + 314 E-2\\n' | numformer score imported --generate greedy
+  0.002813\tV1 V1 + 314 E-2
+
+With --json, each line is an object:
+  cross_entropy  the mean
+  target_tokens  number of tokens in the mean: those of the target and the closing delimiter
+  exact          whether the model's own answer is the target; null without --generate
+  generated      the model's own answer; null without --generate")]
+pub(crate) struct Arguments {
+    /// A directory that numformer import-lawt wrote, or a checkpoint of a run: runs/NAME/checkpoints/step-...
+    model: PathBuf,
+    /// Show the model's own answer, too, after a tab.
+    #[arg(long, value_name = "HOW")]
+    generate: Option<Generate>,
+    /// Write a JSON object for each line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Generate {
+    /// The most probable token each time.
+    Greedy,
+}
+
+/// Lines that are read before any is scored.
+const BATCH: usize = 64;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let stored = StoredModel::load(&arguments.model)?;
+    let scorer =
+        Scorer::new(&stored).with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
+    let scorer = scorer.with_generation(match arguments.generate {
+        None => Generation::None,
+        Some(Generate::Greedy) => Generation::Greedy,
+    });
+
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut code = ExitCode::SUCCESS;
+    let mut batch: Vec<Pair> = Vec::with_capacity(BATCH);
+    let mut write_scores = |batch: &mut Vec<Pair>| -> Result<bool> {
+        for score in scorer.score(batch).context("the model failed")? {
+            if !is_open(writeln!(output, "{}", shown(&score, arguments.json)?))? {
+                return Ok(false);
+            }
+        }
+        batch.clear();
+        is_open(output.flush())
+    };
+    for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
+        let line = line.context("cannot read standard input")?;
+        let pair = std::str::from_utf8(&line)
+            .map_err(anyhow::Error::from)
+            .and_then(|line| Ok(scorer.parse(line.trim_end_matches('\r'))?));
+        match pair {
+            Ok(pair) => batch.push(pair),
+            Err(error) => {
+                report!("line {number}: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
+        if batch.len() == BATCH && !write_scores(&mut batch)? {
+            return Ok(code);
+        }
+    }
+    write_scores(&mut batch)?;
+    Ok(code)
+}
+
+fn shown(score: &Score, json: bool) -> Result<String> {
+    if json {
+        return Ok(serde_json::to_string(score)?);
+    }
+    let cross_entropy = format!("{:.6}", score.cross_entropy);
+    Ok(match &score.generated {
+        None => cross_entropy,
+        Some(answer) => format!("{cross_entropy}\t{answer}"),
+    })
+}

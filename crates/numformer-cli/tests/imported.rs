@@ -1,0 +1,174 @@
+//! `import-lawt` and `score` as a user meets them.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+fn numformer(arguments: &[&str], input: &[u8], dir: &Path) -> (String, String, i32) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_numformer"))
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that fails before it reads closes its end: that is not this function's concern.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+/// Recorded from the reference program: see the README beside it.
+fn recorded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../numformer-train/tests/golden/b1999_cotrain/checkpoint.pth")
+}
+
+fn import(dir: &Path) -> (String, String, i32) {
+    numformer(&["import-lawt", recorded().to_str().unwrap(), "--out", "imported"], b"", dir)
+}
+
+#[test]
+fn a_checkpoint_is_imported_and_scores_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stdout, stderr, code) = import(dir.path());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert!(stdout.starts_with("encoder: 1 layers, 24 dimensions, 3 heads\ndecoder: 2 layers"), "{stdout}");
+    assert!(stdout.contains("vocabulary: 2329 symbols") && stdout.ends_with("written to imported\n"), "{stdout}");
+    // By hand: tokens and a norm in both halves; a layer of the encoder and one of the decoder, 4d² + 4d of each
+    // attention, 8d² + 5d of the network, 2d of each norm; the bias of the projection.
+    let (d, vocab_size) = (24, 2329);
+    let embedding = 2 * (vocab_size * d + 2 * d);
+    let encoder = 12 * d * d + 13 * d;
+    let decoder = 2 * (16 * d * d + 19 * d);
+    for (name, count) in [
+        ("embedding", embedding),
+        ("encoder layers", encoder),
+        ("decoder layers", decoder),
+        ("projection", vocab_size),
+        ("total", embedding + encoder + decoder + vocab_size),
+    ] {
+        assert!(stdout.contains(&format!("  {name:<16}{count:>12}\n")), "{name} {count}: {stdout}");
+    }
+
+    let lines = "T V1 V1 N314 E-2\tT V1 V1 N314 E-2\nT V1 V1 N314 E-2\tT V1 V1\r\n";
+    let (stdout, stderr, code) = numformer(&["score", "imported"], lines.as_bytes(), dir.path());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    let plain: Vec<f64> = stdout.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(plain.len() == 2 && plain.iter().all(|x| *x > 0.0 && *x < 20.0), "{stdout}");
+
+    let arguments = ["score", "imported", "--json", "--generate", "greedy"];
+    let (stdout, stderr, code) = numformer(&arguments, lines.as_bytes(), dir.path());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    let scores: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for ((score, plain), tokens) in scores.iter().zip(&plain).zip([6, 4]) {
+        assert!((score["cross_entropy"].as_f64().unwrap() - plain).abs() < 1e-6, "{score}");
+        assert_eq!((&score["target_tokens"], score.as_object().unwrap().len()), (&tokens.into(), 4));
+        assert!(score["exact"].is_boolean() && score["generated"].is_string(), "{score}");
+    }
+    assert_eq!(scores[0]["generated"], scores[1]["generated"]);
+
+    // The model's own answer as the target is exact.
+    let line = format!("T V1 V1 N314 E-2\t{}\n", scores[0]["generated"].as_str().unwrap());
+    let (stdout, _, _) = numformer(&arguments, line.as_bytes(), dir.path());
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["exact"], true);
+    let (stdout, _, _) = numformer(&["score", "imported", "--generate", "greedy"], line.as_bytes(), dir.path());
+    assert_eq!(stdout.trim_end().split_once('\t').unwrap().1, scores[0]["generated"]);
+    let (stdout, _, _) = numformer(&["score", "imported", "--json"], line.as_bytes(), dir.path());
+    let score: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(score["exact"].is_null() && score["generated"].is_null(), "{score}");
+}
+
+#[test]
+fn scores_do_not_depend_on_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    import(dir.path());
+    // More lines than are read at once, of unequal length.
+    let lines: Vec<String> = (0..150)
+        .map(|i| {
+            format!("T V1 V{}{}\tT V{}{}", 1 + i % 3, " N314 E-2".repeat(i % 7), 1 + i % 5, " N5 E0".repeat(i % 4))
+        })
+        .collect();
+    let scores = |lines: &[String]| -> Vec<f64> {
+        let input = lines.join("\n");
+        let (stdout, stderr, code) = numformer(&["score", "imported", "--json"], input.as_bytes(), dir.path());
+        assert_eq!((stderr.as_str(), code), ("", 0));
+        let score = |line: &str| serde_json::from_str::<Value>(line).unwrap()["cross_entropy"].as_f64().unwrap();
+        stdout.lines().map(score).collect()
+    };
+    let together = scores(&lines);
+    assert_eq!(together.len(), lines.len());
+    for index in [0, 63, 64, 149] {
+        let alone = scores(&lines[index..=index])[0];
+        assert!((alone - together[index]).abs() < 1e-6, "{index}: {alone} {}", together[index]);
+    }
+}
+
+#[test]
+fn a_bad_line_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    import(dir.path());
+    let long = "V1 ".repeat(4095);
+    let input = format!("V1\tV1\nV1 V1\nV1\tx\n{long}\tV1\nV1\tV1\tV1\n<s>\tV1\nV1\tV1\n");
+    let mut input = input.into_bytes();
+    input.extend(b"\xff\tV1\n\nV1\tV1");
+    let (stdout, stderr, code) = numformer(&["score", "imported"], &input, dir.path());
+    assert_eq!((stdout.lines().count(), code), (3, 1), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["line 2", "line 3", "line 4", "line 5", "line 6", "line 8", "line 9"], "{stderr}");
+}
+
+#[test]
+fn a_checkpoint_of_a_run_can_be_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiment = r#"
+        name = "tiny"
+        problem.name = "transpose"
+        matrices = { law = "uniform", rows = 1, cols = 2 }
+        encoding = { input = "p1000", output = "p10" }
+        model.encoder = { d_model = 8, n_heads = 2, n_layers = 1 }
+        model.decoder = { d_model = 8, n_heads = 2, n_layers = 1 }
+        train = { batch_size = 4, steps = 2, lr = 1e-3, warmup_steps = 2 }
+        evaluate = { every = 2, examples = 4 }
+        checkpoint = { every = 2 }
+        log = { every = 1 }
+    "#;
+    fs::write(dir.path().join("my.toml"), experiment).unwrap();
+    let (_, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run"], b"", dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    let line = b"V1 V2 + 314 E-2 - 5 E0\tV2 V1 + 3 1 4 E-2 - 5 0 0 E-2\n";
+    let checkpoint = "run/checkpoints/step-0000000002";
+    let (stdout, stderr, code) = numformer(&["score", checkpoint], line, dir.path());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert!(stdout.trim_end().parse::<f64>().unwrap() > 0.0, "{stdout}");
+    let (_, stderr, code) = numformer(&["score", "run"], line, dir.path());
+    assert!(code == 1 && stderr.contains("run holds no model") && stderr.contains("checkpoints/step-"), "{stderr}");
+}
+
+#[test]
+fn import_refuses_what_it_cannot_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _, code) = import(dir.path());
+    assert_eq!(code, 0);
+    let (stdout, stderr, code) = import(dir.path());
+    assert_eq!((stdout.as_str(), code), ("", 1));
+    assert!(stderr.starts_with("error: imported exists: remove it"), "{stderr}");
+
+    let content = fs::read(recorded()).unwrap();
+    fs::write(dir.path().join("cut.pth"), &content[..content.len() / 2]).unwrap();
+    for (file, expected) in [
+        ("cut.pth", "error: cannot import cut.pth: the file is damaged or incomplete, copy it again"),
+        ("missing.pth", "error: cannot import missing.pth: cannot read the file: "),
+        ("imported/config.json", "error: cannot import imported/config.json: expected a zip file"),
+    ] {
+        let (stdout, stderr, code) = numformer(&["import-lawt", file, "--out", "other"], b"", dir.path());
+        assert_eq!((stdout.as_str(), code), ("", 1));
+        assert!(stderr.starts_with(expected), "{stderr}");
+        assert!(!dir.path().join("other").exists());
+    }
+}

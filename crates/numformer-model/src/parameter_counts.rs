@@ -1,0 +1,135 @@
+//! How many coefficients a model has, part by part.
+
+use std::fmt;
+
+use crate::config::{OutputProjection, Positions, StackConfig, TransformerConfig};
+
+/// Number of trainable coefficients of a transformer, by part.
+///
+/// # Examples
+/// ```
+/// use numformer_model::{StackConfig, TransformerConfig};
+///
+/// let config = TransformerConfig::new(1328, 128, StackConfig::new(64, 4, 1), StackConfig::new(64, 4, 1));
+/// let counts = config.parameter_counts();
+/// // Two embeddings, each of 1,328 tokens, 128 positions and a norm of 2 vectors.
+/// assert_eq!(counts.embedding, 2 * (1328 + 128 + 2) * 64);
+/// // The weight of the projection is the decoder's embedding; its bias is its own.
+/// assert_eq!(counts.projection, 1328);
+/// assert_eq!(counts.total(), 304_688);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// Tokens, learned positions and their norms, of both halves.
+    pub embedding: u64,
+    /// The encoder's layers.
+    pub encoder_layers: u64,
+    /// The decoder's layers.
+    pub decoder_layers: u64,
+    /// The output projection; a shared weight counts as embedding.
+    pub projection: u64,
+}
+
+impl ParameterCounts {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.embedding + self.encoder_layers + self.decoder_layers + self.projection
+    }
+}
+
+impl fmt::Display for ParameterCounts {
+    /// A table of five lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("embedding", self.embedding),
+            ("encoder layers", self.encoder_layers),
+            ("decoder layers", self.decoder_layers),
+            ("projection", self.projection),
+        ];
+        for (name, count) in parts {
+            writeln!(f, "  {name:<16}{count:>12}")?;
+        }
+        write!(f, "  {:<16}{:>12}", "total", self.total())
+    }
+}
+
+impl TransformerConfig {
+    /// Number of trainable coefficients of a model of this configuration, which must be
+    /// [valid](TransformerConfig::validate).
+    #[must_use]
+    pub fn parameter_counts(&self) -> ParameterCounts {
+        let (encoder, decoder) = (self.encoder.d_model as u64, self.decoder.d_model as u64);
+        let vocab_size = self.vocab_size as u64;
+        let positions = match self.positions {
+            Positions::Learned => self.max_positions as u64,
+            Positions::Sinusoidal => 0,
+        };
+        let weight = match self.output_projection {
+            OutputProjection::Shared => 0,
+            OutputProjection::Separate => vocab_size * decoder,
+        };
+        let own = |sizes| attention(sizes, sizes) + norm(sizes);
+        let layers = |sizes: &StackConfig, rest: u64| {
+            let d = sizes.d_model as u64;
+            sizes.n_layers as u64 * (own(d) + rest + feed_forward(d, sizes.d_ff() as u64) + norm(d))
+        };
+        ParameterCounts {
+            embedding: [encoder, decoder].map(|d| (vocab_size + positions) * d + norm(d)).iter().sum(),
+            encoder_layers: layers(&self.encoder, 0),
+            decoder_layers: layers(&self.decoder, attention(decoder, encoder) + norm(decoder)),
+            projection: weight + vocab_size,
+        }
+    }
+}
+
+fn linear(d_in: u64, d_out: u64) -> u64 {
+    (d_in + 1) * d_out
+}
+
+/// Scale and shift.
+fn norm(d: u64) -> u64 {
+    2 * d
+}
+
+/// Queries and output of the states' width, keys and values from the memory's.
+fn attention(d: u64, d_memory: u64) -> u64 {
+    2 * linear(d, d) + 2 * linear(d_memory, d)
+}
+
+fn feed_forward(d: u64, d_ff: u64) -> u64 {
+    linear(d, d_ff) + linear(d_ff, d)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::{Parameters, Transformer};
+
+    #[test]
+    fn counts_are_those_of_the_weights() {
+        let mut config = TransformerConfig::new(13, 10, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 3));
+        config.decoder.d_ff = Some(20);
+        for positions in [Positions::Learned, Positions::Sinusoidal] {
+            for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+                let config = TransformerConfig { positions, output_projection, ..config.clone() };
+                let parameters = Parameters::random(0, &Device::Cpu);
+                Transformer::new(&config, &parameters.trainable()).expect("a model");
+                let count = |part: &str| -> u64 {
+                    let all = parameters.to_vec().into_iter();
+                    all.filter(|(name, _)| name.contains(part)).map(|(_, var)| var.elem_count() as u64).sum()
+                };
+                let expected = ParameterCounts {
+                    embedding: count("embedding."),
+                    encoder_layers: count("encoder.layers."),
+                    decoder_layers: count("decoder.layers."),
+                    projection: count("projection."),
+                };
+                assert_eq!(config.parameter_counts(), expected, "{config:?}");
+                assert_eq!(expected.total(), parameters.element_count() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! A reader of Python's pickles that builds data and calls nothing.
+//!
+//! A pickle is a program for a stack machine. Here a call is recorded, as the thing to call and its arguments, and never
+//! made. Values live in one flat list and name each other by index, so that sharing costs nothing, cycles do no harm,
+//! and memory is bounded by the length of the file.
+//!
+//! Reference: the opcodes as documented in Python's module `pickletools`.
+//! <https://docs.python.org/3/library/pickletools.html>
+
+use std::collections::HashMap;
+
+/// A value of a [`Pickle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(usize);
+
+#[derive(Debug)]
+enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    /// What is passed over: byte strings and integers beyond 64 bits.
+    Opaque,
+    /// Tuples, lists and sets.
+    Sequence(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A class or function by name.
+    Global {
+        module: String,
+        name: String,
+    },
+    /// The result of a call that was not made.
+    Object {
+        callable: Id,
+        arguments: Id,
+        state: Option<Id>,
+        items: Vec<(Id, Id)>,
+    },
+    /// What is stored outside of the pickle.
+    Persistent(Id),
+}
+
+/// A pickle read as data.
+#[derive(Debug)]
+pub(crate) struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+}
+
+impl Pickle {
+    /// Reads the first pickle in `bytes`.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, PickleError> {
+        let mut machine = Machine::new(bytes);
+        let root = machine.run()?;
+        Ok(Self { values: machine.values, root })
+    }
+
+    /// The value the pickle stands for.
+    pub(crate) fn root(&self) -> Id {
+        self.root
+    }
+
+    pub(crate) fn as_bool(&self, id: Id) -> Option<bool> {
+        match self.values[id.0] {
+            Value::Bool(value) => Some(value),
+            // Command lines of Python programs often have 0 and 1 for flags.
+            Value::Int(0) => Some(false),
+            Value::Int(1) => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_usize(&self, id: Id) -> Option<usize> {
+        match self.values[id.0] {
+            Value::Int(value) => value.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_text(&self, id: Id) -> Option<&str> {
+        match &self.values[id.0] {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_sequence(&self, id: Id) -> Option<&[Id]> {
+        match &self.values[id.0] {
+            Value::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Module and name of a class or function.
+    pub(crate) fn as_global(&self, id: Id) -> Option<(&str, &str)> {
+        match &self.values[id.0] {
+            Value::Global { module, name } => Some((module, name)),
+            _ => None,
+        }
+    }
+
+    /// What a call that was not made would call, and its arguments.
+    pub(crate) fn as_call(&self, id: Id) -> Option<(Id, &[Id])> {
+        match &self.values[id.0] {
+            Value::Object { callable, arguments, .. } => Some((*callable, self.as_sequence(*arguments)?)),
+            _ => None,
+        }
+    }
+
+    /// The key of what is stored elsewhere.
+    pub(crate) fn as_persistent(&self, id: Id) -> Option<Id> {
+        match self.values[id.0] {
+            Value::Persistent(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The entries whose key is a text, in order: of a dictionary, of an object that holds entries, such as an
+    /// `OrderedDict`, or the attributes of another object, such as an `argparse.Namespace`.
+    pub(crate) fn entries(&self, id: Id) -> Option<impl Iterator<Item = (&str, Id)>> {
+        let entries = match &self.values[id.0] {
+            Value::Dict(entries) => entries,
+            Value::Object { items, .. } if !items.is_empty() => items,
+            Value::Object { state: Some(state), .. } => match &self.values[state.0] {
+                Value::Dict(entries) => entries,
+                _ => return None,
+            },
+            Value::Object { items, .. } => items,
+            _ => return None,
+        };
+        Some(entries.iter().filter_map(|(key, value)| Some((self.as_text(*key)?, *value))))
+    }
+
+    /// The value of a text key; the last one, where it occurs again.
+    pub(crate) fn entry(&self, id: Id, name: &str) -> Option<Id> {
+        self.entries(id)?.filter(|(key, _)| *key == name).map(|(_, value)| value).last()
+    }
+
+    /// A value in a few words, for error messages.
+    pub(crate) fn describe(&self, id: Id) -> String {
+        match &self.values[id.0] {
+            Value::None => "None".to_owned(),
+            Value::Bool(true) => "True".to_owned(),
+            Value::Bool(false) => "False".to_owned(),
+            Value::Int(value) => value.to_string(),
+            Value::Float(value) => value.to_string(),
+            Value::Text(text) => shortened(text),
+            Value::Opaque => "bytes or a large integer".to_owned(),
+            Value::Sequence(items) => format!("a sequence of {}", items.len()),
+            Value::Dict(entries) => format!("a dictionary of {}", entries.len()),
+            Value::Global { module, name } => format!("{}.{}", shortened(module), shortened(name)),
+            Value::Object { callable, .. } => match self.as_global(*callable) {
+                Some((module, name)) => format!("a {}.{}", shortened(module), shortened(name)),
+                None => "an object".to_owned(),
+            },
+            Value::Persistent(_) => "a storage".to_owned(),
+        }
+    }
+}
+
+/// Error messages stay readable, whatever a file holds.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Why bytes are no pickle that can be read. Positions count bytes from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PickleError {
+    /// The bytes end before the pickle does.
+    #[error("the pickle is cut: expected more than {length} bytes")]
+    Cut {
+        /// Number of bytes.
+        length: usize,
+    },
+    /// An opcode that `torch.save` does not write.
+    #[error(
+        "unsupported pickle opcode 0x{opcode:02x} at byte {position}: \
+         load the file in PyTorch and save it again with torch.save and its default protocol"
+    )]
+    Opcode {
+        /// The opcode.
+        opcode: u8,
+        /// Where it stands.
+        position: usize,
+    },
+    /// A pickle that does not hold together.
+    #[error("the pickle is damaged at byte {position}: expected {expected}")]
+    Damaged {
+        /// Where the instruction stands.
+        position: usize,
+        /// What it needs.
+        expected: &'static str,
+    },
+}
+
+/// The stack machine.
+struct Machine<'a> {
+    bytes: &'a [u8],
+    /// Of the next byte.
+    position: usize,
+    /// Of the instruction at work.
+    instruction: usize,
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    /// Heights of the stack at the marks.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+}
+
+impl<'a> Machine<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            instruction: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        }
+    }
+
+    /// Runs to the end and returns the result.
+    fn run(&mut self) -> Result<Id, PickleError> {
+        loop {
+            self.instruction = self.position;
+            match self.byte()? {
+                b'.' => return self.pop(),
+                opcode => self.step(opcode)?,
+            }
+        }
+    }
+
+    fn step(&mut self, opcode: u8) -> Result<(), PickleError> {
+        match opcode {
+            // PROTO and FRAME: every instruction of every protocol means the same, and frames only help buffering.
+            0x80 => self.take(1).map(drop)?,
+            0x95 => self.take(8).map(drop)?,
+            b'N' => self.push(Value::None),
+            0x88 => self.push(Value::Bool(true)),
+            0x89 => self.push(Value::Bool(false)),
+            b'K' => {
+                let value = self.little_endian(1)?;
+                self.push(Value::Int(value as i64));
+            }
+            b'M' => {
+                let value = self.little_endian(2)?;
+                self.push(Value::Int(value as i64));
+            }
+            b'J' => {
+                let value = self.little_endian(4)?;
+                self.push(Value::Int(i64::from(value as u32 as i32)));
+            }
+            // LONG1 and LONG4.
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
+            b'G' => {
+                let value = f64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes were taken"));
+                self.push(Value::Float(value));
+            }
+            // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8.
+            0x8c => self.text(1)?,
+            b'X' => self.text(4)?,
+            0x8d => self.text(8)?,
+            // SHORT_BINBYTES, BINBYTES, BINBYTES8.
+            b'C' => self.opaque(1)?,
+            b'B' => self.opaque(4)?,
+            0x8e => self.opaque(8)?,
+            b')' | b']' | 0x8f => self.push(Value::Sequence(Vec::new())),
+            0x85..=0x87 => {
+                let length = usize::from(opcode - 0x84);
+                let items = self.pop_last(length)?;
+                self.push(Value::Sequence(items));
+            }
+            // TUPLE, LIST, FROZENSET.
+            b't' | b'l' | 0x91 => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Sequence(items));
+            }
+            b'}' => self.push(Value::Dict(Vec::new())),
+            b'd' => {
+                let entries = self.pop_entries()?;
+                self.push(Value::Dict(entries));
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.extend(vec![item])?;
+            }
+            // APPENDS and ADDITEMS.
+            b'e' | 0x90 => {
+                let items = self.pop_to_mark()?;
+                self.extend(items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(vec![(key, value)])?;
+            }
+            b'u' => {
+                let entries = self.pop_entries()?;
+                self.set_items(entries)?;
+            }
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => self.pop().map(drop)?,
+            b'1' => self.pop_to_mark().map(drop)?,
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            b'q' => self.put(1)?,
+            b'r' => self.put(4)?,
+            // MEMOIZE numbers by itself.
+            0x94 => {
+                let top = self.top()?;
+                self.memo.insert(self.memo.len() as u64, top);
+            }
+            b'h' => self.get(1)?,
+            b'j' => self.get(4)?,
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Value::Global { module, name });
+            }
+            // STACK_GLOBAL.
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let text = |id: Id| match &self.values[id.0] {
+                    Value::Text(text) => Some(text.clone()),
+                    _ => None,
+                };
+                let global = text(module).zip(text(name)).map(|(module, name)| Value::Global { module, name });
+                let global = global.ok_or_else(|| self.damaged("two texts for the name of a class"))?;
+                self.push(global);
+            }
+            // REDUCE and NEWOBJ: a call is noted down.
+            b'R' | 0x81 => {
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                self.push(Value::Object { callable, arguments, state: None, items: Vec::new() });
+            }
+            b'b' => {
+                let found = self.pop()?;
+                match self.top_value()? {
+                    Value::Object { state, .. } => *state = Some(found),
+                    _ => return Err(self.damaged("an object for its state")),
+                }
+            }
+            b'Q' => {
+                let key = self.pop()?;
+                self.push(Value::Persistent(key));
+            }
+            opcode => return Err(PickleError::Opcode { opcode, position: self.instruction }),
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, expected: &'static str) -> PickleError {
+        PickleError::Damaged { position: self.instruction, expected }
+    }
+
+    /// The next `count` bytes.
+    fn take(&mut self, count: u64) -> Result<&'a [u8], PickleError> {
+        let rest = &self.bytes[self.position..];
+        let count = usize::try_from(count).ok().filter(|count| *count <= rest.len());
+        let count = count.ok_or(PickleError::Cut { length: self.bytes.len() })?;
+        self.position += count;
+        Ok(&rest[..count])
+    }
+
+    fn byte(&mut self) -> Result<u8, PickleError> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// An unsigned number of up to 8 bytes.
+    fn little_endian(&mut self, width: u64) -> Result<u64, PickleError> {
+        Ok(self.take(width)?.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    /// The bytes after their count, which has `width` bytes.
+    fn counted(&mut self, width: u64) -> Result<&'a [u8], PickleError> {
+        let count = self.little_endian(width)?;
+        self.take(count)
+    }
+
+    fn text(&mut self, width: u64) -> Result<(), PickleError> {
+        let bytes = self.counted(width)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.damaged("text in UTF-8"))?;
+        self.push(Value::Text(text.to_owned()));
+        Ok(())
+    }
+
+    fn opaque(&mut self, width: u64) -> Result<(), PickleError> {
+        self.counted(width)?;
+        self.push(Value::Opaque);
+        Ok(())
+    }
+
+    /// A signed integer of any length, in two's complement.
+    fn long(&mut self, width: u64) -> Result<(), PickleError> {
+        let bytes = self.counted(width)?;
+        let sign = bytes.last().map_or(0, |last| if last & 0x80 == 0 { 0 } else { 0xff });
+        self.push(if bytes.len() > 8 {
+            Value::Opaque
+        } else {
+            let mut word = [sign; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            Value::Int(i64::from_le_bytes(word))
+        });
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String, PickleError> {
+        let rest = &self.bytes[self.position..];
+        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(PickleError::Cut { length: self.bytes.len() })?;
+        self.position += end + 1;
+        let line = std::str::from_utf8(&rest[..end]).map_err(|_| self.damaged("a name in UTF-8"))?;
+        Ok(line.to_owned())
+    }
+
+    fn push(&mut self, value: Value) {
+        self.stack.push(Id(self.values.len()));
+        self.values.push(value);
+    }
+
+    /// Values below the last mark are out of reach.
+    fn available(&self) -> usize {
+        self.stack.len() - self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Result<Id, PickleError> {
+        if self.available() == 0 {
+            return Err(self.damaged("a value on the stack"));
+        }
+        Ok(self.stack.pop().expect("a value is available"))
+    }
+
+    fn pop_last(&mut self, count: usize) -> Result<Vec<Id>, PickleError> {
+        if self.available() < count {
+            return Err(self.damaged("more values on the stack"));
+        }
+        Ok(self.stack.split_off(self.stack.len() - count))
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
+        let mark = self.marks.pop().ok_or_else(|| self.damaged("a mark"))?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn pop_entries(&mut self) -> Result<Vec<(Id, Id)>, PickleError> {
+        let items = self.pop_to_mark()?;
+        match items.as_chunks::<2>() {
+            (pairs, []) => Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect()),
+            _ => Err(self.damaged("a value for every key")),
+        }
+    }
+
+    fn top(&self) -> Result<Id, PickleError> {
+        match self.available() {
+            0 => Err(self.damaged("a value on the stack")),
+            _ => Ok(self.stack[self.stack.len() - 1]),
+        }
+    }
+
+    fn top_value(&mut self) -> Result<&mut Value, PickleError> {
+        let Id(top) = self.top()?;
+        Ok(&mut self.values[top])
+    }
+
+    fn extend(&mut self, new: Vec<Id>) -> Result<(), PickleError> {
+        match self.top_value()? {
+            Value::Sequence(items) => items.extend(new),
+            // A subclass of list: its items are of no use here.
+            Value::Object { .. } => {}
+            _ => return Err(self.damaged("a list to append to")),
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, new: Vec<(Id, Id)>) -> Result<(), PickleError> {
+        match self.top_value()? {
+            Value::Dict(entries) | Value::Object { items: entries, .. } => entries.extend(new),
+            _ => return Err(self.damaged("a dictionary for its entries")),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, width: u64) -> Result<(), PickleError> {
+        let (index, top) = (self.little_endian(width)?, self.top()?);
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn get(&mut self, width: u64) -> Result<(), PickleError> {
+        let index = self.little_endian(width)?;
+        let id = *self.memo.get(&index).ok_or_else(|| self.damaged("a value that was noted before"))?;
+        self.stack.push(id);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Pickle {
+        Pickle::read(bytes).expect("a pickle")
+    }
+
+    // The pickles here were written by Python 3.11, pickle.dumps, with the protocol named.
+
+    #[test]
+    fn plain_data_is_read_in_every_binary_protocol() {
+        // {'a': 1, 'b': [True, None, -3, 300, 70000], 'c': (0.5,), 'd': 'x', 'e': 2**40, 'f': -(2**33)}
+        let protocol_2 = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01K\x01X\x01\x00\x00\x00bq\x02]q\x03(\x88NJ\xfd\xff\
+            \xff\xffM,\x01Jp\x11\x01\x00eX\x01\x00\x00\x00cq\x04G?\xe0\x00\x00\x00\x00\x00\x00\x85q\x05X\x01\x00\x00\
+            \x00dq\x06X\x01\x00\x00\x00xq\x07X\x01\x00\x00\x00eq\x08\x8a\x06\x00\x00\x00\x00\x00\x01X\x01\x00\x00\
+            \x00fq\x09\x8a\x05\x00\x00\x00\x00\xfeu.";
+        let protocol_4 = b"\x80\x04\x95P\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01a\x94K\x01\x8c\x01b\x94]\x94(\x88NJ\
+            \xfd\xff\xff\xffM,\x01Jp\x11\x01\x00e\x8c\x01c\x94G?\xe0\x00\x00\x00\x00\x00\x00\x85\x94\x8c\x01d\x94\
+            \x8c\x01x\x94\x8c\x01e\x94\x8a\x06\x00\x00\x00\x00\x00\x01\x8c\x01f\x94\x8a\x05\x00\x00\x00\x00\xfeu.";
+        for bytes in [&protocol_2[..], protocol_4] {
+            let pickle = read(bytes);
+            let root = pickle.root();
+            let described = |name: &str| pickle.describe(pickle.entry(root, name).expect(name));
+            assert_eq!(
+                ["a", "c", "d", "e", "f"].map(described),
+                ["1", "a sequence of 1", "x", "1099511627776", "-8589934592"]
+            );
+            let list = pickle.as_sequence(pickle.entry(root, "b").expect("b")).expect("a list");
+            assert_eq!(
+                list.iter().map(|id| pickle.describe(*id)).collect::<Vec<_>>().join(" "),
+                "True None -3 300 70000"
+            );
+        }
+    }
+
+    #[test]
+    fn attributes_of_a_namespace_are_entries() {
+        // argparse.Namespace(lr=3, on=False), protocols 2 and 4
+        let protocol_2 = b"\x80\x02cargparse\nNamespace\nq\x00)\x81q\x01}q\x02(X\x02\x00\x00\x00lrq\x03K\x03X\x02\x00\
+            \x00\x00onq\x04\x89ub.";
+        let protocol_4 =
+            b"\x80\x04\x954\x00\x00\x00\x00\x00\x00\x00\x8c\x08argparse\x94\x8c\tNamespace\x94\x93\x94)\x81\
+            \x94}\x94(\x8c\x02lr\x94K\x03\x8c\x02on\x94\x89ub.";
+        for bytes in [&protocol_2[..], protocol_4] {
+            let pickle = read(bytes);
+            let entry = |name| pickle.entry(pickle.root(), name);
+            assert_eq!(entry("lr").and_then(|id| pickle.as_usize(id)), Some(3));
+            assert_eq!(entry("on").and_then(|id| pickle.as_bool(id)), Some(false));
+            assert_eq!(entry("off"), None);
+            assert_eq!(pickle.describe(pickle.root()), "a argparse.Namespace");
+        }
+    }
+
+    #[test]
+    fn calls_are_noted_and_not_made() {
+        // What os.system('true') looks like to a reader that would run it.
+        let pickle = read(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.");
+        let (callable, arguments) = pickle.as_call(pickle.root()).expect("a call");
+        assert_eq!(pickle.as_global(callable), Some(("os", "system")));
+        assert_eq!(pickle.as_text(arguments[0]), Some("true"));
+    }
+
+    #[test]
+    fn what_is_shared_is_changed_for_all() {
+        // d = {}; [d, d] with d['k'] = 5 set after it was noted.
+        let pickle = read(b"\x80\x02]q\x00(}q\x01h\x01X\x01\x00\x00\x00kK\x05se.");
+        let items = pickle.as_sequence(pickle.root()).expect("a list");
+        assert_eq!(items[0], items[1]);
+        assert_eq!(pickle.entry(items[0], "k").and_then(|id| pickle.as_usize(id)), Some(5));
+    }
+
+    #[test]
+    fn sharing_costs_no_memory() {
+        // A list of twice the same list, 60 times over: 2^60 entries if copied.
+        let mut bytes = b"\x80\x02]".to_vec();
+        for _ in 0..60 {
+            bytes.extend(b"2\x86");
+        }
+        bytes.push(b'.');
+        assert_eq!(read(&bytes).values.len(), 61);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let error = |bytes: &[u8]| Pickle::read(bytes).expect_err("no pickle").to_string();
+        assert_eq!(error(b""), "the pickle is cut: expected more than 0 bytes");
+        assert_eq!(error(b"X\xff\xff\xff\xffab"), "the pickle is cut: expected more than 7 bytes");
+        assert_eq!(error(b"cos\nsystem"), "the pickle is cut: expected more than 10 bytes");
+        assert!(error(b"\x80\x02I12\n.").starts_with("unsupported pickle opcode 0x49 at byte 2: load the file"));
+        assert_eq!(error(b"."), "the pickle is damaged at byte 0: expected a value on the stack");
+        assert_eq!(error(b"N(\x85."), "the pickle is damaged at byte 2: expected more values on the stack");
+        assert_eq!(error(b"N0t."), "the pickle is damaged at byte 2: expected a mark");
+        assert_eq!(error(b"}(NNNu."), "the pickle is damaged at byte 5: expected a value for every key");
+        assert_eq!(error(b"h\x07."), "the pickle is damaged at byte 0: expected a value that was noted before");
+        assert_eq!(error(b"X\x01\x00\x00\x00\xff."), "the pickle is damaged at byte 0: expected text in UTF-8");
+        assert_eq!(error(b"NNb."), "the pickle is damaged at byte 2: expected an object for its state");
+        assert_eq!(error(b"NNa."), "the pickle is damaged at byte 2: expected a list to append to");
+        assert_eq!(error(b"NNNs."), "the pickle is damaged at byte 3: expected a dictionary for its entries");
+        assert_eq!(error(b"NN\x93."), "the pickle is damaged at byte 2: expected two texts for the name of a class");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Pickle::read(&bytes);
+        }
+
+        #[test]
+        fn no_sequence_of_opcodes_makes_it_panic(opcodes in prop::collection::vec(
+            prop::sample::select(b"N)]}(.0122tldaeesubRQqh\x85\x86\x87\x88\x81\x93\x94\x00\x01".to_vec()), 0..200,
+        )) {
+            if let Ok(pickle) = Pickle::read(&opcodes) {
+                pickle.describe(pickle.root());
+                pickle.entry(pickle.root(), "x");
+            }
+        }
+    }
+}

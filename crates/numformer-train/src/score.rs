@@ -1,0 +1,330 @@
+//! How probable a model finds given answers, and what it answers itself.
+
+use std::iter;
+
+use candle_core::Device;
+use numformer_encoding::{Vocabulary, VocabularyError};
+use numformer_model::{End, Padded, Transformer, greedy};
+use serde::Serialize;
+
+use crate::evaluation::tokens_of;
+use crate::stored_model::StoredModel;
+
+/// Tokens that are run together, padding included, so that memory is bounded whatever the lengths.
+const TOKENS: usize = 16_384;
+
+/// Longest answer generated, delimiters included, unless the model has fewer positions: enough for a 10×10 matrix in
+/// P10, the longest in the paper.
+const MAX_ANSWER: usize = 512;
+
+/// A model that scores pairs of source and target.
+///
+/// # Examples
+/// ```no_run
+/// use numformer_train::{Scorer, StoredModel};
+///
+/// let scorer = Scorer::new(&StoredModel::load("imported".as_ref())?)?;
+/// let pair = scorer.parse("V1 V1 + 314 E-2\tV1 V1 + 314 E-2")?;
+/// println!("{:.4}", scorer.score(&[pair])?[0].cross_entropy);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scorer {
+    model: Transformer,
+    vocabulary: Vocabulary,
+    device: Device,
+    generation: Generation,
+}
+
+/// Whether a [`Scorer`] also asks the model for its own answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Generation {
+    /// The given targets are scored, no more.
+    #[default]
+    None,
+    /// The model's own answers by greedy decoding, too.
+    Greedy,
+}
+
+/// A source and a target as ids, with their delimiters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    src: Vec<u32>,
+    tgt: Vec<u32>,
+}
+
+/// What a model makes of a pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// Mean cross-entropy over the target's tokens and the closing delimiter, under teacher forcing, in nats.
+    pub cross_entropy: f64,
+    /// Number of tokens in that mean: those of the target and the closing delimiter.
+    pub target_tokens: usize,
+    /// Whether the model's own answer is the target; none if it was not asked for.
+    pub exact: Option<bool>,
+    /// The model's own answer, without delimiters; none if it was not asked for.
+    pub generated: Option<String>,
+}
+
+impl Scorer {
+    /// Puts a model on the CPU.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape than the configuration says.
+    pub fn new(stored: &StoredModel) -> candle_core::Result<Self> {
+        let device = Device::Cpu;
+        Ok(Self {
+            model: stored.transformer(&device)?,
+            vocabulary: stored.vocabulary.clone(),
+            device,
+            generation: Generation::default(),
+        })
+    }
+
+    /// Sets whether the model is asked for its own answers.
+    #[must_use]
+    pub fn with_generation(mut self, generation: Generation) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// Reads a line `source<TAB>target`: symbols separated by spaces, without delimiters.
+    ///
+    /// # Errors
+    /// When there is not one tab, a symbol is unknown or is the delimiter or padding, or a sequence is too long.
+    pub fn parse(&self, line: &str) -> Result<Pair, PairError> {
+        let tabs = line.matches('\t').count();
+        let (1, Some((src, tgt))) = (tabs, line.split_once('\t')) else { return Err(PairError::Tabs { found: tabs }) };
+        Ok(Pair { src: self.sequence("source", src)?, tgt: self.sequence("target", tgt)? })
+    }
+
+    fn sequence(&self, side: &'static str, text: &str) -> Result<Vec<u32>, PairError> {
+        let tokens = self.vocabulary.tokenize(text).map_err(|source| PairError::Symbol { side, source })?;
+        let reserved = [self.vocabulary.delimiter(), self.vocabulary.padding()];
+        if let Some(position) = tokens.iter().position(|token| reserved.contains(token)) {
+            let symbol = self.vocabulary.render(&tokens[position..=position]);
+            return Err(PairError::Reserved { side, position, symbol });
+        }
+        // Both delimiters need a place.
+        let limit = self.model.config().max_positions.saturating_sub(2);
+        if tokens.len() > limit {
+            return Err(PairError::TooLong { side, limit, found: tokens.len() });
+        }
+        let delimiter = self.model.config().delimiter_id;
+        let inner = tokens.iter().map(|token| token.0);
+        Ok([delimiter].into_iter().chain(inner).chain([delimiter]).collect())
+    }
+
+    /// Scores pairs, in their order. The figures depend on which pairs are scored together by rounding only:
+    /// less than 1e-6 of their size.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn score(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
+        let mut scores = Vec::with_capacity(pairs.len());
+        let mut rest = pairs;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(fitting(rest));
+            scores.extend(self.score_batch(batch)?);
+            rest = after;
+        }
+        Ok(scores)
+    }
+
+    fn score_batch(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
+        let src = self.padded(pairs.iter().map(|pair| pair.src.as_slice()))?;
+        let tgt = self.padded(pairs.iter().map(|pair| pair.tgt.as_slice()))?;
+        let losses = self.model.losses(&src, &tgt)?;
+        let answers = match self.generation {
+            Generation::None => Vec::new(),
+            Generation::Greedy => greedy(&self.model, &src, MAX_ANSWER.min(self.model.config().max_positions))?,
+        };
+        let scores = pairs.iter().zip(losses).enumerate().map(|(row, (pair, loss))| {
+            let answer = answers.get(row);
+            let target = &pair.tgt[1..pair.tgt.len() - 1];
+            Score {
+                cross_entropy: f64::from(loss),
+                target_tokens: pair.tgt.len() - 1,
+                exact: answer.map(|answer| answer.end == End::Delimiter && answer.ids == target),
+                generated: answer.map(|answer| self.vocabulary.render(&tokens_of(&answer.ids))),
+            }
+        });
+        Ok(scores.collect())
+    }
+
+    fn padded<'a>(&self, sequences: impl Iterator<Item = &'a [u32]> + Clone) -> candle_core::Result<Padded> {
+        let width = sequences.clone().map(<[u32]>::len).max().unwrap_or(0);
+        let lengths: Vec<u32> = sequences.clone().map(|sequence| sequence.len() as u32).collect();
+        let mut ids = Vec::with_capacity(lengths.len() * width);
+        for sequence in sequences {
+            ids.extend(sequence);
+            ids.extend(iter::repeat_n(self.model.config().padding_id, width - sequence.len()));
+        }
+        Padded::new(&ids, &lengths, width, &self.device)
+    }
+}
+
+/// How many of the first pairs are run together: at least one.
+fn fitting(pairs: &[Pair]) -> usize {
+    let mut width = 0;
+    let too_many = |(index, pair): (usize, &Pair)| {
+        width = pair.src.len().max(pair.tgt.len()).max(width);
+        (index + 1) * width > TOKENS
+    };
+    pairs.iter().enumerate().map(too_many).position(|too_many| too_many).unwrap_or(pairs.len()).max(1)
+}
+
+/// Why a line is no pair of source and target. Positions count from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PairError {
+    /// Source and target cannot be told apart.
+    #[error("expected one tab between source and target, found {found}")]
+    Tabs {
+        /// Number of tabs.
+        found: usize,
+    },
+    /// A symbol is not in the vocabulary.
+    #[error("{side}")]
+    Symbol {
+        /// `source` or `target`.
+        side: &'static str,
+        /// Cause.
+        source: VocabularyError,
+    },
+    /// A symbol has a meaning of its own.
+    #[error("{side}: expected no delimiters and no padding, found `{symbol}` at position {position}")]
+    Reserved {
+        /// `source` or `target`.
+        side: &'static str,
+        /// Where it stands.
+        position: usize,
+        /// The symbol.
+        symbol: String,
+    },
+    /// The model has no positions for so many tokens.
+    #[error("{side}: expected at most {limit} tokens, found {found}")]
+    TooLong {
+        /// `source` or `target`.
+        side: &'static str,
+        /// Most tokens, without delimiters.
+        limit: usize,
+        /// Number of tokens.
+        found: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Tensor;
+    use numformer_encoding::Positional;
+    use numformer_model::{Parameters, StackConfig, TransformerConfig};
+
+    use super::*;
+
+    fn scorer() -> Scorer {
+        scorer_that_ends(0.0)
+    }
+
+    /// An untrained model with the reference vocabulary of P10 and 12 positions, which ends its answers the sooner, the
+    /// larger the bias.
+    fn scorer_that_ends(delimiter_bias: f32) -> Scorer {
+        let p10 = Positional::p10();
+        let vocabulary = Vocabulary::reference(&p10, &p10);
+        let sizes = StackConfig::new(16, 2, 1);
+        let config = TransformerConfig::new(vocabulary.len(), 12, sizes.clone(), sizes);
+        let parameters = Parameters::random(1, &Device::Cpu);
+        Transformer::init(&config, &parameters).expect("a model");
+        let mut stored = StoredModel::new(config, vocabulary, &parameters).expect("f32 on the CPU");
+        // Larger weights make a model that is surer of its errors.
+        stored.weights.values_mut().flat_map(|(_, values)| values).for_each(|x| *x *= 3.0);
+        stored.weights.get_mut("projection.bias").expect("every model has one").1[0] += delimiter_bias;
+        Scorer::new(&stored).expect("a model")
+    }
+
+    const LINES: [&str; 5] = [
+        "V1 V1 + 3 1 4 E-2\tV1 V1 + 3 1 4 E-2",
+        "V1\tV1 V2 + 3 1 4 E-2 - 0 E0",
+        "V1 V2 - 1 0 0 E5 + 2\tV1",
+        "T V1\t",
+        "\tT",
+    ];
+
+    #[test]
+    fn scores_do_not_depend_on_the_batch() {
+        let scorer = scorer().with_generation(Generation::Greedy);
+        let pairs = LINES.map(|line| scorer.parse(line).expect("a pair"));
+        let together = scorer.score(&pairs).expect("scores");
+        for (pair, together) in pairs.iter().zip(&together) {
+            let alone = &scorer.score(std::slice::from_ref(pair)).expect("a score")[0];
+            let difference = (alone.cross_entropy - together.cross_entropy).abs();
+            assert!(difference < 1e-6 * together.cross_entropy, "{alone:?} {together:?}");
+            assert_eq!((&alone.generated, alone.exact), (&together.generated, together.exact));
+        }
+        assert_eq!(together.iter().map(|score| score.target_tokens).collect::<Vec<_>>(), [8, 11, 2, 1, 2]);
+    }
+
+    #[test]
+    fn the_score_is_the_mean_of_what_the_logits_say() {
+        let scorer = scorer();
+        let pair = scorer.parse(LINES[0]).expect("a pair");
+        let score = &scorer.score(std::slice::from_ref(&pair)).expect("a score")[0];
+        let tensor = |ids: &[u32]| Padded::full(Tensor::new(ids, &Device::Cpu).unwrap().unsqueeze(0).unwrap());
+        let memory = scorer.model.encode(&tensor(&pair.src)).expect("a memory");
+        let states = scorer.model.decode(&memory, &tensor(&pair.tgt), None).expect("states");
+        let logits: Vec<Vec<f32>> = scorer.model.logits(&states).unwrap().get(0).unwrap().to_vec2().unwrap();
+        let nats = logits.iter().zip(&pair.tgt[1..]).map(|(logits, token)| {
+            let total: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
+            total.ln() - f64::from(logits[*token as usize])
+        });
+        let expected = nats.sum::<f64>() / 8.0;
+        assert!((score.cross_entropy - expected).abs() < 1e-5, "{score:?} {expected}");
+        assert_eq!((score.exact, &score.generated), (None, &None));
+    }
+
+    #[test]
+    fn the_own_answer_is_exact_when_it_is_the_target() {
+        let answer = |bias: u8, line: &str| {
+            let scorer = scorer_that_ends(f32::from(bias)).with_generation(Generation::Greedy);
+            let pair = scorer.parse(line).ok()?;
+            Some(scorer.score(&[pair]).expect("a score").swap_remove(0))
+        };
+        let finished =
+            (1..40).flat_map(|bias| (1..=8).map(move |n| (bias, format!("V{n}")))).find_map(|(bias, src)| {
+                let generated = answer(bias, &format!("{src}\tV1"))?.generated?;
+                let exact = answer(bias, &format!("{src}\t{generated}"))?.exact?;
+                (exact && !generated.is_empty()).then_some((bias, src, generated))
+            });
+        let (bias, src, generated) = finished.expect("some answer is neither empty nor too long");
+        let longer = answer(bias, &format!("{src}\t{generated} V1")).expect("a short pair");
+        assert_eq!((longer.exact, longer.generated), (Some(false), Some(generated)));
+    }
+
+    #[test]
+    fn lines_that_are_no_pairs_say_why() {
+        let scorer = scorer();
+        let error = |line: &str| {
+            let error = scorer.parse(line).expect_err(line);
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{error}{cause}")
+        };
+        assert_eq!(error("V1 V1"), "expected one tab between source and target, found 0");
+        assert_eq!(error("V1\tV1\tV1"), "expected one tab between source and target, found 2");
+        assert_eq!(error("V1\tV1 x"), "target: expected a symbol of the vocabulary at position 1, found `x`");
+        assert_eq!(error("x\tV1"), "source: expected a symbol of the vocabulary at position 0, found `x`");
+        assert_eq!(error("V1 <s>\tV1"), "source: expected no delimiters and no padding, found `<s>` at position 1");
+        assert_eq!(error("V1\t</s>"), "target: expected no delimiters and no padding, found `</s>` at position 0");
+        assert!(scorer.parse(&format!("V1\t{}", "V1 ".repeat(10))).is_ok());
+        assert_eq!(error(&format!("V1\t{}", "V1 ".repeat(11))), "target: expected at most 10 tokens, found 11");
+        assert_eq!(error(&format!("{}\tV1", "V1 ".repeat(11))), "source: expected at most 10 tokens, found 11");
+    }
+
+    #[test]
+    fn batches_are_cut_to_the_budget() {
+        let pair = |len| Pair { src: vec![0; len], tgt: vec![0; 2] };
+        assert_eq!(fitting(&vec![pair(TOKENS / 4); 9]), 4);
+        assert_eq!(fitting(&[pair(2), pair(TOKENS), pair(2)]), 1);
+        assert_eq!(fitting(&[pair(2 * TOKENS), pair(2)]), 1);
+        assert_eq!(fitting(&[pair(2), pair(3)]), 2);
+    }
+}
