@@ -113,6 +113,15 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_a_new_gradient_is_rounded_once() {
+        // 1 - 0.999 in f32 is 0.00099998713.
+        let mut adam = Adam::new(AdamConfig::default(), 1);
+        adam.update(0.1, 1.0, &mut [1.0], &[1.0]);
+        let moments = [adam.first_moment()[0], adam.second_moment()[0]];
+        assert_eq!(moments.map(f32::to_bits), [0.1f32, 0.001].map(f32::to_bits));
+    }
+
+    #[test]
     fn a_resumed_optimizer_goes_on_bit_for_bit() {
         let gradient = [0.3f32, -0.7, 1e-3];
         let mut whole = Adam::new(AdamConfig::default(), 3);
