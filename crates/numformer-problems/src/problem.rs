@@ -20,13 +20,13 @@ use crate::ReferenceComparison;
 /// use faer::{Mat, MatRef, mat};
 /// use numformer_problems::{Problem, SolveError};
 ///
-/// /// The trace of a square matrix.
+/// /// The sum along the other diagonal of a square matrix, from the lower left to the upper right.
 /// #[derive(Debug)]
-/// struct Trace;
+/// struct Antitrace;
 ///
-/// impl Problem for Trace {
+/// impl Problem for Antitrace {
 ///     fn name(&self) -> &'static str {
-///         "trace"
+///         "antitrace"
 ///     }
 ///
 ///     fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
@@ -39,13 +39,13 @@ use crate::ReferenceComparison;
 ///     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
 ///         let (rows, columns) = self.output_shape(input.shape())?;
 ///         output.resize_with(rows, columns, |_, _| 0.0);
-///         output[(0, 0)] = (0..input.nrows()).map(|i| input[(i, i)]).sum();
+///         output[(0, 0)] = (0..input.nrows()).map(|i| input[(i, input.ncols() - 1 - i)]).sum();
 ///         Ok(())
 ///     }
 /// }
 ///
-/// assert_eq!(Trace.solve(mat![[1.0, 2.0], [3.0, 4.0]].as_ref())?, mat![[5.0]]);
-/// let error = Trace.solve(mat![[1.0, 2.0]].as_ref()).unwrap_err();
+/// assert_eq!(Antitrace.solve(mat![[1.0, 2.0], [3.0, 5.0]].as_ref())?, mat![[5.0]]);
+/// let error = Antitrace.solve(mat![[1.0, 2.0]].as_ref()).unwrap_err();
 /// assert_eq!(error.to_string(), "expected a square matrix, found shape 1x2");
 /// # Ok::<(), SolveError>(())
 /// ```

@@ -165,6 +165,7 @@ fn split(x: f64) -> (f64, i64) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "determinants of these matrices are exact")]
 mod tests {
     use faer::mat;
     use proptest::prelude::*;

@@ -194,8 +194,7 @@ pub(crate) fn invert(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<()
         else large_inverse(input, scale, output)
     )?;
     require_representable(output.as_ref())?;
-    // NaN is no small residual.
-    if !(residual <= MAX_INVERSE_RESIDUAL) {
+    if residual.is_nan() || residual > MAX_INVERSE_RESIDUAL {
         return Err(SolveError::IllConditioned { allowed: MAX_INVERSE_RESIDUAL, residual });
     }
     Ok(())
@@ -281,6 +280,9 @@ mod tests {
     fn inverses_beyond_the_range_are_an_error() {
         assert_eq!(Inversion::default().solve(mat![[1e-310]].as_ref()), Err(SolveError::Overflow));
         assert_eq!(Inversion::default().solve(mat![[1e308]].as_ref()), Ok(mat![[1e-308]]));
+        // Elimination adds the two rows.
+        let answer = Inversion::default().solve(mat![[1e308, -1e308], [1e308, 1e308]].as_ref()).unwrap();
+        assert!(size((answer - mat![[5e-309, 5e-309], [-5e-309, 5e-309]]).as_ref()) < 1e-322);
         assert_eq!(Inversion::default().solve(Mat::new().as_ref()).unwrap().shape(), (0, 0));
     }
 

@@ -80,6 +80,7 @@ fn large_solution(a: MatRef<'_, f64>, b: MatRef<'_, f64>, output: &mut Mat<f64>)
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "one division is exact")]
 mod tests {
     use faer::mat;
     use proptest::prelude::*;

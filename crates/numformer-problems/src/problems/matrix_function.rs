@@ -171,6 +171,7 @@ impl Problem for MatrixSign {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "one is exact")]
 mod tests {
     use faer::mat;
     use proptest::prelude::*;

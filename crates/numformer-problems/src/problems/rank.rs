@@ -50,6 +50,7 @@ impl Problem for Rank {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "ranks are small integers")]
 mod tests {
     use faer::mat;
     use proptest::prelude::*;

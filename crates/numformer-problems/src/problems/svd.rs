@@ -217,6 +217,7 @@ fn large_svd(input: MatRef<'_, f64>, scale: f64, signs: Signs, output: &mut Mat<
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the two problems compute the same numbers")]
 mod tests {
     use faer::mat;
     use proptest::prelude::*;
@@ -246,6 +247,13 @@ mod tests {
         }
     }
 
+    /// The first and the last column are parallel, and part when columns are sorted.
+    #[test]
+    fn columns_that_change_places_are_still_compared() {
+        let a = mat![[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1e-55, 0.0, 10.0]];
+        assert_solved(&Svd::default(), a.as_ref(), ACCURACY);
+    }
+
     #[test]
     fn zeros_and_single_pairs_are_wrong_answers() {
         let input = mat![[2.0, 1.0, 0.0], [-1.0, 5.0, 3.0]];
@@ -258,6 +266,24 @@ mod tests {
         let instance = Instance { input: input.as_ref(), target: target.as_ref() };
         assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() >= 0.5);
         assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+    }
+
+    #[test]
+    fn each_part_of_the_error_is_needed() {
+        let problem = Svd::default();
+        let error = |input: &Mat<f64>, candidate: &Mat<f64>| {
+            let target = problem.solve(input.as_ref()).unwrap();
+            let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+            problem.error(instance, candidate.as_ref(), Norm::Frobenius).unwrap()
+        };
+        // AV = U diag(σ) with orthonormal columns, but V does not span the rows of A.
+        assert!(error(&mat![[1.0, 1.0]], &mat![[1.0], [1.0], [1.0], [0.0]]) > 0.5);
+        assert!(error(&mat![[1.0], [1.0]], &mat![[1.0], [1.0], [0.0], [1.0]]) > 0.5);
+        // For a singular value of zero, only the lengths say that a vector is missing.
+        let input = mat![[1.0, 0.0], [0.0, 0.0]];
+        let missing_left = mat![[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
+        let missing_right = mat![[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]];
+        assert!(error(&input, &missing_left) > 0.5 && error(&input, &missing_right) > 0.5);
     }
 
     #[test]

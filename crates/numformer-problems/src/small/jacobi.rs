@@ -12,7 +12,8 @@ const MAX_SWEEPS: usize = 60;
 /// On return the rows of `columns` are the left singular vectors, also where a singular value is zero, and those of
 /// `right`, if asked for, the right ones. Without `right`, `columns` is only overwritten. Entries should be of order 1.
 ///
-/// Hestenes's one-sided Jacobi method: columns are turned in pairs until all are orthogonal.
+/// Hestenes's one-sided Jacobi method: columns are turned in pairs until all are orthogonal, the longer of each pair put
+/// first (de Rijk 1989).
 ///
 /// # Errors
 /// [`SolveError::NotConverged`] after too many sweeps.
@@ -68,19 +69,33 @@ fn orthogonalise<const N: usize>(
     // A dot product of `length` terms has a rounding error of this size.
     let tolerance = f64::EPSILON * length as f64;
     for _ in 0..MAX_SWEEPS {
-        let mut rotated = false;
+        let mut changed = false;
+        // Squares of the norms, kept up to date through the sweep.
+        let mut squares = [0.0; N];
+        for (square, column) in squares.iter_mut().zip(&*columns).take(count) {
+            *square = dot(column, column);
+        }
         for p in 0..count.saturating_sub(1) {
-            let mut alpha = dot(&columns[p], &columns[p]);
             for q in p + 1..count {
-                let beta = dot(&columns[q], &columns[q]);
-                let gamma = dot(&columns[p], &columns[q]);
-                if alpha < NEGLIGIBLE_SQUARE
-                    || beta < NEGLIGIBLE_SQUARE
-                    || gamma.abs() <= tolerance * (alpha.sqrt() * beta.sqrt())
-                {
+                // The longer column first: it takes fewer sweeps, and singular values come out in descending order.
+                if squares[p] < squares[q] {
+                    // Some pair has not met in this sweep.
+                    changed = true;
+                    squares.swap(p, q);
+                    columns.swap(p, q);
+                    if let Some(right) = right.as_deref_mut() {
+                        right.swap(p, q);
+                    }
+                }
+                let (alpha, beta) = (squares[p], squares[q]);
+                if beta < NEGLIGIBLE_SQUARE {
                     continue;
                 }
-                rotated = true;
+                let gamma = dot(&columns[p], &columns[q]);
+                if gamma.abs() <= tolerance * (alpha.sqrt() * beta.sqrt()) {
+                    continue;
+                }
+                changed = true;
                 // The smaller angle that makes the two columns orthogonal.
                 let zeta = (beta - alpha) / (2.0 * gamma);
                 let tangent = if zeta.abs() < 1e100 {
@@ -92,14 +107,17 @@ fn orthogonalise<const N: usize>(
                 let sine = cosine * tangent;
                 let (x, y) = two_rows(columns, p, q);
                 rotate(x, y, cosine, sine);
-                alpha = dot(x, x);
+                let change = tangent * gamma;
+                squares[p] = alpha - change;
+                // A difference that lost digits is computed again.
+                squares[q] = if beta + change > 0.1 * beta { beta + change } else { dot(y, y) };
                 if let Some(right) = right.as_deref_mut() {
                     let (x, y) = two_rows(right, p, q);
                     rotate(x, y, cosine, sine);
                 }
             }
         }
-        if !rotated {
+        if !changed {
             return Ok(());
         }
     }
@@ -112,19 +130,17 @@ fn complete<const N: usize>(rows: &mut Square<N>, length: usize, j: usize) {
     for k in 0..length {
         let mut candidate = [0.0; N];
         candidate[k] = 1.0;
-        // Twice is enough (Kahan): the second pass removes the rounding errors of the first.
-        for _ in 0..2 {
-            for row in &rows[..j] {
-                let projection = dot(row, &candidate);
-                add_multiple(&mut candidate, -projection, row);
-            }
+        for row in &rows[..j] {
+            let projection = dot(row, &candidate);
+            add_multiple(&mut candidate, -projection, row);
         }
         let norm = euclidean_norm(&candidate);
         if norm > best.1 {
             best = (candidate, norm);
         }
     }
-    // There are fewer rows above than dimensions, so that some unit vector is not among their combinations.
+    // There are fewer rows above than dimensions, so that of some unit vector a part of length $1 / \sqrt{\text{length}}$ or
+    // more is left: too much for rounding errors to matter.
     rows[j] = best.0.map(|x| x / best.1);
 }
 

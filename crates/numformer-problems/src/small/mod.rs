@@ -45,24 +45,34 @@ macro_rules! with_capacity {
 }
 pub(crate) use with_capacity;
 
-/// The matrix times `scale`, its rows in the rows of the array.
-pub(crate) fn rows_of<const N: usize>(matrix: MatRef<'_, f64>, scale: f64) -> Square<N> {
-    let mut rows = [[0.0; N]; N];
-    for (i, row) in rows.iter_mut().enumerate().take(matrix.nrows()) {
-        for (j, x) in row.iter_mut().enumerate().take(matrix.ncols()) {
-            *x = scale * matrix[(i, j)];
+/// An array with these entries in its first rows and columns, and zeros in the others.
+pub(crate) fn from_fn<const N: usize>(
+    (rows, columns): (usize, usize),
+    entry: impl Fn(usize, usize) -> f64,
+) -> Square<N> {
+    let mut array = [[0.0; N]; N];
+    for (i, row) in array.iter_mut().enumerate().take(rows) {
+        for (j, x) in row.iter_mut().enumerate().take(columns) {
+            *x = entry(i, j);
         }
     }
-    rows
+    array
+}
+
+/// The matrix times `scale`, its rows in the rows of the array.
+pub(crate) fn rows_of<const N: usize>(matrix: MatRef<'_, f64>, scale: f64) -> Square<N> {
+    from_fn(matrix.shape(), |i, j| scale * matrix[(i, j)])
+}
+
+/// Entry `(i, j)` of the symmetric part of the matrix times `scale`.
+pub(crate) fn symmetric_entry(matrix: MatRef<'_, f64>, scale: f64, i: usize, j: usize) -> f64 {
+    // Both terms are less than 2 after scaling, so that the sum does not overflow.
+    0.5 * (scale * matrix[(i, j)] + scale * matrix[(j, i)])
 }
 
 /// The identity with `n` rows.
 pub(crate) fn identity<const N: usize>(n: usize) -> Square<N> {
-    let mut rows = [[0.0; N]; N];
-    for (i, row) in rows.iter_mut().enumerate().take(n) {
-        row[i] = 1.0;
-    }
-    rows
+    from_fn((n, n), |i, j| if i == j { 1.0 } else { 0.0 })
 }
 
 /// Two different rows, the first one above the second.
