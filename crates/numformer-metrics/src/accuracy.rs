@@ -78,7 +78,10 @@ impl Metric for Accuracy {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::assert_merges;
 
     #[test]
     fn nothing_is_known_before_the_first_sample() {
@@ -116,6 +119,16 @@ mod tests {
             assert!(lower.abs() < 1e-15 && lower >= 0.0 && upper > 0.0 && upper < 1.0);
             let (lower, upper) = Accuracy { correct: total, total }.confidence_interval().unwrap();
             assert!((1.0 - upper).abs() < 1e-15 && upper <= 1.0 && lower > 0.0 && lower < 1.0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_parts_gives_the_share_of_the_whole(
+            samples in prop::collection::vec(any::<bool>(), 0..20),
+            cuts in prop::collection::vec(any::<usize>(), 0..4),
+        ) {
+            assert_merges(&Accuracy::default(), &samples, &cuts);
         }
     }
 }

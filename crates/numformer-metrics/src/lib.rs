@@ -23,27 +23,45 @@
 //! - [`Norm`], [`norm`], [`relative_error`]: distances between matrices.
 //! - [`Tolerance`]: the relative error below which an answer counts as correct.
 //! - [`Verdict`]: what one prediction was found to be: measured, of the wrong shape, or malformed.
+//! - [`coefficients_within`]: how many coefficients are right by themselves.
 //! - [`Metric`]: a statistic that is updated sample by sample and merged across workers; [`Mean`],
-//!   [`Accuracy`] (with a confidence interval) and [`ToleranceCurve`] implement it.
+//!   [`WeightedMean`], [`Accuracy`] (with a confidence interval), [`ToleranceCurve`] and
+//!   [`CoefficientAccuracy`] implement it. [`Grouped`] keeps one for each group of samples.
+//! - [`SpectralDeviation`]: what is wrong with predicted eigenvectors; [`FailureAnalysis`] sums it up over
+//!   many, [`RocCurve`] says how well a score foretells an event.
 //!
 //! # References
-//! Charton (2022), *Linear algebra with transformers*.
-//! <https://arxiv.org/abs/2112.01898>
+//! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
+//! - Charton (2022), *What is my math transformer doing?* <https://arxiv.org/abs/2211.00170>
 
 #![forbid(unsafe_code)]
 
 mod accuracy;
+mod coefficients;
+mod failure_analysis;
+mod grouped;
 mod mean;
 mod metric;
 mod norm;
+mod roc_curve;
+mod spectral;
+#[cfg(test)]
+mod testing;
 mod tolerance;
 mod tolerance_curve;
 mod verdict;
+mod weighted_mean;
 
 pub use accuracy::Accuracy;
+pub use coefficients::{CoefficientAccuracy, coefficients_within};
+pub use failure_analysis::{FailureAnalysis, FailureSummary};
+pub use grouped::Grouped;
 pub use mean::Mean;
 pub use metric::Metric;
 pub use norm::{Norm, norm, relative_error};
+pub use roc_curve::{Detection, RocCurve};
+pub use spectral::SpectralDeviation;
 pub use tolerance::{Tolerance, ToleranceError};
 pub use tolerance_curve::ToleranceCurve;
 pub use verdict::Verdict;
+pub use weighted_mean::WeightedMean;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A norm on matrices.
 ///
 /// All of these are entrywise: the matrix is read as one long vector. Configuration files call them
-/// `l1`, `frobenius` and `max`.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// `l1`, `frobenius` and `max`. Their order is that in which reports list them.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Norm {
