@@ -6,7 +6,7 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::{Accuracy, Metric, Norm, Tolerance, ToleranceCurve, Verdict};
-use numformer_model::{End, Padded, Transformer, greedy};
+use numformer_model::{End, Padded, TokenRows, Transformer, greedy};
 use serde::{Deserialize, Serialize};
 
 use crate::trainer::TrainError;
@@ -110,6 +110,12 @@ pub fn evaluate(
 /// A batch of token ids as tensors.
 pub(crate) fn padded(sequences: &Sequences, device: &Device) -> candle_core::Result<Padded> {
     Padded::new(&sequences.ids, &sequences.lengths, sequences.width, device)
+}
+
+/// A batch of token ids, to train on.
+pub(crate) fn token_rows(sequences: &Sequences) -> TokenRows<'_> {
+    let Sequences { ids, lengths, width } = sequences;
+    TokenRows { ids, lengths, width: *width }
 }
 
 pub(crate) fn tokens_of(ids: &[u32]) -> Vec<TokenId> {

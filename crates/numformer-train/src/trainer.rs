@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Parameters, Transformer, TransformerConfig};
+use numformer_model::{
+    Composition, ExplicitSchedule, Parameters, TrainingStep, Transformer, TransformerConfig,
+};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
+use crate::config::Gradients;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
-use crate::composition::Composition;
 use crate::difference::Difference;
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::{Evaluation, evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 use crate::optimizer::{Adam, AdamConfig};
@@ -43,8 +45,8 @@ pub struct Trainer {
     files: Files,
     config: TransformerConfig,
     device: Device,
-    composition: Composition,
-    /// The same weights, for use: records nothing for a backward pass.
+    training_step: Box<dyn TrainingStep>,
+    /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
     model: Transformer,
     weights: Vec<f32>,
     adam: Adam,
@@ -95,10 +97,14 @@ impl Trainer {
         let task = Arc::new(experiment.task(catalogue)?);
         let files = Files::read(&experiment, &task)?;
         let config = experiment.transformer(&task)?;
-        let composition = Composition::new(Transformer::init(&config, &parameters)?, &parameters);
+        let trained = Transformer::init(&config, &parameters)?;
+        let training_step: Box<dyn TrainingStep> = match experiment.train.gradients {
+            Gradients::Explicit => Box::new(ExplicitSchedule::new(&config, &parameters)?),
+            Gradients::Autodiff => Box::new(Composition::new(trained, &parameters)),
+        };
         let model = Transformer::new(&config, &parameters.frozen())?;
-        let mut weights = vec![0.0; composition.layout().len()];
-        composition.layout().read(&mut weights)?;
+        let mut weights = vec![0.0; training_step.layout().len()];
+        training_step.layout().read(&mut weights)?;
         let adam = Adam::new(adam_config(&experiment), weights.len());
         Ok(Self {
             experiment,
@@ -106,7 +112,7 @@ impl Trainer {
             files,
             config,
             device,
-            composition,
+            training_step,
             model,
             weights,
             adam,
@@ -180,7 +186,10 @@ impl Trainer {
     /// When examples cannot be made, loss or gradient stop being finite, or a checkpoint cannot be written.
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
         let mut observers = Observers(std::mem::take(&mut self.observers));
-        let ended = self.run_observed(&mut observers);
+        let ended = self.run_observed(&mut observers).and_then(|report| {
+            self.show_weights()?;
+            Ok(report)
+        });
         if let Err(error) = &ended {
             let stop = StopReason::Failed(error.to_string());
             observers.0.iter_mut().for_each(|o| o.on_end(&stop));
@@ -230,7 +239,8 @@ impl Trainer {
         schedule: &impl Schedule,
         gradients: &mut [f32],
     ) -> Result<StepReport, TrainError> {
-        let loss = self.composition.loss_and_gradients(batch, gradients)?;
+        let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
+        let loss = self.training_step.loss_and_gradients(&self.weights, src, tgt, gradients)?;
         let gradient_norm = sum_of_squares(gradients).sqrt();
         let lr = schedule.lr(self.step);
         if !(loss.is_finite() && gradient_norm.is_finite()) {
@@ -238,10 +248,14 @@ impl Trainer {
         }
         let scale = (self.experiment.train.clip_norm / gradient_norm).min(1.0);
         self.adam.update(lr, scale, &mut self.weights, gradients);
-        self.composition.layout().write(&self.weights)?;
         self.step += 1;
         let examples = self.step * self.experiment.train.batch_size as u64;
         Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
+    }
+
+    /// Gives the model for use the weights as trained so far.
+    fn show_weights(&self) -> Result<(), TrainError> {
+        Ok(self.training_step.layout().write(&self.weights)?)
     }
 
     fn training_batches(&self, seed: u64, size: usize) -> Arc<dyn BatchSource> {
@@ -267,6 +281,7 @@ impl Trainer {
     /// # Errors
     /// As [`evaluate`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
+        self.show_weights()?;
         let (source, count) = self.examples(split, EVALUATION_BATCH, count);
         evaluate(&self.model, &self.task, &*source, count, &self.device)
     }
@@ -276,6 +291,7 @@ impl Trainer {
     /// # Errors
     /// When examples cannot be made, or the model cannot read them.
     pub fn solve(&self, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        self.show_weights()?;
         let (source, count) = self.examples(split, 1, count);
         let solved = (0..count).map(|index| solve(&self.model, &self.task, &*source, index, &self.device));
         Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
@@ -283,7 +299,7 @@ impl Trainer {
 
     fn save(&self) -> Result<Option<PathBuf>, TrainError> {
         let Some(run_dir) = &self.run_dir else { return Ok(None) };
-        let layout = self.composition.layout();
+        let layout = self.training_step.layout();
         let mut optimizer = named(layout, FIRST, self.adam.first_moment());
         optimizer.extend(named(layout, SECOND, self.adam.second_moment()));
         let checkpoint = Checkpoint {
@@ -308,7 +324,7 @@ impl Trainer {
         if checkpoint.data != self.files.of(Split::Train).map(|dataset| dataset.fingerprint()) {
             return Err(TrainError::OtherData { step: checkpoint.step });
         }
-        let layout = self.composition.layout();
+        let layout = self.training_step.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
         let first = flat(layout, FIRST, &checkpoint.optimizer)?;
         let second = flat(layout, SECOND, &checkpoint.optimizer)?;

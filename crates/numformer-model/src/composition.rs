@@ -1,0 +1,43 @@
+//! The training step as a composition of candle operations.
+
+use candle_core::{Device, Result};
+
+use crate::flat::FlatLayout;
+use crate::parameters::Parameters;
+use crate::training_step::{TokenRows, TrainingStep};
+use crate::transformer::Transformer;
+
+/// Loss and gradients by candle's automatic differentiation.
+#[derive(Clone, Debug)]
+pub struct Composition {
+    model: Transformer,
+    layout: FlatLayout,
+    device: Device,
+}
+
+impl Composition {
+    /// A step for `model`, built on [`Parameters::trainable`].
+    #[must_use]
+    pub fn new(model: Transformer, parameters: &Parameters) -> Self {
+        Self { model, layout: FlatLayout::new(parameters), device: parameters.device().clone() }
+    }
+}
+
+impl TrainingStep for Composition {
+    fn layout(&self) -> &FlatLayout {
+        &self.layout
+    }
+
+    fn loss_and_gradients(
+        &mut self,
+        weights: &[f32],
+        src: TokenRows<'_>,
+        tgt: TokenRows<'_>,
+        gradients: &mut [f32],
+    ) -> Result<f64> {
+        self.layout.write(weights)?;
+        let loss = self.model.loss(&src.padded(&self.device)?, &tgt.padded(&self.device)?)?;
+        self.layout.read_gradients(&loss.backward()?, gradients)?;
+        Ok(f64::from(loss.to_scalar::<f32>()?))
+    }
+}
