@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{Args, ValueEnum};
 use numformer_model::{Padded, Parameters, Transformer, greedy};
+use numformer_ops::Activation;
+use numformer_ops::kernels::{for_each, linear_rows};
 use numformer_train::{Gradients, Workload};
 use serde::Serialize;
 
@@ -67,13 +69,18 @@ fn workload(name: &str) -> Result<Workload, String> {
     Workload::named(name).ok_or_else(|| format!("expected one of {}", Workload::NAMES.join(", ")))
 }
 
+/// The fields of the PyTorch script beside which this is run, and our own: `program`, `gradients` and the rates of
+/// floating-point operations.
 #[derive(Serialize)]
 struct Report {
     config: &'static str,
     device: String,
     batch: u32,
+    compile: bool,
+    bf16: bool,
+    torch: Option<&'static str>,
+    program: &'static str,
     gradients: &'static str,
-    version: &'static str,
     threads: usize,
     parameters: usize,
     train_steps_per_s: Rate,
@@ -81,6 +88,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     greedy_examples_per_s: Option<f64>,
     peak_memory_mb: Option<f64>,
+    train_gflop_per_s: f64,
+    product_gflop_per_s: f64,
 }
 
 /// Calls per second over the windows.
@@ -135,18 +144,25 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     } else {
         None
     };
+    // Before the large product below.
+    let peak_memory_mb = peak_memory_mb();
     Ok(Report {
         config: workload.name,
         device: arguments.device.clone(),
         batch: *batch,
+        compile: false,
+        bf16: false,
+        torch: None,
+        program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
         gradients: how,
-        version: env!("CARGO_PKG_VERSION"),
         threads: rayon::current_num_threads(),
         parameters: training.parameters(),
         train_examples_per_s: train_steps_per_s.median * f64::from(*batch),
+        train_gflop_per_s: train_steps_per_s.median * workload.flop_per_step(*batch as usize) / 1e9,
         train_steps_per_s,
         greedy_examples_per_s,
-        peak_memory_mb: peak_memory_mb(),
+        peak_memory_mb,
+        product_gflop_per_s: product_gflop_per_s(),
     })
 }
 
@@ -172,6 +188,22 @@ fn rate(arguments: &Arguments, mut call: impl FnMut() -> Result<()>) -> Result<R
     Ok(Rate { median, min: rates[0], max: rates[rates.len() - 1] })
 }
 
+/// The best rate of a large product on all threads, in 10⁹ operations a second: what no step can exceed.
+fn product_gflop_per_s() -> f64 {
+    const N: usize = 2048;
+    let (x, weight, bias) = (vec![0.5; N * N], vec![0.5; N * N], vec![0.0; N]);
+    let mut y = vec![0.0; N * N];
+    let rows = (N / rayon::current_num_threads()).clamp(64, 512);
+    let seconds = (0..10).map(|_| {
+        let begin = Instant::now();
+        for_each(y.chunks_mut(rows * N).zip(x.chunks(rows * N)), |(y, x)| {
+            linear_rows(y, x, &weight, &bias, Activation::Identity);
+        });
+        begin.elapsed().as_secs_f64()
+    });
+    2.0 * (N * N * N) as f64 / 1e9 / seconds.fold(f64::INFINITY, f64::min)
+}
+
 /// The most memory that this process has had, where the system tells.
 fn peak_memory_mb() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -189,6 +221,11 @@ fn shown(arguments: &Arguments, report: &Report) -> String {
         format!("training     {median:.3} steps/s ({min:.3} to {max:.3}), {:.0} examples/s", report.train_examples_per_s),
     ];
     lines.extend(report.greedy_examples_per_s.map(|rate| format!("greedy       {rate:.0} examples/s")));
+    let share = 100.0 * report.train_gflop_per_s / report.product_gflop_per_s;
+    lines.push(format!(
+        "products     {:.0} GFLOP/s, {share:.0}% of the {:.0} of one large product",
+        report.train_gflop_per_s, report.product_gflop_per_s
+    ));
     lines.extend(report.peak_memory_mb.map(|peak| format!("peak memory  {peak:.0} MB")));
     lines.join("\n") + "\n"
 }

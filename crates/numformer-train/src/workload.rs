@@ -71,6 +71,22 @@ impl Workload {
         })
     }
 
+    /// Floating-point operations of the products in a training step: three times those of the forward pass.
+    #[must_use]
+    pub fn flop_per_step(&self, batch_size: usize) -> f64 {
+        let TransformerConfig { encoder, decoder, vocab_size, .. } = &self.config;
+        let (s, t) = (self.src_len as f64, (self.tgt_len - 1) as f64);
+        let (e, d) = (encoder.d_model as f64, decoder.d_model as f64);
+        let feed_forward = |stack: &StackConfig| 2.0 * (stack.d_model * stack.d_ff()) as f64;
+        // Multiplications of an example: projections of each token, then scores and sums of each pair of tokens.
+        let encoder_layer = s * (4.0 * e * e + feed_forward(encoder)) + 2.0 * s * s * e;
+        let own = t * 4.0 * d * d + 2.0 * t * t * d;
+        let cross = t * 2.0 * d * d + s * 2.0 * e * d + 2.0 * t * s * d;
+        let decoder_layer = own + cross + t * feed_forward(decoder);
+        let layers = encoder.n_layers as f64 * encoder_layer + decoder.n_layers as f64 * decoder_layer;
+        3.0 * 2.0 * batch_size as f64 * (layers + t * d * *vocab_size as f64)
+    }
+
     /// A model with fresh weights on the CPU, to be trained on such batches.
     ///
     /// # Errors
@@ -131,6 +147,17 @@ mod tests {
             assert!(workload.src_len <= workload.config.max_positions);
         }
         assert_eq!(Workload::named("T6"), None);
+    }
+
+    #[test]
+    fn operations_are_those_of_the_products() {
+        let gflop = |name| Workload::named(name).expect("listed").flop_per_step(64) / 1e9;
+        // Counted by hand for T1: 79 and 78 tokens, 256 wide, 1328 classes.
+        let encoder = 79.0 * 12.0 * 65_536.0 + 2.0 * 79.0 * 79.0 * 256.0;
+        let decoder = 78.0 * 14.0 * 65_536.0 + 79.0 * 2.0 * 65_536.0 + 2.0 * 78.0 * (78.0 + 79.0) * 256.0;
+        let expected = 6.0 * 64.0 * (encoder + decoder + 78.0 * 256.0 * 1328.0) / 1e9;
+        assert!((gflop("T1") - expected).abs() < 1e-9, "{} {expected}", gflop("T1"));
+        assert!((60.0..80.0).contains(&gflop("T1")) && (240.0..300.0).contains(&gflop("T3")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use candle_core::Result;
 use numformer_ops::kernels::{ProjectionLoss, Store, Threads};
 
 use super::arena::{Buffer, Packed};
-use super::places::Places;
+use super::places::{Gradients, Pair, Places};
 use super::stacks::{Decoded, Decoder, Embedding, Encoded, Encoder};
 use super::sublayers::{Backward, Scratch};
 use crate::config::{OutputProjection, TransformerConfig};
@@ -19,26 +19,23 @@ pub(super) struct Model {
     decoder: Decoder,
     /// Weight and bias of the output projection among all weights.
     projection: [Range<usize>; 2],
-    /// The same among the private gradients, if they are private.
-    private_projection: Option<[Range<usize>; 2]>,
+    /// The same with their private gradients, if they have some.
+    private_projection: Option<Pair>,
 }
 
 impl Model {
     pub(super) fn new(places: &Places, config: &TransformerConfig) -> Result<Self> {
         let decoder = Decoder::new(places, config)?;
-        let bias = places.weights("projection.bias")?;
         let weight = match config.output_projection {
-            OutputProjection::Shared => decoder.embedding.tokens(),
-            OutputProjection::Separate => places.weights("projection.weight")?,
+            OutputProjection::Shared => "decoder.embedding.tokens.weight",
+            OutputProjection::Separate => "projection.weight",
         };
-        let private = |range: &Range<usize>| {
-            places.private().find_map(|(private, weights)| (weights == *range).then_some(private))
-        };
+        let bias = "projection.bias";
         Ok(Self {
             config: config.clone(),
             encoder: Encoder::new(places, config)?,
-            private_projection: private(&weight).zip(private(&bias)).map(|(weight, bias)| [weight, bias]),
-            projection: [weight, bias],
+            projection: [places.weights(weight)?, places.weights(bias)?],
+            private_projection: places.pair_of(weight, bias)?,
             decoder,
         })
     }
@@ -107,23 +104,18 @@ impl Microbatch {
         &mut self,
         model: &Model,
         weights: &[f32],
-        gradients: &mut [f32],
+        mut gradients: Gradients<'_>,
         store: Store,
         share: f32,
     ) -> f64 {
-        let [weight, bias] = &model.projection;
-        let [d_weight, d_bias] = model.private_projection.as_ref().expect("a small projection has private gradients");
-        let [d_weight, d_bias] = super::two(gradients, d_weight.clone(), d_bias.clone());
+        let projection = model.private_projection.as_ref().expect("a small projection has private gradients");
+        let [d_weight, d_bias] = projection.gradients(&mut gradients);
         if store == Store::Replace {
             d_weight.fill(0.0);
             d_bias.fill(0.0);
         }
-        let pass = ProjectionLoss {
-            weight: &weights[weight.clone()],
-            bias: &weights[bias.clone()],
-            share,
-            threads: Threads::One,
-        };
+        let (weight, bias) = (projection.weight(weights), projection.bias(weights));
+        let pass = ProjectionLoss { weight, bias, share, threads: Threads::One };
         let states = self.decoded.states();
         let mut d_states = std::mem::take(&mut self.d_states);
         d_states.sized(states.len());
@@ -141,7 +133,7 @@ impl Microbatch {
         &mut self,
         model: &Model,
         weights: &[f32],
-        gradients: &mut [f32],
+        gradients: Gradients<'_>,
         store: Store,
         d_states: &[f32],
     ) {

@@ -23,15 +23,18 @@ use candle_core::{Error, Result};
 use numformer_ops::kernels::{ProjectionLoss, Store, Threads, add_parts, for_each, scatter_rows};
 
 use self::microbatch::{Microbatch, Model};
-use self::places::Places;
+use self::places::{Gradients, Places};
 use crate::config::{OutputProjection, TransformerConfig};
 use crate::flat::FlatLayout;
 use crate::parameters::Parameters;
 use crate::training_step::{TokenRows, TrainingStep};
 
-/// Parts of a batch with gradients of their own, at most. Fixed, so that results do not depend on the number of threads;
-/// more would take more memory, and fewer would leave cores idle.
+/// Parts of a batch with gradients of their own, at most: the most threads that have work. Fixed, so that results do not
+/// depend on the number of threads.
 const PARTS: usize = 8;
+
+/// Entries of all private gradients together: there are fewer parts where these would be more.
+const PRIVATE: usize = 80 << 20;
 
 /// Tokens of a microbatch. With fewer, products are too small to be fast; with more, activations leave the cache.
 const FEWEST_TOKENS: usize = 256;
@@ -72,6 +75,7 @@ pub struct ExplicitSchedule {
     places: Places,
     model: Model,
     projection: Projection,
+    most_parts: usize,
     parts: Vec<Part>,
     spare: Mutex<Vec<Microbatch>>,
     /// Gradients of the embedded rows of the whole batch, `[rows, d]`, with their tokens.
@@ -142,11 +146,15 @@ impl ExplicitSchedule {
             "projection.weight" | "projection.bias" => projection == Projection::Divided,
             _ => false,
         });
+        // The first part needs none. A power of two, so that they share out evenly among as many threads.
+        let affordable = 1 + PRIVATE / places.private_len().max(1);
+        let most_parts = PARTS.min(1 << affordable.max(2).ilog2());
         Ok(Self {
             model: Model::new(&places, config)?,
             layout,
             places,
             projection,
+            most_parts,
             parts: Vec::new(),
             spare: Mutex::default(),
             src: Embedded::default(),
@@ -191,7 +199,11 @@ impl TrainingStep for ExplicitSchedule {
     ) -> Result<f64> {
         self.check(weights.len(), src, tgt, gradients.len())?;
         let batch = src.lengths.len();
-        let division = Division::new(batch, src.width.max(tgt.width - 1));
+        if batch == 0 {
+            gradients.fill(0.0);
+            return Ok(0.0);
+        }
+        let division = Division::new(batch, src.width.max(tgt.width - 1), self.most_parts);
         let read = |row: usize| tgt.row(row).split_last().map_or(&[][..], |(_, read)| read);
         let (d_src, d_tgt) = (self.model.config().encoder.d_model, self.model.config().decoder.d_model);
         self.src.load((0..batch).map(|row| src.row(row)), d_src);
@@ -254,26 +266,36 @@ impl TrainingStep for ExplicitSchedule {
         }
 
         let private_len = self.places.private_len();
+        let mut whole = Some(&mut *gradients);
+        // The first part has no private gradients.
+        let targets: Vec<_> = (0..self.parts.len()).map(|_| whole.take()).collect();
         let d_src_rows = cut(&mut self.src.gradients, src_rows.iter().map(|rows| rows * d_src));
         let d_tgt_rows = cut(&mut self.tgt.gradients, tgt_rows.iter().map(|rows| rows * d_tgt));
         let d_states = cut_ref(&self.d_states, tgt_rows.iter().map(|rows| if divided { rows * d_tgt } else { 0 }));
-        let parts = self.parts.iter_mut().zip(division.examples()).zip(d_src_rows).zip(d_tgt_rows).zip(d_states);
-        for_each(parts, |((((part, examples), mut d_src), mut d_tgt), mut d_states)| {
-            part.gradients.resize(private_len, 0.0);
-            part.loss = 0.0;
-            let mut waiting = mem::take(&mut part.waiting).into_iter();
+        let parts = self.parts.iter_mut().zip(targets).zip(division.examples());
+        for_each(parts.zip(d_src_rows).zip(d_tgt_rows).zip(d_states), |(((part, mut d_src), mut d_tgt), mut d_states)| {
+            let ((Part { gradients, loss, waiting }, mut whole), examples) = part;
+            *loss = 0.0;
+            if whole.is_none() {
+                gradients.resize(private_len, 0.0);
+            }
+            let mut waiting = mem::take(waiting).into_iter();
             for (at, examples) in division.microbatches(examples).enumerate() {
                 let store = if at == 0 { Store::Replace } else { Store::Add };
+                let gradients = match &mut whole {
+                    Some(whole) => Gradients::Whole(whole),
+                    None => Gradients::Private(gradients),
+                };
                 let microbatch = if let Some(mut microbatch) = waiting.next() {
                     let (own, rest) = d_states.split_at(microbatch.states_len());
                     d_states = rest;
-                    microbatch.backward(model, weights, &mut part.gradients, store, own);
+                    microbatch.backward(model, weights, gradients, store, own);
                     microbatch
                 } else {
                     let mut microbatch = take();
                     load(&mut microbatch, examples);
                     microbatch.forward(model, weights);
-                    part.loss += microbatch.project_and_backward(model, weights, &mut part.gradients, store, share);
+                    *loss += microbatch.project_and_backward(model, weights, gradients, store, share);
                     microbatch
                 };
                 for (rows, found) in [&mut d_src, &mut d_tgt].into_iter().zip(microbatch.embedded_gradients()) {
@@ -291,12 +313,12 @@ impl TrainingStep for ExplicitSchedule {
 }
 
 impl ExplicitSchedule {
-    /// Sums the private gradients in the order of the parts, and adds those of the embedded rows to their tables.
+    /// Adds the private gradients to those of the first part, in the order of the parts, and adds those of the embedded rows to their tables.
     fn reduce(&self, gradients: &mut [f32]) {
         let projection = self.model.projection_places();
         for (private, range) in self.places.private() {
-            fill_zeros(&mut gradients[range.clone()]);
-            add_parts(&mut gradients[range], self.parts.iter().map(|part| &part.gradients[private.clone()]));
+            let others = self.parts.iter().skip(1).map(|part| &part.gradients[private.clone()]);
+            add_parts(&mut gradients[range], others);
         }
         let halves = [
             (&self.src, self.model.encoder_embedding(), self.model.config().encoder.d_model),
@@ -332,10 +354,10 @@ struct Division {
 }
 
 impl Division {
-    /// Of a batch whose sequences have at most `width` tokens.
-    fn new(batch: usize, width: usize) -> Self {
+    /// Of a batch whose sequences have at most `width` tokens, into at most `parts`.
+    fn new(batch: usize, width: usize, parts: usize) -> Self {
         let width = width.max(1);
-        let part = batch.div_ceil(PARTS).max(FEWEST_TOKENS / width).max(1);
+        let part = batch.div_ceil(parts).max(FEWEST_TOKENS / width).max(1);
         Self { batch, part, microbatch: MOST_TOKENS.div_ceil(width) }
     }
 

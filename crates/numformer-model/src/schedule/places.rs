@@ -6,8 +6,9 @@ use candle_core::{Error, Result};
 
 use crate::flat::FlatLayout;
 
-/// Two flat vectors: the weights of the model, in the order of [`FlatLayout`], and the gradients that a part of the
-/// batch has of its own. The latter leave out the tables of embeddings, whose gradients have few rows that are not zero.
+/// Two flat vectors: the weights of the model, or their gradients, in the order of [`FlatLayout`]; and the gradients that
+/// a part of the batch has of its own. The latter leave out the tables of embeddings, whose gradients have few rows that
+/// are not zero.
 #[derive(Debug)]
 pub(super) struct Places {
     /// Name, place among the weights, and place among the private gradients, in the order of the weights.
@@ -47,18 +48,22 @@ impl Places {
         self.slot(name).map(|(_, range, _)| range.clone())
     }
 
-    /// The parameters `{name}.weight` and `{name}.bias`, both private.
+    /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients.
     pub(super) fn pair(&self, name: &str) -> Result<Pair> {
-        let part = |part: &str| {
-            let (name, weights, private) = self.slot(&format!("{name}.{part}"))?;
-            let private = private.clone().ok_or_else(|| Error::Msg(format!("`{name}` has no private gradients")))?;
-            Ok::<_, Error>((weights.clone(), private))
-        };
-        let ((bias, private_bias), (weight, private_weight)) = (part("bias")?, part("weight")?);
-        if private_bias.end != private_weight.start {
-            return Err(Error::Msg(format!("expected `{name}.weight` right after `{name}.bias`")));
-        }
-        Ok(Pair { weight, bias, private_bias, private_weight })
+        self.pair_of(&format!("{name}.weight"), &format!("{name}.bias"))?
+            .ok_or_else(|| Error::Msg(format!("expected private gradients of `{name}`")))
+    }
+
+    /// A weight and its bias by their names; none where their gradients are not private.
+    pub(super) fn pair_of(&self, weight: &str, bias: &str) -> Result<Option<Pair>> {
+        let ((_, weight, private_weight), (_, bias, private_bias)) = (self.slot(weight)?, self.slot(bias)?);
+        let private = private_weight.clone().zip(private_bias.clone());
+        Ok(private.map(|(private_weight, private_bias)| Pair {
+            weight: weight.clone(),
+            bias: bias.clone(),
+            private_weight,
+            private_bias,
+        }))
     }
 
     fn slot(&self, name: &str) -> Result<&(String, Range<usize>, Option<Range<usize>>)> {
@@ -67,13 +72,22 @@ impl Places {
     }
 }
 
+/// Where a part of the batch leaves its gradients.
+#[derive(Debug)]
+pub(super) enum Gradients<'a> {
+    /// Among those of all weights: the first part does, which saves memory and a pass over it.
+    Whole(&'a mut [f32]),
+    /// In a vector of its own.
+    Private(&'a mut [f32]),
+}
+
 /// A weight and its bias: of an affine map, or of a layer norm.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     weight: Range<usize>,
     bias: Range<usize>,
-    private_bias: Range<usize>,
     private_weight: Range<usize>,
+    private_bias: Range<usize>,
 }
 
 impl Pair {
@@ -85,11 +99,12 @@ impl Pair {
         &weights[self.bias.clone()]
     }
 
-    /// The private gradients of weight and bias.
-    pub(super) fn gradients<'a>(&self, private: &'a mut [f32]) -> [&'a mut [f32]; 2] {
-        // In the order of names the bias comes first, and the weight right after it.
-        let both = &mut private[self.private_bias.start..self.private_weight.end];
-        let (bias, weight) = both.split_at_mut(self.private_bias.len());
-        [weight, bias]
+    /// The gradients of weight and bias.
+    pub(super) fn gradients<'a>(&self, gradients: &'a mut Gradients<'_>) -> [&'a mut [f32]; 2] {
+        let (entries, weight, bias) = match gradients {
+            Gradients::Whole(entries) => (entries, &self.weight, &self.bias),
+            Gradients::Private(entries) => (entries, &self.private_weight, &self.private_bias),
+        };
+        entries.get_disjoint_mut([weight.clone(), bias.clone()]).expect("parameters do not overlap")
     }
 }

@@ -11,7 +11,7 @@ use numformer_ops::kernels::{
 use numformer_ops::{Activation, Causality};
 
 use super::arena::{Buffer, Packed, rows};
-use super::places::{Pair, Places};
+use super::places::{Gradients, Pair, Places};
 use crate::norm::EPS;
 
 /// What a backward pass reads and writes beside activations.
@@ -19,8 +19,8 @@ use crate::norm::EPS;
 pub(super) struct Backward<'a> {
     /// All weights.
     pub(super) weights: &'a [f32],
-    /// The private gradients.
-    pub(super) gradients: &'a mut [f32],
+    /// Where the gradients of the parameters go.
+    pub(super) gradients: Gradients<'a>,
     /// Whether the gradients are those of the first microbatch, or are added to those of earlier ones.
     pub(super) store: Store,
     /// Room to work in.
@@ -58,7 +58,7 @@ impl Affine {
 
     /// The gradients of weight and bias.
     fn gradients(&self, pass: &mut Backward<'_>, d_y: &[f32], x: &[f32]) {
-        let [d_weight, d_bias] = self.pair.gradients(pass.gradients);
+        let [d_weight, d_bias] = self.pair.gradients(&mut pass.gradients);
         linear_parameter_gradients(d_weight, d_bias, pass.store, d_y, x);
     }
 
@@ -102,7 +102,7 @@ impl Norm {
 
     /// Replaces `activations.sum` by its gradient.
     pub(super) fn backward(&self, pass: &mut Backward<'_>, d_y: &[f32], activations: &mut Normed) {
-        let [d_weight, d_bias] = self.0.gradients(pass.gradients);
+        let [d_weight, d_bias] = self.0.gradients(&mut pass.gradients);
         let weight = self.0.weight(pass.weights);
         layer_norm_gradients(&mut activations.sum, d_weight, d_bias, pass.store, &activations.moments, weight, d_y);
     }
