@@ -1,6 +1,6 @@
 //! The training step as a composition of candle operations.
 
-use candle_core::{Device, Result};
+use candle_core::Result;
 
 use crate::flat::FlatLayout;
 use crate::parameters::Parameters;
@@ -12,14 +12,14 @@ use crate::transformer::Transformer;
 pub struct Composition {
     model: Transformer,
     layout: FlatLayout,
-    device: Device,
+    parameters: Parameters,
 }
 
 impl Composition {
     /// A step for `model`, built on [`Parameters::trainable`].
     #[must_use]
     pub fn new(model: Transformer, parameters: &Parameters) -> Self {
-        Self { model, layout: FlatLayout::new(parameters), device: parameters.device().clone() }
+        Self { model, layout: FlatLayout::new(parameters), parameters: parameters.clone() }
     }
 }
 
@@ -35,9 +35,10 @@ impl TrainingStep for Composition {
         tgt: TokenRows<'_>,
         gradients: &mut [f32],
     ) -> Result<f64> {
-        self.layout.write(weights)?;
-        let loss = self.model.loss(&src.padded(&self.device)?, &tgt.padded(&self.device)?)?;
-        self.layout.read_gradients(&loss.backward()?, gradients)?;
+        self.layout.write(&self.parameters, weights)?;
+        let device = self.parameters.device();
+        let loss = self.model.loss(&src.padded(device)?, &tgt.padded(device)?)?;
+        self.layout.read_gradients(&self.parameters, &loss.backward()?, gradients)?;
         Ok(f64::from(loss.to_scalar::<f32>()?))
     }
 }

@@ -41,9 +41,9 @@ fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Parameters, C
     Ok((parameters, composition))
 }
 
-fn weights_of(step: &impl TrainingStep, seed: u64) -> Result<Vec<f32>> {
+fn weights_of(step: &impl TrainingStep, parameters: &Parameters, seed: u64) -> Result<Vec<f32>> {
     let mut weights = vec![0.0; step.layout().len()];
-    step.layout().read(&mut weights)?;
+    step.layout().read(parameters, &mut weights)?;
     // Norms and biases start at constants: moved, so that each matters.
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     weights.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
@@ -64,7 +64,7 @@ fn assert_agree(step: &impl TrainingStep, found: &[f32], expected: &[f32], toler
 fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
     let (parameters, mut composition) = parameters_of(config, 5)?;
     let mut schedule = ExplicitSchedule::new(config, &parameters)?;
-    let weights = weights_of(&composition, 6)?;
+    let weights = weights_of(&composition, &parameters, 6)?;
     let [mut expected, mut found] = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
     let expected_loss = composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut expected)?;
     // Twice: the second time in memory that was used before.
@@ -86,7 +86,11 @@ fn every_option_agrees_with_the_composition() -> Result<()> {
     for positions in [Positions::Learned, Positions::Sinusoidal] {
         for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
             for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
-                check(&TransformerConfig { positions, cross_attention_query, output_projection, ..small() }, &src, &tgt)?;
+                check(
+                    &TransformerConfig { positions, cross_attention_query, output_projection, ..small() },
+                    &src,
+                    &tgt,
+                )?;
             }
         }
     }
@@ -97,7 +101,8 @@ fn every_option_agrees_with_the_composition() -> Result<()> {
 fn a_large_vocabulary_agrees_with_the_composition() -> Result<()> {
     for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
         let sizes = StackConfig { d_ff: Some(8), ..StackConfig::new(128, 4, 1) };
-        let config = TransformerConfig { output_projection, ..TransformerConfig::new(33_000, 12, sizes.clone(), sizes) };
+        let config =
+            TransformerConfig { output_projection, ..TransformerConfig::new(33_000, 12, sizes.clone(), sizes) };
         let (src, tgt) = (Tokens::random(1, &[5; 40], 33_000), Tokens::random(2, &[9, 2, 7, 3, 4].repeat(8), 33_000));
         check(&config, &src, &tgt)?;
     }
@@ -121,7 +126,7 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
     let (src, tgt) = (Tokens::random(1, &[7, 5], 23), Tokens::random(2, &[9, 4], 23));
     let (parameters, _) = parameters_of(&small(), 5)?;
     let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
-    let weights = weights_of(&schedule, 6)?;
+    let weights = weights_of(&schedule, &parameters, 6)?;
     let mut gradients = vec![0.0; weights.len()];
     schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients)?;
     let slots: Vec<_> = schedule.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
@@ -150,7 +155,7 @@ fn threads_do_not_change_the_bits() -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");
         pool.install(|| {
             let (parameters, composition) = parameters_of(&small(), 5)?;
-            let weights = weights_of(&composition, 6)?;
+            let weights = weights_of(&composition, &parameters, 6)?;
             let mut gradients = vec![0.0; weights.len()];
             let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
             let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients)?;

@@ -224,23 +224,11 @@ impl AttentionShape {
     ///
     /// # Panics
     /// When a slice is shorter than the shape says, or there are more causal queries than keys.
-    pub fn forward(
-        &self,
-        causality: Causality,
-        y: &mut [f32],
-        [q, k, v]: [&[f32]; 3],
-        probabilities: &mut [f32],
-    ) {
+    pub fn forward(&self, causality: Causality, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
         self.forward_visible(Visible::new(causality, self.s, self.t, self.s), y, [q, k, v], probabilities);
     }
 
-    fn forward_visible(
-        &self,
-        visible: Visible,
-        y: &mut [f32],
-        [q, k, v]: [&[f32]; 3],
-        probabilities: &mut [f32],
-    ) {
+    fn forward_visible(&self, visible: Visible, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
         let Self { t, width, .. } = *self;
         if self.scores_len() == 0 {
             y[..t * width].fill(0.0);

@@ -63,8 +63,8 @@ mod workload;
 pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, Gradients, LogConfig, MatricesConfig, ModelConfig, OneOrMany,
-    ProblemConfig, Span, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, Gradients, LogConfig, MatricesConfig, ModelConfig,
+    OneOrMany, ProblemConfig, Span, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;

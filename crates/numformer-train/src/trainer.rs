@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{
-    Composition, ExplicitSchedule, Parameters, TrainingStep, Transformer, TransformerConfig,
-};
+use numformer_model::{Composition, ExplicitSchedule, Parameters, TrainingStep, Transformer, TransformerConfig};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
-use crate::config::Gradients;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
+use crate::config::Gradients;
 use crate::difference::Difference;
 use crate::evaluation::{Evaluation, evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
@@ -45,6 +43,7 @@ pub struct Trainer {
     files: Files,
     config: TransformerConfig,
     device: Device,
+    parameters: Parameters,
     training_step: Box<dyn TrainingStep>,
     /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
     model: Transformer,
@@ -104,7 +103,7 @@ impl Trainer {
         };
         let model = Transformer::new(&config, &parameters.frozen())?;
         let mut weights = vec![0.0; training_step.layout().len()];
-        training_step.layout().read(&mut weights)?;
+        training_step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(adam_config(&experiment), weights.len());
         Ok(Self {
             experiment,
@@ -112,6 +111,7 @@ impl Trainer {
             files,
             config,
             device,
+            parameters,
             training_step,
             model,
             weights,
@@ -255,7 +255,7 @@ impl Trainer {
 
     /// Gives the model for use the weights as trained so far.
     fn show_weights(&self) -> Result<(), TrainError> {
-        Ok(self.training_step.layout().write(&self.weights)?)
+        Ok(self.training_step.layout().write(&self.parameters, &self.weights)?)
     }
 
     fn training_batches(&self, seed: u64, size: usize) -> Arc<dyn BatchSource> {
@@ -328,7 +328,7 @@ impl Trainer {
         let weights = flat(layout, "", &checkpoint.model)?;
         let first = flat(layout, FIRST, &checkpoint.optimizer)?;
         let second = flat(layout, SECOND, &checkpoint.optimizer)?;
-        layout.write(&weights)?;
+        layout.write(&self.parameters, &weights)?;
         self.weights = weights;
         self.adam = Adam::resume(adam_config(&self.experiment), checkpoint.step, first, second);
         self.step = checkpoint.step;

@@ -99,7 +99,7 @@ impl Workload {
             Gradients::Autodiff => Box::new(Composition::new(model, &parameters)),
         };
         let mut weights = vec![0.0; step.layout().len()];
-        step.layout().read(&mut weights)?;
+        step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(AdamConfig::default(), weights.len());
         Ok(TimedTraining { step, gradients: vec![0.0; weights.len()], weights, adam })
     }

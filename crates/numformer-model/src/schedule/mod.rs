@@ -62,7 +62,7 @@ const LARGE_PROJECTION: usize = 1 << 22;
 /// let mut step = ExplicitSchedule::new(&config, &parameters)?;
 ///
 /// let mut weights = vec![0.0; step.layout().len()];
-/// step.layout().read(&mut weights)?;
+/// step.layout().read(&parameters, &mut weights)?;
 /// let mut gradients = vec![0.0; weights.len()];
 /// let tokens = TokenRows { ids: &[0, 5, 6, 0], lengths: &[4], width: 4 };
 /// let loss = step.loss_and_gradients(&weights, tokens, tokens, &mut gradients)?;
@@ -209,7 +209,8 @@ impl TrainingStep for ExplicitSchedule {
         self.src.load((0..batch).map(|row| src.row(row)), d_src);
         self.tgt.load((0..batch).map(read), d_tgt);
         let padding = self.model.config().padding_id;
-        let predicted = |row: usize| tgt.row(row).iter().skip(1).map(move |id| (*id != padding).then_some(*id as usize));
+        let predicted =
+            |row: usize| tgt.row(row).iter().skip(1).map(move |id| (*id != padding).then_some(*id as usize));
         self.targets.clear();
         self.targets.extend((0..batch).flat_map(predicted));
         let counted = self.targets.iter().flatten().count().max(1);
@@ -273,39 +274,42 @@ impl TrainingStep for ExplicitSchedule {
         let d_tgt_rows = cut(&mut self.tgt.gradients, tgt_rows.iter().map(|rows| rows * d_tgt));
         let d_states = cut_ref(&self.d_states, tgt_rows.iter().map(|rows| if divided { rows * d_tgt } else { 0 }));
         let parts = self.parts.iter_mut().zip(targets).zip(division.examples());
-        for_each(parts.zip(d_src_rows).zip(d_tgt_rows).zip(d_states), |(((part, mut d_src), mut d_tgt), mut d_states)| {
-            let ((Part { gradients, loss, waiting }, mut whole), examples) = part;
-            *loss = 0.0;
-            if whole.is_none() {
-                gradients.resize(private_len, 0.0);
-            }
-            let mut waiting = mem::take(waiting).into_iter();
-            for (at, examples) in division.microbatches(examples).enumerate() {
-                let store = if at == 0 { Store::Replace } else { Store::Add };
-                let gradients = match &mut whole {
-                    Some(whole) => Gradients::Whole(whole),
-                    None => Gradients::Private(gradients),
-                };
-                let microbatch = if let Some(mut microbatch) = waiting.next() {
-                    let (own, rest) = d_states.split_at(microbatch.states_len());
-                    d_states = rest;
-                    microbatch.backward(model, weights, gradients, store, own);
-                    microbatch
-                } else {
-                    let mut microbatch = take();
-                    load(&mut microbatch, examples);
-                    microbatch.forward(model, weights);
-                    *loss += microbatch.project_and_backward(model, weights, gradients, store, share);
-                    microbatch
-                };
-                for (rows, found) in [&mut d_src, &mut d_tgt].into_iter().zip(microbatch.embedded_gradients()) {
-                    let (own, rest) = mem::take(rows).split_at_mut(found.len());
-                    own.copy_from_slice(found);
-                    *rows = rest;
+        for_each(
+            parts.zip(d_src_rows).zip(d_tgt_rows).zip(d_states),
+            |(((part, mut d_src), mut d_tgt), mut d_states)| {
+                let ((Part { gradients, loss, waiting }, mut whole), examples) = part;
+                *loss = 0.0;
+                if whole.is_none() {
+                    gradients.resize(private_len, 0.0);
                 }
-                give(microbatch);
-            }
-        });
+                let mut waiting = mem::take(waiting).into_iter();
+                for (at, examples) in division.microbatches(examples).enumerate() {
+                    let store = if at == 0 { Store::Replace } else { Store::Add };
+                    let gradients = match &mut whole {
+                        Some(whole) => Gradients::Whole(whole),
+                        None => Gradients::Private(gradients),
+                    };
+                    let microbatch = if let Some(mut microbatch) = waiting.next() {
+                        let (own, rest) = d_states.split_at(microbatch.states_len());
+                        d_states = rest;
+                        microbatch.backward(model, weights, gradients, store, own);
+                        microbatch
+                    } else {
+                        let mut microbatch = take();
+                        load(&mut microbatch, examples);
+                        microbatch.forward(model, weights);
+                        *loss += microbatch.project_and_backward(model, weights, gradients, store, share);
+                        microbatch
+                    };
+                    for (rows, found) in [&mut d_src, &mut d_tgt].into_iter().zip(microbatch.embedded_gradients()) {
+                        let (own, rest) = mem::take(rows).split_at_mut(found.len());
+                        own.copy_from_slice(found);
+                        *rows = rest;
+                    }
+                    give(microbatch);
+                }
+            },
+        );
         total += self.parts.iter().map(|part| part.loss).sum::<f64>();
         self.reduce(gradients);
         Ok(total / counted as f64)

@@ -200,13 +200,7 @@ impl Decoder {
     }
 
     /// `memory` is what the encoder made of `src`, `[rows, d_memory]`.
-    pub(super) fn forward(
-        &self,
-        weights: &[f32],
-        (memory, src): (&[f32], &Packed),
-        tgt: &Packed,
-        kept: &mut Decoded,
-    ) {
+    pub(super) fn forward(&self, weights: &[f32], (memory, src): (&[f32], &Packed), tgt: &Packed, kept: &mut Decoded) {
         let Decoded { embedded, layers, .. } = kept;
         layers.resize_with(self.layers.len(), Default::default);
         self.embedding.forward(weights, tgt, embedded);
