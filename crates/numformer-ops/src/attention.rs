@@ -479,7 +479,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
+    use crate::simd::tests::at_each_level;
+    use crate::testing::{
+        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
+        entries_of, random,
+    };
 
     fn check(
         batch: usize,
@@ -613,5 +617,49 @@ mod tests {
             let above = y.broadcast_sub(&high).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             prop_assert!(above.iter().all(|x| *x <= 1e-6));
         }
+    }
+
+    #[test]
+    fn slices_give_what_the_operation_gives() -> Result<()> {
+        for (t, s, n_heads, d_head) in [(1, 1, 1, 1), (7, 33, 3, 5), (33, 33, 2, 16), (5, 7, 1, 33)] {
+            for causality in [Causality::Full, Causality::Causal] {
+                let width = n_heads * d_head;
+                let inputs = [random((1, t, width), 1)?, random((1, s, width), 2)?, random((1, s, width), 3)?];
+                let op = |x: &[Tensor]| attention(&x[0], &x[1], &x[2], n_heads, causality, None);
+                let (expected, d_y, gradients) = entries_of(&op, &inputs)?;
+                let [q, k, v] = inputs.each_ref().map(entries);
+                let shape = AttentionShape { t, s, n_heads, width };
+                for (y, found) in at_each_level(|| {
+                    let mut y = vec![f32::NAN; q.len()];
+                    let mut probabilities = vec![f32::NAN; shape.scores_len()];
+                    shape.forward(causality, &mut y, [&q, &k, &v], &mut probabilities);
+                    let [mut d_q, mut d_k, mut d_v] = [&q, &k, &v].map(|x| vec![f32::NAN; x.len()]);
+                    let mut room = vec![f32::NAN; shape.head_scores_len()];
+                    shape.backward([&mut d_q, &mut d_k, &mut d_v], [&q, &k, &v], &probabilities, &d_y, &mut room);
+                    (y, [d_q, d_k, d_v])
+                }) {
+                    assert_entries_close(&y, &expected);
+                    for (found, expected) in found.iter().zip(&gradients) {
+                        assert_entries_close(found, expected);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn slices_without_keys_or_queries_give_zeros() {
+        let pass = |t: usize, s: usize| {
+            let shape = AttentionShape { t, s, n_heads: 1, width: 2 };
+            let (q, k) = (vec![1.0; 2 * t], vec![1.0; 2 * s]);
+            let mut y = vec![f32::NAN; 2 * t];
+            shape.forward(Causality::Full, &mut y, [&q, &k, &k], &mut []);
+            let [mut d_q, mut d_k, mut d_v] = [&q, &k, &k].map(|x| vec![f32::NAN; x.len()]);
+            shape.backward([&mut d_q, &mut d_k, &mut d_v], [&q, &k, &k], &[], &q, &mut []);
+            [y, d_q, d_k, d_v].concat()
+        };
+        assert_eq!(pass(3, 0), [0.0; 12]);
+        assert_eq!(pass(0, 2), [0.0; 8]);
     }
 }

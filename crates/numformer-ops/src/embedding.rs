@@ -229,4 +229,14 @@ mod tests {
         assert!(message(&Tensor::new(&[[0i64]], &Device::Cpu)?, 0).contains("dtype U32, found I64"));
         Ok(())
     }
+
+    #[test]
+    fn rows_are_added_to_their_places_in_order() {
+        let mut table = vec![0.0; 300 * 2];
+        let rows: Vec<f32> = (0..8).map(|i| i as f32).collect();
+        scatter_rows(&mut table, &rows, &[299, 0, 299, 130], 2);
+        assert_eq!([table[0], table[1], table[260], table[261]], [2.0, 3.0, 6.0, 7.0]);
+        assert_eq!(table[598..], [4.0, 6.0]);
+        assert_eq!(table.iter().sum::<f32>(), 28.0);
+    }
 }

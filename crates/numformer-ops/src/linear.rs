@@ -304,7 +304,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
+    use crate::simd::tests::at_each_level;
+    use crate::testing::{
+        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
+        entries_of, random,
+    };
 
     #[test]
     fn value_and_gradients_match_the_composition() -> Result<()> {
@@ -400,5 +404,39 @@ mod tests {
             let y = (linear(&x, &weight, &zero, Activation::Identity).unwrap() * scale).unwrap();
             assert_close(&scaled, &y, 1e-5);
         }
+    }
+
+    #[test]
+    fn rows_give_what_the_operation_gives() -> Result<()> {
+        for (rows, k, n) in [(1, 1, 1), (7, 33, 5), (33, 7, 1), (5, 16, 33)] {
+            for activation in [Activation::Identity, Activation::Relu] {
+                let inputs = [random((rows, k), 1)?, random((n, k), 2)?, random(n, 3)?];
+                let op = |t: &[Tensor]| linear(&t[0], &t[1], &t[2], activation);
+                let (expected, mut d_y, gradients) = entries_of(&op, &inputs)?;
+                let [x, weight, bias] = inputs.each_ref().map(entries);
+                for y in at_each_level(|| {
+                    let mut y = vec![f32::NAN; rows * n];
+                    linear_rows(&mut y, &x, &weight, &bias, activation);
+                    y
+                }) {
+                    assert_entries_close(&y, &expected);
+                }
+                if activation == Activation::Relu {
+                    relu_gradient(&mut d_y, &expected);
+                }
+                let [mut d_x, mut d_weight, mut d_bias] = [&x, &weight, &bias].map(|t| vec![f32::NAN; t.len()]);
+                linear_input_gradient(&mut d_x, Store::Replace, &d_y, &weight, k);
+                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &x);
+                for (found, expected) in [&d_x, &d_weight, &d_bias].into_iter().zip(&gradients) {
+                    assert_entries_close(found, expected);
+                }
+                linear_input_gradient(&mut d_x, Store::Add, &d_y, &weight, k);
+                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Add, &d_y, &x);
+                for (found, expected) in [d_x, d_weight, d_bias].iter().zip(&gradients) {
+                    assert_entries_close(found, &expected.iter().map(|g| 2.0 * g).collect::<Vec<_>>());
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -377,7 +377,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
+    use crate::simd::tests::at_each_level;
+    use crate::testing::{
+        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
+        entries_of, random,
+    };
 
     const EPS: f64 = 1e-12;
 
@@ -469,5 +473,34 @@ mod tests {
             let y = layer_norm(&x, &one, &one, 0.0).unwrap();
             assert_close(&layer_norm(&moved, &one, &one, 0.0).unwrap(), &y, 1e-3);
         }
+    }
+
+    #[test]
+    fn rows_give_what_the_operation_gives() -> Result<()> {
+        for (rows, d) in [(1, 1), (1, 7), (7, 33), (33, 16)] {
+            let inputs = [random((rows, d), 1)?, random((rows, d), 2)?, random(d, 3)?, random(d, 4)?];
+            let op = |t: &[Tensor]| add_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS);
+            let (expected, d_y, gradients) = entries_of(&op, &inputs)?;
+            let [x, residual, weight, bias] = inputs.each_ref().map(entries);
+            let passes = at_each_level(|| {
+                let (mut sum, mut y) = (x.clone(), vec![f32::NAN; x.len()]);
+                let mut moments = vec![[f32::NAN; 2]; rows];
+                add_layer_norm_rows(&mut y, &mut sum, &residual, &mut moments, &weight, &bias, EPS as f32);
+                let mut alone = vec![f32::NAN; x.len()];
+                layer_norm_rows(&mut alone, &sum, &mut moments, &weight, &bias, EPS as f32);
+                assert_eq!(alone, y);
+                let [mut d_weight, mut d_bias] = [vec![f32::NAN; d], vec![f32::NAN; d]];
+                let mut d_x = sum.clone();
+                layer_norm_gradients(&mut d_x, &mut d_weight, &mut d_bias, Store::Replace, &moments, &weight, &d_y);
+                [y, d_x, d_weight, d_bias, sum]
+            });
+            for [y, d_x, d_weight, d_bias, _] in &passes {
+                assert_entries_close(y, &expected);
+                for (found, expected) in [d_x, d_x, d_weight, d_bias].into_iter().zip(&gradients) {
+                    assert_entries_close(found, expected);
+                }
+            }
+        }
+        Ok(())
     }
 }

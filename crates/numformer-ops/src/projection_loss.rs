@@ -386,7 +386,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{assert_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
+    use crate::simd::tests::at_each_level;
+    use crate::testing::{
+        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
+        random,
+    };
 
     fn targets(n: usize, v: usize) -> Result<Tensor> {
         let targets: Vec<u32> = (0..n).map(|i| (i * 7 % v) as u32).collect();
@@ -518,5 +522,29 @@ mod tests {
             let loss = |bias: &Tensor| projection_cross_entropy(&x, &weight, bias, &targets, None).unwrap();
             assert_close(&loss(&(&bias + shift).unwrap()), &loss(&bias), 1e-5);
         }
+    }
+
+    #[test]
+    fn one_thread_gives_what_all_give() -> Result<()> {
+        for (n, d, v) in [(1, 1, 1), (7, 33, 5), (200, 7, 300), (33, 16, 5000)] {
+            let [x, weight, bias] = inputs(n, d, v)?.each_ref().map(entries);
+            let targets: Vec<_> = (0..n).map(|i| (i % 3 != 2).then_some(i * 7 % v)).collect();
+            let counted = targets.iter().flatten().count();
+            let pass = |threads| {
+                let [mut d_x, mut d_weight, mut d_bias] = [&x, &weight, &bias].map(|t| vec![0.0; t.len()]);
+                let pass = ProjectionLoss { weight: &weight, bias: &bias, share: 1.0 / counted as f32, threads };
+                let loss = pass.run(&x, &targets, Some([&mut d_x, &mut d_weight, &mut d_bias]));
+                assert!((pass.run(&x, &targets, None) - loss).abs() <= 1e-9 * loss);
+                (loss, [d_x, d_weight, d_bias])
+            };
+            let (expected_loss, expected) = pass(Threads::All);
+            for (loss, found) in at_each_level(|| pass(Threads::One)) {
+                assert!((loss - expected_loss).abs() <= 1e-6 * expected_loss, "{loss} {expected_loss}");
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_entries_close(found, expected);
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -80,6 +80,29 @@ pub(crate) fn check_gradients(
     Ok(())
 }
 
+/// The entries of an `f32` tensor, row-major.
+pub(crate) fn entries(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().and_then(|t| t.to_vec1()).expect("a tensor in host memory")
+}
+
+/// The value of `op`, weights of its entries, and the gradients of their weighted sum, as slices: what the operations on
+/// slices should give. The gradients themselves are checked by [`check_gradients`].
+pub(crate) fn entries_of(op: Op<'_>, inputs: &[Tensor]) -> Result<(Vec<f32>, Vec<f32>, Vec<Vec<f32>>)> {
+    let (value, gradients) = value_and_gradients(op, inputs)?;
+    let weights = random(value.shape(), 99)?;
+    Ok((entries(&value), entries(&weights), gradients.iter().map(entries).collect()))
+}
+
+/// Fails unless the largest difference is at most 1e-5 times the largest entry (or 1, if that is larger).
+#[track_caller]
+pub(crate) fn assert_entries_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(1f32, |a, x| a.max(x.abs()));
+    for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= 1e-5 * scale, "entry {at}: expected {e}, found {f}");
+    }
+}
+
 /// Checks that `op` gives in other dtypes what it gives in `f32`.
 pub(crate) fn check_other_dtypes(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     let expected = op(inputs)?;
