@@ -25,7 +25,8 @@
 //! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it.
 //! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
 //!   given answers.
-//! - [`evaluate`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a figure.
+//! - [`evaluate`], [`Evaluation`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a
+//!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart.
 //!
 //! # Features
 //! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
@@ -41,7 +42,9 @@ mod config;
 mod curve;
 mod difference;
 mod evaluation;
+mod evaluation_metrics;
 mod experiment;
+mod figures;
 mod files;
 mod lawt;
 mod metrics_log;
@@ -53,6 +56,7 @@ mod pytorch;
 mod run_dir;
 mod schedule;
 mod score;
+mod shape;
 mod solved;
 mod stored_model;
 mod syntax;
@@ -67,8 +71,10 @@ pub use config::{
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
-pub use evaluation::{Evaluation, evaluate};
+pub use evaluation::evaluate;
+pub use evaluation_metrics::{EvaluationMetrics, Judged};
 pub use experiment::{Experiment, ExperimentError};
+pub use figures::{Estimate, Evaluation};
 pub use lawt::{ImportError, import_lawt};
 pub use metrics_log::{MetricsLog, Record, read_metrics};
 pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
@@ -78,6 +84,7 @@ pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use schedule::{Schedule, WarmUp};
 pub use score::{Generation, Pair, PairError, Score, Scorer};
+pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};
 pub use stored_model::StoredModel;
 pub use syntax::SyntaxError;
