@@ -93,13 +93,11 @@ impl fmt::Display for Evaluation {
             }
             return write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy);
         }
-        write!(f, "  {:<14}", "")?;
-        self.norms.keys().try_for_each(|norm| write!(f, "{norm:<NORM$}"))?;
+        f.write_str(&row("", 14, NORM, self.norms.keys().map(Norm::to_string)))?;
         for (index, (tolerance, _)) in self.accuracy.iter().enumerate() {
-            write!(f, "\n  {:<14}", format!("within {tolerance}"))?;
-            for estimate in self.norms.values().filter_map(|estimates| estimates.get(index)) {
-                write!(f, "{:<NORM$}", percent::<2>(estimate.share, estimate.interval))?;
-            }
+            let estimates = self.norms.values().filter_map(|estimates| estimates.get(index));
+            let cells = estimates.map(|estimate| percent::<2>(estimate.share, estimate.interval));
+            write!(f, "\n{}", row(&format!("within {tolerance}"), 14, NORM, cells))?;
         }
         write!(f, "\n  {:<14}{}", "exact", percent::<2>(self.exact, self.exact_interval))?;
         write!(f, "\n  {:<14}{}", "decodable", percent::<2>(self.decodable, self.decodable_interval))?;
@@ -124,6 +122,12 @@ fn percent<const DIGITS: usize>(share: f64, (lower, upper): (f64, f64)) -> Strin
     format!("{share:.DIGITS$} ({lower:.DIGITS$}-{upper:.DIGITS$})")
 }
 
+/// A line of a table: a name in so many columns, and cells in so many each.
+fn row(name: &str, name_width: usize, width: usize, cells: impl IntoIterator<Item = String>) -> String {
+    let cells: String = cells.into_iter().map(|cell| format!("{cell:<width$}")).collect();
+    format!("  {name:<name_width$}{cells}").trim_end().to_owned()
+}
+
 /// A table with a line for each group, accuracies in the norm L1.
 fn write_groups<K: fmt::Display>(
     f: &mut fmt::Formatter<'_>,
@@ -131,17 +135,15 @@ fn write_groups<K: fmt::Display>(
     groups: &BTreeMap<K, Evaluation>,
 ) -> fmt::Result {
     let Some(first) = groups.values().next() else { return Ok(()) };
-    write!(f, "\n\n  {name:<20}{:<9}", "examples")?;
-    for (tolerance, _) in &first.accuracy {
-        write!(f, "{:<FIGURE$}", format!("within {tolerance}"))?;
-    }
-    write!(f, "exact")?;
+    let tolerances = first.accuracy.iter().map(|(tolerance, _)| format!("within {tolerance}"));
+    let head = row(&format!("{name:<20}examples"), 29, FIGURE, tolerances.chain(["exact".to_owned()]));
+    write!(f, "\n\n{head}")?;
     for (key, group) in groups {
-        write!(f, "\n  {key:<20}{:<9}", group.count)?;
-        for estimate in group.norms.get(&Norm::L1).into_iter().flatten() {
-            write!(f, "{:<FIGURE$}", percent::<1>(estimate.share, estimate.interval))?;
-        }
-        write!(f, "{}", percent::<1>(group.exact, group.exact_interval))?;
+        let within =
+            group.norms.get(&Norm::L1).into_iter().flatten().map(|estimate| (estimate.share, estimate.interval));
+        let figures = within.chain([(group.exact, group.exact_interval)]);
+        let figures = figures.map(|(share, interval)| percent::<1>(share, interval));
+        write!(f, "\n{}", row(&format!("{key:<20}{}", group.count), 29, FIGURE, figures))?;
     }
     Ok(())
 }
@@ -176,7 +178,7 @@ mod tests {
             "  drawn again   3",
         ];
         let table = format!("{:#}", evaluation());
-        assert_eq!(table.lines().map(str::trim_end).collect::<Vec<_>>(), expected, "{table}");
+        assert_eq!(table.lines().collect::<Vec<_>>(), expected, "{table}");
     }
 
     #[test]
@@ -185,7 +187,7 @@ mod tests {
         whole.by_dimension = [(10, 10), (5, 5)].map(|shape| (shape.into(), evaluation())).into();
         whole.by_law = [("wigner".to_owned(), evaluation())].into();
         let table = format!("{whole:#}");
-        let groups: Vec<&str> = table.lines().skip_while(|line| !line.is_empty()).map(str::trim_end).collect();
+        let groups: Vec<&str> = table.lines().skip_while(|line| !line.is_empty()).collect();
         let figures = "40       90.0 (76.9-96.0)   50.0 (35.2-64.8)   25.0 (14.2-40.2)";
         let head = "examples within 5%          within 0.5%        exact";
         let expected = [
