@@ -93,7 +93,7 @@ impl fmt::Display for Evaluation {
             }
             return write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy);
         }
-        f.write_str(&row("", 14, NORM, self.norms.keys().map(Norm::to_string)))?;
+        f.write_str(&row("per cent", 14, NORM, self.norms.keys().map(Norm::to_string)))?;
         for (index, (tolerance, _)) in self.accuracy.iter().enumerate() {
             let estimates = self.norms.values().filter_map(|estimates| estimates.get(index));
             let cells = estimates.map(|estimate| percent::<2>(estimate.share, estimate.interval));
@@ -114,7 +114,7 @@ impl fmt::Display for Evaluation {
 
 /// Columns of a norm, and of a figure of a group.
 const NORM: usize = 26;
-const FIGURE: usize = 19;
+const FIGURE: usize = 20;
 
 /// A share and its interval with `DIGITS` decimals: `97.30 (95.21-98.50)`.
 fn percent<const DIGITS: usize>(share: f64, (lower, upper): (f64, f64)) -> String {
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_table_holds_norms_and_intervals() {
         let expected = [
-            "                l1                        max",
+            "  per cent      l1                        max",
             "  within 5%     90.00 (76.95-96.04)       80.00 (65.25-89.50)",
             "  within 0.5%   50.00 (35.20-64.80)       25.00 (14.19-40.19)",
             "  exact         25.00 (14.19-40.19)",
@@ -188,8 +188,8 @@ mod tests {
         whole.by_law = [("wigner".to_owned(), evaluation())].into();
         let table = format!("{whole:#}");
         let groups: Vec<&str> = table.lines().skip_while(|line| !line.is_empty()).collect();
-        let figures = "40       90.0 (76.9-96.0)   50.0 (35.2-64.8)   25.0 (14.2-40.2)";
-        let head = "examples within 5%          within 0.5%        exact";
+        let figures = "40       90.0 (76.9-96.0)    50.0 (35.2-64.8)    25.0 (14.2-40.2)";
+        let head = "examples within 5%           within 0.5%         exact";
         let expected = [
             String::new(),
             format!("  dimension           {head}"),
