@@ -9,6 +9,7 @@ macro_rules! report {
     }};
 }
 
+mod bench;
 mod filter;
 mod generate;
 mod import_lawt;
@@ -41,6 +42,7 @@ enum Command {
     Decode(filter::DecodeArguments),
     ImportLawt(import_lawt::Arguments),
     Score(score::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Decode(arguments) => filter::decode(&arguments),
         Command::ImportLawt(arguments) => import_lawt::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         report!("error: {error:#}");

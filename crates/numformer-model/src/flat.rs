@@ -11,7 +11,7 @@ use crate::parameters::Parameters;
 #[derive(Clone, Debug)]
 pub struct Slot {
     name: String,
-    var: Var,
+    shape: Shape,
     range: Range<usize>,
 }
 
@@ -25,13 +25,17 @@ impl Slot {
     /// The parameter's shape.
     #[must_use]
     pub fn shape(&self) -> &Shape {
-        self.var.shape()
+        &self.shape
     }
 
     /// Its coefficients' place, row-major.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
+    }
+
+    fn var(&self, parameters: &Parameters) -> Result<Var> {
+        parameters.get(&self.name).ok_or_else(|| Error::Msg(format!("no parameter `{}`", self.name)))
     }
 }
 
@@ -54,7 +58,7 @@ impl FlatLayout {
             .map(|(name, var)| {
                 let begin = end;
                 end += var.elem_count();
-                Slot { name, var, range: begin..end }
+                Slot { name, shape: var.shape().clone(), range: begin..end }
             })
             .collect();
         Self { slots }
@@ -81,11 +85,11 @@ impl FlatLayout {
     /// Reads the values of all parameters.
     ///
     /// # Errors
-    /// When `values` has another length than the layout, or a device fails.
-    pub fn read(&self, values: &mut [f32]) -> Result<()> {
+    /// When `values` has another length than the layout, a parameter is missing, or a device fails.
+    pub fn read(&self, parameters: &Parameters, values: &mut [f32]) -> Result<()> {
         self.check_len(values.len())?;
         for slot in &self.slots {
-            copy(slot.var.as_tensor(), &mut values[slot.range()])?;
+            copy(slot.var(parameters)?.as_tensor(), &mut values[slot.range()])?;
         }
         Ok(())
     }
@@ -94,11 +98,11 @@ impl FlatLayout {
     ///
     /// # Errors
     /// As [`FlatLayout::read`].
-    pub fn write(&self, values: &[f32]) -> Result<()> {
+    pub fn write(&self, parameters: &Parameters, values: &[f32]) -> Result<()> {
         self.check_len(values.len())?;
         for slot in &self.slots {
-            let tensor = Tensor::from_slice(&values[slot.range()], slot.shape(), slot.var.device())?;
-            slot.var.set(&tensor)?;
+            let var = slot.var(parameters)?;
+            var.set(&Tensor::from_slice(&values[slot.range()], slot.shape(), var.device())?)?;
         }
         Ok(())
     }
@@ -107,11 +111,11 @@ impl FlatLayout {
     ///
     /// # Errors
     /// When a parameter has no gradient (an operation dropped it), or as [`FlatLayout::read`].
-    pub fn read_gradients(&self, store: &GradStore, gradients: &mut [f32]) -> Result<()> {
+    pub fn read_gradients(&self, parameters: &Parameters, store: &GradStore, gradients: &mut [f32]) -> Result<()> {
         self.check_len(gradients.len())?;
         for slot in &self.slots {
             let gradient = store
-                .get(slot.var.as_tensor())
+                .get(slot.var(parameters)?.as_tensor())
                 .ok_or_else(|| Error::Msg(format!("parameter `{}` received no gradient", slot.name)))?;
             copy(gradient, &mut gradients[slot.range()])?;
         }
@@ -159,12 +163,12 @@ mod tests {
     fn read_goes_by_name_and_write_inverts_it() {
         let (parameters, layout) = two();
         let mut values = vec![0.0; layout.len()];
-        layout.read(&mut values).expect("five coefficients");
+        layout.read(&parameters, &mut values).expect("five coefficients");
         assert_eq!(values, [3.0, 4.0, 5.0, 1.0, 2.0]);
-        layout.write(&[9.0, 8.0, 7.0, 6.0, 5.0]).expect("five coefficients");
+        layout.write(&parameters, &[9.0, 8.0, 7.0, 6.0, 5.0]).expect("five coefficients");
         let b = parameters.get("b").expect("b").to_vec1::<f32>().expect("b");
         assert_eq!(b, [6.0, 5.0]);
-        assert!(layout.write(&[0.0]).is_err());
+        assert!(layout.write(&parameters, &[0.0]).is_err());
     }
 
     #[test]
@@ -175,7 +179,7 @@ mod tests {
         let loss = (a.sqr().and_then(|x| x.sum_all())).and_then(|x| x + b.affine(3.0, 0.0)?.sum_all()?).expect("loss");
         let mut gradients = vec![0.0; 5];
         let store = loss.backward().expect("gradients");
-        layout.read_gradients(&store, &mut gradients).expect("both");
+        layout.read_gradients(&parameters, &store, &mut gradients).expect("both");
         assert_eq!(gradients, [6.0, 8.0, 10.0, 3.0, 3.0]);
     }
 
@@ -184,7 +188,7 @@ mod tests {
         let (parameters, layout) = two();
         let loss = parameters.get("a").expect("a").sum_all().expect("loss");
         let store = loss.backward().expect("gradients");
-        let error = layout.read_gradients(&store, &mut [0.0; 5]).expect_err("b is not used");
+        let error = layout.read_gradients(&parameters, &store, &mut [0.0; 5]).expect_err("b is not used");
         assert!(error.to_string().contains("`b` received no gradient"));
     }
 }

@@ -21,6 +21,8 @@
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.
 //! - [`Transformer`]: the model; its parts, in the order of the figure, are [`Embedding`], [`MultiHeadAttention`],
 //!   [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
+//! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Composition`], or as an explicit forward and
+//!   backward schedule, [`ExplicitSchedule`].
 //! - [`greedy`]: generation, with a [`Cache`] of keys and values.
 //!
 //! # Features
@@ -33,6 +35,7 @@
 
 mod attention;
 mod cache;
+mod composition;
 mod config;
 mod decoder;
 mod embedding;
@@ -45,10 +48,13 @@ mod norm;
 mod padded;
 mod parameter_counts;
 mod parameters;
+mod schedule;
+mod training_step;
 mod transformer;
 
 pub use attention::{KeysValues, MultiHeadAttention};
 pub use cache::Cache;
+pub use composition::Composition;
 pub use config::{ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
 pub use decoder::Decoder;
 pub use embedding::{Embedding, sinusoidal_positions};
@@ -61,4 +67,6 @@ pub use norm::LayerNorm;
 pub use padded::Padded;
 pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
+pub use schedule::ExplicitSchedule;
+pub use training_step::{TokenRows, TrainingStep};
 pub use transformer::{Memory, Transformer};

@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 use candle_nn::init::{ONE, ZERO};
 
 /// Added to the variance; the value of the program published with the paper.
-const EPSILON: f64 = 1e-12;
+pub(crate) const EPS: f64 = 1e-12;
 
 /// Layer normalisation over the last axis, with a trained scale and shift.
 ///
@@ -31,7 +31,7 @@ impl LayerNorm {
     /// # Errors
     /// When the last axis of `x` is not `d`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        numformer_ops::layer_norm(x, &self.weight, &self.bias, EPSILON)
+        numformer_ops::layer_norm(x, &self.weight, &self.bias, EPS)
     }
 
     /// Normalises `x + residual`, both `[.., d]`: the end of every sub-layer.
@@ -39,6 +39,6 @@ impl LayerNorm {
     /// # Errors
     /// When the shapes disagree.
     pub fn add_forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        numformer_ops::add_layer_norm(x, residual, &self.weight, &self.bias, EPSILON)
+        numformer_ops::add_layer_norm(x, residual, &self.weight, &self.bias, EPS)
     }
 }

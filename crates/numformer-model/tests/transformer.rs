@@ -53,7 +53,7 @@ fn every_parameter_receives_a_gradient() {
         let store = model.loss(&padded_batch(), &padded_batch()).unwrap().backward().unwrap();
         let layout = FlatLayout::new(&parameters);
         let mut gradients = vec![0.0; layout.len()];
-        layout.read_gradients(&store, &mut gradients).unwrap();
+        layout.read_gradients(&parameters, &store, &mut gradients).unwrap();
         for slot in layout.slots() {
             // Softmax does not change when all keys move by the same vector: the key's bias has no effect.
             if !slot.name().ends_with("key.bias") {
@@ -70,15 +70,15 @@ fn gradients_agree_with_finite_differences() {
         let model = Transformer::init(&config, &parameters).unwrap();
         let layout = FlatLayout::new(&parameters);
         let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
-        layout.read(&mut weights).unwrap();
+        layout.read(&parameters, &mut weights).unwrap();
         let loss = || model.loss(&padded_batch(), &padded_batch()).unwrap();
-        layout.read_gradients(&loss().backward().unwrap(), &mut gradients).unwrap();
+        layout.read_gradients(&parameters, &loss().backward().unwrap(), &mut gradients).unwrap();
         // Along the gradient itself the slope is its squared norm; f32 leaves about three digits of the difference.
         let norm = gradients.iter().map(|g| g * g).sum::<f32>().sqrt();
         let step = 2e-3 / norm;
         let at = |sign: f32| {
             let moved: Vec<f32> = weights.iter().zip(&gradients).map(|(w, g)| w + sign * step * g).collect();
-            layout.write(&moved).unwrap();
+            layout.write(&parameters, &moved).unwrap();
             f64::from(loss().to_scalar::<f32>().unwrap())
         };
         let slope = (at(1.0) - at(-1.0)) / f64::from(2.0 * step);
@@ -140,11 +140,11 @@ fn one_batch_is_learned_by_heart() -> Result<()> {
     let (src, tgt) = (padded_batch(), Padded::new(&[0, 7, 6, 0, 0, 5, 5, 0, 0, 0, 1, 1], &[4, 4, 2], 4, CPU)?);
     let layout = FlatLayout::new(&parameters);
     let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
-    layout.read(&mut weights)?;
+    layout.read(&parameters, &mut weights)?;
     for _ in 0..300 {
-        layout.read_gradients(&model.loss(&src, &tgt)?.backward()?, &mut gradients)?;
+        layout.read_gradients(&parameters, &model.loss(&src, &tgt)?.backward()?, &mut gradients)?;
         weights.iter_mut().zip(&gradients).for_each(|(w, g)| *w -= 0.1 * g);
-        layout.write(&weights)?;
+        layout.write(&parameters, &weights)?;
     }
     let loss = model.loss(&src, &tgt)?.to_scalar::<f32>()?;
     assert!(loss < 0.02, "{loss}");

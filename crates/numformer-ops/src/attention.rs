@@ -73,7 +73,7 @@ pub fn attention(
         return composition(q, k, v, n_heads, causality, key_lengths);
     }
     let op = Attention {
-        shape: Heads { t, s, n_heads, width },
+        shape: AttentionShape { t, s, n_heads, width },
         masks: Masks { causality, key_lengths: key_lengths.map(<[u32]>::to_vec) },
         keep_probabilities: q.track_op() || k.track_op() || v.track_op(),
         probabilities: OnceLock::new(),
@@ -141,17 +141,13 @@ impl Masks {
     /// What the `t` queries of example `b` see of its `s` keys.
     fn visible(&self, b: usize, t: usize, s: usize) -> Visible {
         let valid = self.key_lengths.as_ref().map_or(s, |lengths| s.min(lengths[b] as usize));
-        let first = match self.causality {
-            Causality::Full => valid,
-            Causality::Causal => s - t + 1,
-        };
-        Visible { valid, first }
+        Visible::new(self.causality, valid, t, s)
     }
 }
 
 /// The keys that the queries of one example see: always the first few.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Visible {
+struct Visible {
     /// Keys before the padding.
     valid: usize,
     /// Keys up to the position of query 0, itself included.
@@ -159,6 +155,15 @@ pub(crate) struct Visible {
 }
 
 impl Visible {
+    /// What `t` queries see of `s` keys, of which the first `valid` are no padding.
+    fn new(causality: Causality, valid: usize, t: usize, s: usize) -> Self {
+        let first = match causality {
+            Causality::Full => valid,
+            Causality::Causal => s - t + 1,
+        };
+        Self { valid, first }
+    }
+
     /// How many keys query `i` sees.
     #[inline(always)]
     fn by(self, i: usize) -> usize {
@@ -166,17 +171,23 @@ impl Visible {
     }
 }
 
-/// The sizes of one example.
-#[derive(Clone, Copy, Debug)]
-struct Heads {
-    t: usize,
-    s: usize,
-    n_heads: usize,
-    /// n_heads·dₕ
-    width: usize,
+/// The sizes of one example's attention, and the passes over it on slices, on the calling thread alone.
+///
+/// Queries, keys and values are rows of `width` entries, the heads side by side. A causal query sees the keys up to its
+/// own position, as in [`Causality::Causal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Number of queries.
+    pub t: usize,
+    /// Number of keys.
+    pub s: usize,
+    /// Number of heads; it divides the width.
+    pub n_heads: usize,
+    /// Width of all heads together.
+    pub width: usize,
 }
 
-impl Heads {
+impl AttentionShape {
     fn d_head(&self) -> usize {
         self.width / self.n_heads
     }
@@ -192,8 +203,15 @@ impl Heads {
     }
 
     /// Length of the scores of one head.
-    fn scores(&self) -> usize {
+    #[must_use]
+    pub fn head_scores_len(&self) -> usize {
         self.t * self.stride()
+    }
+
+    /// Length of the scores of all heads.
+    #[must_use]
+    pub fn scores_len(&self) -> usize {
+        self.n_heads * self.head_scores_len()
     }
 
     /// The columns of each head.
@@ -201,14 +219,97 @@ impl Heads {
         let d_head = self.d_head();
         (0..self.n_heads).map(move |h| h * d_head..(h + 1) * d_head)
     }
+
+    /// Writes softmax(Q·Kᵀ/√dₕ)·V of each head to `y`, and the probabilities for [`backward`](Self::backward).
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says, or there are more causal queries than keys.
+    pub fn forward(&self, causality: Causality, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
+        self.forward_visible(Visible::new(causality, self.s, self.t, self.s), y, [q, k, v], probabilities);
+    }
+
+    fn forward_visible(&self, visible: Visible, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
+        let Self { t, width, .. } = *self;
+        if self.scores_len() == 0 {
+            y[..t * width].fill(0.0);
+            return;
+        }
+        let (stride, valid) = (self.stride(), visible.valid);
+        let rows = |x, rows| MatRef::new(x, rows, width, width);
+        let (q, k, v) = (rows(q, t), rows(k, valid), rows(v, valid));
+        for (h, head) in self.columns().enumerate() {
+            let p = &mut probabilities[h * t * stride..(h + 1) * t * stride];
+            let scores = MatMut::new(p, t, valid, stride);
+            multiply(scores, Store::Replace, self.scale(), q.columns(head.clone()), k.columns(head.clone()).t());
+            softmax_rows(p, stride, visible);
+            let y = MatMut::new(&mut y[head.start..], t, head.len(), width);
+            multiply(y, Store::Replace, 1.0, MatRef::new(p, t, valid, stride), v.columns(head));
+        }
+    }
+
+    /// Writes the gradients of queries, keys and values, given that of the output.
+    ///
+    /// `d_scores`, of [`head_scores_len`](Self::head_scores_len), is room to work in. Gradients of keys that no query
+    /// may see are left as they are.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says.
+    pub fn backward(
+        &self,
+        [d_q, d_k, d_v]: [&mut [f32]; 3],
+        [q, k, v]: [&[f32]; 3],
+        probabilities: &[f32],
+        gradient: &[f32],
+        d_scores: &mut [f32],
+    ) {
+        self.backward_valid(self.s, [d_q, d_k, d_v], [q, k, v], probabilities, gradient, d_scores);
+    }
+
+    /// With P the probabilities and S the scaled scores of a head:
+    /// dV = Pᵀ·dY, dP = dY·Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS·K/√dₕ and dK = dSᵀ·Q/√dₕ.
+    fn backward_valid(
+        &self,
+        valid: usize,
+        [d_q, d_k, d_v]: [&mut [f32]; 3],
+        [q, k, v]: [&[f32]; 3],
+        probabilities: &[f32],
+        gradient: &[f32],
+        d_scores: &mut [f32],
+    ) {
+        let Self { t, s, width, .. } = *self;
+        if self.scores_len() == 0 {
+            d_q[..t * width].fill(0.0);
+            [d_k, d_v].into_iter().for_each(|gradients| gradients[..s * width].fill(0.0));
+            return;
+        }
+        let stride = self.stride();
+        let rows = |x, rows| MatRef::new(x, rows, width, width);
+        let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
+        // The products below leave the end of each row as it is.
+        d_scores.fill(0.0);
+        for (h, head) in self.columns().enumerate() {
+            let p = &probabilities[h * t * stride..(h + 1) * t * stride];
+            let [q, k, v, gradient] = [q, k, v, gradient].map(|x| x.columns(head.clone()));
+            let slab = |x, rows| MatMut::new(x, rows, head.len(), width);
+
+            let probabilities = MatRef::new(p, t, valid, stride);
+            multiply(slab(&mut d_v[head.start..], valid), Store::Replace, 1.0, probabilities.t(), gradient);
+
+            multiply(MatMut::new(d_scores, t, valid, stride), Store::Replace, 1.0, gradient, v.t());
+            softmax_rows_backward(d_scores, p, stride);
+            let scores = MatRef::new(d_scores, t, valid, stride);
+            multiply(slab(&mut d_q[head.start..], t), Store::Replace, self.scale(), scores, k);
+            multiply(slab(&mut d_k[head.start..], valid), Store::Replace, self.scale(), scores.t(), q);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Attention {
-    shape: Heads,
+    shape: AttentionShape,
     masks: Masks,
     keep_probabilities: bool,
-    /// Per example and head, `t` rows of [`Heads::stride`]; kept from the forward pass for the backward.
+    /// Per example and head, `t` rows of whole vectors; kept from the forward pass for the backward.
     probabilities: OnceLock<Scratch>,
 }
 
@@ -255,7 +356,7 @@ impl CustomOp3 for Attention {
 impl Attention {
     fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let shape = self.shape;
-        let Heads { t, s, n_heads, width } = shape;
+        let AttentionShape { t, s, width, .. } = shape;
         let mut y = Fresh::new(q.len());
         let examples = y
             .chunks(t * width)
@@ -263,7 +364,7 @@ impl Attention {
             .zip(k.chunks(s * width).zip(v.chunks(s * width)))
             .enumerate()
             .map(|(b, ((y, q), (k, v)))| (b, y, q, k, v));
-        let scores = n_heads * shape.scores();
+        let scores = shape.scores_len();
         if self.keep_probabilities {
             let mut kept = Scratch::take(q.len() / (t * width) * scores);
             parallel::for_each(examples.zip(kept.chunks_mut(scores)), |((b, y, q, k, v), probabilities)| {
@@ -280,73 +381,27 @@ impl Attention {
     }
 
     fn forward_example(&self, b: usize, y: &mut [f32], q: &[f32], k: &[f32], v: &[f32], probabilities: &mut [f32]) {
-        let shape = self.shape;
-        let Heads { t, s, width, .. } = shape;
-        let stride = shape.stride();
-        let visible = self.masks.visible(b, t, s);
-        let valid = visible.valid;
-        let rows = |x, rows| MatRef::new(x, rows, width, width);
-        let (q, k, v) = (rows(q, t), rows(k, valid), rows(v, valid));
-        for (head, p) in shape.columns().zip(probabilities.chunks_exact_mut(shape.scores())) {
-            let scores = MatMut::new(p, t, valid, stride);
-            multiply(scores, Store::Replace, shape.scale(), q.columns(head.clone()), k.columns(head.clone()).t());
-            softmax_rows(p, stride, visible);
-            let y = MatMut::new(&mut y[head.start..], t, head.len(), width);
-            multiply(y, Store::Replace, 1.0, MatRef::new(p, t, valid, stride), v.columns(head));
-        }
+        let visible = self.masks.visible(b, self.shape.t, self.shape.s);
+        self.shape.forward_visible(visible, y, [q, k, v], probabilities);
     }
 
     /// The gradients of `q`, `k` and `v`.
     fn backward(&self, q: &[f32], k: &[f32], v: &[f32], probabilities: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
-        let Heads { t, s, n_heads, width } = self.shape;
+        let AttentionShape { t, s, width, .. } = self.shape;
         let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| Fresh::new(x.len()));
         let examples = d_q.chunks(t * width).zip(d_k.chunks(s * width).zip(d_v.chunks(s * width))).enumerate();
         parallel::for_each(examples, |(b, (d_q, (d_k, d_v)))| {
             let example = |len: usize| b * len..(b + 1) * len;
-            self.backward_example(
-                b,
+            self.shape.backward_valid(
+                self.masks.visible(b, t, s).valid,
                 [d_q.clear(), d_k.clear(), d_v.clear()],
                 [&q[example(t * width)], &k[example(s * width)], &v[example(s * width)]],
-                &probabilities[example(n_heads * self.shape.scores())],
+                &probabilities[example(self.shape.scores_len())],
                 &gradient[example(t * width)],
-                &mut Scratch::take(self.shape.scores()),
+                &mut Scratch::take(self.shape.head_scores_len()),
             );
         });
         [d_q, d_k, d_v].map(Fresh::finish)
-    }
-
-    /// With P the probabilities and S the scaled scores of a head:
-    /// dV = Pᵀ·dY, dP = dY·Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS·K/√dₕ and dK = dSᵀ·Q/√dₕ.
-    fn backward_example(
-        &self,
-        b: usize,
-        [d_q, d_k, d_v]: [&mut [f32]; 3],
-        [q, k, v]: [&[f32]; 3],
-        probabilities: &[f32],
-        gradient: &[f32],
-        d_scores: &mut [f32],
-    ) {
-        let shape = self.shape;
-        let Heads { t, s, width, .. } = shape;
-        let stride = shape.stride();
-        let valid = self.masks.visible(b, t, s).valid;
-        let rows = |x, rows| MatRef::new(x, rows, width, width);
-        let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
-        // The products below leave the end of each row as it is.
-        d_scores.fill(0.0);
-        for (head, p) in shape.columns().zip(probabilities.chunks_exact(shape.scores())) {
-            let [q, k, v, gradient] = [q, k, v, gradient].map(|x| x.columns(head.clone()));
-            let slab = |x, rows| MatMut::new(x, rows, head.len(), width);
-
-            let probabilities = MatRef::new(p, t, valid, stride);
-            multiply(slab(&mut d_v[head.start..], valid), Store::Replace, 1.0, probabilities.t(), gradient);
-
-            multiply(MatMut::new(d_scores, t, valid, stride), Store::Replace, 1.0, gradient, v.t());
-            softmax_rows_backward(d_scores, p, stride);
-            let scores = MatRef::new(d_scores, t, valid, stride);
-            multiply(slab(&mut d_q[head.start..], t), Store::Replace, shape.scale(), scores, k);
-            multiply(slab(&mut d_k[head.start..], valid), Store::Replace, shape.scale(), scores.t(), q);
-        }
     }
 }
 

@@ -58,6 +58,37 @@ pub fn composition(ids: &Tensor, tokens: &Tensor, positions: &Tensor, start: usi
     rows.broadcast_add(&positions.narrow(0, start, t)?)
 }
 
+/// Writes `tokens[ids[i]] + positions[i]` to row `i` of `y` `[t, d]`, on the calling thread alone.
+///
+/// # Panics
+/// When an id or a position is beyond its table.
+pub fn embed_rows(y: &mut [f32], ids: &[u32], tokens: &[f32], positions: &[f32], d: usize) {
+    for ((y, id), position) in y.chunks_exact_mut(d).zip(ids).zip(positions.chunks_exact(d)) {
+        let token = &tokens[*id as usize * d..][..d];
+        for ((y, token), position) in y.iter_mut().zip(token).zip(position) {
+            *y = token + position;
+        }
+    }
+}
+
+/// Adds row `i` of `rows` to row `ids[i]` of `table`, both of width `d`, on all threads.
+///
+/// Each task owns a few rows of the table and looks for their ids in order, so additions have one order.
+///
+/// # Panics
+/// When there are more rows than ids.
+pub fn scatter_rows(table: &mut [f32], rows: &[f32], ids: &[u32], d: usize) {
+    assert_eq!(rows.len(), ids.len() * d, "an id for each row of {d} entries");
+    parallel::for_each(table.chunks_mut(ROWS * d).enumerate(), |(block, table)| {
+        for (id, row) in ids.iter().zip(rows.chunks_exact(d)) {
+            let at = (*id as usize).checked_sub(block * ROWS);
+            if let Some(entries) = at.and_then(|at| table.chunks_exact_mut(d).nth(at)) {
+                add(entries, row);
+            }
+        }
+    });
+}
+
 #[derive(Debug)]
 struct Embedding {
     ids: Vec<u32>,
@@ -103,12 +134,7 @@ impl Embedding {
         let positions = &positions[start * d..(start + t) * d];
         let mut y = Fresh::new(ids.len() * d);
         parallel::for_each(y.chunks(t * d).zip(ids.chunks(*t)), |(y, ids)| {
-            for ((y, id), position) in y.clear().chunks_exact_mut(*d).zip(ids).zip(positions.chunks_exact(*d)) {
-                let token = &tokens[*id as usize * d..][..*d];
-                for ((y, token), position) in y.iter_mut().zip(token).zip(position) {
-                    *y = token + position;
-                }
-            }
+            embed_rows(y.clear(), ids, tokens, positions, *d);
         });
         y.finish()
     }

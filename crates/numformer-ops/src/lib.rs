@@ -22,6 +22,7 @@
 //! - Loss: [`projection_cross_entropy`], which never holds all logits.
 //! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the norm to clip.
 //! - [`mod@reference`]: the same operations composed of candle's own.
+//! - [`kernels`]: the operations on slices, for a training step without automatic differentiation.
 //! - [`RecyclingAllocator`]: keeps the memory of one training step for the next.
 //!
 //! # Where the kernels run
@@ -41,6 +42,8 @@
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
 //! - Ba, Kiros and Hinton (2016), *Layer Normalization*. <https://arxiv.org/abs/1607.06450>
 //! - Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*. <https://arxiv.org/abs/1412.6980>
+
+use kernels::{Store, Threads};
 
 mod adam;
 mod allocator;
@@ -71,6 +74,20 @@ pub use projection_loss::projection_cross_entropy;
 
 /// Valid lengths, one for each example of a batch; none where every position is valid.
 pub type Lengths<'a> = Option<&'a [u32]>;
+
+/// The operations on slices: what an explicit forward and backward schedule is made of.
+///
+/// A batch is divided among threads by the caller, so these run on the calling thread alone unless they say otherwise.
+/// Matrices are row-major and fill their slices. What a layer needs again for its backward pass is the caller's to keep.
+pub mod kernels {
+    pub use crate::attention::AttentionShape;
+    pub use crate::embedding::{embed_rows, scatter_rows};
+    pub use crate::linear::{add_parts, linear_input_gradient, linear_parameter_gradients, linear_rows, relu_gradient};
+    pub use crate::matrix::Store;
+    pub use crate::norm::{add_layer_norm_rows, layer_norm_gradients, layer_norm_rows};
+    pub use crate::parallel::{Threads, for_each};
+    pub use crate::projection_loss::ProjectionLoss;
+}
 
 /// The operations composed of candle's own, on any device: what ours are tested and measured against.
 pub mod reference {

@@ -76,6 +76,52 @@ pub fn composition(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activ
     }
 }
 
+/// Writes φ(x·Wᵀ + b) to `y`, on the calling thread alone: `x` is `[rows, k]`, `weight` `[n, k]`, `bias` `[n]`, `y`
+/// `[rows, n]`.
+///
+/// # Panics
+/// When the lengths of the slices disagree.
+pub fn linear_rows(y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], activation: Activation) {
+    let (n, k) = (bias.len(), weight.len() / bias.len());
+    multiply(MatMut::filling(y, n), Store::Replace, 1.0, MatRef::filling(x, k), MatRef::filling(weight, k).t());
+    match activation {
+        Activation::Identity => add_bias(y, bias),
+        Activation::Relu => add_bias_relu(y, bias),
+    }
+}
+
+/// The gradient of the input of an affine map, dY·W: `d_y` is `[rows, n]`, `weight` `[n, k]`, `d_x` `[rows, k]`.
+///
+/// # Panics
+/// When the lengths of the slices disagree.
+pub fn linear_input_gradient(d_x: &mut [f32], store: Store, d_y: &[f32], weight: &[f32], k: usize) {
+    let n = weight.len() / k;
+    multiply(MatMut::filling(d_x, k), store, 1.0, MatRef::filling(d_y, n), MatRef::filling(weight, k));
+}
+
+/// The gradients of weight and bias of an affine map, dYᵀ·X and the column sums of dY: `d_weight` is `[n, k]`, `d_bias`
+/// `[n]`, `d_y` `[rows, n]`, `x` `[rows, k]`.
+///
+/// # Panics
+/// When the lengths of the slices disagree.
+pub fn linear_parameter_gradients(d_weight: &mut [f32], d_bias: &mut [f32], store: Store, d_y: &[f32], x: &[f32]) {
+    let (n, k) = (d_bias.len(), d_weight.len() / d_bias.len());
+    if store == Store::Replace {
+        d_bias.fill(0.0);
+    }
+    add_column_sums(d_bias, d_y);
+    multiply(MatMut::filling(d_weight, k), store, 1.0, MatRef::filling(d_y, n).t(), MatRef::filling(x, k));
+}
+
+vectorized! {
+    /// Sets the gradient to 0 where the output `y` of [`Activation::Relu`] is not positive.
+    pub fn relu_gradient(d_y: &mut [f32], y: &[f32]) {
+        for (d_y, y) in d_y.iter_mut().zip(y) {
+            *d_y = if *y > 0.0 { *d_y } else { 0.0 };
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Linear {
     n: usize,
@@ -177,8 +223,8 @@ impl Linear {
         let mut d_weight = vec![0.0; n * k];
         let mut d_bias = vec![0.0; n];
         let parts = private.chunks_exact(n * k + n).map(|part| part.split_at(n * k));
-        sum_parts(&mut d_weight, parts.clone().map(|(d_weight, _)| d_weight));
-        sum_parts(&mut d_bias, parts.map(|(_, d_bias)| d_bias));
+        add_parts(&mut d_weight, parts.clone().map(|(d_weight, _)| d_weight));
+        add_parts(&mut d_bias, parts.map(|(_, d_bias)| d_bias));
         [d_x.finish(), d_weight, d_bias]
     }
 }
@@ -205,8 +251,11 @@ vectorized! {
     }
 }
 
-/// Adds the parts to `total` in their order.
-fn sum_parts<'a>(total: &mut [f32], parts: impl Iterator<Item = &'a [f32]> + Clone + Sync) {
+/// Adds the parts to `total` in their order, on all threads.
+///
+/// # Panics
+/// When a part is shorter than the total.
+pub fn add_parts<'a>(total: &mut [f32], parts: impl Iterator<Item = &'a [f32]> + Clone + Sync) {
     const CHUNK: usize = 16_384;
     parallel::for_each(total.chunks_mut(CHUNK).enumerate(), |(chunk, total)| {
         for part in parts.clone() {

@@ -86,7 +86,7 @@ fn assert_fits(len: usize, rows: usize, columns: usize, stride: usize) {
 
 /// What becomes of the entries already in the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
+pub enum Store {
     /// They are replaced and never read.
     Replace,
     /// The product is added to them.

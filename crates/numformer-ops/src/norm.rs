@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use crate::fresh::Fresh;
 use crate::scratch::Scratch;
 use crate::simd::{dot, sum, triple_dot, vectorized};
-use crate::{host, parallel};
+use crate::{Store, host, parallel};
 
 /// Rows of a task. Fixed, so that results do not depend on the number of threads.
 const ROWS: usize = 64;
@@ -103,6 +103,83 @@ pub fn composition(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resu
 /// [`add_layer_norm`] in candle's own operations.
 pub fn add_composition(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     composition(&(x + residual)?, weight, bias, eps)
+}
+
+vectorized! {
+    /// Adds `residual` to `x`, writes the normalised rows to `y` and their mean and 1/√(variance + ε) to `moments`, on
+    /// the calling thread alone. `x`, `residual` and `y` are `[rows, d]`, `weight` and `bias` `[d]`.
+    pub fn add_layer_norm_rows(
+        y: &mut [f32],
+        x: &mut [f32],
+        residual: &[f32],
+        moments: &mut [[f32; 2]],
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+    ) {
+        let d = weight.len();
+        let rows = y.chunks_exact_mut(d).zip(x.chunks_exact_mut(d)).zip(residual.chunks_exact(d)).zip(moments);
+        for (((y, x), residual), moments) in rows {
+            for (x, residual) in x.iter_mut().zip(residual) {
+                *x += residual;
+            }
+            normalize_row(y, x, moments, weight, bias, eps);
+        }
+    }
+}
+
+vectorized! {
+    /// As [`add_layer_norm_rows`], without a residual.
+    pub fn layer_norm_rows(
+        y: &mut [f32],
+        x: &[f32],
+        moments: &mut [[f32; 2]],
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+    ) {
+        let d = weight.len();
+        for ((y, x), moments) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(moments) {
+            normalize_row(y, x, moments, weight, bias, eps);
+        }
+    }
+}
+
+/// y = (x − mean)·scale·weight + bias
+#[inline(always)]
+fn normalize_row(y: &mut [f32], x: &[f32], moments: &mut [f32; 2], weight: &[f32], bias: &[f32], eps: f32) {
+    let d = weight.len() as f32;
+    let mean = sum(x) / d;
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = x - mean;
+    }
+    let scale = (dot(y, y) / d + eps).sqrt().recip();
+    *moments = [mean, scale];
+    for ((y, weight), bias) in y.iter_mut().zip(weight).zip(bias) {
+        *y = (*y * scale).mul_add(*weight, *bias);
+    }
+}
+
+/// Replaces each row of `x`, what was normalised, by its gradient; writes the gradients of weight and bias, or adds them
+/// to what is there. `x` and `gradient` are `[rows, d]`, the others `[d]`.
+///
+/// # Panics
+/// When weight and its gradient have different lengths.
+pub fn layer_norm_gradients(
+    x: &mut [f32],
+    d_weight: &mut [f32],
+    d_bias: &mut [f32],
+    store: Store,
+    moments: &[[f32; 2]],
+    weight: &[f32],
+    gradient: &[f32],
+) {
+    assert_eq!(weight.len(), d_weight.len(), "as many gradients as weights");
+    if store == Store::Replace {
+        d_weight.fill(0.0);
+        d_bias.fill(0.0);
+    }
+    normalize_rows_backward(x, d_weight, d_bias, moments, weight, gradient);
 }
 
 #[derive(Debug)]
@@ -226,7 +303,9 @@ impl LayerNorm {
             if let Some(residual) = residual {
                 add(d_x, &residual[range.clone()]);
             }
-            normalize_rows_backward(d_x, sums, moments, &affine[..d], &gradient[range]);
+            sums.fill(0.0);
+            let (d_weight, d_bias) = sums.split_at_mut(d);
+            normalize_rows_backward(d_x, d_weight, d_bias, moments, &affine[..d], &gradient[range]);
         });
         let mut d_affine = vec![0.0; affine.len()];
         for sums in sums.chunks_exact(affine.len()) {
@@ -264,20 +343,19 @@ vectorized! {
 }
 
 vectorized! {
-    /// Replaces each row x by its gradient, and `sums` by the gradients of weight and bias.
+    /// Replaces each row x by its gradient, and adds the gradients of weight and bias.
     ///
     /// With g the gradient of the output, n = (x − mean)·s the normalised row and h = g·weight:
     /// dx = s·(h − mean(h) − n·mean(h·n)), d weight = Σ g·n and d bias = Σ g.
     fn normalize_rows_backward(
         rows: &mut [f32],
-        sums: &mut [f32],
+        d_weight: &mut [f32],
+        d_bias: &mut [f32],
         moments: &[[f32; 2]],
         weight: &[f32],
         gradient: &[f32],
     ) {
         let d = weight.len();
-        sums.fill(0.0);
-        let (d_weight, d_bias) = sums.split_at_mut(d);
         for ((row, gradient), [mean, scale]) in rows.chunks_exact_mut(d).zip(gradient.chunks_exact(d)).zip(moments) {
             for (((x, g), d_weight), d_bias) in row.iter_mut().zip(gradient).zip(&mut *d_weight).zip(&mut *d_bias) {
                 *x = (*x - mean) * scale;

@@ -2,11 +2,33 @@
 
 use std::sync::{Mutex, PoisonError};
 
+/// Where an operation on slices does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// On the calling thread alone: where the caller divides the work.
+    One,
+    /// On all threads of rayon.
+    All,
+}
+
+impl Threads {
+    /// Calls `run` on every item.
+    pub(crate) fn for_each<I>(self, items: I, run: impl Fn(I::Item) + Sync)
+    where
+        I: ExactSizeIterator + Send,
+    {
+        match self {
+            Self::One => items.for_each(run),
+            Self::All => for_each(items, run),
+        }
+    }
+}
+
 /// Calls `run` on every item, on as many threads as there are, each taking the next item when it is free.
 ///
-/// Which items there are is for the caller to decide from shapes alone. Then results do not depend on the number of
+/// Items are begun in their order. Which items there are is for the caller to decide from shapes alone. Then results do not depend on the number of
 /// threads.
-pub(crate) fn for_each<I>(items: I, run: impl Fn(I::Item) + Sync)
+pub fn for_each<I>(items: I, run: impl Fn(I::Item) + Sync)
 where
     I: ExactSizeIterator + Send,
 {

@@ -8,7 +8,7 @@ use crate::exp::exp;
 use crate::matrix::{MatMut, MatRef, Store, multiply};
 use crate::scratch::Scratch;
 use crate::simd::vectorized;
-use crate::{host, parallel};
+use crate::{Threads, host, parallel};
 
 /// The most tasks that a pass is cut into. Fixed, so that results do not depend on the number of threads.
 const TASKS: usize = 8;
@@ -16,8 +16,10 @@ const TASKS: usize = 8;
 /// The most classes of a task, so that its logits stay in the cache.
 const CLASSES: usize = 1024;
 
-/// Logits held at once, so that they are still in the cache when they are needed again.
+/// Logits held at once, so that they are still in the cache when they are needed again: by all threads together, and by
+/// one alone.
 const LOGITS: usize = 1 << 20;
+const LOGITS_OF_ONE: usize = 1 << 18;
 
 /// Rows held at once, even where their logits are more: each time, all weights are read and their gradients written.
 const ROWS: usize = 256;
@@ -75,8 +77,7 @@ pub fn projection_cross_entropy(
             target => bail!("{NAME}: expected targets below the {v} classes, found {target}"),
         })
         .collect::<Result<Vec<_>>>()?;
-    let op = ProjectionLoss {
-        d,
+    let op = ProjectionCrossEntropy {
         counted: targets.iter().flatten().count(),
         targets,
         wants_gradients: x.track_op() || weight.track_op() || bias.track_op(),
@@ -114,8 +115,7 @@ pub fn composition(
 }
 
 #[derive(Debug)]
-struct ProjectionLoss {
-    d: usize,
+struct ProjectionCrossEntropy {
     /// The class of each row, or none where the row does not count.
     targets: Vec<Option<usize>>,
     counted: usize,
@@ -131,7 +131,7 @@ struct Gradients {
     bias: Tensor,
 }
 
-impl CustomOp3 for ProjectionLoss {
+impl CustomOp3 for ProjectionCrossEntropy {
     fn name(&self) -> &'static str {
         "projection_cross_entropy"
     }
@@ -148,21 +148,22 @@ impl CustomOp3 for ProjectionLoss {
         let x = host::slice(x, x_layout)?;
         let weight = host::slice(weight, weight_layout)?;
         let bias = host::slice(bias, bias_layout)?;
-        let loss = if self.wants_gradients {
-            let mut gradients = [x, weight, bias].map(|t| vec![0.0; t.len()]);
-            let loss = self.pass(x, weight, bias, Some(&mut gradients));
-            let [d_x, d_weight, d_bias] = gradients;
+        let counted = self.counted.max(1);
+        let pass = ProjectionLoss { weight, bias, share: 1.0 / counted as f32, threads: Threads::All };
+        let total = if self.wants_gradients {
+            let [mut d_x, mut d_weight, mut d_bias] = [x, weight, bias].map(|t| vec![0.0; t.len()]);
+            let total = pass.run(x, &self.targets, Some([&mut d_x, &mut d_weight, &mut d_bias]));
             // Set once: candle runs the forward pass of an operation only when it is applied.
             let _ = self.gradients.set(Gradients {
                 x: host::tensor(d_x, x_layout.shape())?,
                 weight: host::tensor(d_weight, weight_layout.shape())?,
                 bias: host::tensor(d_bias, bias_layout.shape())?,
             });
-            loss
+            total
         } else {
-            self.pass(x, weight, bias, None)
+            pass.run(x, &self.targets, None)
         };
-        Ok(host::stored(vec![loss], ()))
+        Ok(host::stored(vec![(total / counted as f64) as f32], ()))
     }
 
     fn bwd(
@@ -183,35 +184,54 @@ impl CustomOp3 for ProjectionLoss {
     }
 }
 
-impl ProjectionLoss {
-    /// The loss and, where wanted, the gradients of x, weight and bias, added to the zeros given.
-    fn pass(&self, x: &[f32], weight: &[f32], bias: &[f32], mut gradients: Option<&mut [Vec<f32>; 3]>) -> f32 {
-        let rows = (LOGITS / bias.len()).next_multiple_of(64).max(ROWS);
+/// The pass of [`projection_cross_entropy`] over slices.
+#[derive(Clone, Copy, Debug)]
+pub struct ProjectionLoss<'a> {
+    /// `[v, d]`
+    pub weight: &'a [f32],
+    /// `[v]`
+    pub bias: &'a [f32],
+    /// What the loss of a row counts in the gradients: one over the number of rows of the mean.
+    pub share: f32,
+    /// Where the work is done.
+    pub threads: Threads,
+}
+
+impl ProjectionLoss<'_> {
+    /// The summed loss of the rows of `x` `[n, d]` that have a target. Where wanted, the gradient of `x` is written, and
+    /// those of weight and bias are added to what is there.
+    ///
+    /// # Panics
+    /// When the lengths of the slices disagree, or a target is not below `v`.
+    pub fn run(&self, x: &[f32], targets: &[Option<usize>], mut gradients: Option<[&mut [f32]; 3]>) -> f64 {
+        let d = self.weight.len() / self.bias.len();
+        assert_eq!(x.len(), targets.len() * d, "a target for each row of {d} entries");
+        let rows = match self.threads {
+            Threads::All => (LOGITS / self.bias.len()).next_multiple_of(64).max(ROWS),
+            Threads::One => (LOGITS_OF_ONE / self.bias.len()).next_multiple_of(64),
+        };
         let mut total = 0.0;
-        for (at, (x, targets)) in x.chunks(rows * self.d).zip(self.targets.chunks(rows)).enumerate() {
-            let gradients = gradients.as_deref_mut().map(|[d_x, d_weight, d_bias]| {
-                let first = at * rows * self.d;
+        for (at, (x, targets)) in x.chunks(rows * d).zip(targets.chunks(rows)).enumerate() {
+            let gradients = gradients.as_mut().map(|[d_x, d_weight, d_bias]| {
+                let first = at * rows * d;
                 [&mut d_x[first..first + x.len()], &mut d_weight[..], &mut d_bias[..]]
             });
-            total += self.pass_rows(x, targets, weight, bias, gradients);
+            total += self.run_rows(x, targets, gradients);
         }
-        (total / self.counted.max(1) as f64) as f32
+        total
     }
 
     /// The summed loss of a few rows.
     ///
     /// Everything is held with the class as its first axis, in blocks of classes: a block's logits, weights and weight
     /// gradients are contiguous, and its loops run along the rows with no reduction inside a vector.
-    fn pass_rows(
-        &self,
-        x: &[f32],
-        targets: &[Option<usize>],
-        weight: &[f32],
-        bias: &[f32],
-        gradients: Option<[&mut [f32]; 3]>,
-    ) -> f64 {
-        let (d, n) = (self.d, targets.len());
-        let classes = parallel::share(bias.len(), TASKS).min(CLASSES);
+    fn run_rows(&self, x: &[f32], targets: &[Option<usize>], gradients: Option<[&mut [f32]; 3]>) -> f64 {
+        let Self { weight, bias, share, threads } = *self;
+        let (d, n) = (x.len() / targets.len(), targets.len());
+        let (classes, block_rows) = match threads {
+            Threads::All => (parallel::share(bias.len(), TASKS).min(CLASSES), parallel::share(n, TASKS)),
+            Threads::One => (bias.len(), n),
+        };
         let rows = MatRef::filling(x, d);
         let mut logits = Scratch::take(bias.len() * n);
         let mut statistics = Scratch::take(bias.len().div_ceil(classes) * 3 * n);
@@ -222,7 +242,7 @@ impl ProjectionLoss {
             .zip(bias.chunks(classes))
             .zip(statistics.chunks_mut(3 * n))
             .enumerate();
-        parallel::for_each(blocks, |(block, (((logits, weight), bias), statistics))| {
+        threads.for_each(blocks, |(block, (((logits, weight), bias), statistics))| {
             let [highest, totals, at_targets] = thirds(statistics);
             multiply(MatMut::filling(logits, n), Store::Replace, 1.0, MatRef::filling(weight, d), rows.t());
             add_bias(logits, bias, highest);
@@ -233,8 +253,7 @@ impl ProjectionLoss {
             exponentials(logits, highest, totals);
         });
 
-        let each = 1.0 / self.counted.max(1) as f32;
-        let shares: Vec<f32> = targets.iter().map(|target| target.map_or(0.0, |_| each)).collect();
+        let shares: Vec<f32> = targets.iter().map(|target| target.map_or(0.0, |_| share)).collect();
         let mut losses = Scratch::take(n);
         combine(&mut statistics, &mut losses, &shares);
         let counted = targets.iter().zip(&*losses).filter(|(target, _)| target.is_some());
@@ -247,19 +266,18 @@ impl ProjectionLoss {
             .zip(d_weight.chunks_mut(classes * d))
             .zip(d_bias.chunks_mut(classes))
             .enumerate();
-        parallel::for_each(blocks, |(block, (((logits, statistics), d_weight), d_bias))| {
+        threads.for_each(blocks, |(block, (((logits, statistics), d_weight), d_bias))| {
             let [_, scales, _] = thirds(statistics);
             scale_columns(logits, scales, d_bias);
             for (row, class) in targets_within(targets, block * classes, d_bias.len()) {
-                logits[class * n + row] -= each;
-                d_bias[class] -= each;
+                logits[class * n + row] -= share;
+                d_bias[class] -= share;
             }
             multiply(MatMut::filling(d_weight, d), Store::Add, 1.0, MatRef::filling(logits, n), rows);
         });
         let (d_logits, weight) = (MatRef::filling(&logits, n), MatRef::filling(weight, d));
-        let rows = parallel::share(n, TASKS);
-        parallel::for_each(d_x.chunks_mut(rows * d).enumerate(), |(block, d_x)| {
-            let first = block * rows;
+        threads.for_each(d_x.chunks_mut(block_rows * d).enumerate(), |(block, d_x)| {
+            let first = block * block_rows;
             let d_logits = d_logits.columns(first..first + d_x.len() / d);
             multiply(MatMut::filling(d_x, d), Store::Replace, 1.0, d_logits.t(), weight);
         });

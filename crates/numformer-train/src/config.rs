@@ -284,6 +284,17 @@ pub struct ModelConfig {
     pub output_projection: OutputProjection,
 }
 
+/// How the loss and its gradients are computed. The two agree to rounding, not bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gradients {
+    /// By an explicit forward and backward schedule: several times faster.
+    #[default]
+    Explicit,
+    /// By candle's automatic differentiation: the reference.
+    Autodiff,
+}
+
 /// The optimisation: Adam with linear warm-up and clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -304,6 +315,9 @@ pub struct TrainConfig {
     /// Decoupled weight decay.
     #[serde(default)]
     pub weight_decay: f64,
+    /// How gradients are computed.
+    #[serde(default)]
+    pub gradients: Gradients,
 }
 
 impl TrainConfig {

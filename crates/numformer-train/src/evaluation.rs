@@ -6,7 +6,7 @@ use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
-use numformer_model::{End, Hypothesis, Padded, Transformer};
+use numformer_model::{End, Hypothesis, Padded, TokenRows, Transformer};
 
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
 use crate::figures::Evaluation;
@@ -90,6 +90,12 @@ pub(crate) fn finished(answer: &Hypothesis) -> Option<Vec<TokenId>> {
 /// A batch of token ids as tensors.
 pub(crate) fn padded(sequences: &Sequences, device: &Device) -> candle_core::Result<Padded> {
     Padded::new(&sequences.ids, &sequences.lengths, sequences.width, device)
+}
+
+/// A batch of token ids, to train on.
+pub(crate) fn token_rows(sequences: &Sequences) -> TokenRows<'_> {
+    let Sequences { ids, lengths, width } = sequences;
+    TokenRows { ids, lengths, width: *width }
 }
 
 pub(crate) fn tokens_of(ids: &[u32]) -> Vec<TokenId> {

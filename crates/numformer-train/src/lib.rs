@@ -20,11 +20,13 @@
 //!
 //! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Catalogue`] says what its
 //!   names stand for.
-//! - [`Trainer`]: the loop; [`Composition`] is its step, [`Adam`] its optimizer, a [`Schedule`] its learning rate.
+//! - [`Trainer`]: the loop; [`Adam`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how its step is
+//!   computed.
 //! - [`Observer`]: watches a run; [`Progress`] and [`MetricsLog`] are two.
 //! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it.
 //! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
 //!   given answers.
+//! - [`Workload`]: fixed shapes of training, to be timed.
 //! - [`evaluate`], [`Evaluation`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a
 //!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart.
 //!
@@ -37,7 +39,6 @@
 
 mod catalogue;
 mod checkpoint;
-mod composition;
 mod config;
 mod curve;
 mod difference;
@@ -61,13 +62,13 @@ mod solved;
 mod stored_model;
 mod syntax;
 mod trainer;
+mod workload;
 
 pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
-pub use composition::Composition;
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, ModelConfig, OneOrMany,
-    ProblemConfig, Span, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, Gradients, LogConfig, MatricesConfig, ModelConfig,
+    OneOrMany, ProblemConfig, Span, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
@@ -89,3 +90,4 @@ pub use solved::{Solved, solve};
 pub use stored_model::StoredModel;
 pub use syntax::SyntaxError;
 pub use trainer::{RunReport, TrainError, Trainer};
+pub use workload::{TimedTraining, Workload};

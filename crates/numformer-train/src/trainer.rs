@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Parameters, Transformer, TransformerConfig};
+use numformer_model::{Composition, ExplicitSchedule, Parameters, TrainingStep, Transformer, TransformerConfig};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
-use crate::composition::Composition;
+use crate::config::Gradients;
 use crate::difference::Difference;
-use crate::evaluation::evaluate;
+use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
@@ -44,8 +44,9 @@ pub struct Trainer {
     files: Files,
     config: TransformerConfig,
     device: Device,
-    composition: Composition,
-    /// The same weights, for use: records nothing for a backward pass.
+    parameters: Parameters,
+    training_step: Box<dyn TrainingStep>,
+    /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
     model: Transformer,
     weights: Vec<f32>,
     adam: Adam,
@@ -96,10 +97,14 @@ impl Trainer {
         let task = Arc::new(experiment.task(catalogue)?);
         let files = Files::read(&experiment, &task)?;
         let config = experiment.transformer(&task)?;
-        let composition = Composition::new(Transformer::init(&config, &parameters)?, &parameters);
+        let trained = Transformer::init(&config, &parameters)?;
+        let training_step: Box<dyn TrainingStep> = match experiment.train.gradients {
+            Gradients::Explicit => Box::new(ExplicitSchedule::new(&config, &parameters)?),
+            Gradients::Autodiff => Box::new(Composition::new(trained, &parameters)),
+        };
         let model = Transformer::new(&config, &parameters.frozen())?;
-        let mut weights = vec![0.0; composition.layout().len()];
-        composition.layout().read(&mut weights)?;
+        let mut weights = vec![0.0; training_step.layout().len()];
+        training_step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(adam_config(&experiment), weights.len());
         Ok(Self {
             experiment,
@@ -107,7 +112,8 @@ impl Trainer {
             files,
             config,
             device,
-            composition,
+            parameters,
+            training_step,
             model,
             weights,
             adam,
@@ -181,7 +187,10 @@ impl Trainer {
     /// When examples cannot be made, loss or gradient stop being finite, or a checkpoint cannot be written.
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
         let mut observers = Observers(std::mem::take(&mut self.observers));
-        let ended = self.run_observed(&mut observers);
+        let ended = self.run_observed(&mut observers).and_then(|report| {
+            self.show_weights()?;
+            Ok(report)
+        });
         if let Err(error) = &ended {
             let stop = StopReason::Failed(error.to_string());
             observers.0.iter_mut().for_each(|o| o.on_end(&stop));
@@ -231,7 +240,8 @@ impl Trainer {
         schedule: &impl Schedule,
         gradients: &mut [f32],
     ) -> Result<StepReport, TrainError> {
-        let loss = self.composition.loss_and_gradients(batch, gradients)?;
+        let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
+        let loss = self.training_step.loss_and_gradients(&self.weights, src, tgt, gradients)?;
         let gradient_norm = sum_of_squares(gradients).sqrt();
         let lr = schedule.lr(self.step);
         if !(loss.is_finite() && gradient_norm.is_finite()) {
@@ -239,10 +249,14 @@ impl Trainer {
         }
         let scale = (self.experiment.train.clip_norm / gradient_norm).min(1.0);
         self.adam.update(lr, scale, &mut self.weights, gradients);
-        self.composition.layout().write(&self.weights)?;
         self.step += 1;
         let examples = self.step * self.experiment.train.batch_size as u64;
         Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
+    }
+
+    /// Gives the model for use the weights as trained so far.
+    fn show_weights(&self) -> Result<(), TrainError> {
+        Ok(self.training_step.layout().write(&self.parameters, &self.weights)?)
     }
 
     fn training_batches(&self, seed: u64, size: usize) -> Arc<dyn BatchSource> {
@@ -268,6 +282,7 @@ impl Trainer {
     /// # Errors
     /// As [`evaluate`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
+        self.show_weights()?;
         let (source, count) = self.examples(split, EVALUATION_BATCH, count);
         evaluate(&self.model, &self.task, &*source, count, &self.device)
     }
@@ -277,6 +292,7 @@ impl Trainer {
     /// # Errors
     /// When examples cannot be made, or the model cannot read them.
     pub fn solve(&self, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        self.show_weights()?;
         let (source, count) = self.examples(split, 1, count);
         let solved = (0..count).map(|index| solve(&self.model, &self.task, &*source, index, &self.device));
         Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
@@ -284,7 +300,7 @@ impl Trainer {
 
     fn save(&self) -> Result<Option<PathBuf>, TrainError> {
         let Some(run_dir) = &self.run_dir else { return Ok(None) };
-        let layout = self.composition.layout();
+        let layout = self.training_step.layout();
         let mut optimizer = named(layout, FIRST, self.adam.first_moment());
         optimizer.extend(named(layout, SECOND, self.adam.second_moment()));
         let checkpoint = Checkpoint {
@@ -309,11 +325,11 @@ impl Trainer {
         if checkpoint.data != self.files.of(Split::Train).map(|dataset| dataset.fingerprint()) {
             return Err(TrainError::OtherData { step: checkpoint.step });
         }
-        let layout = self.composition.layout();
+        let layout = self.training_step.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
         let first = flat(layout, FIRST, &checkpoint.optimizer)?;
         let second = flat(layout, SECOND, &checkpoint.optimizer)?;
-        layout.write(&weights)?;
+        layout.write(&self.parameters, &weights)?;
         self.weights = weights;
         self.adam = Adam::resume(adam_config(&self.experiment), checkpoint.step, first, second);
         self.step = checkpoint.step;

@@ -9,7 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
-use numformer_model::{CrossAttentionQuery, FlatLayout, OutputProjection, Padded, Positions, Transformer, greedy};
+use numformer_model::{
+    Composition, CrossAttentionQuery, ExplicitSchedule, OutputProjection, Padded, Positions, TokenRows, TrainingStep,
+    Transformer, greedy,
+};
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
 use numformer_train::{Adam, AdamConfig, Schedule, StoredModel, WarmUp, import_lawt};
@@ -82,10 +85,13 @@ impl Recorded {
         self.import().transformer(CPU).unwrap()
     }
 
-    fn padded(&self, name: &str) -> Padded {
+    fn tokens(&self, name: &str) -> Tokens {
         let ids = self.ids(name);
-        let lengths = self.lengths(name);
-        Padded::new(&ids.concat(), &lengths, ids[0].len(), CPU).unwrap()
+        Tokens { width: ids[0].len(), ids: ids.concat(), lengths: self.lengths(name) }
+    }
+
+    fn padded(&self, name: &str) -> Padded {
+        self.tokens(name).rows().padded(CPU).unwrap()
     }
 
     fn ids(&self, name: &str) -> Vec<Vec<u32>> {
@@ -94,6 +100,19 @@ impl Recorded {
 
     fn lengths(&self, name: &str) -> Vec<u32> {
         self.tensors[&format!("{name}_len")].to_dtype(DType::U32).unwrap().to_vec1().unwrap()
+    }
+}
+
+/// A recorded batch, with its lengths.
+struct Tokens {
+    ids: Vec<u32>,
+    lengths: Vec<u32>,
+    width: usize,
+}
+
+impl Tokens {
+    fn rows(&self) -> TokenRows<'_> {
+        TokenRows { ids: &self.ids, lengths: &self.lengths, width: self.width }
     }
 }
 
@@ -173,72 +192,78 @@ fn states_and_logits_agree() {
     }
 }
 
+/// Both ways to compute a training step, with the weights that they start from.
+fn training_steps(stored: &StoredModel) -> Vec<(Box<dyn TrainingStep>, Vec<f32>)> {
+    let parameters = stored.parameters(CPU).unwrap();
+    let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
+    let explicit = ExplicitSchedule::new(&stored.config, &parameters).unwrap();
+    let mut weights = vec![0.0; explicit.layout().len()];
+    explicit.layout().read(&parameters, &mut weights).unwrap();
+    vec![(Box::new(Composition::new(model, &parameters)), weights.clone()), (Box::new(explicit), weights)]
+}
+
 #[test]
 fn loss_and_gradients_agree() {
     for recorded in Recorded::all() {
-        let stored = recorded.import();
-        let parameters = stored.parameters(CPU).unwrap();
-        let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
-        let loss = model.loss(&recorded.padded("src"), &recorded.padded("tgt")).unwrap();
         let figures = &recorded.figures;
-        assert_close!(f64::from(loss.to_scalar::<f32>().unwrap()), figures.loss, 1e-6, "{}", recorded.name);
+        for (mut step, weights) in training_steps(&recorded.import()) {
+            let mut gradients = vec![0.0; weights.len()];
+            let (src, tgt) = (recorded.tokens("src"), recorded.tokens("tgt"));
+            let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients).unwrap();
+            assert_close!(loss, figures.loss, 1e-6, "{}", recorded.name);
+            assert_close!(sum_of_squares(&gradients).sqrt(), figures.grad_norm, 1e-5, "{}", recorded.name);
 
-        let store = loss.backward().unwrap();
-        // Where a gradient is zero but for rounding, as those of the keys' biases are, two programs share no digits.
-        let noise = f32::EPSILON * figures.grad_norm as f32;
-        let mut compared = 0;
-        for (name, expected) in &recorded.tensors {
-            let Some(theirs) = name.strip_prefix("grad.") else { continue };
-            let var = parameters.get(&our_name(theirs)).unwrap_or_else(|| panic!("{theirs}"));
-            let found = values(store.get(var.as_tensor()).unwrap());
-            assert_all_close(&found, &values(expected), 1e-4, noise, &format!("{}: {name}", recorded.name));
-            compared += 1;
+            // Where a gradient is zero but for rounding, as those of the keys' biases are, two programs share no digits.
+            let noise = f32::EPSILON * figures.grad_norm as f32;
+            let mut compared = 0;
+            for (name, expected) in &recorded.tensors {
+                let Some(theirs) = name.strip_prefix("grad.") else { continue };
+                let ours = our_name(theirs);
+                let slot = step.layout().slots().iter().find(|slot| slot.name() == ours);
+                let found = &gradients[slot.unwrap_or_else(|| panic!("{theirs}")).range()];
+                assert_all_close(found, &values(expected), 1e-4, noise, &format!("{}: {name}", recorded.name));
+                compared += 1;
+            }
+            assert!(compared > 40, "{compared} gradients in {}", recorded.name);
         }
-        assert!(compared > 40, "{compared} gradients in {}", recorded.name);
-
-        let layout = FlatLayout::new(&parameters);
-        let mut gradients = vec![0.0; layout.len()];
-        layout.read_gradients(&store, &mut gradients).unwrap();
-        assert_close!(sum_of_squares(&gradients).sqrt(), figures.grad_norm, 1e-5, "{}", recorded.name);
     }
 }
 
 #[test]
 fn ten_steps_of_adam_agree() {
     for recorded in Recorded::all() {
-        let stored = recorded.import();
-        let parameters = stored.parameters(CPU).unwrap();
-        let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
-        let (src, tgt) = (recorded.padded("src"), recorded.padded("tgt"));
-        let layout = FlatLayout::new(&parameters);
-        let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
-        layout.read(&mut weights).unwrap();
-        let mut adam = Adam::new(AdamConfig::default(), layout.len());
-        let schedule = WarmUp::new(1e-3, 5);
-        let figures = &recorded.figures;
-        for (step, (expected, lr)) in figures.adam_losses.iter().zip(&figures.adam_lrs).enumerate() {
-            assert_close!(schedule.lr(step as u64), *lr, 1e-12);
-            let loss = model.loss(&src, &tgt).unwrap();
-            let found = f64::from(loss.to_scalar::<f32>().unwrap());
-            assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
-            layout.read_gradients(&loss.backward().unwrap(), &mut gradients).unwrap();
-            let scale = (5.0 / sum_of_squares(&gradients).sqrt()).min(1.0);
-            adam.update(*lr, scale, &mut weights, &gradients);
-            layout.write(&weights).unwrap();
+        for (step, weights) in training_steps(&recorded.import()) {
+            check_ten_steps(&recorded, step, weights);
         }
-        let mut compared = 0;
-        for (theirs, expected) in &figures.parameter_norms_after_10_steps {
-            // Sines are no parameters here.
-            let Some(slot) = layout.slots().iter().find(|slot| slot.name() == our_name(theirs)) else {
-                assert!(theirs.ends_with("position_embeddings.weight"), "{theirs}");
-                continue;
-            };
-            let found = sum_of_squares(&weights[slot.range()]).sqrt();
-            assert_close!(found, *expected, 1e-4, "{}: {theirs}", recorded.name);
-            compared += 1;
-        }
-        assert_eq!(compared, layout.slots().len(), "{}", recorded.name);
     }
+}
+
+fn check_ten_steps(recorded: &Recorded, mut training: Box<dyn TrainingStep>, mut weights: Vec<f32>) {
+    let (src, tgt) = (recorded.tokens("src"), recorded.tokens("tgt"));
+    let mut gradients = vec![0.0; weights.len()];
+    let mut adam = Adam::new(AdamConfig::default(), weights.len());
+    let schedule = WarmUp::new(1e-3, 5);
+    let figures = &recorded.figures;
+    for (step, (expected, lr)) in figures.adam_losses.iter().zip(&figures.adam_lrs).enumerate() {
+        assert_close!(schedule.lr(step as u64), *lr, 1e-12);
+        let found = training.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients).unwrap();
+        assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
+        let scale = (5.0 / sum_of_squares(&gradients).sqrt()).min(1.0);
+        adam.update(*lr, scale, &mut weights, &gradients);
+    }
+    let layout = training.layout();
+    let mut compared = 0;
+    for (theirs, expected) in &figures.parameter_norms_after_10_steps {
+        // Sines are no parameters here.
+        let Some(slot) = layout.slots().iter().find(|slot| slot.name() == our_name(theirs)) else {
+            assert!(theirs.ends_with("position_embeddings.weight"), "{theirs}");
+            continue;
+        };
+        let found = sum_of_squares(&weights[slot.range()]).sqrt();
+        assert_close!(found, *expected, 1e-4, "{}: {theirs}", recorded.name);
+        compared += 1;
+    }
+    assert_eq!(compared, layout.slots().len(), "{}", recorded.name);
 }
 
 #[test]

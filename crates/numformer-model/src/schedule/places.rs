@@ -1,0 +1,110 @@
+//! Where the parameters lie in the flat vectors of weights and of gradients.
+
+use std::ops::Range;
+
+use candle_core::{Error, Result};
+
+use crate::flat::FlatLayout;
+
+/// Two flat vectors: the weights of the model, or their gradients, in the order of [`FlatLayout`]; and the gradients that
+/// a part of the batch has of its own. The latter leave out the tables of embeddings, whose gradients have few rows that
+/// are not zero.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Name, place among the weights, and place among the private gradients, in the order of the weights.
+    slots: Vec<(String, Range<usize>, Option<Range<usize>>)>,
+    private_len: usize,
+}
+
+impl Places {
+    /// `is_shared` says of a name whether its gradients are not private.
+    pub(super) fn new(layout: &FlatLayout, is_shared: impl Fn(&str) -> bool) -> Self {
+        let mut private_len = 0;
+        let slots = layout.slots().iter().map(|slot| {
+            let range = slot.range();
+            let private = (!is_shared(slot.name())).then(|| {
+                let start = private_len;
+                private_len += range.len();
+                start..private_len
+            });
+            (slot.name().to_owned(), range, private)
+        });
+        let slots = slots.collect();
+        Self { slots, private_len }
+    }
+
+    /// Length of the private gradients.
+    pub(super) fn private_len(&self) -> usize {
+        self.private_len
+    }
+
+    /// Where each private gradient lies, and where its weights do.
+    pub(super) fn private(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + '_ {
+        self.slots.iter().filter_map(|(_, range, private)| Some((private.clone()?, range.clone())))
+    }
+
+    /// The weights called `name`.
+    pub(super) fn weights(&self, name: &str) -> Result<Range<usize>> {
+        self.slot(name).map(|(_, range, _)| range.clone())
+    }
+
+    /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients.
+    pub(super) fn pair(&self, name: &str) -> Result<Pair> {
+        self.pair_of(&format!("{name}.weight"), &format!("{name}.bias"))?
+            .ok_or_else(|| Error::Msg(format!("expected private gradients of `{name}`")))
+    }
+
+    /// A weight and its bias by their names; none where their gradients are not private.
+    pub(super) fn pair_of(&self, weight: &str, bias: &str) -> Result<Option<Pair>> {
+        let ((_, weight, private_weight), (_, bias, private_bias)) = (self.slot(weight)?, self.slot(bias)?);
+        let private = private_weight.clone().zip(private_bias.clone());
+        Ok(private.map(|(private_weight, private_bias)| Pair {
+            weight: weight.clone(),
+            bias: bias.clone(),
+            private_weight,
+            private_bias,
+        }))
+    }
+
+    fn slot(&self, name: &str) -> Result<&(String, Range<usize>, Option<Range<usize>>)> {
+        let found = self.slots.iter().find(|(found, ..)| found == name);
+        found.ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))
+    }
+}
+
+/// Where a part of the batch leaves its gradients.
+#[derive(Debug)]
+pub(super) enum Gradients<'a> {
+    /// Among those of all weights: the first part does, which saves memory and a pass over it.
+    Whole(&'a mut [f32]),
+    /// In a vector of its own.
+    Private(&'a mut [f32]),
+}
+
+/// A weight and its bias: of an affine map, or of a layer norm.
+#[derive(Clone, Debug)]
+pub(super) struct Pair {
+    weight: Range<usize>,
+    bias: Range<usize>,
+    private_weight: Range<usize>,
+    private_bias: Range<usize>,
+}
+
+impl Pair {
+    pub(super) fn weight<'a>(&self, weights: &'a [f32]) -> &'a [f32] {
+        &weights[self.weight.clone()]
+    }
+
+    pub(super) fn bias<'a>(&self, weights: &'a [f32]) -> &'a [f32] {
+        &weights[self.bias.clone()]
+    }
+
+    /// The gradients of weight and bias.
+    pub(super) fn gradients<'a>(&self, gradients: &'a mut Gradients<'_>) -> [&'a mut [f32]; 2] {
+        let (entries, weight, bias) = match gradients {
+            Gradients::Whole(entries) => (entries, &self.weight, &self.bias),
+            Gradients::Private(entries) => (entries, &self.private_weight, &self.private_bias),
+        };
+        entries.get_disjoint_mut([weight.clone(), bias.clone()]).expect("parameters do not overlap")
+    }
+}

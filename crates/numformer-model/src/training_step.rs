@@ -1,0 +1,80 @@
+//! The training step: from a batch of tokens to the loss and its gradients.
+
+use std::fmt::Debug;
+
+use candle_core::{Device, Error, Result};
+
+use crate::flat::FlatLayout;
+use crate::padded::Padded;
+
+/// Loss and gradients of a model on a batch, weights and gradients as flat vectors.
+///
+/// There are two implementations: [`Composition`](crate::Composition), of every model on every device, and
+/// [`ExplicitSchedule`](crate::ExplicitSchedule), of the standard transformer on the CPU, several times faster.
+/// They agree to rounding. Clipping, the optimizer and reductions over processes are passes over the same slices.
+pub trait TrainingStep: Debug + Send {
+    /// The order of weights and gradients.
+    fn layout(&self) -> &FlatLayout;
+
+    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns it, in nats.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model, or a slice the layout.
+    fn loss_and_gradients(
+        &mut self,
+        weights: &[f32],
+        src: TokenRows<'_>,
+        tgt: TokenRows<'_>,
+        gradients: &mut [f32],
+    ) -> Result<f64>;
+}
+
+/// Token ids of a batch: rows of `width` ids one after another, of which the first few are valid.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRows<'a> {
+    /// All ids.
+    pub ids: &'a [u32],
+    /// The number of valid ids of each row.
+    pub lengths: &'a [u32],
+    /// Ids of a row, padding included.
+    pub width: usize,
+}
+
+impl<'a> TokenRows<'a> {
+    /// The valid ids of a row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &'a [u32] {
+        &self.ids[row * self.width..][..self.lengths[row] as usize]
+    }
+
+    /// The rows as tensors.
+    ///
+    /// # Errors
+    /// As [`Padded::new`].
+    pub fn padded(&self, device: &Device) -> Result<Padded> {
+        Padded::new(self.ids, self.lengths, self.width, device)
+    }
+
+    /// Checks that a model can read the rows.
+    ///
+    /// # Errors
+    /// When the ids are not a row of the width for each length, a length is beyond the width or `max_positions`, or an
+    /// id is not below `vocab_size`.
+    pub(crate) fn check(&self, vocab_size: usize, max_positions: usize) -> Result<()> {
+        let Self { ids, lengths, width } = *self;
+        if ids.len() != lengths.len() * width {
+            return Err(Error::Msg(format!("expected {} rows of {width} ids, found {} ids", lengths.len(), ids.len())));
+        }
+        let limit = width.min(max_positions);
+        if let Some(length) = lengths.iter().find(|length| **length as usize > limit) {
+            return Err(Error::Msg(format!("expected lengths of at most {limit}, found {length}")));
+        }
+        match (0..lengths.len()).flat_map(|row| self.row(row)).find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(Error::Msg(format!("expected ids below the vocabulary's size {vocab_size}, found {id}"))),
+            None => Ok(()),
+        }
+    }
+}

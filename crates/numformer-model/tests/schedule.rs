@@ -1,0 +1,210 @@
+//! The explicit schedule against automatic differentiation: loss and gradients of random models on random batches.
+
+use candle_core::{Device, Result};
+use numformer_model::{
+    Composition, CrossAttentionQuery, ExplicitSchedule, OutputProjection, Parameters, Positions, StackConfig,
+    TokenRows, TrainingStep, Transformer, TransformerConfig,
+};
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A batch of random tokens.
+#[derive(Clone, Debug)]
+struct Tokens {
+    ids: Vec<u32>,
+    lengths: Vec<u32>,
+    width: usize,
+}
+
+impl Tokens {
+    /// One row for each length. Padding has id 1, which is no other token's.
+    fn random(seed: u64, lengths: &[u32], vocab_size: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let width = lengths.iter().copied().max().unwrap_or(0).max(2) as usize;
+        let row = |length: &u32| {
+            let length = *length as usize;
+            (0..width).map(|i| if i < length { rng.random_range(2..vocab_size as u32) } else { 1 }).collect::<Vec<_>>()
+        };
+        Self { ids: lengths.iter().flat_map(row).collect(), lengths: lengths.to_vec(), width }
+    }
+
+    fn rows(&self) -> TokenRows<'_> {
+        TokenRows { ids: &self.ids, lengths: &self.lengths, width: self.width }
+    }
+}
+
+fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Parameters, Composition)> {
+    let parameters = Parameters::random(seed, &Device::Cpu);
+    let model = Transformer::init(config, &parameters)?;
+    let composition = Composition::new(model, &parameters);
+    Ok((parameters, composition))
+}
+
+fn weights_of(step: &impl TrainingStep, parameters: &Parameters, seed: u64) -> Result<Vec<f32>> {
+    let mut weights = vec![0.0; step.layout().len()];
+    step.layout().read(parameters, &mut weights)?;
+    // Norms and biases start at constants: moved, so that each matters.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    weights.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
+    Ok(weights)
+}
+
+/// Fails unless each parameter's gradients agree to `tolerance`, relative to the largest of them all.
+#[track_caller]
+fn assert_agree(step: &impl TrainingStep, found: &[f32], expected: &[f32], tolerance: f32) {
+    let scale = expected.iter().fold(0f32, |a, x| a.max(x.abs()));
+    for slot in step.layout().slots() {
+        for (at, (f, e)) in found[slot.range()].iter().zip(&expected[slot.range()]).enumerate() {
+            assert!((f - e).abs() <= tolerance * scale, "{} entry {at}: expected {e}, found {f}", slot.name());
+        }
+    }
+}
+
+fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
+    let (parameters, mut composition) = parameters_of(config, 5)?;
+    let mut schedule = ExplicitSchedule::new(config, &parameters)?;
+    let weights = weights_of(&composition, &parameters, 6)?;
+    let [mut expected, mut found] = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
+    let expected_loss = composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut expected)?;
+    // Twice: the second time in memory that was used before.
+    for _ in 0..2 {
+        let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut found)?;
+        assert!((loss - expected_loss).abs() <= 1e-5 * expected_loss, "expected {expected_loss}, found {loss}");
+        assert_agree(&schedule, &found, &expected, 1e-5);
+    }
+    Ok(())
+}
+
+fn small() -> TransformerConfig {
+    TransformerConfig::new(23, 40, StackConfig::new(8, 2, 2), StackConfig::new(12, 3, 2))
+}
+
+#[test]
+fn every_option_agrees_with_the_composition() -> Result<()> {
+    let (src, tgt) = (Tokens::random(1, &[7, 1, 33, 20, 7], 23), Tokens::random(2, &[9, 33, 2, 3, 20], 23));
+    for positions in [Positions::Learned, Positions::Sinusoidal] {
+        for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
+            for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+                check(
+                    &TransformerConfig { positions, cross_attention_query, output_projection, ..small() },
+                    &src,
+                    &tgt,
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_large_vocabulary_agrees_with_the_composition() -> Result<()> {
+    for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+        let sizes = StackConfig { d_ff: Some(8), ..StackConfig::new(128, 4, 1) };
+        let config =
+            TransformerConfig { output_projection, ..TransformerConfig::new(33_000, 12, sizes.clone(), sizes) };
+        let (src, tgt) = (Tokens::random(1, &[5; 40], 33_000), Tokens::random(2, &[9, 2, 7, 3, 4].repeat(8), 33_000));
+        check(&config, &src, &tgt)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn many_examples_are_divided_into_parts_and_microbatches() -> Result<()> {
+    let lengths: Vec<u32> = (0..150).map(|i| 2 + i * 7 % 38).collect();
+    check(&small(), &Tokens::random(1, &lengths, 23), &Tokens::random(2, &lengths, 23))
+}
+
+#[test]
+fn sources_without_tokens_and_targets_without_predictions_agree() -> Result<()> {
+    check(&small(), &Tokens::random(1, &[0, 3, 0, 1], 23), &Tokens::random(2, &[4, 0, 2, 1], 23))
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() -> Result<()> {
+    // Large enough to stand out from rounding, along the gradient itself.
+    let (src, tgt) = (Tokens::random(1, &[7, 5], 23), Tokens::random(2, &[9, 4], 23));
+    let (parameters, _) = parameters_of(&small(), 5)?;
+    let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
+    let weights = weights_of(&schedule, &parameters, 6)?;
+    let mut gradients = vec![0.0; weights.len()];
+    schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients)?;
+    let slots: Vec<_> = schedule.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
+    let mut unused = vec![0.0; weights.len()];
+    for (name, range) in slots {
+        let norm = gradients[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let step = 1e-2;
+        let mut at = |distance: f64| {
+            let mut moved = weights.clone();
+            for (w, g) in moved[range.clone()].iter_mut().zip(&gradients[range.clone()]) {
+                *w += (distance * f64::from(*g) / norm.max(1e-9)) as f32;
+            }
+            schedule.loss_and_gradients(&moved, src.rows(), tgt.rows(), &mut unused)
+        };
+        let difference = (at(step)? - at(-step)?) / (2.0 * step);
+        assert!((difference - norm).abs() <= 1e-3 + 0.02 * norm, "{name}: gradient {norm}, difference {difference}");
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_do_not_change_the_bits() -> Result<()> {
+    let lengths: Vec<u32> = (0..64).map(|i| 20 + i * 7 % 20).collect();
+    let (src, tgt) = (Tokens::random(1, &lengths, 23), Tokens::random(2, &lengths, 23));
+    let on = |threads: usize| -> Result<_> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");
+        pool.install(|| {
+            let (parameters, composition) = parameters_of(&small(), 5)?;
+            let weights = weights_of(&composition, &parameters, 6)?;
+            let mut gradients = vec![0.0; weights.len()];
+            let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
+            let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients)?;
+            Ok((loss.to_bits(), gradients.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
+        })
+    };
+    let one = on(1)?;
+    assert!(on(2)? == one && on(5)? == one);
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() -> Result<()> {
+    let (parameters, _) = parameters_of(&small(), 5)?;
+    let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
+    let len = schedule.layout().len();
+    let good = Tokens::random(1, &[3, 4], 23);
+    let mut error = |src: TokenRows<'_>, tgt: TokenRows<'_>, weights: usize| {
+        let found = schedule.loss_and_gradients(&vec![0.0; weights], src, tgt, &mut vec![0.0; len]);
+        found.expect_err("a batch that does not fit").to_string()
+    };
+    let foreign = TokenRows { ids: &[0, 23], lengths: &[2], width: 2 };
+    assert!(error(foreign, good.rows(), len).contains("expected 1 targets, one for each source, found 2"));
+    assert!(error(foreign, foreign, len).contains("below the vocabulary's size 23, found 23"));
+    let long = Tokens::random(1, &[41, 2], 23);
+    assert!(error(long.rows(), good.rows(), len).contains("lengths of at most 40, found 41"));
+    assert!(error(good.rows(), TokenRows { width: 3, ..good.rows() }, len).contains("2 rows of 3 ids"));
+    assert!(error(good.rows(), good.rows(), len - 1).contains("weights, found"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn sizes_and_padding_patterns_agree_with_the_composition(
+        heads in (1usize..4, 1usize..4),
+        d_head in (1usize..9, 1usize..9),
+        layers in (1usize..4, 1usize..4),
+        d_ff in (1usize..20, 1usize..20),
+        lengths in prop::collection::vec((1u32..12, 2u32..12), 1..9),
+        quirk in any::<bool>(),
+    ) {
+        let stack = |heads, d_head, layers, d_ff| StackConfig { d_ff: Some(d_ff), ..StackConfig::new(heads * d_head, heads, layers) };
+        let config = TransformerConfig {
+            cross_attention_query: if quirk { CrossAttentionQuery::LayerInput } else { CrossAttentionQuery::SelfAttended },
+            ..TransformerConfig::new(17, 12, stack(heads.0, d_head.0, layers.0, d_ff.0), stack(heads.1, d_head.1, layers.1, d_ff.1))
+        };
+        let (src, tgt): (Vec<_>, Vec<_>) = lengths.into_iter().unzip();
+        check(&config, &Tokens::random(3, &src, 17), &Tokens::random(4, &tgt, 17)).expect("valid");
+    }
+}

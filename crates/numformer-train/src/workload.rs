@@ -1,0 +1,173 @@
+//! Fixed shapes of training, to be timed.
+
+use candle_core::{Device, Result};
+use numformer_data::Sequences;
+use numformer_model::{
+    Composition, ExplicitSchedule, Parameters, StackConfig, TrainingStep, Transformer, TransformerConfig,
+};
+use numformer_ops::sum_of_squares;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::Gradients;
+use crate::evaluation::token_rows;
+use crate::optimizer::{Adam, AdamConfig};
+
+/// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in the place of matrices.
+///
+/// Speed depends on shapes alone, so that programs can be compared without their data.
+///
+/// # Examples
+/// ```
+/// use numformer_train::Workload;
+///
+/// let workload = Workload::named("T1").unwrap();
+/// assert_eq!(workload.problem, "transpose 5x5, P1000");
+/// assert_eq!((workload.src_len, workload.config.vocab_size), (79, 1328));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its name.
+    pub name: &'static str,
+    /// The problem and the encoding whose lengths these are.
+    pub problem: &'static str,
+    /// Tokens of a source, delimiters included.
+    pub src_len: usize,
+    /// Tokens of a target, delimiters included.
+    pub tgt_len: usize,
+    /// The model.
+    pub config: TransformerConfig,
+}
+
+impl Workload {
+    /// All names.
+    pub const NAMES: [&'static str; 5] = ["T1", "T2", "T3", "T4", "T5"];
+
+    /// The workload called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (name, problem, [src_len, tgt_len, d_model, n_heads, encoder, decoder, vocab_size]) = match name {
+            "T1" => ("T1", "transpose 5x5, P1000", [79, 79, 256, 8, 1, 1, 1328]),
+            "T2" => ("T2", "addition 10x10, B1999", [404, 204, 512, 8, 2, 2, 2329]),
+            "T3" => ("T3", "eigenvalues 5x5, FP15", [29, 9, 512, 8, 6, 1, 29128]),
+            "T4" => ("T4", "multiplication 5x5, P1000", [154, 79, 512, 8, 1, 4, 1328]),
+            "T5" => ("T5", "transpose 3x3, P1000", [31, 31, 64, 4, 1, 1, 1328]),
+            _ => return None,
+        };
+        let stack = |n_layers| StackConfig::new(d_model, n_heads, n_layers);
+        let config = TransformerConfig::new(vocab_size, 512, stack(encoder), stack(decoder));
+        Some(Self { name, problem, src_len, tgt_len, config })
+    }
+
+    /// A batch of random sources and targets, a function of `seed`.
+    #[must_use]
+    pub fn batch(&self, seed: u64, batch_size: usize) -> [Sequences; 2] {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let vocab_size = self.config.vocab_size as u32;
+        [self.src_len, self.tgt_len].map(|width| Sequences {
+            ids: (0..batch_size * width).map(|_| rng.random_range(2..vocab_size)).collect(),
+            lengths: vec![width as u32; batch_size],
+            width,
+        })
+    }
+
+    /// Floating-point operations of the products in a training step: three times those of the forward pass.
+    #[must_use]
+    pub fn flop_per_step(&self, batch_size: usize) -> f64 {
+        let TransformerConfig { encoder, decoder, vocab_size, .. } = &self.config;
+        let (s, t) = (self.src_len as f64, (self.tgt_len - 1) as f64);
+        let (e, d) = (encoder.d_model as f64, decoder.d_model as f64);
+        let feed_forward = |stack: &StackConfig| 2.0 * (stack.d_model * stack.d_ff()) as f64;
+        // Multiplications of an example: projections of each token, then scores and sums of each pair of tokens.
+        let encoder_layer = s * (4.0 * e * e + feed_forward(encoder)) + 2.0 * s * s * e;
+        let own = t * 4.0 * d * d + 2.0 * t * t * d;
+        let cross = t * 2.0 * d * d + s * 2.0 * e * d + 2.0 * t * s * d;
+        let decoder_layer = own + cross + t * feed_forward(decoder);
+        let layers = encoder.n_layers as f64 * encoder_layer + decoder.n_layers as f64 * decoder_layer;
+        3.0 * 2.0 * batch_size as f64 * (layers + t * d * *vocab_size as f64)
+    }
+
+    /// A model with fresh weights on the CPU, to be trained on such batches.
+    ///
+    /// # Errors
+    /// When memory for it cannot be had.
+    pub fn training(&self, gradients: Gradients) -> Result<TimedTraining> {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        let model = Transformer::init(&self.config, &parameters)?;
+        let step: Box<dyn TrainingStep> = match gradients {
+            Gradients::Explicit => Box::new(ExplicitSchedule::new(&self.config, &parameters)?),
+            Gradients::Autodiff => Box::new(Composition::new(model, &parameters)),
+        };
+        let mut weights = vec![0.0; step.layout().len()];
+        step.layout().read(&parameters, &mut weights)?;
+        let adam = Adam::new(AdamConfig::default(), weights.len());
+        Ok(TimedTraining { step, gradients: vec![0.0; weights.len()], weights, adam })
+    }
+}
+
+/// Training without data, evaluation or logs: what a program's step alone costs.
+#[derive(Debug)]
+pub struct TimedTraining {
+    step: Box<dyn TrainingStep>,
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
+    adam: Adam,
+}
+
+impl TimedTraining {
+    /// Number of coefficients.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Takes a step of Adam, clipped at norm 5, and returns the loss.
+    ///
+    /// # Errors
+    /// When the batch is not one of the workload.
+    pub fn step(&mut self, [src, tgt]: &[Sequences; 2]) -> Result<f64> {
+        let [src, tgt] = [src, tgt].map(token_rows);
+        let loss = self.step.loss_and_gradients(&self.weights, src, tgt, &mut self.gradients)?;
+        let norm = sum_of_squares(&self.gradients).sqrt();
+        self.adam.update(1e-4, (5.0 / norm).min(1.0), &mut self.weights, &self.gradients);
+        Ok(loss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_model_that_can_be() {
+        for name in Workload::NAMES {
+            let workload = Workload::named(name).expect("listed");
+            assert_eq!(workload.name, name);
+            assert!(workload.config.validate().is_ok(), "{name}");
+            assert!(workload.src_len <= workload.config.max_positions);
+        }
+        assert_eq!(Workload::named("T6"), None);
+    }
+
+    #[test]
+    fn operations_are_those_of_the_products() {
+        let gflop = |name| Workload::named(name).expect("listed").flop_per_step(64) / 1e9;
+        // Counted by hand for T1: 79 and 78 tokens, 256 wide, 1328 classes.
+        let encoder = 79.0 * 12.0 * 65_536.0 + 2.0 * 79.0 * 79.0 * 256.0;
+        let decoder = 78.0 * 14.0 * 65_536.0 + 79.0 * 2.0 * 65_536.0 + 2.0 * 78.0 * (78.0 + 79.0) * 256.0;
+        let expected = 6.0 * 64.0 * (encoder + decoder + 78.0 * 256.0 * 1328.0) / 1e9;
+        assert!((gflop("T1") - expected).abs() < 1e-9, "{} {expected}", gflop("T1"));
+        assert!((60.0..80.0).contains(&gflop("T1")) && (240.0..300.0).contains(&gflop("T3")));
+    }
+
+    #[test]
+    fn training_on_one_batch_lowers_the_loss() {
+        let workload = Workload::named("T5").expect("listed");
+        let batch = workload.batch(0, 4);
+        for gradients in [Gradients::Explicit, Gradients::Autodiff] {
+            let mut training = workload.training(gradients).expect("a small model");
+            let losses: Vec<f64> = (0..6).map(|_| training.step(&batch).expect("its own batch")).collect();
+            assert!((losses[0] - 1328f64.ln()).abs() < 1.0 && losses[5] < losses[0] - 0.02, "{losses:?}");
+        }
+    }
+}
