@@ -6,7 +6,7 @@
 //!
 //! Expected output: how 2.5 is written and read, then the progress of a small model that learns to transpose 2x2 matrices
 //! written that way, and its accuracy on 1,000 unseen matrices: more than 95% exact after about twenty seconds.
-//! Next: `quickstart` for a run that is saved; `Catalogue::with_problem` for a problem of one's own.
+//! Next: `custom_problem` for a problem of one's own; `quickstart` for a run that is saved.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;

@@ -13,6 +13,9 @@ pub struct Batch {
     pub tgt: Sequences,
     /// For each example, the matrices that were drawn and had no answer, or none that can be written.
     pub rejected: Vec<u32>,
+    /// For each example, which of the task's [laws](crate::Task::laws) its input was drawn from; none if the law has no
+    /// name, or the example was read from a file.
+    pub laws: Vec<Option<usize>>,
 }
 
 impl Batch {
@@ -29,6 +32,7 @@ impl Batch {
         self.src.truncate(count);
         self.tgt.truncate(count);
         self.rejected.truncate(count);
+        self.laws.truncate(count);
     }
 }
 
@@ -38,6 +42,7 @@ pub(crate) struct BatchBuilder {
     src: Gathered,
     tgt: Gathered,
     rejected: Vec<u32>,
+    laws: Vec<Option<usize>>,
 }
 
 #[derive(Default)]
@@ -48,17 +53,19 @@ struct Gathered {
 
 impl BatchBuilder {
     pub(crate) fn new(padding: TokenId) -> Self {
-        Self { padding, src: Gathered::default(), tgt: Gathered::default(), rejected: Vec::new() }
+        Self { padding, src: Gathered::default(), tgt: Gathered::default(), rejected: Vec::new(), laws: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, example: &Example) {
         self.src.push(&example.src);
         self.tgt.push(&example.tgt);
         self.rejected.push(example.rejected);
+        self.laws.push(example.law);
     }
 
     pub(crate) fn build(self) -> Batch {
-        Batch { src: self.src.pad(self.padding), tgt: self.tgt.pad(self.padding), rejected: self.rejected }
+        let (src, tgt) = (self.src.pad(self.padding), self.tgt.pad(self.padding));
+        Batch { src, tgt, rejected: self.rejected, laws: self.laws }
     }
 }
 

@@ -61,7 +61,7 @@ pub struct TaskBuilder {
 struct Choice {
     problem: Box<dyn Problem>,
     weight: f64,
-    ensembles: Vec<Box<dyn Ensemble>>,
+    laws: Vec<(Option<String>, Box<dyn Ensemble>)>,
 }
 
 impl TaskBuilder {
@@ -75,13 +75,27 @@ impl TaskBuilder {
     ///
     /// Both may be boxed trait objects.
     #[must_use]
-    pub fn with_problem(
-        mut self,
+    pub fn with_problem(self, problem: impl Problem + 'static, weight: f64, ensembles: Vec<Box<dyn Ensemble>>) -> Self {
+        let laws = ensembles.into_iter().map(|ensemble| (None, ensemble)).collect();
+        self.with_choice(Choice { problem: Box::new(problem), weight, laws })
+    }
+
+    /// As [`with_problem`](Self::with_problem), for laws of random matrices with names: examples know theirs, so that
+    /// they can be reported on law by law. Laws of one name, such as one law in several dimensions, are reported on
+    /// together.
+    #[must_use]
+    pub fn with_named_laws(
+        self,
         problem: impl Problem + 'static,
         weight: f64,
-        ensembles: Vec<Box<dyn Ensemble>>,
+        laws: Vec<(String, Box<dyn Ensemble>)>,
     ) -> Self {
-        self.problems.push(Choice { problem: Box::new(problem), weight, ensembles });
+        let laws = laws.into_iter().map(|(name, ensemble)| (Some(name), ensemble)).collect();
+        self.with_choice(Choice { problem: Box::new(problem), weight, laws })
+    }
+
+    fn with_choice(mut self, choice: Choice) -> Self {
+        self.problems.push(choice);
         self
     }
 
@@ -130,15 +144,15 @@ impl TaskBuilder {
         };
         let (src, tgt) = (MatrixEncoding::new(input, &vocabulary)?, MatrixEncoding::new(output, &vocabulary)?);
 
-        let (mut posed, mut parts, mut total) = (Vec::new(), Vec::new(), 0.0);
-        for (index, Choice { problem, weight, ensembles }) in self.problems.into_iter().enumerate() {
+        let (mut posed, mut parts, mut names, mut total) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+        for (index, Choice { problem, weight, laws }) in self.problems.into_iter().enumerate() {
             let (mut src, mut tgt) = (src.clone(), tgt.clone());
             if let Some(letter) = letters.get(index) {
                 src = src.with_task_letter(letter)?;
                 tgt = tgt.with_task_letter(letter)?;
             }
-            let share = weight / ensembles.len() as f64;
-            for ensemble in ensembles {
+            let share = weight / laws.len() as f64;
+            for (name, ensemble) in laws {
                 let shape = ensemble.max_shape();
                 let output_shape = problem.output_shape(shape).map_err(|source| no_answer(&problem, source))?;
                 for (matrix, encoding, shape) in [("input", &src, shape), ("answer", &tgt, output_shape)] {
@@ -148,11 +162,12 @@ impl TaskBuilder {
                     src.number().round(bound).map_err(|source| unwritable(&problem, "input", source))?;
                 }
                 total += share;
-                parts.push(Part { problem: index, ensemble, until: total, output_shape });
+                let law = name.map(|name| index_of(name, &mut names));
+                parts.push(Part { problem: index, ensemble, law, until: total, output_shape });
             }
             posed.push(Posed { problem, src, tgt });
         }
-        Ok(Task { posed, parts, noise: self.noise, vocabulary })
+        Ok(Task { posed, parts, laws: names, noise: self.noise, vocabulary })
     }
 
     /// Checks that letters tell the problems apart.
@@ -182,15 +197,15 @@ impl TaskBuilder {
             return Err(TaskError::NoProblem);
         }
         let mut total = 0.0;
-        for Choice { problem, weight, ensembles } in &self.problems {
+        for Choice { problem, weight, laws } in &self.problems {
             if !(weight.is_finite() && *weight > 0.0) {
                 return Err(TaskError::Weight { problem: problem.name(), found: *weight });
             }
             total += weight;
-            if ensembles.is_empty() {
+            if laws.is_empty() {
                 return Err(TaskError::NoEnsemble { problem: problem.name() });
             }
-            for ensemble in ensembles {
+            for (_, ensemble) in laws {
                 let shape = ensemble.max_shape();
                 let output_shape = problem.output_shape(shape).map_err(|source| no_answer(problem, source))?;
                 for dimension in [shape.0, shape.1, output_shape.0, output_shape.1] {
@@ -212,6 +227,14 @@ impl TaskBuilder {
         largest.dimension = largest.dimension.min(Vocabulary::MAX_DIMENSION);
         Ok(largest)
     }
+}
+
+/// Where a name stands in a list that holds each once; it is added if it is new.
+fn index_of(name: String, names: &mut Vec<String>) -> usize {
+    names.iter().position(|known| *known == name).unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    })
 }
 
 /// What a task writes: the largest dimension, and the magnitudes of entries.

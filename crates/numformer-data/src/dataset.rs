@@ -230,8 +230,8 @@ impl BatchSource for DatasetBatches {
                 })
             })
             .unzip();
-        let (padding, rejected) = (self.dataset.padding, vec![0; self.batch_size]);
-        Ok(Batch { src: Sequences::from_rows(&src, padding), tgt: Sequences::from_rows(&tgt, padding), rejected })
+        let [src, tgt] = [src, tgt].map(|rows| Sequences::from_rows(&rows, self.dataset.padding));
+        Ok(Batch { src, tgt, rejected: vec![0; self.batch_size], laws: vec![None; self.batch_size] })
     }
 
     fn batch_size(&self) -> usize {

@@ -14,6 +14,8 @@ pub struct Example {
     pub output: Mat<f64>,
     /// Which of the task's problems it is an example of.
     pub problem: usize,
+    /// Which of the task's [laws](crate::Task::laws) the input was drawn from; none if the law has no name.
+    pub law: Option<usize>,
     /// Matrices that were drawn before this one and had no answer, or none that can be written.
     pub rejected: u32,
     /// The tokens of the input, between two delimiters.
@@ -25,6 +27,14 @@ pub struct Example {
 /// Empty matrices and no tokens: a buffer to be filled by [`Task::example_into`](crate::Task::example_into).
 impl Default for Example {
     fn default() -> Self {
-        Self { input: Mat::new(), output: Mat::new(), problem: 0, rejected: 0, src: Vec::new(), tgt: Vec::new() }
+        Self {
+            input: Mat::new(),
+            output: Mat::new(),
+            problem: 0,
+            law: None,
+            rejected: 0,
+            src: Vec::new(),
+            tgt: Vec::new(),
+        }
     }
 }

@@ -22,6 +22,7 @@
 //! # Main types
 //! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
 //!   problems and shapes, adds noise and chooses the vocabulary.
+//! - [`Judgement`]: what one prediction was found to be, in every norm.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
@@ -38,6 +39,7 @@ mod dataset;
 mod error;
 mod example;
 mod format;
+mod judgement;
 mod prefetch;
 mod shuffle;
 mod source;
@@ -51,6 +53,7 @@ pub use dataset::{Dataset, DatasetBatches, DatasetError, Order, RecordError};
 pub use error::TaskError;
 pub use example::Example;
 pub use format::Format;
+pub use judgement::Judgement;
 pub use prefetch::{Prefetch, prefetch};
 pub use source::{BatchSource, TaskBatches};
 pub use split::Split;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use faer::{Mat, MatRef};
 use numformer_encoding::{DenseMatrix, EncodeError, MatrixEncoding, NumberEncoding, TokenId, Vocabulary};
 use numformer_metrics::{Norm, Verdict};
-use numformer_problems::{Ensemble, Instance, Problem, SolveError};
+use numformer_problems::{Ensemble, Problem, SolveError};
 use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 
@@ -46,6 +46,8 @@ pub struct Task {
     pub(crate) posed: Vec<Posed>,
     /// What examples are drawn from.
     pub(crate) parts: Vec<Part>,
+    /// The names of their laws, each once.
+    pub(crate) laws: Vec<String>,
     /// Standard deviation of the noise on inputs.
     pub(crate) noise: f64,
     pub(crate) vocabulary: Vocabulary,
@@ -65,6 +67,8 @@ pub(crate) struct Part {
     /// Index of the problem.
     pub(crate) problem: usize,
     pub(crate) ensemble: Box<dyn Ensemble>,
+    /// Index of the law's name, if it has one.
+    pub(crate) law: Option<usize>,
     /// The sum of the weights up to and including this part's.
     pub(crate) until: f64,
     /// The shape of the largest answer.
@@ -97,6 +101,12 @@ impl Task {
     /// The problems, in the order in which they were added.
     pub fn problems(&self) -> impl Iterator<Item = &dyn Problem> {
         self.posed.iter().map(|posed| &*posed.problem)
+    }
+
+    /// The names of the laws of random matrices that were given one, in the order in which they were added, each once.
+    #[must_use]
+    pub fn laws(&self) -> &[String] {
+        &self.laws
     }
 
     /// The vocabulary of source and target.
@@ -166,6 +176,7 @@ impl Task {
     fn make(&self, part: &Part, mut rng: &mut impl RngCore, example: &mut Example) -> Result<(), TaskError> {
         let Posed { problem, src, tgt } = &self.posed[part.problem];
         example.problem = part.problem;
+        example.law = part.law;
         example.rejected = 0;
         loop {
             part.ensemble.sample_into(&mut rng, &mut example.input);
@@ -223,7 +234,7 @@ impl Task {
         Ok((&*posed.problem, input))
     }
 
-    fn read_posed(&self, src: &[TokenId]) -> Result<(&Posed, DenseMatrix), TaskError> {
+    pub(crate) fn read_posed(&self, src: &[TokenId]) -> Result<(&Posed, DenseMatrix), TaskError> {
         let src = self.between_delimiters(src);
         let posed = self.posed_by(src);
         Ok((posed, posed.src.decode(src).map_err(TaskError::Source)?))
@@ -245,16 +256,10 @@ impl Task {
         posed.tgt.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)
     }
 
-    /// Judges predicted tokens.
-    ///
-    /// `src` and `tgt` are the sequences of an example, delimiters included. `hypothesis` is what a model wrote after
-    /// the leading delimiter: it is read up to the first delimiter, or to the end if there is none. It is judged by what
-    /// the tokens say, which the model saw, not by the matrices before rounding.
-    ///
-    /// A prediction that cannot be read is not an error but a verdict; [`read_tgt`](Self::read_tgt) says why it cannot.
+    /// Judges predicted tokens in one norm: a part of the [`judgement`](Self::judgement).
     ///
     /// # Errors
-    /// If `src` or `tgt` is not a matrix, or `tgt` is not of the shape of an answer.
+    /// As [`judgement`](Self::judgement).
     pub fn judge(
         &self,
         src: &[TokenId],
@@ -262,22 +267,7 @@ impl Task {
         hypothesis: &[TokenId],
         norm: Norm,
     ) -> Result<Verdict, TaskError> {
-        let (Posed { problem, tgt: encoding, .. }, input) = self.read_posed(src)?;
-        let expected = problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(problem, source))?;
-        let target = encoding.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)?;
-        if (target.rows, target.cols) != expected {
-            return Err(TaskError::TargetShape { expected, found: (target.rows, target.cols) });
-        }
-        let Ok(candidate) = encoding.decode(self.up_to_delimiter(hypothesis)) else {
-            return Ok(Verdict::Malformed);
-        };
-        let found = (candidate.rows, candidate.cols);
-        if found != expected {
-            return Ok(Verdict::WrongShape { expected, found });
-        }
-        let instance = Instance { input: view(&input), target: view(&target) };
-        let error = problem.error(instance, view(&candidate), norm).map_err(|source| no_answer(problem, source))?;
-        Ok(Verdict::Measured { error })
+        Ok(self.judgement(src, tgt, Some(hypothesis))?.verdict(norm))
     }
 
     /// Checks that two sequences, delimiters included, are an input and a matrix of the shape of its answer, and that
@@ -349,11 +339,11 @@ impl Task {
         Ok(())
     }
 
-    fn between_delimiters<'t>(&self, tokens: &'t [TokenId]) -> &'t [TokenId] {
+    pub(crate) fn between_delimiters<'t>(&self, tokens: &'t [TokenId]) -> &'t [TokenId] {
         self.up_to_delimiter(tokens.strip_prefix(&[self.vocabulary.delimiter()]).unwrap_or(tokens))
     }
 
-    fn up_to_delimiter<'t>(&self, tokens: &'t [TokenId]) -> &'t [TokenId] {
+    pub(crate) fn up_to_delimiter<'t>(&self, tokens: &'t [TokenId]) -> &'t [TokenId] {
         let delimiter = self.vocabulary.delimiter();
         let end = tokens.iter().position(|token| *token == delimiter).unwrap_or(tokens.len());
         &tokens[..end]
@@ -365,7 +355,7 @@ fn entries((rows, columns): (usize, usize)) -> impl Iterator<Item = (usize, usiz
     (0..rows).flat_map(move |i| (0..columns).map(move |j| (i, j)))
 }
 
-fn view(matrix: &DenseMatrix) -> MatRef<'_, f64> {
+pub(crate) fn view(matrix: &DenseMatrix) -> MatRef<'_, f64> {
     MatRef::from_row_major_slice(&matrix.coefficients, matrix.rows, matrix.cols)
 }
 

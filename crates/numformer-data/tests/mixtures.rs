@@ -177,6 +177,27 @@ fn buckets_are_the_same_whatever_the_workers() {
     }
 }
 
+#[test]
+fn examples_know_the_law_they_were_drawn_from() {
+    let laws = || vec![("narrow".to_owned(), uniform(1, 2)), ("wide".to_owned(), uniform(1, 6))];
+    let narrow_again = vec![("narrow".to_owned(), uniform(1, 2))];
+    let task = p1000().with_named_laws(Transpose, 1.0, laws()).with_named_laws(Addition, 1.0, narrow_again);
+    let task = Arc::new(task.with_task_letters().build().expect("a task"));
+    assert_eq!(task.laws(), ["narrow", "wide"]);
+    let examples = examples(&task, 100);
+    for example in &examples {
+        assert_eq!(example.law, Some(usize::from(example.input.ncols() == 6)));
+    }
+    assert!((0..2).all(|law| examples.iter().any(|example| example.law == Some(law))));
+    let mut batch = task.batches(7, Split::Train, 64).batch(0).expect("a batch");
+    assert!(batch.laws.iter().eq(examples[..64].iter().map(|example| &example.law)));
+    batch.truncate(10);
+    assert_eq!(batch.laws.len(), 10);
+
+    let nameless = p1000().with_problem(Transpose, 1.0, vec![uniform(1, 2)]).build().expect("a task");
+    assert_eq!((nameless.laws(), nameless.example(7, Split::Train, 0).expect("an example").law), (&[][..], None));
+}
+
 /// Singular in half of all draws.
 #[derive(Debug)]
 struct OftenSingular;

@@ -9,6 +9,16 @@ use numformer_metrics::{Norm, relative_error};
 /// $\mathrm{diag}(\lambda)$. Made by [`Problem::reference_comparison`](crate::Problem::reference_comparison), and of use
 /// only beside published figures: some of these measures accept wrong answers.
 ///
+/// How it differs from [`Problem::error`](crate::Problem::error), by the names of the problems:
+/// - `eigenvectors`: $V^\top A V$ against $\mathrm{diag}(\lambda)$, relative to the predicted $\lambda$. Nothing is asked of
+///   $V$ by itself; zeros, or one true pair beside zeros, are perfect.
+/// - `svd`: $U^\top A V$ against $\mathrm{diag}(\sigma)$, with the same consequences.
+/// - `inversion`, `symmetric-inversion`: the same error, by residual or against the target. The share of coefficients is that
+///   of $AH$ within an absolute difference of $I$, so that a zero answer has its zeros right.
+/// - all others: no difference.
+///
+/// The program reports [the square](Self::squared_frobenius) of the Frobenius ratio where we report the ratio.
+///
 /// # Examples
 /// ```
 /// use faer::mat;

@@ -139,8 +139,10 @@ fn layout<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::evaluation::Evaluation;
+    use crate::figures::Evaluation;
     use crate::observer::{EvaluationReport, StepReport};
 
     #[test]
@@ -151,8 +153,21 @@ mod tests {
         };
         let evaluation = |step, share| {
             let accuracy = Tolerance::STANDARD.map(|tolerance| (tolerance, share)).to_vec();
-            let evaluation =
-                Evaluation { count: 10, accuracy, exact: share, decodable: 1.0, cross_entropy: 1.0, rejected: 0 };
+            let evaluation = Evaluation {
+                count: 10,
+                accuracy,
+                exact: share,
+                decodable: 1.0,
+                cross_entropy: 1.0,
+                rejected: 0,
+                coefficients: share,
+                norms: BTreeMap::new(),
+                exact_interval: (0.0, 1.0),
+                decodable_interval: (0.0, 1.0),
+                by_dimension: BTreeMap::new(),
+                by_problem: BTreeMap::new(),
+                by_law: BTreeMap::new(),
+            };
             Record::Evaluation(EvaluationReport { step, examples: 64 * step, evaluation })
         };
         let curve = LearningCurve::from_records(&[step(1), evaluation(1, 0.0), step(2), evaluation(2, 0.9)]);

@@ -1,58 +1,24 @@
 //! Judging a model on a fixed set of examples.
 
-use std::fmt;
+use std::collections::VecDeque;
 
 use candle_core::Device;
-use numformer_data::{BatchSource, Sequences, Task};
+use numformer_data::{Batch, BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
-use numformer_metrics::{Accuracy, Metric, Norm, Tolerance, ToleranceCurve, Verdict};
-use numformer_model::{End, Padded, TokenRows, Transformer, greedy};
-use serde::{Deserialize, Serialize};
+use numformer_metrics::Metric;
+use numformer_model::{End, Hypothesis, Padded, TokenRows, Transformer};
 
+use crate::evaluation_metrics::{EvaluationMetrics, Judged};
+use crate::figures::Evaluation;
+use crate::score::{Pair, Scored, score_pairs};
 use crate::trainer::TrainError;
 
-/// How a model did on a set of examples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Number of examples.
-    pub count: u64,
-    /// Share of answers whose relative L1 error is below each tolerance.
-    pub accuracy: Vec<(Tolerance, f64)>,
-    /// Share of answers equal to the exact one token for token.
-    pub exact: f64,
-    /// Share of answers that read as a matrix.
-    pub decodable: f64,
-    /// Mean cross-entropy per target token under teacher forcing, in nats.
-    pub cross_entropy: f64,
-    /// Matrices that were drawn for the examples and had no answer that can be trusted and written.
-    #[serde(default)]
-    pub rejected: u64,
-}
+/// Examples judged together. They are gathered from as many batches as it takes, so that not even the rounding of the
+/// cross-entropy depends on the size of a source's batches.
+const TOGETHER: usize = 256;
 
-impl fmt::Display for Evaluation {
-    /// On one line, or with `{:#}` as a table.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: f64| 100.0 * share;
-        if !f.alternate() {
-            for (tolerance, share) in &self.accuracy {
-                write!(f, "{tolerance}: {:.1}  ", percent(*share))?;
-            }
-            return write!(f, "exact: {:.1}  cross-entropy {:.4}", percent(self.exact), self.cross_entropy);
-        }
-        let within = self.accuracy.iter().map(|(tolerance, share)| (format!("within {tolerance}"), *share));
-        let others = [("exact".to_owned(), self.exact), ("decodable".to_owned(), self.decodable)];
-        for (name, share) in within.chain(others) {
-            writeln!(f, "  {name:<14}{:>8.2}%", percent(share))?;
-        }
-        write!(f, "  {:<14}{:>9.4}", "cross-entropy", self.cross_entropy)?;
-        if self.rejected > 0 {
-            write!(f, "\n  {:<14}{:>9}", "drawn again", self.rejected)?;
-        }
-        Ok(())
-    }
-}
-
-/// Judges `model` by greedy decoding on the first `count` examples of a source.
+/// Judges `model` by greedy decoding on the first `count` examples of a source. The figures are a function of the model
+/// and the examples: how the source cuts them into batches does not matter.
 ///
 /// Build `model` on [`Parameters::frozen`](numformer_model::Parameters::frozen).
 ///
@@ -65,46 +31,60 @@ pub fn evaluate(
     count: u64,
     device: &Device,
 ) -> Result<Evaluation, TrainError> {
-    let mut curve = ToleranceCurve::standard();
-    let (mut exact, mut decodable) = (Accuracy::default(), Accuracy::default());
-    let (mut nats, mut tokens, mut rejected) = (0.0, 0, 0);
     let size = source.batch_size() as u64;
     if size == 0 {
         return Err(TrainError::NothingToEvaluate);
     }
+    let mut metrics = EvaluationMetrics::default();
+    let mut judge = |examples: Vec<(Pair, Origin)>| -> Result<(), TrainError> {
+        let (pairs, origins): (Vec<_>, Vec<_>) = examples.into_iter().unzip();
+        let scored = score_pairs(model, &pairs, Some(task.max_tgt_len()), device)?;
+        for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
+            metrics.update(&judged(task, pair, origin, scored)?);
+        }
+        Ok(())
+    };
+    let mut waiting = VecDeque::new();
     for index in 0..count.div_ceil(size) {
         let mut batch = source.batch(index)?;
-        let wanted = size.min(count - index * size) as usize;
-        batch.truncate(wanted);
-        rejected += batch.rejected.iter().map(|count| u64::from(*count)).sum::<u64>();
-        let (src, tgt) = (padded(&batch.src, device)?, padded(&batch.tgt, device)?);
-        // Every token but the opening delimiter is predicted.
-        let predicted: u64 = batch.tgt.lengths.iter().map(|length| u64::from(*length) - 1).sum();
-        nats += f64::from(model.loss(&src, &tgt)?.to_scalar::<f32>()?) * predicted as f64;
-        tokens += predicted;
-        for (row, hypothesis) in greedy(model, &src, task.max_tgt_len())?.into_iter().enumerate() {
-            let [src, tgt] = [tokens_of(batch.src.row(row)), tokens_of(batch.tgt.row(row))];
-            let answer = tokens_of(&hypothesis.ids);
-            let verdict = match hypothesis.end {
-                End::Delimiter => task.judge(&src, &tgt, &answer, Norm::L1)?,
-                End::Limit => Verdict::Malformed,
-            };
-            curve.update(&verdict);
-            decodable.update(&verdict.is_decodable());
-            exact.update(&(hypothesis.end == End::Delimiter && answer == tgt[1..tgt.len() - 1]));
+        batch.truncate(size.min(count - index * size) as usize);
+        waiting.extend((0..batch.src.len()).map(|row| example(&batch, row)));
+        while waiting.len() >= TOGETHER {
+            judge(waiting.drain(..TOGETHER).collect())?;
         }
     }
-    let measured = || {
-        Some(Evaluation {
-            count,
-            accuracy: curve.value()?,
-            exact: exact.value()?,
-            decodable: decodable.value()?,
-            cross_entropy: nats / tokens as f64,
-            rejected,
-        })
-    };
-    measured().ok_or(TrainError::NothingToEvaluate)
+    judge(waiting.into())?;
+    metrics.value().ok_or(TrainError::NothingToEvaluate)
+}
+
+/// What is known of an example beside its tokens.
+struct Origin {
+    law: Option<usize>,
+    rejected: u32,
+}
+
+fn example(batch: &Batch, row: usize) -> (Pair, Origin) {
+    let pair = Pair { src: batch.src.row(row).to_vec(), tgt: batch.tgt.row(row).to_vec() };
+    // A source of one's own may leave these lists empty.
+    let law = batch.laws.get(row).copied().flatten();
+    (pair, Origin { law, rejected: batch.rejected.get(row).copied().unwrap_or(0) })
+}
+
+fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<Judged, TrainError> {
+    let answer = scored.answer.as_ref().and_then(finished);
+    Ok(Judged {
+        judgement: task.judgement(&tokens_of(&pair.src), &tokens_of(&pair.tgt), answer.as_deref())?,
+        law: origin.law.and_then(|law| task.laws().get(law).cloned()),
+        is_exact: scored.is_exact(pair) == Some(true),
+        cross_entropy: scored.cross_entropy,
+        target_tokens: pair.target_tokens() as u64,
+        rejected: origin.rejected,
+    })
+}
+
+/// The tokens of an answer; none if the model did not end it.
+pub(crate) fn finished(answer: &Hypothesis) -> Option<Vec<TokenId>> {
+    (answer.end == End::Delimiter).then(|| tokens_of(&answer.ids))
 }
 
 /// A batch of token ids as tensors.
@@ -120,4 +100,104 @@ pub(crate) fn token_rows(sequences: &Sequences) -> TokenRows<'_> {
 
 pub(crate) fn tokens_of(ids: &[u32]) -> Vec<TokenId> {
     ids.iter().copied().map(TokenId).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use numformer_data::{Split, TaskError};
+
+    use super::*;
+    use crate::{Catalogue, Experiment, Trainer};
+
+    /// Two problems on two laws each, one of them in two dimensions, and a model that has barely begun to learn them.
+    const TOML: &str = r#"
+        name = "mixed"
+        problem = [{ name = "transpose" }, { name = "trace", matrices = { law = ["uniform", "wigner"], rows = 1 } }]
+        matrices = { law = ["uniform", "gaussian"], rows = [1, 2] }
+        encoding = { input = "p10", output = "p10" }
+        model.encoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+        model.decoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+        train = { batch_size = 16, steps = 60, lr = 3e-3, warmup_steps = 20 }
+        evaluate.every = 1000
+    "#;
+
+    fn trainer() -> Trainer {
+        let experiment = Experiment::from_toml(TOML, "mixed.toml", &Catalogue::standard()).expect("an experiment");
+        let mut trainer = Trainer::new(experiment).expect("a trainer");
+        trainer.run().expect("a run");
+        trainer
+    }
+
+    /// The examples of another source, without what need not be known.
+    struct Bare<S>(S);
+
+    impl<S: BatchSource> BatchSource for Bare<S> {
+        fn batch(&self, index: u64) -> Result<Batch, TaskError> {
+            self.0.batch(index).map(|Batch { src, tgt, .. }| Batch { src, tgt, ..Batch::default() })
+        }
+        fn batch_size(&self) -> usize {
+            self.0.batch_size()
+        }
+    }
+
+    #[test]
+    fn figures_do_not_depend_on_the_batches() {
+        let trainer = trainer();
+        let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+        let count = TOGETHER as u64 + 44;
+        let of = |size| {
+            let source = task.batches(0, Split::Test, size);
+            evaluate(trainer.model(), &task, &source, count, &Device::Cpu)
+        };
+        let whole = of(TOGETHER).expect("an evaluation");
+        assert_eq!(whole.count, count);
+        assert!(whole.decodable > 0.0 && whole.cross_entropy > 0.1, "{whole:#}");
+        for size in [1, 7, 100, 1000] {
+            assert_eq!(of(size).expect("an evaluation"), whole, "batches of {size}");
+        }
+        assert!(matches!(of(0), Err(TrainError::NothingToEvaluate)));
+
+        let bare = Bare(task.batches(0, Split::Test, 64));
+        let bare = evaluate(trainer.model(), &task, &bare, count, &Device::Cpu).expect("an evaluation");
+        assert_eq!(bare, Evaluation { by_law: bare.by_law.clone(), ..whole });
+        assert!(bare.by_law.is_empty());
+    }
+
+    #[test]
+    fn groups_are_of_what_was_drawn() {
+        let trainer = trainer();
+        let evaluation = trainer.evaluate(Split::Test, 90).expect("an evaluation");
+        let task = trainer.task();
+        let mut expected = BTreeMap::<_, u64>::new();
+        for index in 0..90 {
+            let example = task.example(0, Split::Test, index).expect("an example");
+            let problem = task.problems().nth(example.problem).expect("of the task").name();
+            let law = &task.laws()[example.law.expect("laws of experiments have names")];
+            let (rows, cols) = example.input.shape();
+            for key in [problem.to_owned(), law.clone(), format!("{rows}x{cols}")] {
+                *expected.entry(key).or_default() += 1;
+            }
+        }
+        let by_dimension = evaluation.by_dimension.iter().map(|(shape, group)| (shape.to_string(), group.count));
+        let others = evaluation.by_problem.iter().chain(&evaluation.by_law);
+        let found = others.map(|(key, group)| (key.clone(), group.count)).chain(by_dimension);
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
+        assert_eq!(expected.len(), 2 + 3 + 2, "{expected:?}");
+    }
+
+    /// The mean over tokens is that which training minimises.
+    #[test]
+    fn the_cross_entropy_is_the_loss_of_the_whole() {
+        let trainer = trainer();
+        let evaluation = trainer.evaluate(Split::Test, 50).expect("an evaluation");
+        let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+        let batch = task.batches(0, Split::Test, 50).batch(0).expect("a batch");
+        let [src, tgt] = [&batch.src, &batch.tgt].map(|rows| padded(rows, &Device::Cpu).expect("ids"));
+        let loss = trainer.model().loss(&src, &tgt).expect("a loss").to_scalar::<f32>().expect("a scalar");
+        let difference = (evaluation.cross_entropy - f64::from(loss)).abs();
+        assert!(difference < 1e-5 * f64::from(loss), "{} {loss}", evaluation.cross_entropy);
+    }
 }

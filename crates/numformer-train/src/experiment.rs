@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use numformer_data::{Task, TaskError};
 use numformer_model::TransformerConfig;
-use numformer_problems::{EnsembleError, MAX_DIMENSION, RandomScale};
+use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, LawParameters};
@@ -207,18 +207,21 @@ impl Experiment {
             if self.data.noise > 0.0 && bound.total_cmp(&self.matrices.bound).is_ne() {
                 return Err(ExperimentError::NoiseOfTwoBounds { bounds: [self.matrices.bound, bound] });
             }
-            let mut ensembles = Vec::new();
+            let mut laws: Vec<(String, Box<dyn Ensemble>)> = Vec::new();
             for shape in matrices.shapes() {
                 let (rows, cols) = problem.input_shape(shape);
-                for law in &matrices.law.0 {
-                    let law = catalogue.law(law, &LawParameters { rows, cols, bound, entries })?;
-                    ensembles.push(match random_scale {
-                        None => law,
-                        Some([min, max]) => Box::new(RandomScale::new(law, min..=max)?),
-                    });
+                for name in &matrices.law.0 {
+                    let law = catalogue.law(name, &LawParameters { rows, cols, bound, entries })?;
+                    laws.push((
+                        name.clone(),
+                        match random_scale {
+                            None => law,
+                            Some([min, max]) => Box::new(RandomScale::new(law, min..=max)?),
+                        },
+                    ));
                 }
             }
-            builder = builder.with_problem(problem, config.weight, ensembles);
+            builder = builder.with_named_laws(problem, config.weight, laws);
         }
         if task_letters.unwrap_or(self.problem.0.len() > 1) {
             builder = builder.with_task_letters();

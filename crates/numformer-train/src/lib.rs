@@ -27,7 +27,8 @@
 //! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
 //!   given answers.
 //! - [`Workload`]: fixed shapes of training, to be timed.
-//! - [`evaluate`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a figure.
+//! - [`evaluate`], [`Evaluation`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a
+//!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart.
 //!
 //! # Features
 //! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
@@ -42,7 +43,9 @@ mod config;
 mod curve;
 mod difference;
 mod evaluation;
+mod evaluation_metrics;
 mod experiment;
+mod figures;
 mod files;
 mod lawt;
 mod metrics_log;
@@ -54,6 +57,7 @@ mod pytorch;
 mod run_dir;
 mod schedule;
 mod score;
+mod shape;
 mod solved;
 mod stored_model;
 mod syntax;
@@ -68,8 +72,10 @@ pub use config::{
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
-pub use evaluation::{Evaluation, evaluate};
+pub use evaluation::evaluate;
+pub use evaluation_metrics::{EvaluationMetrics, Judged};
 pub use experiment::{Experiment, ExperimentError};
+pub use figures::{Estimate, Evaluation};
 pub use lawt::{ImportError, import_lawt};
 pub use metrics_log::{MetricsLog, Record, read_metrics};
 pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
@@ -79,6 +85,7 @@ pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use schedule::{Schedule, WarmUp};
 pub use score::{Generation, Pair, PairError, Score, Scorer};
+pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};
 pub use stored_model::StoredModel;
 pub use syntax::SyntaxError;

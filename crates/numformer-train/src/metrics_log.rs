@@ -188,6 +188,24 @@ mod tests {
     }
 
     #[test]
+    fn evaluations_with_groups_are_read_back() {
+        let figures = r#""count":2,"accuracy":[[0.05,0.5]],"exact":0.5,"decodable":1.0,"cross_entropy":0.25,"rejected":0,
+            "coefficients":0.75,"norms":{"l1":[[0.05,0.5,0.094531,0.905469]]},"exact_interval":[0.094531,0.905469],
+            "decodable_interval":[0.34238,1.0]"#;
+        let line = format!(
+            r#"{{"event":"evaluation","step":7,"examples":448,{figures},"by_dimension":{{"5x5":{{{figures}}}}}}}"#
+        );
+        let line = line.split_whitespace().collect::<String>();
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("metrics.jsonl");
+        fs::write(&path, line.clone() + "\n").expect("written");
+        let records = read_metrics(&path).expect("a record");
+        let Record::Evaluation(EvaluationReport { evaluation, .. }) = &records[0] else { panic!("{records:?}") };
+        assert_eq!(evaluation.by_dimension[&(5, 5).into()].count, 2);
+        assert_eq!(to_line(&records[0]), line + "\n");
+    }
+
+    #[test]
     fn a_damaged_line_is_named() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("metrics.jsonl");

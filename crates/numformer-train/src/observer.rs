@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
+use crate::figures::Evaluation;
 
 /// Watches a run and may end it. Every method has an empty default; implement what you need.
 ///

@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{End, Padded, Transformer, greedy};
+use numformer_model::{End, Hypothesis, Padded, Transformer, greedy};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -49,8 +49,15 @@ pub enum Generation {
 /// A source and a target as ids, with their delimiters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    src: Vec<u32>,
-    tgt: Vec<u32>,
+    pub(crate) src: Vec<u32>,
+    pub(crate) tgt: Vec<u32>,
+}
+
+impl Pair {
+    /// Number of tokens that are predicted: those of the target and the closing delimiter.
+    pub(crate) fn target_tokens(&self) -> usize {
+        self.tgt.len() - 1
+    }
 }
 
 /// What a model makes of a pair.
@@ -121,47 +128,75 @@ impl Scorer {
     /// # Errors
     /// When the model fails.
     pub fn score(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
-        let mut scores = Vec::with_capacity(pairs.len());
-        let mut rest = pairs;
-        while !rest.is_empty() {
-            let (batch, after) = rest.split_at(fitting(rest));
-            scores.extend(self.score_batch(batch)?);
-            rest = after;
-        }
-        Ok(scores)
-    }
-
-    fn score_batch(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
-        let src = self.padded(pairs.iter().map(|pair| pair.src.as_slice()))?;
-        let tgt = self.padded(pairs.iter().map(|pair| pair.tgt.as_slice()))?;
-        let losses = self.model.losses(&src, &tgt)?;
-        let answers = match self.generation {
-            Generation::None => Vec::new(),
-            Generation::Greedy => greedy(&self.model, &src, MAX_ANSWER.min(self.model.config().max_positions))?,
+        let max_answer = match self.generation {
+            Generation::None => None,
+            Generation::Greedy => Some(MAX_ANSWER.min(self.model.config().max_positions)),
         };
-        let scores = pairs.iter().zip(losses).enumerate().map(|(row, (pair, loss))| {
-            let answer = answers.get(row);
-            let target = &pair.tgt[1..pair.tgt.len() - 1];
-            Score {
-                cross_entropy: f64::from(loss),
-                target_tokens: pair.tgt.len() - 1,
-                exact: answer.map(|answer| answer.end == End::Delimiter && answer.ids == target),
-                generated: answer.map(|answer| self.vocabulary.render(&tokens_of(&answer.ids))),
-            }
+        let scored = score_pairs(&self.model, pairs, max_answer, &self.device)?;
+        let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
+            cross_entropy: scored.cross_entropy,
+            target_tokens: pair.target_tokens(),
+            exact: scored.is_exact(pair),
+            generated: scored.answer.map(|answer| self.vocabulary.render(&tokens_of(&answer.ids))),
         });
         Ok(scores.collect())
     }
+}
 
-    fn padded<'a>(&self, sequences: impl Iterator<Item = &'a [u32]> + Clone) -> candle_core::Result<Padded> {
-        let width = sequences.clone().map(<[u32]>::len).max().unwrap_or(0);
-        let lengths: Vec<u32> = sequences.clone().map(|sequence| sequence.len() as u32).collect();
-        let mut ids = Vec::with_capacity(lengths.len() * width);
-        for sequence in sequences {
-            ids.extend(sequence);
-            ids.extend(iter::repeat_n(self.model.config().padding_id, width - sequence.len()));
-        }
-        Padded::new(&ids, &lengths, width, &self.device)
+/// What a model makes of a pair, in ids.
+pub(crate) struct Scored {
+    pub(crate) cross_entropy: f64,
+    pub(crate) answer: Option<Hypothesis>,
+}
+
+impl Scored {
+    /// Whether the model's own answer is the target; none if it was not asked for.
+    pub(crate) fn is_exact(&self, pair: &Pair) -> Option<bool> {
+        let target = &pair.tgt[1..pair.tgt.len() - 1];
+        self.answer.as_ref().map(|answer| answer.end == End::Delimiter && answer.ids == target)
     }
+}
+
+/// Scores pairs, in their order, and has the model answer in up to so many tokens, delimiters included, if it is asked to.
+pub(crate) fn score_pairs(
+    model: &Transformer,
+    pairs: &[Pair],
+    max_answer: Option<usize>,
+    device: &Device,
+) -> candle_core::Result<Vec<Scored>> {
+    let padding = model.config().padding_id;
+    let mut scored = Vec::with_capacity(pairs.len());
+    let mut rest = pairs;
+    while !rest.is_empty() {
+        let (batch, after) = rest.split_at(fitting(rest));
+        let src = padded(batch.iter().map(|pair| pair.src.as_slice()), padding, device)?;
+        let tgt = padded(batch.iter().map(|pair| pair.tgt.as_slice()), padding, device)?;
+        let losses = model.losses(&src, &tgt)?.into_iter().map(f64::from);
+        match max_answer {
+            None => scored.extend(losses.map(|cross_entropy| Scored { cross_entropy, answer: None })),
+            Some(limit) => {
+                let answers = greedy(model, &src, limit)?.into_iter().map(Some);
+                scored.extend(losses.zip(answers).map(|(cross_entropy, answer)| Scored { cross_entropy, answer }));
+            }
+        }
+        rest = after;
+    }
+    Ok(scored)
+}
+
+fn padded<'a>(
+    sequences: impl Iterator<Item = &'a [u32]> + Clone,
+    padding: u32,
+    device: &Device,
+) -> candle_core::Result<Padded> {
+    let width = sequences.clone().map(<[u32]>::len).max().unwrap_or(0);
+    let lengths: Vec<u32> = sequences.clone().map(|sequence| sequence.len() as u32).collect();
+    let mut ids = Vec::with_capacity(lengths.len() * width);
+    for sequence in sequences {
+        ids.extend(sequence);
+        ids.extend(iter::repeat_n(padding, width - sequence.len()));
+    }
+    Padded::new(&ids, &lengths, width, device)
 }
 
 /// How many of the first pairs are run together: at least one.

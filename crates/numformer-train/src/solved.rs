@@ -7,9 +7,9 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Task, TaskError};
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::{Norm, Verdict};
-use numformer_model::{End, Transformer, greedy};
+use numformer_model::{Transformer, greedy};
 
-use crate::evaluation::{padded, tokens_of};
+use crate::evaluation::{finished, padded, tokens_of};
 use crate::trainer::TrainError;
 
 /// One example beside the model's answer, as tokens and as matrices.
@@ -54,10 +54,7 @@ pub fn solve(
             input: task.read_src(&src)?.1,
             exact: task.read_tgt(&src, &tgt)?,
             found: task.read_tgt(&src, &answer),
-            verdict: match hypothesis.end {
-                End::Delimiter => task.judge(&src, &tgt, &answer, Norm::L1)?,
-                End::Limit => Verdict::Malformed,
-            },
+            verdict: task.judgement(&src, &tgt, finished(hypothesis).as_deref())?.verdict(Norm::L1),
         })
     });
     solved.collect()

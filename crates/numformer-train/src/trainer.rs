@@ -14,8 +14,9 @@ use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
 use crate::config::Gradients;
 use crate::difference::Difference;
-use crate::evaluation::{Evaluation, evaluate, token_rows};
+use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
+use crate::figures::Evaluation;
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 use crate::optimizer::{Adam, AdamConfig};
 use crate::run_dir::{RunDir, RunDirError};
@@ -336,7 +337,7 @@ impl Trainer {
     }
 }
 
-/// Examples decoded together. The answers do not depend on it, the cross-entropy only by rounding.
+/// Examples made together; figures do not depend on it.
 const EVALUATION_BATCH: usize = 256;
 
 /// The files of examples that an experiment names, read.

@@ -1,0 +1,212 @@
+//! The figures of an evaluation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use numformer_metrics::{Norm, Tolerance};
+use serde::{Deserialize, Serialize};
+
+use crate::shape::Shape;
+
+/// How a model did on a set of examples.
+///
+/// Intervals are Wilson's 95% confidence intervals for the share of all examples there could be; their ends are given to
+/// six decimals. [`EvaluationMetrics`](crate::EvaluationMetrics) gathers the figures, [`evaluate`](crate::evaluate) makes
+/// them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Number of examples.
+    pub count: u64,
+    /// Share of answers whose relative error in the norm L1 is below each tolerance: what "accuracy" means unless a norm
+    /// is named.
+    pub accuracy: Vec<(Tolerance, f64)>,
+    /// Share of answers equal to the exact one token for token.
+    pub exact: f64,
+    /// Share of answers that read as a matrix.
+    pub decodable: f64,
+    /// Mean cross-entropy per target token under teacher forcing, in nats.
+    pub cross_entropy: f64,
+    /// Matrices that were drawn for the examples and had no answer that can be trusted and written.
+    #[serde(default)]
+    pub rejected: u64,
+    /// Share of coefficients within 1% of the exact answer's, mean over the examples; an answer that cannot be read, or of
+    /// the wrong shape, has none.
+    #[serde(default)]
+    pub coefficients: f64,
+    /// The accuracies in every norm, L1 included, with their intervals.
+    #[serde(default)]
+    pub norms: BTreeMap<Norm, Vec<Estimate>>,
+    /// Interval of `exact`.
+    #[serde(default = "anything")]
+    pub exact_interval: (f64, f64),
+    /// Interval of `decodable`.
+    #[serde(default = "anything")]
+    pub decodable_interval: (f64, f64),
+    /// The same for each shape of the input; empty if there is one only, as are the other groups.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_dimension: BTreeMap<Shape, Evaluation>,
+    /// The same for each problem.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_problem: BTreeMap<String, Evaluation>,
+    /// The same for each named law of random matrices.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_law: BTreeMap<String, Evaluation>,
+}
+
+/// The share of answers whose error is below a tolerance, with its interval.
+///
+/// Serialized as a list, `[tolerance, share, lower, upper]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(Tolerance, f64, f64, f64)", into = "(Tolerance, f64, f64, f64)")]
+pub struct Estimate {
+    /// The tolerance.
+    pub tolerance: Tolerance,
+    /// The share found.
+    pub share: f64,
+    /// The lower and the upper end of the interval.
+    pub interval: (f64, f64),
+}
+
+impl From<(Tolerance, f64, f64, f64)> for Estimate {
+    fn from((tolerance, share, lower, upper): (Tolerance, f64, f64, f64)) -> Self {
+        Self { tolerance, share, interval: (lower, upper) }
+    }
+}
+
+impl From<Estimate> for (Tolerance, f64, f64, f64) {
+    fn from(Estimate { tolerance, share, interval: (lower, upper) }: Estimate) -> Self {
+        (tolerance, share, lower, upper)
+    }
+}
+
+/// The interval where nothing is known: in logs of versions that wrote none.
+fn anything() -> (f64, f64) {
+    (0.0, 1.0)
+}
+
+impl fmt::Display for Evaluation {
+    /// On one line, or with `{:#}` as tables with intervals, in per cent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            for (tolerance, share) in &self.accuracy {
+                write!(f, "{tolerance}: {:.1}  ", 100.0 * share)?;
+            }
+            return write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy);
+        }
+        f.write_str(&row("per cent", 14, NORM, self.norms.keys().map(Norm::to_string)))?;
+        for (index, (tolerance, _)) in self.accuracy.iter().enumerate() {
+            let estimates = self.norms.values().filter_map(|estimates| estimates.get(index));
+            let cells = estimates.map(|estimate| percent::<2>(estimate.share, estimate.interval));
+            write!(f, "\n{}", row(&format!("within {tolerance}"), 14, NORM, cells))?;
+        }
+        write!(f, "\n  {:<14}{}", "exact", percent::<2>(self.exact, self.exact_interval))?;
+        write!(f, "\n  {:<14}{}", "decodable", percent::<2>(self.decodable, self.decodable_interval))?;
+        write!(f, "\n  {:<14}{:.2}, mean share within 1%", "coefficients", 100.0 * self.coefficients)?;
+        write!(f, "\n  {:<14}{:.4}", "cross-entropy", self.cross_entropy)?;
+        if self.rejected > 0 {
+            write!(f, "\n  {:<14}{}", "drawn again", self.rejected)?;
+        }
+        write_groups(f, "dimension", &self.by_dimension)?;
+        write_groups(f, "problem", &self.by_problem)?;
+        write_groups(f, "law", &self.by_law)
+    }
+}
+
+/// Columns of a norm, and of a figure of a group.
+const NORM: usize = 26;
+const FIGURE: usize = 20;
+
+/// A share and its interval with `DIGITS` decimals: `97.30 (95.21-98.50)`.
+fn percent<const DIGITS: usize>(share: f64, (lower, upper): (f64, f64)) -> String {
+    let [share, lower, upper] = [share, lower, upper].map(|x| 100.0 * x);
+    format!("{share:.DIGITS$} ({lower:.DIGITS$}-{upper:.DIGITS$})")
+}
+
+/// A line of a table: a name in so many columns, and cells in so many each.
+fn row(name: &str, name_width: usize, width: usize, cells: impl IntoIterator<Item = String>) -> String {
+    let cells: String = cells.into_iter().map(|cell| format!("{cell:<width$}")).collect();
+    format!("  {name:<name_width$}{cells}").trim_end().to_owned()
+}
+
+/// A table with a line for each group, accuracies in the norm L1.
+fn write_groups<K: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    groups: &BTreeMap<K, Evaluation>,
+) -> fmt::Result {
+    let Some(first) = groups.values().next() else { return Ok(()) };
+    let tolerances = first.accuracy.iter().map(|(tolerance, _)| format!("within {tolerance}"));
+    let head = row(&format!("{name:<20}examples"), 29, FIGURE, tolerances.chain(["exact".to_owned()]));
+    write!(f, "\n\n{head}")?;
+    for (key, group) in groups {
+        let within =
+            group.norms.get(&Norm::L1).into_iter().flatten().map(|estimate| (estimate.share, estimate.interval));
+        let figures = within.chain([(group.exact, group.exact_interval)]);
+        let figures = figures.map(|(share, interval)| percent::<1>(share, interval));
+        write!(f, "\n{}", row(&format!("{key:<20}{}", group.count), 29, FIGURE, figures))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation() -> Evaluation {
+        let json = r#"{"count":40,"accuracy":[[0.05,0.9],[0.005,0.5]],"exact":0.25,"decodable":1.0,"cross_entropy":0.125,
+            "rejected":3,"coefficients":0.955,"exact_interval":[0.141924,0.401937],"decodable_interval":[0.912377,1.0],
+            "norms":{"l1":[[0.05,0.9,0.769494,0.960428],[0.005,0.5,0.351961,0.648039]],
+                "max":[[0.05,0.8,0.65245,0.895038],[0.005,0.25,0.141924,0.401937]]}}"#;
+        serde_json::from_str(json).expect("an evaluation")
+    }
+
+    #[test]
+    fn a_line_holds_the_figures_that_are_watched() {
+        assert_eq!(evaluation().to_string(), "5%: 90.0  0.5%: 50.0  exact: 25.0  cross-entropy 0.1250");
+    }
+
+    #[test]
+    fn the_table_holds_norms_and_intervals() {
+        let expected = [
+            "  per cent      l1                        max",
+            "  within 5%     90.00 (76.95-96.04)       80.00 (65.25-89.50)",
+            "  within 0.5%   50.00 (35.20-64.80)       25.00 (14.19-40.19)",
+            "  exact         25.00 (14.19-40.19)",
+            "  decodable     100.00 (91.24-100.00)",
+            "  coefficients  95.50, mean share within 1%",
+            "  cross-entropy 0.1250",
+            "  drawn again   3",
+        ];
+        let table = format!("{:#}", evaluation());
+        assert_eq!(table.lines().collect::<Vec<_>>(), expected, "{table}");
+    }
+
+    #[test]
+    fn groups_are_listed_when_there_are_some() {
+        let mut whole = evaluation();
+        whole.by_dimension = [(10, 10), (5, 5)].map(|shape| (shape.into(), evaluation())).into();
+        whole.by_law = [("wigner".to_owned(), evaluation())].into();
+        let table = format!("{whole:#}");
+        let groups: Vec<&str> = table.lines().skip_while(|line| !line.is_empty()).collect();
+        let figures = "40       90.0 (76.9-96.0)    50.0 (35.2-64.8)    25.0 (14.2-40.2)";
+        let head = "examples within 5%           within 0.5%         exact";
+        let expected = [
+            String::new(),
+            format!("  dimension           {head}"),
+            format!("  5x5                 {figures}"),
+            format!("  10x10               {figures}"),
+            String::new(),
+            format!("  law                 {head}"),
+            format!("  wigner              {figures}"),
+        ];
+        assert_eq!(groups, expected, "{table}");
+    }
+
+    #[test]
+    fn lines_without_the_newer_figures_are_read() {
+        let json = r#"{"count":1,"accuracy":[[0.05,1.0]],"exact":1.0,"decodable":1.0,"cross_entropy":0.0}"#;
+        let evaluation: Evaluation = serde_json::from_str(json).expect("an evaluation");
+        assert_eq!((evaluation.exact_interval, evaluation.norms.len()), ((0.0, 1.0), 0));
+        assert!(format!("{evaluation:#}").contains("within 5%"));
+    }
+}
