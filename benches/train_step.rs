@@ -1,31 +1,27 @@
-//! Whole training steps, loss and gradients, in examples per second.
+//! Whole training steps of the published shapes, in steps and in examples per second.
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use numformer::data::{BatchSource, Split};
-use numformer::model::{Parameters, Transformer};
-use numformer::train::{Catalogue, Composition, Experiment};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use numformer::train::{Gradients, Workload};
 
-fn transpose_3x3(criterion: &mut Criterion) {
-    let experiment = Experiment::preset("transpose-3x3").expect("embedded");
-    let task = Arc::new(experiment.task(&Catalogue::standard()).expect("valid"));
-    let config = experiment.transformer(&task).expect("valid");
-    let parameters = Parameters::random(0, &candle_core::Device::Cpu);
-    let model = Transformer::init(&config, &parameters).expect("valid");
-    let step = Composition::new(model, &parameters);
-    let batch = task.batches(0, Split::Train, experiment.train.batch_size).batch(0).expect("examples");
-    let mut gradients = vec![0.0; step.layout().len()];
-    let loss = step.loss_and_gradients(&batch, &mut gradients).expect("a step");
-    assert!((loss - (config.vocab_size as f64).ln()).abs() < 1.5, "an untrained model guesses: {loss}");
+const BATCH: usize = 64;
 
+fn train_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("train_step");
-    group.throughput(Throughput::Elements(experiment.train.batch_size as u64));
-    group.bench_function("composition/transpose-3x3", |bencher| {
-        bencher.iter(|| black_box(step.loss_and_gradients(&batch, &mut gradients).expect("a step")));
-    });
+    group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(BATCH as u64));
+    let autodiff = ["T5"].map(|name| (name, Gradients::Autodiff));
+    for (name, gradients) in Workload::NAMES.map(|name| (name, Gradients::Explicit)).into_iter().chain(autodiff) {
+        let workload = Workload::named(name).expect("listed");
+        let mut training = workload.training(gradients).expect("a model");
+        let batch = workload.batch(0, BATCH);
+        let how = format!("{gradients:?}").to_lowercase();
+        group.bench_function(BenchmarkId::new(how, name), |bencher| {
+            bencher.iter(|| black_box(training.step(&batch).expect("its own batch")));
+        });
+    }
 }
 
-criterion_group!(benches, transpose_3x3);
+criterion_group!(benches, train_step);
 criterion_main!(benches);

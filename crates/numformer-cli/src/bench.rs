@@ -141,7 +141,10 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         let parameters = Parameters::random(0, &Device::Cpu);
         Transformer::init(&workload.config, &parameters)?;
         let model = Transformer::new(&workload.config, &parameters.frozen())?;
-        let rate = rate(arguments, || Ok(drop(greedy(&model, &src, workload.tgt_len)?)))?;
+        let rate = rate(arguments, || {
+            greedy(&model, &src, workload.tgt_len)?;
+            Ok(())
+        })?;
         Some(rate.median * f64::from(2 * batch))
     } else {
         None

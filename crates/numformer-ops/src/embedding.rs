@@ -169,6 +169,7 @@ fn add(row: &mut [f32], x: &[f32]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "sums of small integers are exact")]
 mod tests {
     use candle_core::Device;
 

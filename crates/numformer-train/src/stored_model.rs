@@ -39,7 +39,7 @@ impl StoredModel {
     ) -> candle_core::Result<Self> {
         let layout = FlatLayout::new(parameters);
         let mut values = vec![0.0; layout.len()];
-        layout.read(&parameters, &mut values)?;
+        layout.read(parameters, &mut values)?;
         Ok(Self { config, vocabulary, weights: named(&layout, "", &values) })
     }
 

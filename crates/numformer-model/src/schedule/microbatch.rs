@@ -52,7 +52,8 @@ impl Model {
         &self.decoder.embedding
     }
 
-    pub(super) fn projection_places(&self) -> [Range<usize>; 2] {
+    /// Weight and bias of the output projection among all weights.
+    pub(super) fn projection(&self) -> [Range<usize>; 2] {
         self.projection.clone()
     }
 }

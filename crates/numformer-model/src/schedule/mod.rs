@@ -17,7 +17,7 @@ mod sublayers;
 use std::iter;
 use std::mem;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Error, Result};
 use numformer_ops::kernels::{ProjectionLoss, Store, Threads, add_parts, for_each, scatter_rows};
@@ -77,7 +77,7 @@ pub struct ExplicitSchedule {
     projection: Projection,
     most_parts: usize,
     parts: Vec<Part>,
-    spare: Mutex<Vec<Microbatch>>,
+    spare: Spare,
     /// Gradients of the embedded rows of the whole batch, `[rows, d]`, with their tokens.
     src: Embedded,
     tgt: Embedded,
@@ -94,6 +94,25 @@ enum Projection {
     Private,
     /// For the whole batch at once, the vocabulary divided among the threads.
     Divided,
+}
+
+/// Microbatches whose memory waits for its next use.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<Microbatch>>);
+
+impl Spare {
+    fn take(&self) -> Microbatch {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    fn give(&self, microbatch: Microbatch) {
+        self.lock().push(microbatch);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Microbatch>> {
+        // What is in there is overwritten anyway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Examples with gradients of their own.
@@ -156,7 +175,7 @@ impl ExplicitSchedule {
             projection,
             most_parts,
             parts: Vec::new(),
-            spare: Mutex::default(),
+            spare: Spare::default(),
             src: Embedded::default(),
             tgt: Embedded::default(),
             states: Vec::new(),
@@ -198,128 +217,150 @@ impl TrainingStep for ExplicitSchedule {
         gradients: &mut [f32],
     ) -> Result<f64> {
         self.check(weights.len(), src, tgt, gradients.len())?;
-        let batch = src.lengths.len();
-        if batch == 0 {
+        let batch = Batch { src, tgt, padding: self.model.config().padding_id };
+        if batch.len() == 0 {
             gradients.fill(0.0);
             return Ok(0.0);
         }
-        let division = Division::new(batch, src.width.max(tgt.width - 1), self.most_parts);
-        let read = |row: usize| tgt.row(row).split_last().map_or(&[][..], |(_, read)| read);
-        let (d_src, d_tgt) = (self.model.config().encoder.d_model, self.model.config().decoder.d_model);
-        self.src.load((0..batch).map(|row| src.row(row)), d_src);
-        self.tgt.load((0..batch).map(read), d_tgt);
-        let padding = self.model.config().padding_id;
-        let predicted =
-            |row: usize| tgt.row(row).iter().skip(1).map(move |id| (*id != padding).then_some(*id as usize));
+        let division = Division::new(&batch, self.most_parts);
+        self.parts.resize_with(division.parts(), Part::default);
+        let [d_src, d_tgt] = self.widths();
+        self.src.load((0..batch.len()).map(|row| src.row(row)), d_src);
+        self.tgt.load((0..batch.len()).map(|row| batch.read(row)), d_tgt);
         self.targets.clear();
-        self.targets.extend((0..batch).flat_map(predicted));
+        self.targets.extend((0..batch.len()).flat_map(|row| batch.predicted(row)));
         let counted = self.targets.iter().flatten().count().max(1);
         let share = 1.0 / counted as f32;
 
-        // What each part of the batch owns: its gradients, and its rows of what the whole batch shares.
-        self.parts.resize_with(division.parts(), Part::default);
-        let rows_of = |sequence: &dyn Fn(usize) -> usize| -> Vec<usize> {
-            division.examples().map(|examples| examples.map(sequence).sum()).collect()
-        };
-        let src_rows = rows_of(&|row| src.row(row).len());
-        let tgt_rows = rows_of(&|row| read(row).len());
-        let divided = self.projection == Projection::Divided;
-        let states_len = if divided { self.tgt.ids.len() * d_tgt } else { 0 };
-        self.states.resize(states_len, 0.0);
-        self.d_states.resize(states_len, 0.0);
-
-        let (model, spare) = (&self.model, &self.spare);
-        let take = || spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let give = |microbatch| spare.lock().unwrap_or_else(PoisonError::into_inner).push(microbatch);
-        let load = |microbatch: &mut Microbatch, examples: Range<usize>| {
-            microbatch.load(examples.map(|row| (src.row(row), read(row), predicted(row))));
-        };
-
-        if divided {
-            let states = cut(&mut self.states, tgt_rows.iter().map(|rows| rows * d_tgt));
-            for_each(self.parts.iter_mut().zip(division.examples()).zip(states), |((part, examples), mut states)| {
-                for examples in division.microbatches(examples) {
-                    let mut microbatch = take();
-                    load(&mut microbatch, examples);
-                    let found = microbatch.forward(model, weights);
-                    let (own, rest) = mem::take(&mut states).split_at_mut(found.len());
-                    own.copy_from_slice(found);
-                    states = rest;
-                    part.waiting.push(microbatch);
-                }
-            });
-        }
         let mut total = 0.0;
-        if divided {
-            let [weight, bias] = self.model.projection_places();
-            gradients[weight.clone()].fill(0.0);
-            gradients[bias.clone()].fill(0.0);
-            let pass = ProjectionLoss {
-                weight: &weights[weight.clone()],
-                bias: &weights[bias.clone()],
-                share,
-                threads: Threads::All,
-            };
-            let [d_weight, d_bias] = two(gradients, weight, bias);
-            if !self.targets.is_empty() {
-                total = pass.run(&self.states, &self.targets, Some([&mut self.d_states, d_weight, d_bias]));
-            }
+        if self.projection == Projection::Divided {
+            self.forward(weights, &batch, division);
+            total = self.project(weights, share, gradients);
         }
-
-        let private_len = self.places.private_len();
-        let mut whole = Some(&mut *gradients);
-        // The first part has no private gradients.
-        let targets: Vec<_> = (0..self.parts.len()).map(|_| whole.take()).collect();
-        let d_src_rows = cut(&mut self.src.gradients, src_rows.iter().map(|rows| rows * d_src));
-        let d_tgt_rows = cut(&mut self.tgt.gradients, tgt_rows.iter().map(|rows| rows * d_tgt));
-        let d_states = cut_ref(&self.d_states, tgt_rows.iter().map(|rows| if divided { rows * d_tgt } else { 0 }));
-        let parts = self.parts.iter_mut().zip(targets).zip(division.examples());
-        for_each(
-            parts.zip(d_src_rows).zip(d_tgt_rows).zip(d_states),
-            |(((part, mut d_src), mut d_tgt), mut d_states)| {
-                let ((Part { gradients, loss, waiting }, mut whole), examples) = part;
-                *loss = 0.0;
-                if whole.is_none() {
-                    gradients.resize(private_len, 0.0);
-                }
-                let mut waiting = mem::take(waiting).into_iter();
-                for (at, examples) in division.microbatches(examples).enumerate() {
-                    let store = if at == 0 { Store::Replace } else { Store::Add };
-                    let gradients = match &mut whole {
-                        Some(whole) => Gradients::Whole(whole),
-                        None => Gradients::Private(gradients),
-                    };
-                    let microbatch = if let Some(mut microbatch) = waiting.next() {
-                        let (own, rest) = d_states.split_at(microbatch.states_len());
-                        d_states = rest;
-                        microbatch.backward(model, weights, gradients, store, own);
-                        microbatch
-                    } else {
-                        let mut microbatch = take();
-                        load(&mut microbatch, examples);
-                        microbatch.forward(model, weights);
-                        *loss += microbatch.project_and_backward(model, weights, gradients, store, share);
-                        microbatch
-                    };
-                    for (rows, found) in [&mut d_src, &mut d_tgt].into_iter().zip(microbatch.embedded_gradients()) {
-                        let (own, rest) = mem::take(rows).split_at_mut(found.len());
-                        own.copy_from_slice(found);
-                        *rows = rest;
-                    }
-                    give(microbatch);
-                }
-            },
-        );
+        self.backward(weights, &batch, division, share, gradients);
         total += self.parts.iter().map(|part| part.loss).sum::<f64>();
         self.reduce(gradients);
         Ok(total / counted as f64)
     }
 }
 
+/// The examples of a step.
+#[derive(Clone, Copy, Debug)]
+struct Batch<'a> {
+    src: TokenRows<'a>,
+    tgt: TokenRows<'a>,
+    padding: u32,
+}
+
+impl<'a> Batch<'a> {
+    fn len(&self) -> usize {
+        self.src.lengths.len()
+    }
+
+    /// What the decoder reads of a target: all but the last token.
+    fn read(&self, row: usize) -> &'a [u32] {
+        self.tgt.row(row).split_last().map_or(&[], |(_, read)| read)
+    }
+
+    /// What it should predict: all but the first; none where that does not count.
+    fn predicted(&self, row: usize) -> impl Iterator<Item = Option<usize>> + use<'a> {
+        let padding = self.padding;
+        self.tgt.row(row).iter().skip(1).map(move |id| (*id != padding).then_some(*id as usize))
+    }
+
+    fn load(&self, examples: Range<usize>, microbatch: &mut Microbatch) {
+        microbatch.load(examples.map(|row| (self.src.row(row), self.read(row), self.predicted(row))));
+    }
+}
+
 impl ExplicitSchedule {
+    /// Widths of the embedded rows of source and target.
+    fn widths(&self) -> [usize; 2] {
+        let TransformerConfig { encoder, decoder, .. } = self.model.config();
+        [encoder.d_model, decoder.d_model]
+    }
+
+    /// The forward pass of the whole batch: the states go to `states`, the activations wait in their parts.
+    fn forward(&mut self, weights: &[f32], batch: &Batch<'_>, division: Division) {
+        let Self { parts, model, spare, states, d_states, tgt, .. } = self;
+        let width = model.config().decoder.d_model;
+        states.resize(tgt.ids.len() * width, 0.0);
+        d_states.resize(states.len(), 0.0);
+        let states = pieces_mut(states, division.rows(|row| batch.read(row).len() * width));
+        for_each(parts.iter_mut().zip(division.examples()).zip(states), |((part, examples), mut states)| {
+            for examples in division.microbatches(examples) {
+                let mut microbatch = spare.take();
+                batch.load(examples, &mut microbatch);
+                copy_first(&mut states, microbatch.forward(model, weights));
+                part.waiting.push(microbatch);
+            }
+        });
+    }
+
+    /// Projection and loss of the whole batch: the gradients of the states go to `d_states`. Returns the summed loss.
+    fn project(&mut self, weights: &[f32], share: f32, gradients: &mut [f32]) -> f64 {
+        let [weight, bias] = self.model.projection();
+        let places = [weight.clone(), bias.clone()];
+        let [d_weight, d_bias] = gradients.get_disjoint_mut(places).expect("parameters do not overlap");
+        fill_zeros(d_weight);
+        d_bias.fill(0.0);
+        if self.targets.is_empty() {
+            return 0.0;
+        }
+        let pass = ProjectionLoss { weight: &weights[weight], bias: &weights[bias], share, threads: Threads::All };
+        pass.run(&self.states, &self.targets, Some([&mut self.d_states, d_weight, d_bias]))
+    }
+
+    /// The backward pass; where nothing waits for it, forward pass, projection and loss before it.
+    fn backward(&mut self, weights: &[f32], batch: &Batch<'_>, division: Division, share: f32, gradients: &mut [f32]) {
+        let [d_src, d_tgt] = self.widths();
+        let Self { parts, places, model, spare, projection, src, tgt, d_states, .. } = self;
+        let divided = *projection == Projection::Divided;
+        let read = |row| batch.read(row).len();
+        // What each part of the batch owns: its gradients, and its rows of what the whole batch shares.
+        let mut whole = Some(gradients);
+        let gradients: Vec<_> = parts.iter().map(|_| whole.take()).collect();
+        let d_states = pieces(d_states, division.rows(|row| if divided { read(row) * d_tgt } else { 0 }));
+        let d_src = pieces_mut(&mut src.gradients, division.rows(|row| batch.src.row(row).len() * d_src));
+        let d_tgt = pieces_mut(&mut tgt.gradients, division.rows(|row| read(row) * d_tgt));
+        let shared = gradients.into_iter().zip(d_states).zip(d_src.zip(d_tgt));
+        for_each(parts.iter_mut().zip(division.examples()).zip(shared), |((part, examples), shared)| {
+            let ((mut whole, mut d_states), (mut d_src, mut d_tgt)) = shared;
+            let Part { gradients, loss, waiting } = part;
+            if whole.is_none() {
+                gradients.resize(places.private_len(), 0.0);
+            }
+            *loss = 0.0;
+            let mut waiting = mem::take(waiting).into_iter();
+            for (at, examples) in division.microbatches(examples).enumerate() {
+                let store = if at == 0 { Store::Replace } else { Store::Add };
+                let gradients = match &mut whole {
+                    Some(whole) => Gradients::Whole(whole),
+                    None => Gradients::Private(gradients),
+                };
+                let microbatch = if let Some(mut microbatch) = waiting.next() {
+                    let (own, rest) = d_states.split_at(microbatch.states_len());
+                    d_states = rest;
+                    microbatch.backward(model, weights, gradients, store, own);
+                    microbatch
+                } else {
+                    let mut microbatch = spare.take();
+                    batch.load(examples, &mut microbatch);
+                    microbatch.forward(model, weights);
+                    *loss += microbatch.project_and_backward(model, weights, gradients, store, share);
+                    microbatch
+                };
+                let [of_src, of_tgt] = microbatch.embedded_gradients();
+                copy_first(&mut d_src, of_src);
+                copy_first(&mut d_tgt, of_tgt);
+                spare.give(microbatch);
+            }
+        });
+    }
+
     /// Adds the private gradients to those of the first part, in the order of the parts, and adds those of the embedded rows to their tables.
     fn reduce(&self, gradients: &mut [f32]) {
-        let projection = self.model.projection_places();
+        let [projection, _] = self.model.projection();
         for (private, range) in self.places.private() {
             let others = self.parts.iter().skip(1).map(|part| &part.gradients[private.clone()]);
             add_parts(&mut gradients[range], others);
@@ -333,7 +374,7 @@ impl ExplicitSchedule {
                 .chain(embedding.positions().map(|range| (range, &embedded.positions)));
             for (range, ids) in tables {
                 // A table that serves as the projection has its gradients already.
-                if range != projection[0] {
+                if range != projection {
                     fill_zeros(&mut gradients[range.clone()]);
                 }
                 scatter_rows(&mut gradients[range], &embedded.gradients, ids, d);
@@ -358,9 +399,10 @@ struct Division {
 }
 
 impl Division {
-    /// Of a batch whose sequences have at most `width` tokens, into at most `parts`.
-    fn new(batch: usize, width: usize, parts: usize) -> Self {
-        let width = width.max(1);
+    /// Into at most `parts`.
+    fn new(batch: &Batch<'_>, parts: usize) -> Self {
+        let width = batch.src.width.max(batch.tgt.width - 1).max(1);
+        let batch = batch.len();
         let part = batch.div_ceil(parts).max(FEWEST_TOKENS / width).max(1);
         Self { batch, part, microbatch: MOST_TOKENS.div_ceil(width) }
     }
@@ -374,6 +416,11 @@ impl Division {
         (0..self.parts()).map(move |i| i * self.part..((i + 1) * self.part).min(self.batch))
     }
 
+    /// The rows of each part, of which each example has `rows_of`.
+    fn rows(self, rows_of: impl Fn(usize) -> usize) -> Vec<usize> {
+        self.examples().map(|examples| examples.map(&rows_of).sum()).collect()
+    }
+
     /// The examples of each microbatch of a part, in nearly equal numbers.
     fn microbatches(self, part: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let count = part.len().div_ceil(self.microbatch);
@@ -382,32 +429,18 @@ impl Division {
 }
 
 /// Consecutive pieces of a slice, of the given lengths.
-fn cut<'a>(slice: &'a mut [f32], lengths: impl ExactSizeIterator<Item = usize>) -> std::vec::IntoIter<&'a mut [f32]> {
+fn pieces(slice: &[f32], lengths: Vec<usize>) -> impl ExactSizeIterator<Item = &[f32]> + Send {
     let mut rest = slice;
-    let pieces: Vec<_> = lengths
-        .map(|length| {
-            let (piece, after) = mem::take(&mut rest).split_at_mut(length);
-            rest = after;
-            piece
-        })
-        .collect();
-    pieces.into_iter()
+    lengths.into_iter().map(move |length| rest.split_off(..length).expect("the pieces are parts of the slice"))
 }
 
-/// As [`cut`], to read.
-fn cut_ref(slice: &[f32], lengths: impl ExactSizeIterator<Item = usize>) -> std::vec::IntoIter<&[f32]> {
+/// As [`pieces`], to write.
+fn pieces_mut(slice: &mut [f32], lengths: Vec<usize>) -> impl ExactSizeIterator<Item = &mut [f32]> + Send {
     let mut rest = slice;
-    let pieces: Vec<_> = lengths
-        .map(|length| {
-            let (piece, after) = rest.split_at(length);
-            rest = after;
-            piece
-        })
-        .collect();
-    pieces.into_iter()
+    lengths.into_iter().map(move |length| rest.split_off_mut(..length).expect("the pieces are parts of the slice"))
 }
 
-/// Two ranges that do not overlap, to write.
-fn two(slice: &mut [f32], a: Range<usize>, b: Range<usize>) -> [&mut [f32]; 2] {
-    slice.get_disjoint_mut([a, b]).expect("parameters do not overlap")
+/// Copies `entries` to the beginning of `slice`, which becomes what is after them.
+fn copy_first(slice: &mut &mut [f32], entries: &[f32]) {
+    slice.split_off_mut(..entries.len()).expect("there is room for all").copy_from_slice(entries);
 }

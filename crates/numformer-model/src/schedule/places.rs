@@ -11,26 +11,34 @@ use crate::flat::FlatLayout;
 /// are not zero.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Name, place among the weights, and place among the private gradients, in the order of the weights.
-    slots: Vec<(String, Range<usize>, Option<Range<usize>>)>,
+    /// In the order of the weights.
+    places: Vec<Place>,
     private_len: usize,
+}
+
+/// Where one parameter lies.
+#[derive(Debug)]
+struct Place {
+    name: String,
+    weights: Range<usize>,
+    private: Option<Range<usize>>,
 }
 
 impl Places {
     /// `is_shared` says of a name whether its gradients are not private.
     pub(super) fn new(layout: &FlatLayout, is_shared: impl Fn(&str) -> bool) -> Self {
         let mut private_len = 0;
-        let slots = layout.slots().iter().map(|slot| {
+        let places = layout.slots().iter().map(|slot| {
             let range = slot.range();
             let private = (!is_shared(slot.name())).then(|| {
                 let start = private_len;
                 private_len += range.len();
                 start..private_len
             });
-            (slot.name().to_owned(), range, private)
+            Place { name: slot.name().to_owned(), weights: range, private }
         });
-        let slots = slots.collect();
-        Self { slots, private_len }
+        let places = places.collect();
+        Self { places, private_len }
     }
 
     /// Length of the private gradients.
@@ -40,12 +48,12 @@ impl Places {
 
     /// Where each private gradient lies, and where its weights do.
     pub(super) fn private(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + '_ {
-        self.slots.iter().filter_map(|(_, range, private)| Some((private.clone()?, range.clone())))
+        self.places.iter().filter_map(|place| Some((place.private.clone()?, place.weights.clone())))
     }
 
     /// The weights called `name`.
     pub(super) fn weights(&self, name: &str) -> Result<Range<usize>> {
-        self.slot(name).map(|(_, range, _)| range.clone())
+        self.place(name).map(|place| place.weights.clone())
     }
 
     /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients.
@@ -56,18 +64,18 @@ impl Places {
 
     /// A weight and its bias by their names; none where their gradients are not private.
     pub(super) fn pair_of(&self, weight: &str, bias: &str) -> Result<Option<Pair>> {
-        let ((_, weight, private_weight), (_, bias, private_bias)) = (self.slot(weight)?, self.slot(bias)?);
-        let private = private_weight.clone().zip(private_bias.clone());
+        let (weight, bias) = (self.place(weight)?, self.place(bias)?);
+        let private = weight.private.clone().zip(bias.private.clone());
         Ok(private.map(|(private_weight, private_bias)| Pair {
-            weight: weight.clone(),
-            bias: bias.clone(),
+            weight: weight.weights.clone(),
+            bias: bias.weights.clone(),
             private_weight,
             private_bias,
         }))
     }
 
-    fn slot(&self, name: &str) -> Result<&(String, Range<usize>, Option<Range<usize>>)> {
-        let found = self.slots.iter().find(|(found, ..)| found == name);
+    fn place(&self, name: &str) -> Result<&Place> {
+        let found = self.places.iter().find(|place| place.name == name);
         found.ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))
     }
 }
