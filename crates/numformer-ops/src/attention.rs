@@ -481,8 +481,8 @@ mod tests {
     use super::*;
     use crate::simd::tests::at_each_level;
     use crate::testing::{
-        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
-        entries_of, random,
+        Expected, assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes,
+        entries, random,
     };
 
     fn check(
@@ -626,7 +626,7 @@ mod tests {
                 let width = n_heads * d_head;
                 let inputs = [random((1, t, width), 1)?, random((1, s, width), 2)?, random((1, s, width), 3)?];
                 let op = |x: &[Tensor]| attention(&x[0], &x[1], &x[2], n_heads, causality, None);
-                let (expected, d_y, gradients) = entries_of(&op, &inputs)?;
+                let Expected { y: expected, d_y, gradients } = Expected::of(&op, &inputs)?;
                 let [q, k, v] = inputs.each_ref().map(entries);
                 let shape = AttentionShape { t, s, n_heads, width };
                 for (y, found) in at_each_level(|| {

@@ -306,8 +306,8 @@ mod tests {
     use super::*;
     use crate::simd::tests::at_each_level;
     use crate::testing::{
-        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
-        entries_of, random,
+        Expected, assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes,
+        entries, random,
     };
 
     #[test]
@@ -412,7 +412,7 @@ mod tests {
             for activation in [Activation::Identity, Activation::Relu] {
                 let inputs = [random((rows, k), 1)?, random((n, k), 2)?, random(n, 3)?];
                 let op = |t: &[Tensor]| linear(&t[0], &t[1], &t[2], activation);
-                let (expected, mut d_y, gradients) = entries_of(&op, &inputs)?;
+                let Expected { y: expected, mut d_y, gradients } = Expected::of(&op, &inputs)?;
                 let [x, weight, bias] = inputs.each_ref().map(entries);
                 for y in at_each_level(|| {
                     let mut y = vec![f32::NAN; rows * n];

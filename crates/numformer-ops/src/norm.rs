@@ -379,8 +379,8 @@ mod tests {
     use super::*;
     use crate::simd::tests::at_each_level;
     use crate::testing::{
-        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes, entries,
-        entries_of, random,
+        Expected, assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes,
+        entries, random,
     };
 
     const EPS: f64 = 1e-12;
@@ -480,7 +480,7 @@ mod tests {
         for (rows, d) in [(1, 1), (1, 7), (7, 33), (33, 16)] {
             let inputs = [random((rows, d), 1)?, random((rows, d), 2)?, random(d, 3)?, random(d, 4)?];
             let op = |t: &[Tensor]| add_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS);
-            let (expected, d_y, gradients) = entries_of(&op, &inputs)?;
+            let Expected { y: expected, d_y, gradients } = Expected::of(&op, &inputs)?;
             let [x, residual, weight, bias] = inputs.each_ref().map(entries);
             let passes = at_each_level(|| {
                 let (mut sum, mut y) = (x.clone(), vec![f32::NAN; x.len()]);

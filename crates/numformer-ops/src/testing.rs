@@ -85,12 +85,22 @@ pub(crate) fn entries(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|t| t.to_vec1()).expect("a tensor in host memory")
 }
 
-/// The value of `op`, weights of its entries, and the gradients of their weighted sum, as slices: what the operations on
-/// slices should give. The gradients themselves are checked by [`check_gradients`].
-pub(crate) fn entries_of(op: Op<'_>, inputs: &[Tensor]) -> Result<(Vec<f32>, Vec<f32>, Vec<Vec<f32>>)> {
-    let (value, gradients) = value_and_gradients(op, inputs)?;
-    let weights = random(value.shape(), 99)?;
-    Ok((entries(&value), entries(&weights), gradients.iter().map(entries).collect()))
+/// What the operations on slices should give.
+pub(crate) struct Expected {
+    /// The value of an operation.
+    pub(crate) y: Vec<f32>,
+    /// Weights of its entries.
+    pub(crate) d_y: Vec<f32>,
+    /// The gradient of the weighted sum for each input; [`check_gradients`] checks them.
+    pub(crate) gradients: Vec<Vec<f32>>,
+}
+
+impl Expected {
+    pub(crate) fn of(op: Op<'_>, inputs: &[Tensor]) -> Result<Self> {
+        let (value, gradients) = value_and_gradients(op, inputs)?;
+        let d_y = entries(&random(value.shape(), 99)?);
+        Ok(Self { y: entries(&value), d_y, gradients: gradients.iter().map(entries).collect() })
+    }
 }
 
 /// Fails unless the largest difference is at most 1e-5 times the largest entry (or 1, if that is larger).
