@@ -1,0 +1,27 @@
+//! Automation of this repository, as `cargo xtask`.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+
+mod bench_compare;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Automation of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    BenchCompare(bench_compare::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::BenchCompare(arguments) => bench_compare::run(&arguments),
+    }
+}
