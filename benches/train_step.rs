@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use numformer::data::{BatchSource, Split};
-use numformer::model::{Parameters, Transformer};
+use numformer::model::{Mode, Parameters, Transformer};
 use numformer::train::{Catalogue, Composition, Experiment};
 
 fn transpose_3x3(criterion: &mut Criterion) {
@@ -16,14 +16,15 @@ fn transpose_3x3(criterion: &mut Criterion) {
     let model = Transformer::init(&config, &parameters).expect("valid");
     let step = Composition::new(model, &parameters);
     let batch = task.batches(0, Split::Train, experiment.train.batch_size).batch(0).expect("examples");
+    let mode = Mode::Train { seed: 0, step: 0 };
     let mut gradients = vec![0.0; step.layout().len()];
-    let loss = step.loss_and_gradients(&batch, &mut gradients).expect("a step");
+    let loss = step.loss_and_gradients(&batch, mode, &mut gradients).expect("a step");
     assert!((loss - (config.vocab_size as f64).ln()).abs() < 1.5, "an untrained model guesses: {loss}");
 
     let mut group = criterion.benchmark_group("train_step");
     group.throughput(Throughput::Elements(experiment.train.batch_size as u64));
     group.bench_function("composition/transpose-3x3", |bencher| {
-        bencher.iter(|| black_box(step.loss_and_gradients(&batch, &mut gradients).expect("a step")));
+        bencher.iter(|| black_box(step.loss_and_gradients(&batch, mode, &mut gradients).expect("a step")));
     });
 }
 

@@ -32,24 +32,38 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod batched;
+mod beam;
 mod cache;
 mod config;
+mod copy_gate;
 mod decoder;
+mod dropout;
 mod embedding;
 mod encoder;
 mod feed_forward;
 mod flat;
 mod generate;
 mod linear;
+mod memory;
+mod mode;
 mod norm;
 mod padded;
 mod parameter_counts;
 mod parameters;
+mod projection;
+mod residual;
+mod seq2seq;
+mod step_embedding;
 mod transformer;
 
 pub use attention::{KeysValues, MultiHeadAttention};
+pub use batched::Batched;
+pub use beam::{Beam, Ranked, Stopping, beam};
 pub use cache::Cache;
-pub use config::{ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
+pub use config::{
+    ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
+};
 pub use decoder::Decoder;
 pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
@@ -57,8 +71,12 @@ pub use feed_forward::FeedForward;
 pub use flat::{FlatLayout, Slot};
 pub use generate::{End, Hypothesis, greedy};
 pub use linear::Linear;
+pub use memory::Memory;
+pub use mode::Mode;
 pub use norm::LayerNorm;
 pub use padded::Padded;
 pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
-pub use transformer::{Memory, Transformer};
+pub use projection::Projection;
+pub use seq2seq::Seq2Seq;
+pub use transformer::Transformer;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{OutputProjection, Positions, StackConfig, TransformerConfig};
+use crate::config::{LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig};
 
 /// Number of trainable coefficients of a transformer, by part.
 ///
@@ -72,7 +72,13 @@ impl TransformerConfig {
         let own = |sizes| attention(sizes, sizes) + norm(sizes);
         let layers = |sizes: &StackConfig, rest: u64| {
             let d = sizes.d_model as u64;
-            sizes.n_layers as u64 * (own(d) + rest + feed_forward(d, sizes.d_ff() as u64) + norm(d))
+            let network = feed_forward(d, sizes.d_ff() as u64);
+            let gate = if self.copy_gate { network } else { 0 };
+            let stored = match self.layer_weights {
+                LayerWeights::Separate => sizes.n_layers as u64,
+                LayerWeights::Shared => 1,
+            };
+            stored * (own(d) + rest + network + norm(d) + gate)
         };
         ParameterCounts {
             embedding: [encoder, decoder].map(|d| (vocab_size + positions) * d + norm(d)).iter().sum(),

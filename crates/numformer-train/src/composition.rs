@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result};
 use numformer_data::Batch;
-use numformer_model::{FlatLayout, Parameters, Transformer};
+use numformer_model::{FlatLayout, Mode, Parameters, Seq2Seq, Transformer};
 
 use crate::evaluation::padded;
 
@@ -27,13 +27,14 @@ impl Composition {
         &self.layout
     }
 
-    /// Writes the gradients of the mean loss over `batch` and returns the loss.
+    /// Writes the gradients of the mean loss over `batch` and returns the loss. The seed and the step of `mode` say what
+    /// dropout drops.
     ///
     /// # Errors
     /// When the batch does not fit the model, or `gradients` the layout.
-    pub fn loss_and_gradients(&self, batch: &Batch, gradients: &mut [f32]) -> Result<f64> {
+    pub fn loss_and_gradients(&self, batch: &Batch, mode: Mode, gradients: &mut [f32]) -> Result<f64> {
         let (src, tgt) = (padded(&batch.src, &self.device)?, padded(&batch.tgt, &self.device)?);
-        let loss = self.model.loss(&src, &tgt)?;
+        let loss = self.model.loss(&src, &tgt, mode)?;
         self.layout.read_gradients(&loss.backward()?, gradients)?;
         Ok(f64::from(loss.to_scalar::<f32>()?))
     }

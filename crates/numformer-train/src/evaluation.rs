@@ -6,7 +6,7 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::{Accuracy, Metric, Norm, Tolerance, ToleranceCurve, Verdict};
-use numformer_model::{End, Padded, Transformer, greedy};
+use numformer_model::{End, Mode, Padded, Seq2Seq, greedy};
 use serde::{Deserialize, Serialize};
 
 use crate::trainer::TrainError;
@@ -59,7 +59,7 @@ impl fmt::Display for Evaluation {
 /// # Errors
 /// When `count` is zero, examples cannot be made, or the model cannot read them.
 pub fn evaluate(
-    model: &Transformer,
+    model: &impl Seq2Seq,
     task: &Task,
     source: &dyn BatchSource,
     count: u64,
@@ -80,7 +80,7 @@ pub fn evaluate(
         let (src, tgt) = (padded(&batch.src, device)?, padded(&batch.tgt, device)?);
         // Every token but the opening delimiter is predicted.
         let predicted: u64 = batch.tgt.lengths.iter().map(|length| u64::from(*length) - 1).sum();
-        nats += f64::from(model.loss(&src, &tgt)?.to_scalar::<f32>()?) * predicted as f64;
+        nats += f64::from(model.loss(&src, &tgt, Mode::Evaluate)?.to_scalar::<f32>()?) * predicted as f64;
         tokens += predicted;
         for (row, hypothesis) in greedy(model, &src, task.max_tgt_len())?.into_iter().enumerate() {
             let [src, tgt] = [tokens_of(batch.src.row(row)), tokens_of(batch.tgt.row(row))];

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use numformer_data::{Task, TaskError};
-use numformer_model::TransformerConfig;
+use numformer_model::{LayerWeights, TransformerConfig};
 use numformer_problems::{EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 
@@ -249,6 +249,9 @@ impl Experiment {
             positions: model.positions,
             cross_attention_query: model.cross_attention_query,
             output_projection: model.output_projection,
+            layer_weights: LayerWeights::default(),
+            copy_gate: false,
+            dropout: 0.0,
         };
         config.validate()?;
         Ok(config)

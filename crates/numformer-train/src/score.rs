@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{End, Padded, Transformer, greedy};
+use numformer_model::{End, Padded, Seq2Seq, Transformer, greedy};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -218,7 +218,7 @@ pub enum PairError {
 mod tests {
     use candle_core::Tensor;
     use numformer_encoding::Positional;
-    use numformer_model::{Parameters, StackConfig, TransformerConfig};
+    use numformer_model::{Mode, Parameters, StackConfig, TransformerConfig};
 
     use super::*;
 
@@ -270,8 +270,8 @@ mod tests {
         let pair = scorer.parse(LINES[0]).expect("a pair");
         let score = &scorer.score(std::slice::from_ref(&pair)).expect("a score")[0];
         let tensor = |ids: &[u32]| Padded::full(Tensor::new(ids, &Device::Cpu).unwrap().unsqueeze(0).unwrap());
-        let memory = scorer.model.encode(&tensor(&pair.src)).expect("a memory");
-        let states = scorer.model.decode(&memory, &tensor(&pair.tgt), None).expect("states");
+        let memory = scorer.model.encode(&tensor(&pair.src), Mode::Evaluate).expect("a memory");
+        let states = scorer.model.decode(&memory, &tensor(&pair.tgt), None, Mode::Evaluate).expect("states");
         let logits: Vec<Vec<f32>> = scorer.model.logits(&states).unwrap().get(0).unwrap().to_vec2().unwrap();
         let nats = logits.iter().zip(&pair.tgt[1..]).map(|(logits, token)| {
             let total: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Parameters, Transformer, TransformerConfig};
+use numformer_model::{Mode, Parameters, Transformer, TransformerConfig};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
@@ -230,7 +230,8 @@ impl Trainer {
         schedule: &impl Schedule,
         gradients: &mut [f32],
     ) -> Result<StepReport, TrainError> {
-        let loss = self.composition.loss_and_gradients(batch, gradients)?;
+        let mode = Mode::Train { seed: self.experiment.seed, step: self.step };
+        let loss = self.composition.loss_and_gradients(batch, mode, gradients)?;
         let gradient_norm = sum_of_squares(gradients).sqrt();
         let lr = schedule.lr(self.step);
         if !(loss.is_finite() && gradient_norm.is_finite()) {

@@ -9,7 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
-use numformer_model::{CrossAttentionQuery, FlatLayout, OutputProjection, Padded, Positions, Transformer, greedy};
+use numformer_model::{
+    Beam, CrossAttentionQuery, FlatLayout, Hypothesis, Mode, OutputProjection, Padded, Positions, Seq2Seq, Transformer,
+    beam, greedy,
+};
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
 use numformer_train::{Adam, AdamConfig, Schedule, StoredModel, WarmUp, import_lawt};
@@ -158,11 +161,11 @@ fn sizes_options_and_vocabulary_are_read() {
 fn states_and_logits_agree() {
     for recorded in Recorded::all() {
         let model = recorded.model();
-        let memory = model.encode(&recorded.padded("src")).unwrap();
+        let memory = model.encode(&recorded.padded("src"), Mode::Evaluate).unwrap();
         let what = format!("{}: encoder states", recorded.name);
         assert_all_close(&values(memory.states()), &values(&recorded.tensors["encoded"]), 1e-5, 0.0, &what);
 
-        let states = model.decode(&memory, &recorded.padded("tgt"), None).unwrap();
+        let states = model.decode(&memory, &recorded.padded("tgt"), None, Mode::Evaluate).unwrap();
         let logits = model.logits(&states).unwrap();
         let expected = &recorded.tensors["logits"];
         for (row, length) in recorded.lengths("tgt").into_iter().enumerate().take(expected.dim(0).unwrap()) {
@@ -179,7 +182,7 @@ fn loss_and_gradients_agree() {
         let stored = recorded.import();
         let parameters = stored.parameters(CPU).unwrap();
         let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
-        let loss = model.loss(&recorded.padded("src"), &recorded.padded("tgt")).unwrap();
+        let loss = model.loss(&recorded.padded("src"), &recorded.padded("tgt"), Mode::Evaluate).unwrap();
         let figures = &recorded.figures;
         assert_close!(f64::from(loss.to_scalar::<f32>().unwrap()), figures.loss, 1e-6, "{}", recorded.name);
 
@@ -218,7 +221,7 @@ fn ten_steps_of_adam_agree() {
         let figures = &recorded.figures;
         for (step, (expected, lr)) in figures.adam_losses.iter().zip(&figures.adam_lrs).enumerate() {
             assert_close!(schedule.lr(step as u64), *lr, 1e-12);
-            let loss = model.loss(&src, &tgt).unwrap();
+            let loss = model.loss(&src, &tgt, Mode::Evaluate).unwrap();
             let found = f64::from(loss.to_scalar::<f32>().unwrap());
             assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
             layout.read_gradients(&loss.backward().unwrap(), &mut gradients).unwrap();
@@ -241,20 +244,34 @@ fn ten_steps_of_adam_agree() {
     }
 }
 
+/// Asserts that answers are those recorded under `name`, token for token.
+fn assert_answers(recorded: &Recorded, name: &str, delimiter: u32, answers: &[Hypothesis]) {
+    let expected = recorded.ids(name).into_iter().zip(recorded.lengths(name));
+    assert_eq!(expected.len(), answers.len());
+    for (row, (answer, (ids, length))) in answers.iter().zip(expected).enumerate() {
+        // The reference closes what is unfinished at the limit.
+        let inner = answer.ids.iter().copied().take(MAX_ANSWER - 2);
+        let found: Vec<u32> = [delimiter].into_iter().chain(inner).chain([delimiter]).collect();
+        assert_eq!(found, ids[..length as usize], "{}: {name}, row {row}", recorded.name);
+    }
+}
+
 #[test]
 fn greedy_answers_agree_token_for_token() {
     for recorded in Recorded::all() {
         let model = recorded.model();
         let answers = greedy(&model, &recorded.padded("src"), MAX_ANSWER).unwrap();
-        let expected = recorded.ids("greedy").into_iter().zip(recorded.lengths("greedy"));
-        for (row, (answer, (ids, length))) in answers.iter().zip(expected).enumerate() {
-            let expected = &ids[..length as usize];
-            let delimiter = model.config().delimiter_id;
-            // The reference closes what is unfinished at the limit.
-            let inner = answer.ids.iter().copied().take(MAX_ANSWER - 2);
-            let found: Vec<u32> = [delimiter].into_iter().chain(inner).chain([delimiter]).collect();
-            assert_eq!(found, expected, "{}: row {row}", recorded.name);
-        }
+        assert_answers(&recorded, "greedy", model.delimiter_id(), &answers);
+    }
+}
+
+#[test]
+fn answers_of_beam_search_agree_token_for_token() {
+    for recorded in Recorded::all() {
+        let model = recorded.model();
+        let answers = beam(&model, &recorded.padded("src"), MAX_ANSWER, &Beam::new(3)).unwrap();
+        let best: Vec<Hypothesis> = answers.into_iter().map(|mut ranked| ranked.swap_remove(0).hypothesis).collect();
+        assert_answers(&recorded, "beam3", model.delimiter_id(), &best);
     }
 }
 
