@@ -34,7 +34,7 @@ impl Beam {
         Self { width, length_penalty: 1.0, stopping: Stopping::default() }
     }
 
-    /// The rank of an answer of `len` tokens.
+    /// The rank of an answer of `len` predicted tokens.
     fn score(&self, log_probability: f64, len: usize) -> f64 {
         log_probability / (len as f64).powf(self.length_penalty)
     }
@@ -65,8 +65,8 @@ pub enum Stopping {
 pub struct Ranked {
     /// The answer.
     pub hypothesis: Hypothesis,
-    /// The logarithm of its probability, the end included, divided by a power of its length: the larger, the better. The
-    /// length counts the opening delimiter and not the closing one.
+    /// The logarithm of its probability divided by a power of its length: the larger, the better. Both are of all that
+    /// was predicted: its tokens and, if it has ended, the closing delimiter.
     pub score: f64,
 }
 

@@ -37,3 +37,35 @@ impl CopyGate {
         input + (gate * (output - input)?)?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::Parameters;
+
+    #[test]
+    fn a_gate_mixes_output_and_input_by_what_was_attended() {
+        let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).expect("a row");
+        let parameters = Parameters::random(1, &Device::Cpu);
+        let gate = CopyGate::new(2, 3, &parameters.frozen()).expect("a gate");
+        let (attended, output, input) = ([0.5f32, -2.0], [1.0f32, 2.0], [-3.0f32, 5.0]);
+        let found = gate.forward(&tensor(attended), &tensor(output), &tensor(input)).expect("a row");
+        let found = found.to_vec2::<f32>().expect("a row").concat();
+
+        let matrix = |name: &str| parameters.get(name).expect("a weight").to_vec2::<f32>().expect("a matrix");
+        let bias = |name: &str| parameters.get(name).expect("a bias").to_vec1::<f32>().expect("a vector");
+        let affine = |name: &str, x: &[f32]| -> Vec<f32> {
+            let rows = matrix(&format!("{name}.weight")).into_iter().zip(bias(&format!("{name}.bias")));
+            rows.map(|(row, b)| b + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()).collect()
+        };
+        let hidden: Vec<f32> = affine("up", &attended).into_iter().map(|x| x.max(0.0)).collect();
+        for (i, raw) in affine("down", &hidden).into_iter().enumerate() {
+            let g = 1.0 / (1.0 + (-raw).exp());
+            let expected = g * output[i] + (1.0 - g) * input[i];
+            assert!((found[i] - expected).abs() < 1e-6, "{} {expected}", found[i]);
+            assert!(g < 0.2, "nearly closed: {g}");
+        }
+    }
+}
