@@ -70,7 +70,7 @@ pub struct Ranked {
     pub score: f64,
 }
 
-/// Beam search: the finished answers to each source, best first, at most as many as the beam is wide. An answer has at
+/// Beam search: the best answers to each source, best first, one at least and at most as many as the beam is wide. An answer has at
 /// most `max_len` tokens, both delimiters included; what is unfinished there competes with what has ended.
 ///
 /// At each position the most probable continuations of all answers that are followed are compared; those that end are
@@ -84,6 +84,11 @@ pub struct Ranked {
 pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) -> Result<Vec<Vec<Ranked>>> {
     beam.check()?;
     let batch = src.batch_size()?;
+    if max_len < 2 {
+        // There is room for the opening delimiter at most.
+        let nothing = Hypothesis { ids: Vec::new(), end: End::Limit };
+        return Ok(vec![vec![Ranked { hypothesis: nothing, score: 0.0 }]; batch]);
+    }
     let delimiter = model.delimiter_id();
     let mut memory = model.encode(src, Mode::Evaluate)?;
     let mut cache = M::Cache::default();

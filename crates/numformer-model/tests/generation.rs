@@ -197,6 +197,18 @@ fn beams_do_not_depend_on_the_batch() -> Result<()> {
 }
 
 #[test]
+fn without_room_there_is_one_empty_answer() -> Result<()> {
+    let model = opinionated(4, 0.0, 0);
+    let src = Padded::new(&[0, 0], &[2], 2, CPU)?;
+    for max_len in [0, 1] {
+        let found = beam(&model, &src, max_len, &Beam::new(2))?.swap_remove(0);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].hypothesis, greedy(&model, &src, max_len)?[0]);
+    }
+    Ok(())
+}
+
+#[test]
 fn impossible_beams_are_errors() {
     let model = opinionated(4, 0.0, 0);
     let src = Padded::new(&[0, 0], &[2], 2, CPU).unwrap();

@@ -2,14 +2,14 @@
 
 use candle_core::{Device, Result};
 use numformer_data::Batch;
-use numformer_model::{FlatLayout, Mode, Parameters, Seq2Seq, Transformer};
+use numformer_model::{FlatLayout, Mode, Model, Parameters, Seq2Seq};
 
 use crate::evaluation::padded;
 
 /// Loss and gradients by candle's automatic differentiation; weights and gradients as flat slices.
 #[derive(Clone, Debug)]
 pub struct Composition {
-    model: Transformer,
+    model: Model,
     layout: FlatLayout,
     device: Device,
 }
@@ -17,8 +17,8 @@ pub struct Composition {
 impl Composition {
     /// A step for `model`, built on [`Parameters::trainable`].
     #[must_use]
-    pub fn new(model: Transformer, parameters: &Parameters) -> Self {
-        Self { model, layout: FlatLayout::new(parameters), device: parameters.device().clone() }
+    pub fn new(model: impl Into<Model>, parameters: &Parameters) -> Self {
+        Self { model: model.into(), layout: FlatLayout::new(parameters), device: parameters.device().clone() }
     }
 
     /// The order of weights and gradients.

@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
-use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig};
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -188,7 +187,7 @@ pub struct MatricesConfig {
     pub random_scale: Option<[u32; 2]>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -260,28 +259,6 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self { noise: 0.0, bucket_window: 1, train: None, validation: None, test: None }
     }
-}
-
-/// The transformer; what the task implies (vocabulary, lengths) is not repeated here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// The encoder's sizes.
-    pub encoder: StackConfig,
-    /// The decoder's sizes.
-    pub decoder: StackConfig,
-    /// How positions enter the embedding.
-    #[serde(default)]
-    pub positions: Positions,
-    /// Longest sequence, delimiters included; what the task needs when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_positions: Option<usize>,
-    /// What the queries of the cross-attention are computed from.
-    #[serde(default)]
-    pub cross_attention_query: CrossAttentionQuery,
-    /// Where the weight of the output projection comes from.
-    #[serde(default)]
-    pub output_projection: OutputProjection,
 }
 
 /// The optimisation: Adam with linear warm-up and clipping.

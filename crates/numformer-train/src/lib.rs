@@ -45,6 +45,7 @@ mod experiment;
 mod files;
 mod lawt;
 mod metrics_log;
+mod model_config;
 mod observer;
 mod optimizer;
 pub mod presets;
@@ -62,8 +63,8 @@ pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
 pub use composition::Composition;
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, ModelConfig, OneOrMany,
-    ProblemConfig, Span, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
+    Span, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
@@ -71,6 +72,7 @@ pub use evaluation::{Evaluation, evaluate};
 pub use experiment::{Experiment, ExperimentError};
 pub use lawt::{ImportError, import_lawt};
 pub use metrics_log::{MetricsLog, Record, read_metrics};
+pub use model_config::{Architecture, ModelConfig, SizesConfig};
 pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 pub use optimizer::{Adam, AdamConfig};
 pub use progress::Progress;

@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{End, Padded, Seq2Seq, Transformer, greedy};
+use numformer_model::{Beam, End, Hypothesis, Model, Padded, Seq2Seq, beam, greedy};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -30,20 +30,22 @@ const MAX_ANSWER: usize = 512;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scorer {
-    model: Transformer,
+    model: Model,
     vocabulary: Vocabulary,
     device: Device,
     generation: Generation,
 }
 
 /// Whether a [`Scorer`] also asks the model for its own answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Generation {
     /// The given targets are scored, no more.
     #[default]
     None,
     /// The model's own answers by greedy decoding, too.
     Greedy,
+    /// The model's best answers by beam search, too.
+    Beam(Beam),
 }
 
 /// A source and a target as ids, with their delimiters.
@@ -74,7 +76,7 @@ impl Scorer {
     pub fn new(stored: &StoredModel) -> candle_core::Result<Self> {
         let device = Device::Cpu;
         Ok(Self {
-            model: stored.transformer(&device)?,
+            model: stored.model(&device)?,
             vocabulary: stored.vocabulary.clone(),
             device,
             generation: Generation::default(),
@@ -106,11 +108,11 @@ impl Scorer {
             return Err(PairError::Reserved { side, position, symbol });
         }
         // Both delimiters need a place.
-        let limit = self.model.config().max_positions.saturating_sub(2);
-        if tokens.len() > limit {
+        let limit = self.model.max_positions().map(|limit| limit.saturating_sub(2));
+        if let Some(limit) = limit.filter(|limit| tokens.len() > *limit) {
             return Err(PairError::TooLong { side, limit, found: tokens.len() });
         }
-        let delimiter = self.model.config().delimiter_id;
+        let delimiter = self.model.delimiter_id();
         let inner = tokens.iter().map(|token| token.0);
         Ok([delimiter].into_iter().chain(inner).chain([delimiter]).collect())
     }
@@ -135,9 +137,14 @@ impl Scorer {
         let src = self.padded(pairs.iter().map(|pair| pair.src.as_slice()))?;
         let tgt = self.padded(pairs.iter().map(|pair| pair.tgt.as_slice()))?;
         let losses = self.model.losses(&src, &tgt)?;
-        let answers = match self.generation {
+        let max_answer = self.model.max_positions().map_or(MAX_ANSWER, |limit| limit.min(MAX_ANSWER));
+        let answers: Vec<Hypothesis> = match self.generation {
             Generation::None => Vec::new(),
-            Generation::Greedy => greedy(&self.model, &src, MAX_ANSWER.min(self.model.config().max_positions))?,
+            Generation::Greedy => greedy(&self.model, &src, max_answer)?,
+            Generation::Beam(search) => {
+                let ranked = beam(&self.model, &src, max_answer, &search)?;
+                ranked.into_iter().filter_map(|ranked| Some(ranked.into_iter().next()?.hypothesis)).collect()
+            }
         };
         let scores = pairs.iter().zip(losses).enumerate().map(|(row, (pair, loss))| {
             let answer = answers.get(row);
@@ -158,7 +165,7 @@ impl Scorer {
         let mut ids = Vec::with_capacity(lengths.len() * width);
         for sequence in sequences {
             ids.extend(sequence);
-            ids.extend(iter::repeat_n(self.model.config().padding_id, width - sequence.len()));
+            ids.extend(iter::repeat_n(self.model.padding_id(), width - sequence.len()));
         }
         Padded::new(&ids, &lengths, width, &self.device)
     }
@@ -218,7 +225,7 @@ pub enum PairError {
 mod tests {
     use candle_core::Tensor;
     use numformer_encoding::Positional;
-    use numformer_model::{Mode, Parameters, StackConfig, TransformerConfig};
+    use numformer_model::{Mode, Parameters, StackConfig, Transformer, TransformerConfig};
 
     use super::*;
 
@@ -280,6 +287,25 @@ mod tests {
         let expected = nats.sum::<f64>() / 8.0;
         assert!((score.cross_entropy - expected).abs() < 1e-5, "{score:?} {expected}");
         assert_eq!((score.exact, &score.generated), (None, &None));
+    }
+
+    #[test]
+    fn the_best_answer_of_a_beam_is_at_least_as_probable_as_the_greedy_one() {
+        let scorer = scorer_that_ends(3.0);
+        let cost = |generation| -> Vec<f64> {
+            let generating = scorer.clone().with_generation(generation);
+            let pairs = LINES.map(|line| scorer.parse(line).expect("a pair"));
+            let answers = generating.score(&pairs).expect("answers").into_iter().zip(LINES);
+            let lines = answers.map(|(score, line)| {
+                let (src, _) = line.split_once('\t').expect("a pair");
+                format!("{src}\t{}", score.generated.expect("asked for"))
+            });
+            let pairs: Vec<Pair> = lines.map(|line| scorer.parse(&line).expect("ended in time")).collect();
+            scorer.score(&pairs).expect("scores").into_iter().map(|score| score.cross_entropy).collect()
+        };
+        let (greedy, beam) = (cost(Generation::Greedy), cost(Generation::Beam(Beam::new(4))));
+        assert!(greedy.iter().zip(&beam).all(|(greedy, beam)| *beam < greedy + 1e-6), "{greedy:?} {beam:?}");
+        assert!(greedy.iter().zip(&beam).any(|(greedy, beam)| *beam < greedy - 1e-3), "{greedy:?} {beam:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Mode, Parameters, Transformer, TransformerConfig};
+use numformer_model::{Mode, Model, ModelConfig, Parameters};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
@@ -41,11 +41,11 @@ pub struct Trainer {
     experiment: Experiment,
     task: Arc<Task>,
     files: Files,
-    config: TransformerConfig,
+    config: ModelConfig,
     device: Device,
     composition: Composition,
     /// The same weights, for use: records nothing for a backward pass.
-    model: Transformer,
+    model: Model,
     weights: Vec<f32>,
     adam: Adam,
     step: u64,
@@ -94,9 +94,9 @@ impl Trainer {
         let parameters = Parameters::random(experiment.seed, &device);
         let task = Arc::new(experiment.task(catalogue)?);
         let files = Files::read(&experiment, &task)?;
-        let config = experiment.transformer(&task)?;
-        let composition = Composition::new(Transformer::init(&config, &parameters)?, &parameters);
-        let model = Transformer::new(&config, &parameters.frozen())?;
+        let config = experiment.model_config(&task)?;
+        let composition = Composition::new(Model::init(&config, &parameters)?, &parameters);
+        let model = Model::new(&config, &parameters.frozen())?;
         let mut weights = vec![0.0; composition.layout().len()];
         composition.layout().read(&mut weights)?;
         let adam = Adam::new(adam_config(&experiment), weights.len());
@@ -152,7 +152,7 @@ impl Trainer {
 
     /// The model as trained so far.
     #[must_use]
-    pub fn model(&self) -> &Transformer {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use numformer_model::{
-    Beam, CrossAttentionQuery, FlatLayout, Hypothesis, Mode, OutputProjection, Padded, Positions, Seq2Seq, Transformer,
-    beam, greedy,
+    Beam, CrossAttentionQuery, FlatLayout, Hypothesis, Mode, Model, OutputProjection, Padded, Positions, Seq2Seq,
+    Transformer, beam, greedy,
 };
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
@@ -82,7 +82,8 @@ impl Recorded {
     }
 
     fn model(&self) -> Transformer {
-        self.import().transformer(CPU).unwrap()
+        let Model::Transformer(model) = self.import().model(CPU).unwrap() else { panic!("the reference has no other") };
+        model
     }
 
     fn padded(&self, name: &str) -> Padded {
@@ -137,6 +138,7 @@ fn our_name(theirs: &str) -> String {
 fn sizes_options_and_vocabulary_are_read() {
     for recorded in Recorded::all() {
         let StoredModel { config, vocabulary, .. } = recorded.import();
+        let config = config.as_transformer().unwrap();
         let expected = &recorded.figures.config;
         for (found, expected) in [
             (config.encoder.d_model, expected.enc_emb_dim),
@@ -181,7 +183,7 @@ fn loss_and_gradients_agree() {
     for recorded in Recorded::all() {
         let stored = recorded.import();
         let parameters = stored.parameters(CPU).unwrap();
-        let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
+        let model = Transformer::new(stored.config.as_transformer().unwrap(), &parameters.trainable()).unwrap();
         let loss = model.loss(&recorded.padded("src"), &recorded.padded("tgt"), Mode::Evaluate).unwrap();
         let figures = &recorded.figures;
         assert_close!(f64::from(loss.to_scalar::<f32>().unwrap()), figures.loss, 1e-6, "{}", recorded.name);
@@ -211,7 +213,7 @@ fn ten_steps_of_adam_agree() {
     for recorded in Recorded::all() {
         let stored = recorded.import();
         let parameters = stored.parameters(CPU).unwrap();
-        let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
+        let model = Transformer::new(stored.config.as_transformer().unwrap(), &parameters.trainable()).unwrap();
         let (src, tgt) = (recorded.padded("src"), recorded.padded("tgt"));
         let layout = FlatLayout::new(&parameters);
         let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
