@@ -250,6 +250,42 @@ fn dropout_is_a_function_of_seed_and_step_and_off_in_use() {
 }
 
 #[test]
+fn dropout_stands_after_embeddings_and_sub_layers() {
+    // Where all but everything is dropped, nothing that stands before is heard of.
+    const ALL: f64 = 1.0 - 1e-9;
+    for config in variants() {
+        let config: ModelConfig = match config {
+            ModelConfig::Transformer(config) => {
+                let output_projection = OutputProjection::Separate;
+                TransformerConfig { dropout: ALL, output_projection, copy_gate: false, ..config }.into()
+            }
+            ModelConfig::Recurrent(config) => {
+                RecurrentConfig { dropout: ALL, output_projection: OutputProjection::Separate, ..config }.into()
+            }
+        };
+        let mut trained = Trained::new(&config, 6);
+        // The norm of a vector of equal coefficients has no slope to speak of.
+        for slot in trained.layout.slots() {
+            if slot.name().ends_with("norm.bias") {
+                trained.weights[slot.range()].iter_mut().zip(1u8..).for_each(|(b, i)| *b = f32::from(i).sin());
+            }
+        }
+        trained.layout.write(&trained.weights).unwrap();
+        let gradients = trained.gradients(TRAIN);
+        let before_dropout = ["attention.", "feed_forward.", "embedding.", "gates.", "candidate."];
+        for slot in trained.layout.slots() {
+            let is_heard = gradients[slot.range()].iter().any(|g| *g != 0.0);
+            if before_dropout.iter().any(|part| slot.name().contains(part)) {
+                assert!(!is_heard, "{} in {config:?}", slot.name());
+            }
+            if slot.name() == "projection.bias" || slot.name() == "decoder.layers.2.feed_forward_norm.bias" {
+                assert!(is_heard, "{} in {config:?}", slot.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn shared_layers_are_one_layer_applied_again() -> Result<()> {
     let ModelConfig::Transformer(shared) = without_dropout(variants().swap_remove(1)) else {
         panic!("the second variant is a universal transformer")

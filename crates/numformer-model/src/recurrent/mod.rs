@@ -197,3 +197,45 @@ impl Seq2Seq for Recurrent {
         self.config.padding_id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn stack(dropout: f64) -> Stack {
+        let config = RecurrentConfig { dropout, ..RecurrentConfig::new(Cell::Gru, 9, 6, 2) };
+        Stack::new(&config, &Parameters::random(1, &Device::Cpu).frozen()).expect("valid")
+    }
+
+    fn tokens(ids: [u32; 6]) -> Padded {
+        Padded::new(&ids, &[3, 3], 3, &Device::Cpu).expect("two rows")
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("f32")
+    }
+
+    const TRAIN: Mode = Mode::Train { seed: 1, step: 2 };
+
+    #[test]
+    fn each_token_has_a_mask_of_its_own() {
+        let (states, _) = stack(0.5).forward(&tokens([2, 3, 4, 5, 6, 7]), None, TRAIN).expect("states");
+        let mask = Dropout::new(0.5, "layers.1").mask(&(3, 2, 6).into(), TRAIN).expect("a mask").expect("in training");
+        let mask = mask.transpose(0, 1).and_then(|mask| mask.contiguous()).expect("by row and token");
+        let dropped = |tensor: &Tensor| values(tensor).iter().map(|x| x.abs() <= 0.0).collect::<Vec<_>>();
+        assert_eq!(dropped(&states), dropped(&mask));
+    }
+
+    #[test]
+    fn what_a_layer_hands_to_itself_is_not_dropped_but_its_inputs_are() {
+        // All inputs are dropped: the states move, and hang on no token.
+        let last = |ids| stack(1.0 - 1e-9).forward(&tokens(ids), None, TRAIN).expect("states").1;
+        let (one, other) = (last([2, 3, 4, 5, 6, 7]), last([8, 8, 8, 0, 0, 0]));
+        for (one, other) in one.0.iter().zip(&other.0) {
+            assert_eq!(values(&one.hidden), values(&other.hidden));
+            assert!(values(&one.hidden).iter().all(|x| x.abs() > 0.0));
+        }
+    }
+}
