@@ -163,6 +163,60 @@ fn a_wide_beam_finds_the_best_answers_of_all() -> Result<()> {
     Ok(())
 }
 
+/// Beam search written down a second time: one source, no cache, every continuation looked at.
+fn plain_beam(model: &Transformer, src: &Padded, max_len: usize, search: &Beam) -> Vec<(Vec<u32>, f64)> {
+    let score = |ids: &[u32], log_probability: f64| log_probability / (ids.len() as f64).powf(search.length_penalty);
+    let vocabulary = 0..model.config().vocab_size as u32;
+    let (mut running, mut finished) = (vec![(Vec::new(), 0.0)], Vec::new());
+    for len in 1..max_len {
+        let continued = |(ids, _): &(Vec<u32>, f64)| {
+            let longer = vocabulary.clone().map(|token| [ids.as_slice(), &[token]].concat());
+            longer.map(|ids| (ids.clone(), log_probability(model, src, &ids))).collect::<Vec<_>>()
+        };
+        let mut candidates: Vec<(Vec<u32>, f64)> = running.iter().flat_map(continued).collect();
+        candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
+        candidates.truncate(2 * search.width);
+        running.clear();
+        for (ids, log_probability) in candidates {
+            if running.len() == search.width {
+                break;
+            }
+            if ids.ends_with(&[DELIMITER]) || len == max_len - 1 {
+                finished.push((ids.clone(), score(&ids, log_probability)));
+            } else {
+                running.push((ids, log_probability));
+            }
+        }
+        finished.sort_by(|a: &(Vec<u32>, f64), b| b.1.total_cmp(&a.1));
+        finished.truncate(search.width);
+        if running.is_empty() || (search.stopping == Stopping::Early && finished.len() == search.width) {
+            break;
+        }
+    }
+    finished
+}
+
+#[test]
+fn beams_are_those_of_the_plain_search() -> Result<()> {
+    let (together, alone) = sources();
+    for (seed, width, length_penalty) in [(0, 2, 1.0), (1, 3, 0.0), (2, 3, 1.0), (3, 4, -1.0), (4, 5, 2.0)] {
+        let model = opinionated(11, 1.0, seed);
+        for stopping in [Stopping::Exhausted, Stopping::Early] {
+            let search = Beam { width, length_penalty, stopping };
+            for (row, (found, src)) in beam(&model, &together, 9, &search)?.into_iter().zip(&alone).enumerate() {
+                let expected = plain_beam(&model, src, 9, &search);
+                assert_eq!(found.len(), expected.len(), "seed {seed}, row {row}, {search:?}");
+                for (Ranked { hypothesis, score }, (mut ids, expected)) in found.into_iter().zip(expected) {
+                    assert!((score - expected).abs() < 1e-4, "seed {seed}, row {row}, {search:?}: {score} {expected}");
+                    let ended = ids.pop_if(|last| *last == DELIMITER).is_some();
+                    assert_eq!((hypothesis.ids, hypothesis.end == End::Delimiter), (ids, ended));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_beam_of_width_one_that_stops_early_is_greedy() -> Result<()> {
     let (together, _) = sources();
