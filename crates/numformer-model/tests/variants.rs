@@ -282,6 +282,20 @@ fn dropout_stands_after_embeddings_and_sub_layers() {
                 assert!(is_heard, "{} in {config:?}", slot.name());
             }
         }
+        // The decoder hears nothing of the encoder, which is asked by itself.
+        let Model::Transformer(model) = &trained.model else { continue };
+        let memory = model.encode(&batch().0, TRAIN).unwrap();
+        let store = memory.states().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        for slot in trained.layout.slots().iter().filter(|slot| slot.name().starts_with("encoder.")) {
+            let gradient = store.get(trained.parameters.get(slot.name()).unwrap().as_tensor()).unwrap();
+            let is_heard = scalar(&gradient.abs().unwrap().sum_all().unwrap()) != 0.0;
+            if before_dropout.iter().any(|part| slot.name().contains(part)) {
+                assert!(!is_heard, "{} in {config:?}", slot.name());
+            }
+            if slot.name().ends_with("feed_forward_norm.bias") {
+                assert!(is_heard || !slot.name().contains(".2."), "{} in {config:?}", slot.name());
+            }
+        }
     }
 }
 
