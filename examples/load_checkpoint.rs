@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     println!("{} symbols; parameters:\n{}", stored.vocabulary.len(), stored.config.parameter_counts());
 
     // By hand: tokens to ids, delimiters around them, the model's answer back to tokens.
-    let model = stored.transformer(&Device::Cpu)?;
+    let model = stored.model(&Device::Cpu)?;
     let number = if stored.vocabulary.id("N314").is_some() { "N314 E-2" } else { "+ 314 E-2" };
     let matrix = format!("V1 V1 {number}");
     let tokens = stored.vocabulary.tokenize(&matrix)?;

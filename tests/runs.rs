@@ -4,12 +4,14 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
+use candle_core::Device;
 use numformer::data::{Format, Split, write_examples};
 use numformer::model::StackConfig;
 use numformer::train::{
-    Catalogue, Experiment, Observer, OneOrMany, ProblemConfig, RunDir, Span, StepReport, StopReason, TrainError,
-    Trainer,
+    Architecture, Catalogue, Experiment, Observer, OneOrMany, ProblemConfig, RunDir, Span, StepReport, StopReason,
+    StoredModel, TrainError, Trainer, evaluate,
 };
 
 /// A model that is trained in a second: 2×2 matrices, 16 dimensions.
@@ -17,8 +19,8 @@ fn tiny() -> Experiment {
     let mut experiment = Experiment::preset("transpose-3x3").unwrap();
     experiment.matrices.rows = 2.into();
     experiment.matrices.cols = None;
-    experiment.model.encoder = StackConfig::new(16, 2, 1);
-    experiment.model.decoder = StackConfig::new(16, 2, 1);
+    experiment.model.encoder = StackConfig::new(16, 2, 1).into();
+    experiment.model.decoder = StackConfig::new(16, 2, 1).into();
     experiment.train.batch_size = 16;
     experiment.train.steps = 12;
     experiment.train.warmup_steps = 3;
@@ -94,6 +96,52 @@ fn a_run_stopped_and_resumed_ends_with_the_same_bits() {
     }
     assert_eq!(open(&tiny(), dir.path()).run().unwrap().stop, StopReason::Completed);
     assert_eq!(result(dir.path(), 12), uninterrupted(&tiny()));
+}
+
+/// A tiny experiment of another architecture, with dropout.
+fn of_architecture(architecture: Architecture) -> Experiment {
+    let mut experiment = tiny();
+    experiment.matrices.rows = Span { min: 1, max: 2 };
+    let model = &mut experiment.model;
+    model.architecture = architecture;
+    model.dropout = 0.1;
+    model.encoder.n_layers = 2;
+    model.decoder.n_layers = 2;
+    match architecture {
+        Architecture::Transformer => {}
+        Architecture::Universal => model.copy_gate = true,
+        Architecture::Lstm | Architecture::Gru => {
+            model.encoder.n_heads = None;
+            model.decoder.n_heads = None;
+        }
+    }
+    experiment
+}
+
+/// What dropout drops must not hang on where a run begins, nor anything on the threads.
+#[test]
+fn runs_of_every_architecture_resume_with_the_same_bits() {
+    use Architecture::{Gru, Lstm, Transformer, Universal};
+    for architecture in [Transformer, Universal, Lstm, Gru] {
+        let experiment = of_architecture(architecture);
+        let dir = tempfile::tempdir().unwrap();
+        for stop in [3, 7] {
+            open(&experiment, dir.path()).with_observer(StopAfter(stop)).run().unwrap();
+        }
+        let mut trainer = open(&experiment, dir.path());
+        let checkpoint = trainer.run().unwrap().checkpoint.unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(result(dir.path(), 12), pool.install(|| uninterrupted(&experiment)), "{architecture}");
+
+        // What is on disk is the model, dropout or not.
+        let stored = StoredModel::load(&checkpoint).unwrap();
+        let model = stored.model(&Device::Cpu).unwrap();
+        let task = Arc::new(experiment.task(&Catalogue::standard()).unwrap());
+        let source = task.batches(experiment.evaluate.seed, Split::Test, 256);
+        let found = evaluate(&model, &task, &source, 4, &Device::Cpu).unwrap();
+        assert_eq!(found, trainer.evaluate(Split::Test, 4).unwrap(), "{architecture}");
+        assert_eq!(stored.config.parameter_counts().total(), trainer.weights().len() as u64);
+    }
 }
 
 /// Two problems, mixed dimensions in buckets, noise: what examples are made of must not hang on where a run begins.
@@ -178,8 +226,8 @@ fn a_tiny_run_learns_to_transpose() {
     let mut experiment = tiny();
     experiment.matrices.rows = 1.into();
     experiment.matrices.cols = Some(2.into());
-    experiment.model.encoder = StackConfig::new(32, 4, 1);
-    experiment.model.decoder = StackConfig::new(32, 4, 1);
+    experiment.model.encoder = StackConfig::new(32, 4, 1).into();
+    experiment.model.decoder = StackConfig::new(32, 4, 1).into();
     experiment.train.lr = 3e-3;
     experiment.train.warmup_steps = 100;
     experiment.train.steps = 1200;

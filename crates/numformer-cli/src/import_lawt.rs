@@ -33,15 +33,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let model = import_lawt(checkpoint).with_context(|| format!("cannot import {}", checkpoint.display()))?;
     model.save(out)?;
 
-    let config = &model.config;
     let mut report = String::new();
-    for (half, StackConfig { d_model, n_heads, n_layers, .. }) in
-        [("encoder", &config.encoder), ("decoder", &config.decoder)]
-    {
+    let halves =
+        model.config.as_transformer().map(|config| [("encoder", &config.encoder), ("decoder", &config.decoder)]);
+    for (half, StackConfig { d_model, n_heads, n_layers, .. }) in halves.into_iter().flatten() {
         writeln!(report, "{half}: {n_layers} layers, {d_model} dimensions, {n_heads} heads")?;
     }
     writeln!(report, "vocabulary: {} symbols", model.vocabulary.len())?;
-    writeln!(report, "parameters:\n{}", config.parameter_counts())?;
+    writeln!(report, "parameters:\n{}", model.config.parameter_counts())?;
     writeln!(report, "written to {}", out.display())?;
     is_open(io::stdout().write_all(report.as_bytes()))?;
     Ok(ExitCode::SUCCESS)

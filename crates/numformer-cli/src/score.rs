@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use numformer_model::Beam;
 use numformer_train::{Generation, Pair, Score, Scorer, StoredModel};
 
 use crate::filter::is_open;
@@ -31,6 +32,9 @@ pub(crate) struct Arguments {
     /// Show the model's own answer, too, after a tab.
     #[arg(long, value_name = "HOW")]
     generate: Option<Generate>,
+    /// Answers that beam search follows at a time.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = beam_width, requires = "generate")]
+    beam_width: usize,
     /// Write a JSON object for each line.
     #[arg(long)]
     json: bool,
@@ -40,6 +44,15 @@ pub(crate) struct Arguments {
 enum Generate {
     /// The most probable token each time.
     Greedy,
+    /// Beam search: the answer with the largest probability per token.
+    Beam,
+}
+
+fn beam_width(text: &str) -> Result<usize, String> {
+    // More would only take time.
+    const WIDEST: usize = 1_000;
+    let width = text.parse().ok().filter(|width| (1..=WIDEST).contains(width));
+    width.ok_or_else(|| format!("expected a number from 1 to {WIDEST}"))
 }
 
 /// Lines that are read before any is scored.
@@ -52,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let scorer = scorer.with_generation(match arguments.generate {
         None => Generation::None,
         Some(Generate::Greedy) => Generation::Greedy,
+        Some(Generate::Beam) => Generation::Beam(Beam::new(arguments.beam_width)),
     });
 
     let mut output = BufWriter::new(io::stdout().lock());

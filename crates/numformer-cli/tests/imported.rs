@@ -79,6 +79,19 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["exact"], true);
     let (stdout, _, _) = numformer(&["score", "imported", "--generate", "greedy"], line.as_bytes(), dir.path());
     assert_eq!(stdout.trim_end().split_once('\t').unwrap().1, scores[0]["generated"]);
+    // A beam finds an answer that is no less probable per token.
+    let beam = ["score", "imported", "--generate", "beam", "--beam-width", "2", "--json"];
+    let (stdout, stderr, code) = numformer(&beam, line.as_bytes(), dir.path());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    let best = serde_json::from_str::<Value>(&stdout).unwrap()["generated"].as_str().unwrap().to_owned();
+    let lines = format!("{line}T V1 V1 N314 E-2\t{best}\n");
+    let (stdout, _, _) = numformer(&["score", "imported"], lines.as_bytes(), dir.path());
+    let costs: Vec<f64> = stdout.lines().map(|cost| cost.parse().unwrap()).collect();
+    assert!(costs[1] < costs[0] + 1e-5, "{costs:?}");
+    let (_, stderr, code) =
+        numformer(&["score", "imported", "--generate", "beam", "--beam-width", "0"], b"", dir.path());
+    assert!(code == 2 && stderr.contains("expected a number from 1 to 1000"), "{stderr}");
+
     let (stdout, _, _) = numformer(&["score", "imported", "--json"], line.as_bytes(), dir.path());
     let score: Value = serde_json::from_str(&stdout).unwrap();
     assert!(score["exact"].is_null() && score["generated"].is_null(), "{score}");

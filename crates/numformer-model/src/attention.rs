@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use numformer_ops::{Activation, Causality, Lengths};
 
+use crate::batched::Batched;
 use crate::linear::Linear;
 
 /// Keys and values of a sequence, `[b, s, d]` each, the heads side by side.
@@ -14,16 +15,34 @@ pub struct KeysValues {
 }
 
 impl KeysValues {
-    /// Continues a sequence: `self`, if any, followed by `next` along the time axis.
+    /// Applies `change` to both.
+    pub(crate) fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { keys: change(&self.keys)?, values: change(&self.values)? })
+    }
+
+    /// Writes `next` in place, its first token at position `start`. Gradients do not pass.
     ///
     /// # Errors
-    /// When batch or width disagree.
-    pub(crate) fn append(past: Option<&Self>, next: Self) -> Result<Self> {
-        let Some(past) = past else { return Ok(next) };
-        Ok(Self {
-            keys: Tensor::cat(&[&past.keys, &next.keys], 1)?,
-            values: Tensor::cat(&[&past.values, &next.values], 1)?,
-        })
+    /// When batch or width disagree, or there is no room.
+    pub(crate) fn write(&self, next: &Self, start: usize) -> Result<()> {
+        for (room, next) in [(&self.keys, &next.keys), (&self.values, &next.values)] {
+            room.slice_set(&next.detach().contiguous()?, 1, start)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn batch_size(&self) -> Result<usize> {
+        self.keys.dim(0)
+    }
+
+    pub(crate) fn len_tokens(&self) -> Result<usize> {
+        self.keys.dim(1)
+    }
+}
+
+impl Batched for KeysValues {
+    fn select(&self, rows: &[u32]) -> Result<Self> {
+        self.map(|tensor| tensor.select(rows))
     }
 }
 

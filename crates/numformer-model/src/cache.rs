@@ -1,21 +1,18 @@
 //! What a decoder remembers between steps of generation.
 
+use candle_core::{Result, Tensor};
+
 use crate::attention::KeysValues;
+use crate::batched::Batched;
 
-/// Keys and values of the tokens decoded so far and of the memory, per layer.
+/// Keys and values of the tokens decoded so far, per layer.
 ///
-/// Start from `Cache::default()` for each batch; successive calls of
-/// [`Transformer::decode`](crate::Transformer::decode) with the same cache continue the sequence.
-#[derive(Clone, Debug, Default)]
+/// Start from `Cache::default()` for each batch; successive calls of [`Seq2Seq::decode`](crate::Seq2Seq::decode) with
+/// the same cache continue the sequence.
+#[derive(Debug, Default)]
 pub struct Cache {
-    pub(crate) layers: Vec<LayerCache>,
+    pub(crate) layers: Vec<Past>,
     pub(crate) len_tokens: usize,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LayerCache {
-    pub(crate) past: Option<KeysValues>,
-    pub(crate) memory: Option<KeysValues>,
 }
 
 impl Cache {
@@ -23,5 +20,69 @@ impl Cache {
     #[must_use]
     pub fn len_tokens(&self) -> usize {
         self.len_tokens
+    }
+}
+
+impl Batched for Cache {
+    fn select(&self, rows: &[u32]) -> Result<Self> {
+        Ok(Self { layers: self.layers.select(rows)?, len_tokens: self.len_tokens })
+    }
+}
+
+/// Keys and values of one layer, with room for more. Written in place: a clone would share what is written.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// `[b, capacity, d]` each; none before the first token.
+    room: Option<KeysValues>,
+    len: usize,
+}
+
+impl Past {
+    /// Room for tokens that the first allocation has.
+    const LEAST_ROOM: usize = 32;
+
+    /// Adds the keys and values of the tokens that follow. Gradients do not pass.
+    pub(crate) fn append(&mut self, next: &KeysValues) -> Result<()> {
+        let added = next.len_tokens()?;
+        let capacity = self.room.as_ref().map_or(Ok(0), KeysValues::len_tokens)?;
+        if self.len + added > capacity {
+            // Twice the room each time: a token is copied about once.
+            let capacity = (self.len + added).max(2 * capacity).max(Self::LEAST_ROOM);
+            let grown = next.map(|tensor| {
+                let (batch, _, width) = tensor.dims3()?;
+                Tensor::zeros((batch, capacity, width), tensor.dtype(), tensor.device())
+            })?;
+            if self.len > 0 {
+                grown.write(&self.valid()?, 0)?;
+            }
+            self.room = Some(grown);
+        }
+        if let Some(room) = &self.room {
+            room.write(next, self.len)?;
+        }
+        self.len += added;
+        Ok(())
+    }
+
+    /// All of the room, and how much of it is in use in each row: for one query, which sees all that is there.
+    pub(crate) fn room(&self) -> Result<(&KeysValues, Vec<u32>)> {
+        let room = self.room.as_ref().ok_or_else(nothing)?;
+        Ok((room, vec![self.len as u32; room.batch_size()?]))
+    }
+
+    /// A copy of what is in use.
+    pub(crate) fn valid(&self) -> Result<KeysValues> {
+        let room = self.room.as_ref().ok_or_else(nothing)?;
+        room.map(|tensor| tensor.narrow(1, 0, self.len)?.contiguous())
+    }
+}
+
+fn nothing() -> candle_core::Error {
+    candle_core::Error::Msg("expected tokens in the cache, found none".to_owned())
+}
+
+impl Batched for Past {
+    fn select(&self, rows: &[u32]) -> Result<Self> {
+        Ok(Self { room: self.room.select(rows)?, len: self.len })
     }
 }

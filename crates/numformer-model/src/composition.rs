@@ -3,14 +3,16 @@
 use candle_core::Result;
 
 use crate::flat::FlatLayout;
+use crate::mode::Mode;
+use crate::model::Model;
 use crate::parameters::Parameters;
+use crate::seq2seq::Seq2Seq;
 use crate::training_step::{TokenRows, TrainingStep};
-use crate::transformer::Transformer;
 
 /// Loss and gradients by candle's automatic differentiation.
 #[derive(Clone, Debug)]
 pub struct Composition {
-    model: Transformer,
+    model: Model,
     layout: FlatLayout,
     parameters: Parameters,
 }
@@ -18,8 +20,8 @@ pub struct Composition {
 impl Composition {
     /// A step for `model`, built on [`Parameters::trainable`].
     #[must_use]
-    pub fn new(model: Transformer, parameters: &Parameters) -> Self {
-        Self { model, layout: FlatLayout::new(parameters), parameters: parameters.clone() }
+    pub fn new(model: impl Into<Model>, parameters: &Parameters) -> Self {
+        Self { model: model.into(), layout: FlatLayout::new(parameters), parameters: parameters.clone() }
     }
 }
 
@@ -33,11 +35,12 @@ impl TrainingStep for Composition {
         weights: &[f32],
         src: TokenRows<'_>,
         tgt: TokenRows<'_>,
+        mode: Mode,
         gradients: &mut [f32],
     ) -> Result<f64> {
         self.layout.write(&self.parameters, weights)?;
         let device = self.parameters.device();
-        let loss = self.model.loss(&src.padded(device)?, &tgt.padded(device)?)?;
+        let loss = self.model.loss(&src.padded(device)?, &tgt.padded(device)?, mode)?;
         self.layout.read_gradients(&self.parameters, &loss.backward()?, gradients)?;
         Ok(f64::from(loss.to_scalar::<f32>()?))
     }

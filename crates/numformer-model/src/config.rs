@@ -36,10 +36,7 @@ impl StackConfig {
         let sizes =
             [("d_model", self.d_model), ("n_heads", self.n_heads), ("n_layers", self.n_layers), ("d_ff", self.d_ff())];
         for (size, found) in sizes {
-            at_least_one(part, size, found)?;
-            if found > LARGEST {
-                return Err(ConfigError::TooLarge { part, size, limit: LARGEST, found });
-            }
+            check_size(part, size, found)?;
         }
         if !self.d_model.is_multiple_of(self.n_heads) {
             return Err(ConfigError::HeadsDoNotDivideWidth { part, d_model: self.d_model, n_heads: self.n_heads });
@@ -81,6 +78,27 @@ pub enum OutputProjection {
     Separate,
 }
 
+/// Whether the layers of a stack have weights of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerWeights {
+    /// Each layer has.
+    #[default]
+    Separate,
+    /// One layer is applied again and again: a universal transformer (Dehghani et al. 2019).
+    Shared,
+}
+
+impl LayerWeights {
+    /// Under which number the weights of layer `index` are stored.
+    pub(crate) fn index(self, index: usize) -> usize {
+        match self {
+            Self::Separate => index,
+            Self::Shared => 0,
+        }
+    }
+}
+
 /// Everything that defines a transformer but its weights.
 ///
 /// # Examples
@@ -91,7 +109,7 @@ pub enum OutputProjection {
 /// assert!(config.validate().is_ok());
 /// assert_eq!(config.encoder.d_ff(), 256);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerConfig {
     /// Number of token ids, in the source and in the target.
@@ -115,6 +133,19 @@ pub struct TransformerConfig {
     /// Where the weight of the output projection comes from.
     #[serde(default)]
     pub output_projection: OutputProjection,
+    /// Whether the layers of each half have weights of their own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub layer_weights: LayerWeights,
+    /// Whether each layer has a gate by which it may leave its input as it is (Csordás et al. 2022).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub copy_gate: bool,
+    /// Share of coefficients dropped in training, after the embeddings and at the end of each sub-layer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dropout: f64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl TransformerConfig {
@@ -131,6 +162,9 @@ impl TransformerConfig {
             positions: Positions::default(),
             cross_attention_query: CrossAttentionQuery::default(),
             output_projection: OutputProjection::default(),
+            layer_weights: LayerWeights::default(),
+            copy_gate: false,
+            dropout: 0.0,
         }
     }
 
@@ -143,30 +177,48 @@ impl TransformerConfig {
         at_least_one("model", "max_positions", self.max_positions)?;
         self.encoder.validate("encoder")?;
         self.decoder.validate("decoder")?;
-        for (token, id) in [("delimiter", self.delimiter_id), ("padding", self.padding_id)] {
-            if id as usize >= self.vocab_size {
-                return Err(ConfigError::IdOutsideVocabulary { token, id, vocab_size: self.vocab_size });
-            }
-        }
-        if self.delimiter_id == self.padding_id {
-            return Err(ConfigError::PaddingIsDelimiter { id: self.padding_id });
-        }
-        Ok(())
+        check_special_ids(self.vocab_size, self.delimiter_id, self.padding_id)?;
+        check_dropout(self.dropout)
     }
 }
 
 /// Far beyond the paper's largest width (1,024): what is larger is a slip, and would end in an abort for want of memory.
 const LARGEST: usize = 1 << 16;
 
-fn at_least_one(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
+/// Checks a size that must be there and be no slip.
+pub(crate) fn check_size(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
+    at_least_one(part, size, found)?;
+    if found > LARGEST {
+        return Err(ConfigError::TooLarge { part, size, limit: LARGEST, found });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_special_ids(vocab_size: usize, delimiter_id: u32, padding_id: u32) -> Result<(), ConfigError> {
+    for (token, id) in [("delimiter", delimiter_id), ("padding", padding_id)] {
+        if id as usize >= vocab_size {
+            return Err(ConfigError::IdOutsideVocabulary { token, id, vocab_size });
+        }
+    }
+    if delimiter_id == padding_id {
+        return Err(ConfigError::PaddingIsDelimiter { id: padding_id });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_dropout(found: f64) -> Result<(), ConfigError> {
+    if (0.0..1.0).contains(&found) { Ok(()) } else { Err(ConfigError::Dropout { found }) }
+}
+
+pub(crate) fn at_least_one(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
     if found == 0 {
         return Err(ConfigError::ZeroSize { part, size });
     }
     Ok(())
 }
 
-/// Why no transformer has the sizes of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why no model has the sizes of a configuration.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A size is zero.
@@ -215,6 +267,12 @@ pub enum ConfigError {
         /// Id found.
         id: u32,
     },
+    /// Nothing would be left, or less than nothing dropped.
+    #[error("dropout must be from 0 to below 1, found {found}")]
+    Dropout {
+        /// Rate found.
+        found: f64,
+    },
 }
 
 #[cfg(test)]
@@ -261,12 +319,33 @@ mod tests {
     }
 
     #[test]
+    fn dropout_leaves_something() {
+        for dropout in [-0.1, 1.0, f64::NAN] {
+            let config = TransformerConfig { dropout, ..small() };
+            assert!(matches!(config.validate(), Err(ConfigError::Dropout { .. })), "{dropout}");
+        }
+        assert_eq!(TransformerConfig { dropout: 0.9, ..small() }.validate(), Ok(()));
+    }
+
+    #[test]
+    fn files_of_the_first_version_are_read_and_written_as_before() {
+        let json = r#"{"vocab_size":20,"max_positions":8,"delimiter_id":0,"padding_id":1,
+            "encoder":{"d_model":8,"n_heads":2,"n_layers":1},"decoder":{"d_model":12,"n_heads":3,"n_layers":2},
+            "positions":"learned","cross_attention_query":"self_attended","output_projection":"shared"}"#;
+        assert_eq!(serde_json::from_str::<TransformerConfig>(json).expect("an older file"), small());
+        assert_eq!(serde_json::to_string(&small()).expect("plain data"), json.replace(['\n', ' '], ""));
+    }
+
+    #[test]
     fn json_round_trip_keeps_every_option() {
         let mut config = small();
         config.positions = Positions::Sinusoidal;
         config.cross_attention_query = CrossAttentionQuery::LayerInput;
         config.output_projection = OutputProjection::Separate;
         config.encoder.d_ff = Some(24);
+        config.layer_weights = LayerWeights::Shared;
+        config.copy_gate = true;
+        config.dropout = 0.1;
         let json = serde_json::to_string(&config).expect("plain data");
         assert_eq!(serde_json::from_str::<TransformerConfig>(&json).expect("its own output"), config);
     }

@@ -1,70 +1,89 @@
 //! The decoder: from the encoder's states and the target so far to the next states.
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use numformer_ops::{Causality, zero_padding};
 
 use crate::attention::{KeysValues, MultiHeadAttention};
-use crate::cache::{Cache, LayerCache};
+use crate::cache::{Cache, Past};
 use crate::config::{CrossAttentionQuery, TransformerConfig};
+use crate::copy_gate::CopyGate;
+use crate::dropout::Dropout;
 use crate::embedding::Embedding;
 use crate::feed_forward::FeedForward;
-use crate::norm::LayerNorm;
+use crate::memory::Memory;
+use crate::mode::Mode;
 use crate::padded::Padded;
-use crate::transformer::Memory;
+use crate::residual::Residual;
+use crate::seq2seq::check_cached;
+use crate::step_embedding::StepEmbedding;
 
 /// Self-attention, cross-attention and feed-forward network, each followed by a residual and a layer norm.
 #[derive(Clone, Debug)]
 struct DecoderLayer {
     self_attention: MultiHeadAttention,
-    self_attention_norm: LayerNorm,
+    self_attention_end: Residual,
     cross_attention: MultiHeadAttention,
-    cross_attention_norm: LayerNorm,
+    cross_attention_end: Residual,
     cross_attention_query: CrossAttentionQuery,
     feed_forward: FeedForward,
-    feed_forward_norm: LayerNorm,
+    feed_forward_end: Residual,
+    copy_gate: Option<CopyGate>,
 }
 
 impl DecoderLayer {
-    fn new(config: &TransformerConfig, vb: &VarBuilder) -> Result<Self> {
+    fn new(config: &TransformerConfig, place: &str, vb: &VarBuilder) -> Result<Self> {
         let sizes = &config.decoder;
-        let (d, n_heads) = (sizes.d_model, sizes.n_heads);
+        let (d, d_ff, n_heads) = (sizes.d_model, sizes.d_ff(), sizes.n_heads);
         let (own, cross) = (vb.pp("self_attention"), vb.pp("cross_attention"));
+        let end = |name| Residual::new(d, config.dropout, name, place, vb);
         Ok(Self {
             self_attention: MultiHeadAttention::new(d, d, n_heads, &own)?,
-            self_attention_norm: LayerNorm::new(d, &vb.pp("self_attention_norm"))?,
+            self_attention_end: end("self_attention_norm")?,
             cross_attention: MultiHeadAttention::new(d, config.encoder.d_model, n_heads, &cross)?,
-            cross_attention_norm: LayerNorm::new(d, &vb.pp("cross_attention_norm"))?,
+            cross_attention_end: end("cross_attention_norm")?,
             cross_attention_query: config.cross_attention_query,
-            feed_forward: FeedForward::new(d, sizes.d_ff(), &vb.pp("feed_forward"))?,
-            feed_forward_norm: LayerNorm::new(d, &vb.pp("feed_forward_norm"))?,
+            feed_forward: FeedForward::new(d, d_ff, &vb.pp("feed_forward"))?,
+            feed_forward_end: end("feed_forward_norm")?,
+            copy_gate: config.copy_gate.then(|| CopyGate::new(d, d_ff, &vb.pp("copy_gate"))).transpose()?,
         })
     }
 
-    /// `own` and `cross` are the keys and values of the target so far, `x` included, and of the memory.
-    fn forward(&self, x: &Tensor, own: &KeysValues, cross: &KeysValues, memory: &Memory) -> Result<Tensor> {
+    /// What `x` reads from the tokens in `past`, if any, and from itself.
+    fn read_target(&self, x: &Tensor, past: Option<&mut Past>) -> Result<Tensor> {
+        let next = self.self_attention.keys_values(x)?;
         // Padding stands after the end, where the causal limit hides it from every valid query.
-        let read = self.self_attention.forward(x, own, Causality::Causal, None)?;
-        let y = self.self_attention_norm.add_forward(&read, x)?;
+        let Some(past) = past else { return self.self_attention.forward(x, &next, Causality::Causal, None) };
+        past.append(&next)?;
+        if x.dim(1)? > 1 {
+            return self.self_attention.forward(x, &past.valid()?, Causality::Causal, None);
+        }
+        let (room, lengths) = past.room()?;
+        self.self_attention.forward(x, room, Causality::Full, Some(&lengths))
+    }
+
+    /// `cross` holds this layer's keys and values of the memory.
+    fn forward(
+        &self,
+        x: &Tensor,
+        cross: &KeysValues,
+        memory: &Memory,
+        past: Option<&mut Past>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let y = self.self_attention_end.forward(&self.read_target(x, past)?, x, mode)?;
         let query = match self.cross_attention_query {
             CrossAttentionQuery::SelfAttended => &y,
             CrossAttentionQuery::LayerInput => x,
         };
         let read = self.cross_attention.forward(query, cross, Causality::Full, memory.lengths())?;
-        let y = self.cross_attention_norm.add_forward(&read, &y)?;
-        let z = self.feed_forward.forward(&y)?;
-        self.feed_forward_norm.add_forward(&z, &y)
-    }
-
-    /// Forward pass of the tokens after those in `cache`, which it extends.
-    fn forward_cached(&self, x: &Tensor, memory: &Memory, cache: &mut LayerCache) -> Result<Tensor> {
-        let next = self.self_attention.keys_values(x)?;
-        let own = cache.past.insert(KeysValues::append(cache.past.as_ref(), next)?);
-        let cross = match &mut cache.memory {
-            Some(cross) => cross,
-            empty => empty.insert(self.cross_attention.keys_values(memory.states())?),
-        };
-        self.forward(x, own, cross, memory)
+        let attended = self.cross_attention_end.forward(&read, &y, mode)?;
+        let z = self.feed_forward.forward(&attended)?;
+        let z = self.feed_forward_end.forward(&z, &attended, mode)?;
+        match &self.copy_gate {
+            None => Ok(z),
+            Some(gate) => gate.forward(&attended, &z, x),
+        }
     }
 }
 
@@ -72,6 +91,8 @@ impl DecoderLayer {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     embedding: Embedding,
+    dropout: Dropout,
+    step_embedding: StepEmbedding,
     layers: Vec<DecoderLayer>,
 }
 
@@ -81,19 +102,27 @@ impl Decoder {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(config: &TransformerConfig, vb: &VarBuilder) -> Result<Self> {
+        let d = config.decoder.d_model;
+        let embedding = vb.pp("embedding");
         let layers = vb.pp("layers");
+        let layer = |i| {
+            let weights = layers.pp(config.layer_weights.index(i));
+            DecoderLayer::new(config, &layers.pp(i).prefix(), &weights)
+        };
         Ok(Self {
-            embedding: Embedding::new(
-                config.vocab_size,
-                config.max_positions,
-                config.decoder.d_model,
-                config.positions,
-                &vb.pp("embedding"),
-            )?,
-            layers: (0..config.decoder.n_layers)
-                .map(|i| DecoderLayer::new(config, &layers.pp(i)))
-                .collect::<Result<_>>()?,
+            dropout: Dropout::new(config.dropout, &embedding.prefix()),
+            embedding: Embedding::new(config.vocab_size, config.max_positions, d, config.positions, &embedding)?,
+            step_embedding: StepEmbedding::new(config.layer_weights, config.decoder.n_layers, d, vb)?,
+            layers: (0..config.decoder.n_layers).map(layer).collect::<Result<_>>()?,
         })
+    }
+
+    /// Keys and values of the encoder's states `[b, s, d_encoder]` for each layer's cross-attention.
+    ///
+    /// # Errors
+    /// When the width disagrees.
+    pub(crate) fn cross_keys_values(&self, states: &Tensor) -> Result<Vec<KeysValues>> {
+        self.layers.iter().map(|layer| layer.cross_attention.keys_values(states)).collect()
     }
 
     /// The states after each token of `tgt` `[b, t]`: `[b, t, d_model]`, zero at padding.
@@ -101,23 +130,37 @@ impl Decoder {
     /// With a cache, `tgt` continues the tokens of earlier calls.
     ///
     /// # Errors
-    /// When targets for a cache are padded, an id lies outside the vocabulary, the sequence is longer than the table of positions, or the batch
-    /// differs from the memory's.
-    pub fn forward(&self, memory: &Memory, tgt: &Padded, cache: Option<&mut Cache>) -> Result<Tensor> {
-        if cache.is_some() && tgt.lengths().is_some() {
-            // Later queries would see the padding between.
-            return Err(Error::Msg("expected unpadded targets with a cache, found padding".to_owned()));
-        }
-        let mut single_use = Cache::default();
-        let cache = cache.unwrap_or(&mut single_use);
-        cache.layers.resize_with(self.layers.len(), LayerCache::default);
-        let embedded = self.embedding.forward(tgt.ids(), cache.len_tokens)?;
-        let mut x = zero_padding(&embedded, tgt.lengths())?;
-        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.forward_cached(&x, memory, cache)?;
-            x = zero_padding(&x, tgt.lengths())?;
-        }
+    /// When targets for a cache are padded, an id lies outside the vocabulary, the sequence is longer than the table of
+    /// positions, or the batch differs from the memory's.
+    pub fn forward(&self, memory: &Memory, tgt: &Padded, cache: Option<&mut Cache>, mode: Mode) -> Result<Tensor> {
+        let Some(cache) = cache else {
+            let none = self.layers.iter().map(|_| None).collect();
+            return self.forward_after(memory, tgt, 0, none, mode);
+        };
+        // Later queries would see the padding between.
+        check_cached(tgt)?;
+        cache.layers.resize_with(self.layers.len(), Past::default);
+        let past = cache.layers.iter_mut().map(Some).collect();
+        let states = self.forward_after(memory, tgt, cache.len_tokens, past, mode)?;
         cache.len_tokens += tgt.ids().dim(1)?;
+        Ok(states)
+    }
+
+    /// The states of `tgt`, the first of whose tokens is at position `start`.
+    fn forward_after(
+        &self,
+        memory: &Memory,
+        tgt: &Padded,
+        start: usize,
+        past: Vec<Option<&mut Past>>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let embedded = self.dropout.forward(&self.embedding.forward(tgt.ids(), start)?, mode)?;
+        let mut x = zero_padding(&embedded, tgt.lengths())?;
+        for (i, ((layer, cross), past)) in self.layers.iter().zip(memory.cross()).zip(past).enumerate() {
+            let y = layer.forward(&self.step_embedding.forward(&x, i)?, cross, memory, past, mode)?;
+            x = zero_padding(&y, tgt.lengths())?;
+        }
         Ok(x)
     }
 

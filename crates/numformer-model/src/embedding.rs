@@ -10,7 +10,7 @@ use crate::norm::LayerNorm;
 #[derive(Clone, Debug)]
 pub struct Embedding {
     tokens: Tensor,
-    positions: Tensor,
+    positions: Option<Tensor>,
     norm: LayerNorm,
 }
 
@@ -27,16 +27,21 @@ impl Embedding {
         positions: Positions,
         vb: &VarBuilder,
     ) -> Result<Self> {
-        let init = Init::Randn { mean: 0.0, stdev: (d_model as f64).powf(-0.5) };
+        let positions = match positions {
+            Positions::Learned => vb.get_with_hints((max_positions, d_model), "positions.weight", start(d_model))?,
+            Positions::Sinusoidal => {
+                let table = sinusoidal_positions(max_positions, d_model);
+                Tensor::from_vec(table, (max_positions, d_model), vb.device())?.to_dtype(vb.dtype())?
+            }
+        };
+        Ok(Self { positions: Some(positions), ..Self::without_positions(vocab_size, d_model, vb)? })
+    }
+
+    /// As [`Embedding::new`], for a model that knows the order of its tokens from reading them one after the other.
+    pub(crate) fn without_positions(vocab_size: usize, d_model: usize, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
-            tokens: vb.get_with_hints((vocab_size, d_model), "tokens.weight", init)?,
-            positions: match positions {
-                Positions::Learned => vb.get_with_hints((max_positions, d_model), "positions.weight", init)?,
-                Positions::Sinusoidal => {
-                    let table = sinusoidal_positions(max_positions, d_model);
-                    Tensor::from_vec(table, (max_positions, d_model), vb.device())?.to_dtype(vb.dtype())?
-                }
-            },
+            tokens: vb.get_with_hints((vocab_size, d_model), "tokens.weight", start(d_model))?,
+            positions: None,
             norm: LayerNorm::new(d_model, &vb.pp("norm"))?,
         })
     }
@@ -46,7 +51,13 @@ impl Embedding {
     /// # Errors
     /// When an id lies outside the vocabulary, or a position beyond the table.
     pub fn forward(&self, ids: &Tensor, start: usize) -> Result<Tensor> {
-        let sum = numformer_ops::embedding(ids, &self.tokens, &self.positions, start)?;
+        let sum = match &self.positions {
+            Some(positions) => numformer_ops::embedding(ids, &self.tokens, positions, start)?,
+            None => {
+                let (batch, t) = ids.dims2()?;
+                self.tokens.index_select(&ids.flatten_all()?, 0)?.reshape((batch, t, self.tokens.dim(1)?))?
+            }
+        };
         self.norm.forward(&sum)
     }
 
@@ -54,6 +65,11 @@ impl Embedding {
     pub(crate) fn tokens(&self) -> &Tensor {
         &self.tokens
     }
+}
+
+/// The law that vectors start from.
+fn start(d_model: usize) -> Init {
+    Init::Randn { mean: 0.0, stdev: (d_model as f64).powf(-0.5) }
 }
 
 /// The fixed table of positions, `[max_positions, d_model]`, row-major: column 2i of row p holds

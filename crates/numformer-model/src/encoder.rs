@@ -6,39 +6,49 @@ use numformer_ops::{Causality, Lengths, zero_padding};
 
 use crate::attention::MultiHeadAttention;
 use crate::config::TransformerConfig;
+use crate::copy_gate::CopyGate;
+use crate::dropout::Dropout;
 use crate::embedding::Embedding;
 use crate::feed_forward::FeedForward;
-use crate::norm::LayerNorm;
+use crate::mode::Mode;
 use crate::padded::Padded;
+use crate::residual::Residual;
+use crate::step_embedding::StepEmbedding;
 
 /// Self-attention and feed-forward network, each followed by a residual and a layer norm.
 #[derive(Clone, Debug)]
 struct EncoderLayer {
     self_attention: MultiHeadAttention,
-    self_attention_norm: LayerNorm,
+    self_attention_end: Residual,
     feed_forward: FeedForward,
-    feed_forward_norm: LayerNorm,
+    feed_forward_end: Residual,
+    copy_gate: Option<CopyGate>,
 }
 
 impl EncoderLayer {
-    fn new(config: &TransformerConfig, vb: &VarBuilder) -> Result<Self> {
+    fn new(config: &TransformerConfig, place: &str, vb: &VarBuilder) -> Result<Self> {
         let sizes = &config.encoder;
-        let d = sizes.d_model;
-        let attention = vb.pp("self_attention");
+        let (d, d_ff) = (sizes.d_model, sizes.d_ff());
+        let end = |name| Residual::new(d, config.dropout, name, place, vb);
         Ok(Self {
-            self_attention: MultiHeadAttention::new(d, d, sizes.n_heads, &attention)?,
-            self_attention_norm: LayerNorm::new(d, &vb.pp("self_attention_norm"))?,
-            feed_forward: FeedForward::new(d, sizes.d_ff(), &vb.pp("feed_forward"))?,
-            feed_forward_norm: LayerNorm::new(d, &vb.pp("feed_forward_norm"))?,
+            self_attention: MultiHeadAttention::new(d, d, sizes.n_heads, &vb.pp("self_attention"))?,
+            self_attention_end: end("self_attention_norm")?,
+            feed_forward: FeedForward::new(d, d_ff, &vb.pp("feed_forward"))?,
+            feed_forward_end: end("feed_forward_norm")?,
+            copy_gate: config.copy_gate.then(|| CopyGate::new(d, d_ff, &vb.pp("copy_gate"))).transpose()?,
         })
     }
 
-    fn forward(&self, x: &Tensor, lengths: Lengths<'_>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, lengths: Lengths<'_>, mode: Mode) -> Result<Tensor> {
         let memory = self.self_attention.keys_values(x)?;
         let read = self.self_attention.forward(x, &memory, Causality::Full, lengths)?;
-        let x = self.self_attention_norm.add_forward(&read, x)?;
-        let y = self.feed_forward.forward(&x)?;
-        zero_padding(&self.feed_forward_norm.add_forward(&y, &x)?, lengths)
+        let attended = self.self_attention_end.forward(&read, x, mode)?;
+        let y = self.feed_forward.forward(&attended)?;
+        let y = self.feed_forward_end.forward(&y, &attended, mode)?;
+        match &self.copy_gate {
+            None => Ok(y),
+            Some(gate) => gate.forward(&attended, &y, x),
+        }
     }
 }
 
@@ -46,6 +56,8 @@ impl EncoderLayer {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     embedding: Embedding,
+    dropout: Dropout,
+    step_embedding: StepEmbedding,
     layers: Vec<EncoderLayer>,
 }
 
@@ -55,18 +67,18 @@ impl Encoder {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(config: &TransformerConfig, vb: &VarBuilder) -> Result<Self> {
+        let d = config.encoder.d_model;
+        let embedding = vb.pp("embedding");
         let layers = vb.pp("layers");
+        let layer = |i| {
+            let weights = layers.pp(config.layer_weights.index(i));
+            EncoderLayer::new(config, &layers.pp(i).prefix(), &weights)
+        };
         Ok(Self {
-            embedding: Embedding::new(
-                config.vocab_size,
-                config.max_positions,
-                config.encoder.d_model,
-                config.positions,
-                &vb.pp("embedding"),
-            )?,
-            layers: (0..config.encoder.n_layers)
-                .map(|i| EncoderLayer::new(config, &layers.pp(i)))
-                .collect::<Result<_>>()?,
+            dropout: Dropout::new(config.dropout, &embedding.prefix()),
+            embedding: Embedding::new(config.vocab_size, config.max_positions, d, config.positions, &embedding)?,
+            step_embedding: StepEmbedding::new(config.layer_weights, config.encoder.n_layers, d, vb)?,
+            layers: (0..config.encoder.n_layers).map(layer).collect::<Result<_>>()?,
         })
     }
 
@@ -74,9 +86,13 @@ impl Encoder {
     ///
     /// # Errors
     /// When an id lies outside the vocabulary, or the sequence is longer than the table of positions.
-    pub fn forward(&self, src: &Padded) -> Result<Tensor> {
-        let embedded = self.embedding.forward(src.ids(), 0)?;
-        let x = zero_padding(&embedded, src.lengths())?;
-        self.layers.iter().try_fold(x, |x, layer| layer.forward(&x, src.lengths()))
+    pub fn forward(&self, src: &Padded, mode: Mode) -> Result<Tensor> {
+        let embedded = self.dropout.forward(&self.embedding.forward(src.ids(), 0)?, mode)?;
+        let mut x = zero_padding(&embedded, src.lengths())?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let y = layer.forward(&self.step_embedding.forward(&x, i)?, src.lengths(), mode)?;
+            x = zero_padding(&y, src.lengths())?;
+        }
+        Ok(x)
     }
 }

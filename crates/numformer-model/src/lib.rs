@@ -1,5 +1,6 @@
-//! The encoder-decoder transformer that reads a matrix as tokens and writes the answer as tokens. It knows ids and
-//! tensors only: what a token means is `numformer-encoding`'s business.
+//! Encoder-decoder models that read a matrix as tokens and write the answer as tokens: the transformer, universal
+//! transformers and recurrent networks. They know ids and tensors only: what a token means is `numformer-encoding`'s
+//! business.
 //!
 //! ```
 //! use candle_core::Device;
@@ -15,47 +16,70 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! - [`TransformerConfig`]: sizes and options, the same for training and use.
+//! - [`Seq2Seq`]: what all models have in common, training and use told apart by [`Mode`]. [`Model`] is one of any
+//!   architecture, its sizes and options a [`ModelConfig`].
 //! - [`Parameters`]: the named weights, from a seed or from stored values.
 //! - [`ParameterCounts`]: how many there are in each part.
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.
-//! - [`Transformer`]: the model; its parts, in the order of the figure, are [`Embedding`], [`MultiHeadAttention`],
-//!   [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
+//! - [`Transformer`] with its [`TransformerConfig`]; its parts, in the order of the figure, are [`Embedding`],
+//!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
+//! - [`Recurrent`] with its [`RecurrentConfig`]: LSTMs and GRUs.
 //! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Composition`], or as an explicit forward and
 //!   backward schedule, [`ExplicitSchedule`].
-//! - [`greedy`]: generation, with a [`Cache`] of keys and values.
+//! - [`greedy`], [`beam`]: generation by any model, whose rows are [`Batched`]; a transformer has a [`Cache`] of keys and
+//!   values.
 //!
 //! # Features
 //! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
+//! - Dehghani et al. (2019), *Universal Transformers*. <https://arxiv.org/abs/1807.03819>
+//! - Sutskever, Vinyals and Le (2014), *Sequence to Sequence Learning with Neural Networks*.
+//!   <https://arxiv.org/abs/1409.3215>
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
 mod attention;
+mod batched;
+mod beam_search;
 mod cache;
 mod composition;
 mod config;
+mod copy_gate;
 mod decoder;
+mod dropout;
 mod embedding;
 mod encoder;
 mod feed_forward;
 mod flat;
 mod generate;
 mod linear;
+mod memory;
+mod mode;
+mod model;
+mod model_config;
 mod norm;
 mod padded;
 mod parameter_counts;
 mod parameters;
+mod projection;
+mod recurrent;
+mod residual;
 mod schedule;
+mod seq2seq;
+mod step_embedding;
 mod training_step;
 mod transformer;
 
 pub use attention::{KeysValues, MultiHeadAttention};
+pub use batched::Batched;
+pub use beam_search::{Beam, Ranked, Stopping, beam};
 pub use cache::Cache;
 pub use composition::Composition;
-pub use config::{ConfigError, CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
+pub use config::{
+    ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
+};
 pub use decoder::Decoder;
 pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
@@ -63,10 +87,17 @@ pub use feed_forward::FeedForward;
 pub use flat::{FlatLayout, Slot};
 pub use generate::{End, Hypothesis, greedy};
 pub use linear::Linear;
+pub use memory::Memory;
+pub use mode::Mode;
+pub use model::{Model, ModelCache, ModelMemory};
+pub use model_config::ModelConfig;
 pub use norm::LayerNorm;
 pub use padded::Padded;
 pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
+pub use projection::Projection;
+pub use recurrent::{Cell, Recurrent, RecurrentConfig, States};
 pub use schedule::ExplicitSchedule;
+pub use seq2seq::Seq2Seq;
 pub use training_step::{TokenRows, TrainingStep};
-pub use transformer::{Memory, Transformer};
+pub use transformer::Transformer;

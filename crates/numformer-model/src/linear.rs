@@ -17,10 +17,14 @@ impl Linear {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(d_in: usize, d_out: usize, vb: &VarBuilder) -> Result<Self> {
-        let init = uniform_fan_in(d_in);
+        Self::with_bias_start(d_in, d_out, uniform_fan_in(d_in), vb)
+    }
+
+    /// As [`Linear::new`], the bias with a start of its own.
+    pub(crate) fn with_bias_start(d_in: usize, d_out: usize, start: Init, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
-            weight: vb.get_with_hints((d_out, d_in), "weight", init)?,
-            bias: vb.get_with_hints(d_out, "bias", init)?,
+            weight: vb.get_with_hints((d_out, d_in), "weight", uniform_fan_in(d_in))?,
+            bias: vb.get_with_hints(d_out, "bias", start)?,
         })
     }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::config::{OutputProjection, Positions, StackConfig, TransformerConfig};
+use crate::config::{LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig};
+use crate::recurrent::{Cell, RecurrentConfig};
 
-/// Number of trainable coefficients of a transformer, by part.
+/// Number of trainable coefficients of a model, by part.
 ///
 /// # Examples
 /// ```
@@ -65,21 +66,52 @@ impl TransformerConfig {
             Positions::Learned => self.max_positions as u64,
             Positions::Sinusoidal => 0,
         };
-        let weight = match self.output_projection {
-            OutputProjection::Shared => 0,
-            OutputProjection::Separate => vocab_size * decoder,
-        };
         let own = |sizes| attention(sizes, sizes) + norm(sizes);
         let layers = |sizes: &StackConfig, rest: u64| {
             let d = sizes.d_model as u64;
-            sizes.n_layers as u64 * (own(d) + rest + feed_forward(d, sizes.d_ff() as u64) + norm(d))
+            let network = feed_forward(d, sizes.d_ff() as u64);
+            let gate = if self.copy_gate { network } else { 0 };
+            let stored = match self.layer_weights {
+                LayerWeights::Separate => sizes.n_layers as u64,
+                LayerWeights::Shared => 1,
+            };
+            stored * (own(d) + rest + network + norm(d) + gate)
         };
         ParameterCounts {
             embedding: [encoder, decoder].map(|d| (vocab_size + positions) * d + norm(d)).iter().sum(),
             encoder_layers: layers(&self.encoder, 0),
             decoder_layers: layers(&self.decoder, attention(decoder, encoder) + norm(decoder)),
-            projection: weight + vocab_size,
+            projection: projection(self.output_projection, vocab_size, decoder),
         }
+    }
+}
+
+impl RecurrentConfig {
+    /// Number of trainable coefficients of a model of this configuration, which must be
+    /// [valid](RecurrentConfig::validate).
+    #[must_use]
+    pub fn parameter_counts(&self) -> ParameterCounts {
+        let (vocab_size, d) = (self.vocab_size as u64, self.d_model as u64);
+        // An LSTM has four maps of input and state to a vector, a GRU three.
+        let maps = match self.cell {
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+        };
+        let layers = self.n_layers as u64 * maps * linear(2 * d, d);
+        ParameterCounts {
+            embedding: 2 * (vocab_size * d + norm(d)),
+            encoder_layers: layers,
+            decoder_layers: layers,
+            projection: projection(self.output_projection, vocab_size, d),
+        }
+    }
+}
+
+/// A bias, and a weight that is not the decoder's embedding.
+fn projection(source: OutputProjection, vocab_size: u64, d: u64) -> u64 {
+    match source {
+        OutputProjection::Shared => vocab_size,
+        OutputProjection::Separate => linear(d, vocab_size),
     }
 }
 
@@ -106,7 +138,24 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::{Parameters, Transformer};
+    use crate::{Model, ModelConfig, Parameters};
+
+    fn assert_counts(config: &ModelConfig) {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        Model::new(config, &parameters.trainable()).expect("a model");
+        let count = |part: &str| -> u64 {
+            let all = parameters.to_vec().into_iter();
+            all.filter(|(name, _)| name.contains(part)).map(|(_, var)| var.elem_count() as u64).sum()
+        };
+        let expected = ParameterCounts {
+            embedding: count("embedding."),
+            encoder_layers: count("encoder.layers."),
+            decoder_layers: count("decoder.layers."),
+            projection: count("projection."),
+        };
+        assert_eq!(config.parameter_counts(), expected, "{config:?}");
+        assert_eq!(expected.total(), parameters.element_count() as u64);
+    }
 
     #[test]
     fn counts_are_those_of_the_weights() {
@@ -114,21 +163,19 @@ mod tests {
         config.decoder.d_ff = Some(20);
         for positions in [Positions::Learned, Positions::Sinusoidal] {
             for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
-                let config = TransformerConfig { positions, output_projection, ..config.clone() };
-                let parameters = Parameters::random(0, &Device::Cpu);
-                Transformer::new(&config, &parameters.trainable()).expect("a model");
-                let count = |part: &str| -> u64 {
-                    let all = parameters.to_vec().into_iter();
-                    all.filter(|(name, _)| name.contains(part)).map(|(_, var)| var.elem_count() as u64).sum()
-                };
-                let expected = ParameterCounts {
-                    embedding: count("embedding."),
-                    encoder_layers: count("encoder.layers."),
-                    decoder_layers: count("decoder.layers."),
-                    projection: count("projection."),
-                };
-                assert_eq!(config.parameter_counts(), expected, "{config:?}");
-                assert_eq!(expected.total(), parameters.element_count() as u64);
+                for layer_weights in [LayerWeights::Separate, LayerWeights::Shared] {
+                    for copy_gate in [false, true] {
+                        let config = config.clone();
+                        let config =
+                            TransformerConfig { positions, output_projection, layer_weights, copy_gate, ..config };
+                        assert_counts(&config.into());
+                    }
+                }
+            }
+        }
+        for cell in [Cell::Lstm, Cell::Gru] {
+            for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+                assert_counts(&RecurrentConfig { output_projection, ..RecurrentConfig::new(cell, 13, 6, 2) }.into());
             }
         }
     }

@@ -107,11 +107,22 @@ impl Parameters {
         self.lock().values().map(|var| var.elem_count()).sum()
     }
 
+    /// Sets the vectors of the padding token to zero, in the embeddings of both halves of a model.
+    ///
+    /// # Errors
+    /// When there are no such embeddings.
+    pub(crate) fn zero_padding_vectors(&self, padding_id: u32) -> Result<()> {
+        for half in ["encoder", "decoder"] {
+            self.zero_row(&format!("{half}.embedding.tokens.weight"), padding_id as usize)?;
+        }
+        Ok(())
+    }
+
     /// Sets one row of a matrix to zero.
     ///
     /// # Errors
     /// When there is no such matrix or row.
-    pub(crate) fn zero_row(&self, name: &str, row: usize) -> Result<()> {
+    fn zero_row(&self, name: &str, row: usize) -> Result<()> {
         let var = self.get(name).ok_or_else(|| missing(name))?;
         let mask: Vec<f32> = (0..var.dim(0)?).map(|i| if i == row { 0.0 } else { 1.0 }).collect();
         let mask = Tensor::from_vec(mask, (var.dim(0)?, 1), &self.device)?.to_dtype(var.dtype())?;
@@ -201,7 +212,7 @@ fn draw(seed: u64, name: &str, init: Init, count: usize) -> Result<Vec<f32>> {
 }
 
 /// The 64-bit FNV-1a hash: small, and the same on every platform and in every release, unlike std's hasher.
-fn fnv1a(text: &str) -> u64 {
+pub(crate) fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

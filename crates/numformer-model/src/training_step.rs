@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use candle_core::{Device, Error, Result};
 
 use crate::flat::FlatLayout;
+use crate::mode::Mode;
 use crate::padded::Padded;
 
 /// Loss and gradients of a model on a batch, weights and gradients as flat vectors.
@@ -16,7 +17,8 @@ pub trait TrainingStep: Debug + Send {
     /// The order of weights and gradients.
     fn layout(&self) -> &FlatLayout;
 
-    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns it, in nats.
+    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns it, in nats. The seed and
+    /// the step of `mode` say what dropout drops.
     ///
     /// # Errors
     /// When the batch does not fit the model, or a slice the layout.
@@ -25,6 +27,7 @@ pub trait TrainingStep: Debug + Send {
         weights: &[f32],
         src: TokenRows<'_>,
         tgt: TokenRows<'_>,
+        mode: Mode,
         gradients: &mut [f32],
     ) -> Result<f64>;
 }

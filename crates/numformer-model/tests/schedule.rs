@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result};
 use numformer_model::{
-    Composition, CrossAttentionQuery, ExplicitSchedule, OutputProjection, Parameters, Positions, StackConfig,
+    Composition, CrossAttentionQuery, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, StackConfig,
     TokenRows, TrainingStep, Transformer, TransformerConfig,
 };
 use proptest::prelude::*;
@@ -63,13 +63,14 @@ fn assert_agree(step: &impl TrainingStep, found: &[f32], expected: &[f32], toler
 
 fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
     let (parameters, mut composition) = parameters_of(config, 5)?;
-    let mut schedule = ExplicitSchedule::new(config, &parameters)?;
+    let mut schedule = ExplicitSchedule::new(&config.clone().into(), &parameters)?;
     let weights = weights_of(&composition, &parameters, 6)?;
     let [mut expected, mut found] = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
-    let expected_loss = composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut expected)?;
+    let expected_loss =
+        composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut expected)?;
     // Twice: the second time in memory that was used before.
     for _ in 0..2 {
-        let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut found)?;
+        let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut found)?;
         assert!((loss - expected_loss).abs() <= 1e-5 * expected_loss, "expected {expected_loss}, found {loss}");
         assert_agree(&schedule, &found, &expected, 1e-5);
     }
@@ -125,10 +126,10 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
     // Large enough to stand out from rounding, along the gradient itself.
     let (src, tgt) = (Tokens::random(1, &[7, 5], 23), Tokens::random(2, &[9, 4], 23));
     let (parameters, _) = parameters_of(&small(), 5)?;
-    let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
+    let mut schedule = ExplicitSchedule::new(&small().into(), &parameters)?;
     let weights = weights_of(&schedule, &parameters, 6)?;
     let mut gradients = vec![0.0; weights.len()];
-    schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients)?;
+    schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
     let slots: Vec<_> = schedule.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
     let mut unused = vec![0.0; weights.len()];
     for (name, range) in slots {
@@ -139,7 +140,7 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
             for (w, g) in moved[range.clone()].iter_mut().zip(&gradients[range.clone()]) {
                 *w += (distance * f64::from(*g) / norm.max(1e-9)) as f32;
             }
-            schedule.loss_and_gradients(&moved, src.rows(), tgt.rows(), &mut unused)
+            schedule.loss_and_gradients(&moved, src.rows(), tgt.rows(), Mode::Evaluate, &mut unused)
         };
         let difference = (at(step)? - at(-step)?) / (2.0 * step);
         assert!((difference - norm).abs() <= 1e-3 + 0.02 * norm, "{name}: gradient {norm}, difference {difference}");
@@ -157,8 +158,8 @@ fn threads_do_not_change_the_bits() -> Result<()> {
             let (parameters, composition) = parameters_of(&small(), 5)?;
             let weights = weights_of(&composition, &parameters, 6)?;
             let mut gradients = vec![0.0; weights.len()];
-            let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
-            let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients)?;
+            let mut schedule = ExplicitSchedule::new(&small().into(), &parameters)?;
+            let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
             Ok((loss.to_bits(), gradients.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
         })
     };
@@ -170,11 +171,11 @@ fn threads_do_not_change_the_bits() -> Result<()> {
 #[test]
 fn what_does_not_fit_is_an_error() -> Result<()> {
     let (parameters, _) = parameters_of(&small(), 5)?;
-    let mut schedule = ExplicitSchedule::new(&small(), &parameters)?;
+    let mut schedule = ExplicitSchedule::new(&small().into(), &parameters)?;
     let len = schedule.layout().len();
     let good = Tokens::random(1, &[3, 4], 23);
     let mut error = |src: TokenRows<'_>, tgt: TokenRows<'_>, weights: usize| {
-        let found = schedule.loss_and_gradients(&vec![0.0; weights], src, tgt, &mut vec![0.0; len]);
+        let found = schedule.loss_and_gradients(&vec![0.0; weights], src, tgt, Mode::Evaluate, &mut vec![0.0; len]);
         found.expect_err("a batch that does not fit").to_string()
     };
     let foreign = TokenRows { ids: &[0, 23], lengths: &[2], width: 2 };

@@ -3,27 +3,28 @@
 
 use candle_core::{D, Device, Result, Tensor};
 use numformer_model::{
-    Cache, CrossAttentionQuery, Embedding, End, FeedForward, FlatLayout, LayerNorm, MultiHeadAttention,
-    OutputProjection, Padded, Parameters, Positions, StackConfig, Transformer, TransformerConfig, greedy,
-    sinusoidal_positions,
+    Cache, CrossAttentionQuery, Embedding, End, FeedForward, FlatLayout, LayerNorm, LayerWeights, Mode,
+    MultiHeadAttention, OutputProjection, Padded, Parameters, Positions, Seq2Seq, StackConfig, Transformer,
+    TransformerConfig, greedy, sinusoidal_positions,
 };
 use numformer_ops::Causality;
 
 const DELIMITER: u32 = 0;
 const PADDING: u32 = 1;
 const CPU: &Device = &Device::Cpu;
+const EVALUATE: Mode = Mode::Evaluate;
 
 /// Different widths, depths and heads in the two halves, so that no size can stand in for another.
 fn asymmetric() -> TransformerConfig {
     TransformerConfig::new(13, 10, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 1))
 }
 
-/// Every combination of options.
+/// Every combination of the options of one layer, and every way to repeat it.
 fn all_options() -> impl Iterator<Item = TransformerConfig> {
     let positions = [Positions::Learned, Positions::Sinusoidal];
     let queries = [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput];
     let projections = [OutputProjection::Shared, OutputProjection::Separate];
-    positions.into_iter().flat_map(move |positions| {
+    let of_layers = positions.into_iter().flat_map(move |positions| {
         queries.into_iter().flat_map(move |cross_attention_query| {
             projections.into_iter().map(move |output_projection| TransformerConfig {
                 positions,
@@ -32,7 +33,14 @@ fn all_options() -> impl Iterator<Item = TransformerConfig> {
                 ..asymmetric()
             })
         })
-    })
+    });
+    let repeated = [(LayerWeights::Shared, false), (LayerWeights::Shared, true), (LayerWeights::Separate, true)];
+    let repeated = repeated.into_iter().map(|(layer_weights, copy_gate)| {
+        let mut config = TransformerConfig { layer_weights, copy_gate, ..asymmetric() };
+        config.decoder.n_layers = 3;
+        config
+    });
+    of_layers.chain(repeated)
 }
 
 /// Three sequences of unequal length, delimiters at both ends.
@@ -50,7 +58,7 @@ fn every_parameter_receives_a_gradient() {
     for config in all_options() {
         let parameters = Parameters::random(1, CPU);
         let model = Transformer::init(&config, &parameters).unwrap();
-        let store = model.loss(&padded_batch(), &padded_batch()).unwrap().backward().unwrap();
+        let store = model.loss(&padded_batch(), &padded_batch(), EVALUATE).unwrap().backward().unwrap();
         let layout = FlatLayout::new(&parameters);
         let mut gradients = vec![0.0; layout.len()];
         layout.read_gradients(&parameters, &store, &mut gradients).unwrap();
@@ -71,7 +79,7 @@ fn gradients_agree_with_finite_differences() {
         let layout = FlatLayout::new(&parameters);
         let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
         layout.read(&parameters, &mut weights).unwrap();
-        let loss = || model.loss(&padded_batch(), &padded_batch()).unwrap();
+        let loss = || model.loss(&padded_batch(), &padded_batch(), EVALUATE).unwrap();
         layout.read_gradients(&parameters, &loss().backward().unwrap(), &mut gradients).unwrap();
         // Along the gradient itself the slope is its squared norm; f32 leaves about three digits of the difference.
         let norm = gradients.iter().map(|g| g * g).sum::<f32>().sqrt();
@@ -91,14 +99,14 @@ fn gradients_agree_with_finite_differences() {
 fn cached_decoding_equals_decoding_at_once() -> Result<()> {
     for config in all_options() {
         let model = Transformer::init(&config, &Parameters::random(3, CPU))?;
-        let memory = model.encode(&padded_batch())?;
+        let memory = model.encode(&padded_batch(), EVALUATE)?;
         let tgt = Tensor::new(&[[0u32, 5, 6, 7, 8], [0, 9, 9, 2, 3], [0, 4, 12, 11, 2]], CPU)?;
-        let at_once = model.logits(&model.decode(&memory, &Padded::full(tgt.clone()), None)?)?;
+        let at_once = model.logits(&model.decode(&memory, &Padded::full(tgt.clone()), None, EVALUATE)?)?;
         let mut cache = Cache::default();
         // Steps of one and of several tokens.
         for (begin, count) in [(0, 1), (1, 1), (2, 3)] {
             let part = Padded::full(tgt.narrow(1, begin, count)?);
-            let continued = model.logits(&model.decode(&memory, &part, Some(&mut cache))?)?;
+            let continued = model.logits(&model.decode(&memory, &part, Some(&mut cache), EVALUATE)?)?;
             let error = difference(&continued, &at_once.narrow(1, begin, count)?);
             assert!(error < 1e-5, "tokens {begin}..{}: {error} in {config:?}", begin + count);
         }
@@ -111,9 +119,9 @@ fn cached_decoding_equals_decoding_at_once() -> Result<()> {
 fn padding_changes_nothing() -> Result<()> {
     let model = Transformer::init(&asymmetric(), &Parameters::random(4, CPU))?;
     let batch = padded_batch();
-    let states = model.encode(&batch)?.states().clone();
+    let states = model.encode(&batch, EVALUATE)?.states().clone();
     let alone = Padded::new(&[0, 8, 0], &[3], 3, CPU)?;
-    let expected = model.encode(&alone)?.states().clone();
+    let expected = model.encode(&alone, EVALUATE)?.states().clone();
     assert!(difference(&states.narrow(0, 1, 1)?.narrow(1, 0, 3)?, &expected) < 1e-6);
     let beyond = states.narrow(0, 1, 1)?.narrow(1, 3, 2)?.abs()?.sum_all()?.to_scalar::<f32>()?;
     assert_eq!(beyond.to_bits(), 0f32.to_bits(), "states at padding are zero");
@@ -124,10 +132,10 @@ fn padding_changes_nothing() -> Result<()> {
     for row in rows {
         let row_alone = Padded::new(row, &[row.len() as u32], row.len(), CPU)?;
         let predicted = (row.len() - 1) as f32;
-        sum += model.loss(&row_alone, &row_alone)?.to_scalar::<f32>()? * predicted;
+        sum += model.loss(&row_alone, &row_alone, EVALUATE)?.to_scalar::<f32>()? * predicted;
         tokens += predicted;
     }
-    let together = model.loss(&batch, &batch)?.to_scalar::<f32>()?;
+    let together = model.loss(&batch, &batch, EVALUATE)?.to_scalar::<f32>()?;
     assert!((together - sum / tokens).abs() < 1e-5, "{together} {}", sum / tokens);
     Ok(())
 }
@@ -142,11 +150,11 @@ fn one_batch_is_learned_by_heart() -> Result<()> {
     let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
     layout.read(&parameters, &mut weights)?;
     for _ in 0..300 {
-        layout.read_gradients(&parameters, &model.loss(&src, &tgt)?.backward()?, &mut gradients)?;
+        layout.read_gradients(&parameters, &model.loss(&src, &tgt, EVALUATE)?.backward()?, &mut gradients)?;
         weights.iter_mut().zip(&gradients).for_each(|(w, g)| *w -= 0.1 * g);
         layout.write(&parameters, &weights)?;
     }
-    let loss = model.loss(&src, &tgt)?.to_scalar::<f32>()?;
+    let loss = model.loss(&src, &tgt, EVALUATE)?.to_scalar::<f32>()?;
     assert!(loss < 0.02, "{loss}");
 
     let frozen = Transformer::new(&config, &parameters.frozen())?;
@@ -159,7 +167,7 @@ fn one_batch_is_learned_by_heart() -> Result<()> {
 fn greedy_decoding_takes_the_most_probable_token_each_time() -> Result<()> {
     let model = Transformer::init(&asymmetric(), &Parameters::random(6, CPU))?;
     let src = padded_batch();
-    let memory = model.encode(&src)?;
+    let memory = model.encode(&src, EVALUATE)?;
     for (row, hypothesis) in greedy(&model, &src, 9)?.into_iter().enumerate() {
         let mut expected = vec![DELIMITER];
         let end = loop {
@@ -167,7 +175,7 @@ fn greedy_decoding_takes_the_most_probable_token_each_time() -> Result<()> {
                 break End::Limit;
             }
             let tgt = Tensor::new(expected.as_slice(), CPU)?.unsqueeze(0)?.repeat((3, 1))?;
-            let logits = model.logits(&model.decode(&memory, &Padded::full(tgt), None)?)?;
+            let logits = model.logits(&model.decode(&memory, &Padded::full(tgt), None, EVALUATE)?)?;
             let last = logits.get(row)?.get(expected.len() - 1)?.argmax(D::Minus1)?.to_scalar::<u32>()?;
             if last == DELIMITER {
                 break End::Delimiter;
@@ -184,7 +192,7 @@ fn bad_input_is_an_error_that_says_what_was_found() -> Result<()> {
     let model = Transformer::init(&asymmetric(), &Parameters::random(7, CPU))?;
     let message = |src: &[u32]| {
         let src = Padded::new(src, &[src.len() as u32], src.len(), CPU).unwrap();
-        model.encode(&src).expect_err("bad input").to_string()
+        model.encode(&src, EVALUATE).expect_err("bad input").to_string()
     };
     let outside = message(&[0, 13, 0]);
     assert!(outside.contains("13"), "{outside}");
@@ -192,9 +200,9 @@ fn bad_input_is_an_error_that_says_what_was_found() -> Result<()> {
     assert!(long.contains("11") || long.contains("10"), "{long}");
     assert!(Padded::new(&[0, 1, 2], &[2], 2, CPU).is_err());
     assert!(Padded::new(&[0, 1], &[3], 2, CPU).is_err());
-    let memory = model.encode(&padded_batch())?;
+    let memory = model.encode(&padded_batch(), EVALUATE)?;
     let two = Padded::new(&[0, 0], &[1, 1], 1, CPU)?;
-    let error = model.decode(&memory, &two, None).expect_err("three sources, two targets").to_string();
+    let error = model.decode(&memory, &two, None, EVALUATE).expect_err("three sources, two targets").to_string();
     assert!(error.contains("expected 3 targets"), "{error}");
     Ok(())
 }
@@ -275,9 +283,9 @@ fn the_query_of_the_cross_attention_is_the_one_named() -> Result<()> {
     for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
         let config = TransformerConfig { cross_attention_query, ..asymmetric() };
         let (model, parameters) = built(&config, 11);
-        let memory = model.encode(&padded_batch())?;
+        let memory = model.encode(&padded_batch(), EVALUATE)?;
         let tgt = Tensor::new(&[[0u32, 5, 6], [0, 9, 9], [0, 4, 12]], CPU)?;
-        let found = model.decode(&memory, &Padded::full(tgt.clone()), None)?;
+        let found = model.decode(&memory, &Padded::full(tgt.clone()), None, EVALUATE)?;
 
         let (d, n_heads) = (config.decoder.d_model, config.decoder.n_heads);
         let decoder = parameters.frozen().pp("decoder");
@@ -312,7 +320,7 @@ fn losses_by_row_are_those_of_the_rows_alone() -> Result<()> {
     let rows: [&[u32]; 3] = [&[0, 5, 6, 7, 0], &[0, 8, 0], &[0, 9, 12, 0]];
     for (row, found) in rows.into_iter().zip(found) {
         let alone = Padded::new(row, &[row.len() as u32], row.len(), CPU)?;
-        let expected = model.loss(&alone, &alone)?.to_scalar::<f32>()?;
+        let expected = model.loss(&alone, &alone, EVALUATE)?.to_scalar::<f32>()?;
         assert!((found - expected).abs() < 1e-6, "{found} {expected}");
     }
     let empty = Padded::new(&[0, 5, 0, 1], &[2, 1], 2, CPU)?;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use numformer_encoding::Vocabulary;
-use numformer_model::{FlatLayout, TransformerConfig};
+use numformer_model::{FlatLayout, ModelConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -24,7 +24,7 @@ pub(crate) const STATE: &str = "state.json";
 
 /// Everything needed to go on with a run, bit for bit: a directory with
 ///
-/// - `config.json`: the transformer's sizes and options,
+/// - `config.json`: the model's sizes and options,
 /// - `vocabulary.json`: the symbols in the order of their ids,
 /// - `model.safetensors`: the weights by name,
 /// - `optimizer.safetensors`: Adam's moments, `first_moment.NAME` and `second_moment.NAME`,
@@ -39,8 +39,8 @@ pub struct Checkpoint {
     pub data: Option<u32>,
     /// Updates taken.
     pub step: u64,
-    /// Sizes and options of the transformer.
-    pub config: TransformerConfig,
+    /// Sizes and options of the model.
+    pub config: ModelConfig,
     /// Symbols in the order of their ids.
     pub vocabulary: Vocabulary,
     /// Weights by name.
@@ -351,7 +351,7 @@ mod tests {
         Checkpoint {
             data: Some(1),
             step: 7,
-            config: experiment.transformer(&task).expect("valid"),
+            config: experiment.model_config(&task).expect("valid"),
             vocabulary: task.vocabulary().clone(),
             model: BTreeMap::from([("w".to_owned(), tensor.clone())]),
             optimizer: BTreeMap::from([("first_moment.w".to_owned(), tensor)]),

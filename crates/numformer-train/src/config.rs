@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
-use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig};
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::gradients::Gradients;
 
 /// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
 /// `[[problem]]`.
@@ -188,7 +189,7 @@ pub struct MatricesConfig {
     pub random_scale: Option<[u32; 2]>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -262,39 +263,6 @@ impl Default for DataConfig {
     }
 }
 
-/// The transformer; what the task implies (vocabulary, lengths) is not repeated here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// The encoder's sizes.
-    pub encoder: StackConfig,
-    /// The decoder's sizes.
-    pub decoder: StackConfig,
-    /// How positions enter the embedding.
-    #[serde(default)]
-    pub positions: Positions,
-    /// Longest sequence, delimiters included; what the task needs when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_positions: Option<usize>,
-    /// What the queries of the cross-attention are computed from.
-    #[serde(default)]
-    pub cross_attention_query: CrossAttentionQuery,
-    /// Where the weight of the output projection comes from.
-    #[serde(default)]
-    pub output_projection: OutputProjection,
-}
-
-/// How the loss and its gradients are computed. The two agree to rounding, not bit for bit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gradients {
-    /// By an explicit forward and backward schedule: several times faster.
-    #[default]
-    Explicit,
-    /// By candle's automatic differentiation: the reference.
-    Autodiff,
-}
-
 /// The optimisation: Adam with linear warm-up and clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -316,7 +284,7 @@ pub struct TrainConfig {
     #[serde(default)]
     pub weight_decay: f64,
     /// How gradients are computed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub gradients: Gradients,
 }
 

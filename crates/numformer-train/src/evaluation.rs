@@ -6,11 +6,11 @@ use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
-use numformer_model::{End, Hypothesis, Padded, TokenRows, Transformer};
+use numformer_model::{End, Hypothesis, Padded, Seq2Seq, TokenRows};
 
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
 use crate::figures::Evaluation;
-use crate::score::{Pair, Scored, score_pairs};
+use crate::score::{Generation, Pair, Scored, score_pairs};
 use crate::trainer::TrainError;
 
 /// Examples judged together. They are gathered from as many batches as it takes, so that not even the rounding of the
@@ -25,7 +25,7 @@ const TOGETHER: usize = 256;
 /// # Errors
 /// When `count` is zero, examples cannot be made, or the model cannot read them.
 pub fn evaluate(
-    model: &Transformer,
+    model: &impl Seq2Seq,
     task: &Task,
     source: &dyn BatchSource,
     count: u64,
@@ -38,7 +38,7 @@ pub fn evaluate(
     let mut metrics = EvaluationMetrics::default();
     let mut judge = |examples: Vec<(Pair, Origin)>| -> Result<(), TrainError> {
         let (pairs, origins): (Vec<_>, Vec<_>) = examples.into_iter().unzip();
-        let scored = score_pairs(model, &pairs, Some(task.max_tgt_len()), device)?;
+        let scored = score_pairs(model, &pairs, Generation::Greedy, task.max_tgt_len(), device)?;
         for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
             metrics.update(&judged(task, pair, origin, scored)?);
         }
@@ -108,6 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     use numformer_data::{Split, TaskError};
+    use numformer_model::Mode;
 
     use super::*;
     use crate::{Catalogue, Experiment, Trainer};
@@ -196,7 +197,8 @@ mod tests {
         let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
         let batch = task.batches(0, Split::Test, 50).batch(0).expect("a batch");
         let [src, tgt] = [&batch.src, &batch.tgt].map(|rows| padded(rows, &Device::Cpu).expect("ids"));
-        let loss = trainer.model().loss(&src, &tgt).expect("a loss").to_scalar::<f32>().expect("a scalar");
+        let loss =
+            trainer.model().loss(&src, &tgt, Mode::Evaluate).expect("a loss").to_scalar::<f32>().expect("a scalar");
         let difference = (evaluation.cross_entropy - f64::from(loss)).abs();
         assert!(difference < 1e-5 * f64::from(loss), "{} {loss}", evaluation.cross_entropy);
     }

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use numformer_data::{Task, TaskError};
-use numformer_model::TransformerConfig;
 use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, ModelConfig, OneOrMany,
-    ProblemConfig, Span, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
+    Span, TrainConfig,
 };
+use crate::model_config::{Architecture, ModelConfig};
 use crate::presets;
 use crate::syntax::{SyntaxError, did_you_mean, line_of};
 
@@ -44,7 +44,7 @@ pub struct Experiment {
     /// Where examples come from, other than the law of the matrices.
     #[serde(default)]
     pub data: DataConfig,
-    /// The transformer.
+    /// The model.
     pub model: ModelConfig,
     /// The optimisation.
     pub train: TrainConfig,
@@ -123,7 +123,7 @@ impl Experiment {
         toml::to_string(self).expect("an experiment is plain data")
     }
 
-    /// Checks every value, and that an example can be made; [`Experiment::task`] and [`Experiment::transformer`] cannot
+    /// Checks every value, and that an example can be made; [`Experiment::task`] and [`Experiment::model_config`] cannot
     /// fail after it.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ impl Experiment {
         let task = self.task(catalogue)?;
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
-        self.transformer(&task).map(drop)
+        self.model_config(&task).map(drop)
     }
 
     /// The task: what the model reads and writes.
@@ -230,31 +230,13 @@ impl Experiment {
         Ok(builder.with_noise(self.data.noise * self.matrices.bound / 3.0_f64.sqrt()).build()?)
     }
 
-    /// The transformer for `task`.
+    /// The model for `task`.
     ///
     /// # Errors
-    /// When the sizes are impossible, or the table of positions is shorter than the task's sequences.
-    pub fn transformer(&self, task: &Task) -> Result<TransformerConfig, ExperimentError> {
-        let model = &self.model;
-        let needed = task.max_src_len().max(task.max_tgt_len());
-        let max_positions = model.max_positions.unwrap_or(needed);
-        if max_positions < needed {
-            return Err(ExperimentError::TooFewPositions { found: max_positions, needed });
-        }
-        let vocabulary = task.vocabulary();
-        let config = TransformerConfig {
-            vocab_size: vocabulary.len(),
-            max_positions,
-            delimiter_id: vocabulary.delimiter().0,
-            padding_id: vocabulary.padding().0,
-            encoder: model.encoder.clone(),
-            decoder: model.decoder.clone(),
-            positions: model.positions,
-            cross_attention_query: model.cross_attention_query,
-            output_projection: model.output_projection,
-        };
-        config.validate()?;
-        Ok(config)
+    /// When the sizes are impossible, an option means nothing to the architecture, or the table of positions is shorter
+    /// than the task's sequences.
+    pub fn model_config(&self, task: &Task) -> Result<numformer_model::ModelConfig, ExperimentError> {
+        self.model.of(task.vocabulary(), task.max_src_len().max(task.max_tgt_len()))
     }
 }
 
@@ -353,6 +335,34 @@ pub enum ExperimentError {
         /// Longest sequence of the task, delimiters included.
         needed: usize,
     },
+    /// A half of a transformer lacks a size.
+    #[error("{table} has no `n_heads`, which the architecture `{architecture}` needs")]
+    MissingHeads {
+        /// Dotted path of the half.
+        table: &'static str,
+        /// The architecture.
+        architecture: Architecture,
+    },
+    /// An option means nothing to a recurrent model.
+    #[error("{key} is not an option of the architecture `{architecture}`")]
+    OptionOfTransformers {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// The architecture.
+        architecture: Architecture,
+    },
+    /// The encoder's states do not fit the decoder.
+    #[error("{key} must be the encoder's in the architecture `{architecture}`: expected {expected}, found {found}")]
+    UnequalHalves {
+        /// Dotted path of the decoder's size.
+        key: &'static str,
+        /// The architecture.
+        architecture: Architecture,
+        /// The encoder's.
+        expected: usize,
+        /// The decoder's.
+        found: usize,
+    },
     /// The matrices are impossible.
     #[error("impossible matrices")]
     Ensemble(#[from] EnsembleError),
@@ -374,6 +384,8 @@ impl ExperimentError {
             | Self::TooLarge { key, .. }
             | Self::NotPositive { key, .. }
             | Self::Negative { key, .. } => Some((key, None)),
+            Self::OptionOfTransformers { key, .. } | Self::UnequalHalves { key, .. } => Some((key, None)),
+            Self::MissingHeads { table, .. } => Some((table, None)),
             Self::TooFewPositions { .. } => Some(("model.max_positions", None)),
             Self::Name { .. } => Some(("name", None)),
             _ => None,

@@ -47,8 +47,10 @@ mod evaluation_metrics;
 mod experiment;
 mod figures;
 mod files;
+mod gradients;
 mod lawt;
 mod metrics_log;
+mod model_config;
 mod observer;
 mod optimizer;
 pub mod presets;
@@ -67,8 +69,8 @@ mod workload;
 pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, Gradients, LogConfig, MatricesConfig, ModelConfig,
-    OneOrMany, ProblemConfig, Span, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
+    Span, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
@@ -76,8 +78,10 @@ pub use evaluation::evaluate;
 pub use evaluation_metrics::{EvaluationMetrics, Judged};
 pub use experiment::{Experiment, ExperimentError};
 pub use figures::{Estimate, Evaluation};
+pub use gradients::Gradients;
 pub use lawt::{ImportError, import_lawt};
 pub use metrics_log::{MetricsLog, Record, read_metrics};
+pub use model_config::{Architecture, ModelConfig, SizesConfig};
 pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 pub use optimizer::{Adam, AdamConfig};
 pub use progress::Progress;

@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_continued_log_equals_an_uninterrupted_one() {
         let experiment = crate::Experiment::preset("transpose-3x3").expect("embedded");
-        let start = |step| Start { experiment: &experiment, step, parameters: 0 };
+        let start = |step| Start { experiment: &experiment, step, parameters: 0, gradients: "" };
         let (whole, parts) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
         let mut log = MetricsLog::in_dir(whole.path(), 2);
         assert!(log.on_start(&start(0)).is_continue());

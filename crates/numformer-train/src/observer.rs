@@ -58,6 +58,8 @@ pub struct Start<'a> {
     pub step: u64,
     /// Trainable coefficients.
     pub parameters: usize,
+    /// How gradients are computed, in words, and where that is the slower way, why.
+    pub gradients: &'a str,
 }
 
 /// One optimizer update.

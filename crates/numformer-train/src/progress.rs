@@ -78,6 +78,7 @@ impl Observer for Progress {
             step => format!(", from step {step}"),
         };
         self.line(&format!("{}: {} parameters, {} steps{from}", start.experiment.name, start.parameters, train.steps));
+        self.line(&format!("gradients by {}", start.gradients));
         ControlFlow::Continue(())
     }
 

@@ -246,7 +246,7 @@ mod tests {
         Checkpoint {
             data: None,
             step,
-            config: experiment.transformer(&task).expect("valid"),
+            config: experiment.model_config(&task).expect("valid"),
             vocabulary: task.vocabulary().clone(),
             model: BTreeMap::from([("w".to_owned(), (vec![1], vec![step as f32]))]),
             optimizer: BTreeMap::new(),

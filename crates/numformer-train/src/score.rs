@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{End, Hypothesis, Padded, Transformer, greedy};
+use numformer_model::{Beam, End, Hypothesis, Model, Padded, Seq2Seq, beam, greedy};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -30,20 +30,22 @@ const MAX_ANSWER: usize = 512;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scorer {
-    model: Transformer,
+    model: Model,
     vocabulary: Vocabulary,
     device: Device,
     generation: Generation,
 }
 
 /// Whether a [`Scorer`] also asks the model for its own answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Generation {
     /// The given targets are scored, no more.
     #[default]
     None,
     /// The model's own answers by greedy decoding, too.
     Greedy,
+    /// The model's best answers by beam search, too.
+    Beam(Beam),
 }
 
 /// A source and a target as ids, with their delimiters.
@@ -81,7 +83,7 @@ impl Scorer {
     pub fn new(stored: &StoredModel) -> candle_core::Result<Self> {
         let device = Device::Cpu;
         Ok(Self {
-            model: stored.transformer(&device)?,
+            model: stored.model(&device)?,
             vocabulary: stored.vocabulary.clone(),
             device,
             generation: Generation::default(),
@@ -113,11 +115,11 @@ impl Scorer {
             return Err(PairError::Reserved { side, position, symbol });
         }
         // Both delimiters need a place.
-        let limit = self.model.config().max_positions.saturating_sub(2);
-        if tokens.len() > limit {
+        let limit = self.model.max_positions().map(|limit| limit.saturating_sub(2));
+        if let Some(limit) = limit.filter(|limit| tokens.len() > *limit) {
             return Err(PairError::TooLong { side, limit, found: tokens.len() });
         }
-        let delimiter = self.model.config().delimiter_id;
+        let delimiter = self.model.delimiter_id();
         let inner = tokens.iter().map(|token| token.0);
         Ok([delimiter].into_iter().chain(inner).chain([delimiter]).collect())
     }
@@ -128,11 +130,8 @@ impl Scorer {
     /// # Errors
     /// When the model fails.
     pub fn score(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
-        let max_answer = match self.generation {
-            Generation::None => None,
-            Generation::Greedy => Some(MAX_ANSWER.min(self.model.config().max_positions)),
-        };
-        let scored = score_pairs(&self.model, pairs, max_answer, &self.device)?;
+        let limit = self.model.max_positions().map_or(MAX_ANSWER, |limit| limit.min(MAX_ANSWER));
+        let scored = score_pairs(&self.model, pairs, self.generation, limit, &self.device)?;
         let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
             cross_entropy: scored.cross_entropy,
             target_tokens: pair.target_tokens(),
@@ -157,14 +156,16 @@ impl Scored {
     }
 }
 
-/// Scores pairs, in their order, and has the model answer in up to so many tokens, delimiters included, if it is asked to.
+/// Scores pairs, in their order, and has the model answer in up to `limit` tokens, delimiters included, if it is asked
+/// to.
 pub(crate) fn score_pairs(
-    model: &Transformer,
+    model: &impl Seq2Seq,
     pairs: &[Pair],
-    max_answer: Option<usize>,
+    generation: Generation,
+    limit: usize,
     device: &Device,
 ) -> candle_core::Result<Vec<Scored>> {
-    let padding = model.config().padding_id;
+    let padding = model.padding_id();
     let mut scored = Vec::with_capacity(pairs.len());
     let mut rest = pairs;
     while !rest.is_empty() {
@@ -172,13 +173,15 @@ pub(crate) fn score_pairs(
         let src = padded(batch.iter().map(|pair| pair.src.as_slice()), padding, device)?;
         let tgt = padded(batch.iter().map(|pair| pair.tgt.as_slice()), padding, device)?;
         let losses = model.losses(&src, &tgt)?.into_iter().map(f64::from);
-        match max_answer {
-            None => scored.extend(losses.map(|cross_entropy| Scored { cross_entropy, answer: None })),
-            Some(limit) => {
-                let answers = greedy(model, &src, limit)?.into_iter().map(Some);
-                scored.extend(losses.zip(answers).map(|(cross_entropy, answer)| Scored { cross_entropy, answer }));
-            }
-        }
+        let answers: Vec<Option<Hypothesis>> = match generation {
+            Generation::None => vec![None; batch.len()],
+            Generation::Greedy => greedy(model, &src, limit)?.into_iter().map(Some).collect(),
+            Generation::Beam(search) => beam(model, &src, limit, &search)?
+                .into_iter()
+                .map(|ranked| ranked.into_iter().next().map(|best| best.hypothesis))
+                .collect(),
+        };
+        scored.extend(losses.zip(answers).map(|(cross_entropy, answer)| Scored { cross_entropy, answer }));
         rest = after;
     }
     Ok(scored)
@@ -253,7 +256,7 @@ pub enum PairError {
 mod tests {
     use candle_core::Tensor;
     use numformer_encoding::Positional;
-    use numformer_model::{Parameters, StackConfig, TransformerConfig};
+    use numformer_model::{Mode, Parameters, StackConfig, Transformer, TransformerConfig};
 
     use super::*;
 
@@ -305,8 +308,8 @@ mod tests {
         let pair = scorer.parse(LINES[0]).expect("a pair");
         let score = &scorer.score(std::slice::from_ref(&pair)).expect("a score")[0];
         let tensor = |ids: &[u32]| Padded::full(Tensor::new(ids, &Device::Cpu).unwrap().unsqueeze(0).unwrap());
-        let memory = scorer.model.encode(&tensor(&pair.src)).expect("a memory");
-        let states = scorer.model.decode(&memory, &tensor(&pair.tgt), None).expect("states");
+        let memory = scorer.model.encode(&tensor(&pair.src), Mode::Evaluate).expect("a memory");
+        let states = scorer.model.decode(&memory, &tensor(&pair.tgt), None, Mode::Evaluate).expect("states");
         let logits: Vec<Vec<f32>> = scorer.model.logits(&states).unwrap().get(0).unwrap().to_vec2().unwrap();
         let nats = logits.iter().zip(&pair.tgt[1..]).map(|(logits, token)| {
             let total: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
@@ -315,6 +318,25 @@ mod tests {
         let expected = nats.sum::<f64>() / 8.0;
         assert!((score.cross_entropy - expected).abs() < 1e-5, "{score:?} {expected}");
         assert_eq!((score.exact, &score.generated), (None, &None));
+    }
+
+    #[test]
+    fn answers_are_those_of_the_generation_asked_for() {
+        let scorer = scorer_that_ends(3.0);
+        let pairs = LINES.map(|line| scorer.parse(line).expect("a pair"));
+        let generated = |generation| -> Vec<String> {
+            let scores = scorer.clone().with_generation(generation).score(&pairs).expect("scores");
+            scores.into_iter().map(|score| score.generated.expect("asked for")).collect()
+        };
+        let search = Beam::new(4);
+        let expected = pairs.iter().map(|pair| {
+            let src =
+                padded([pair.src.as_slice()].into_iter(), scorer.model.padding_id(), &scorer.device).expect("a source");
+            let best = beam(&scorer.model, &src, 12, &search).expect("answers").swap_remove(0).swap_remove(0);
+            scorer.vocabulary.render(&tokens_of(&best.hypothesis.ids))
+        });
+        assert_eq!(generated(Generation::Beam(search)), expected.collect::<Vec<_>>());
+        assert_ne!(generated(Generation::Beam(search)), generated(Generation::Greedy));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Task, TaskError};
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::{Norm, Verdict};
-use numformer_model::{Transformer, greedy};
+use numformer_model::{Seq2Seq, greedy};
 
 use crate::evaluation::{finished, padded, tokens_of};
 use crate::trainer::TrainError;
@@ -37,7 +37,7 @@ pub struct Solved {
 /// # Errors
 /// When the example cannot be made, or the model cannot read it.
 pub fn solve(
-    model: &Transformer,
+    model: &impl Seq2Seq,
     task: &Task,
     source: &dyn BatchSource,
     index: u64,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use numformer_encoding::Vocabulary;
-use numformer_model::{FlatLayout, Parameters, Transformer, TransformerConfig};
+use numformer_model::{FlatLayout, Model, ModelConfig, Parameters};
 
 use crate::checkpoint::{
     CONFIG, Checkpoint, CheckpointError, MODEL, NamedTensors, STATE, VOCABULARY, from_json, from_safetensors, named,
@@ -19,8 +19,8 @@ use crate::files::{sync_dir, write_synced};
 /// [`Checkpoint`], which can be loaded as a model too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
-    /// Sizes and options of the transformer.
-    pub config: TransformerConfig,
+    /// Sizes and options of the model.
+    pub config: ModelConfig,
     /// Symbols in the order of their ids.
     pub vocabulary: Vocabulary,
     /// Weights by name.
@@ -33,14 +33,14 @@ impl StoredModel {
     /// # Errors
     /// When a device fails.
     pub fn new(
-        config: TransformerConfig,
+        config: impl Into<ModelConfig>,
         vocabulary: Vocabulary,
         parameters: &Parameters,
     ) -> candle_core::Result<Self> {
         let layout = FlatLayout::new(parameters);
         let mut values = vec![0.0; layout.len()];
         layout.read(parameters, &mut values)?;
-        Ok(Self { config, vocabulary, weights: named(&layout, "", &values) })
+        Ok(Self { config: config.into(), vocabulary, weights: named(&layout, "", &values) })
     }
 
     /// Writes the model to the new directory `dir`: either whole or, after a crash, not at all.
@@ -96,15 +96,15 @@ impl StoredModel {
 
     fn check(&self, dir: &Path) -> Result<(), CheckpointError> {
         let malformed = |name: &str, reason: String| CheckpointError::Malformed { path: dir.join(name), reason };
-        let TransformerConfig { vocab_size, delimiter_id, padding_id, .. } = self.config;
+        let (vocab_size, ids) = (self.config.vocab_size(), (self.config.delimiter_id(), self.config.padding_id()));
         self.config.validate().map_err(|error| malformed(CONFIG, error.to_string()))?;
         if vocab_size != self.vocabulary.len() {
             let found = self.vocabulary.len();
             return Err(malformed(VOCABULARY, format!("expected {vocab_size} symbols, found {found}")));
         }
         let (delimiter, padding) = (self.vocabulary.delimiter().0, self.vocabulary.padding().0);
-        if (delimiter_id, padding_id) != (delimiter, padding) {
-            let found = format!("{delimiter_id} and {padding_id}");
+        if ids != (delimiter, padding) {
+            let found = format!("{} and {}", ids.0, ids.1);
             let reason = format!("expected the ids {delimiter} and {padding} of delimiter and padding, found {found}");
             return Err(malformed(CONFIG, reason));
         }
@@ -128,14 +128,14 @@ impl StoredModel {
     ///
     /// # Errors
     /// As [`StoredModel::parameters`], and when a tensor is missing or has another shape.
-    pub fn transformer(&self, device: &Device) -> candle_core::Result<Transformer> {
-        Transformer::new(&self.config, &self.parameters(device)?.frozen())
+    pub fn model(&self, device: &Device) -> candle_core::Result<Model> {
+        Model::new(&self.config, &self.parameters(device)?.frozen())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use numformer_model::StackConfig;
+    use numformer_model::{StackConfig, Transformer, TransformerConfig};
 
     use super::*;
     use crate::{Experiment, RunDir, Trainer};
@@ -157,7 +157,7 @@ mod tests {
         let model = untrained();
         model.save(&path).expect("saved");
         assert_eq!(StoredModel::load(&path).expect("loaded"), model);
-        assert!(model.transformer(&Device::Cpu).is_ok());
+        assert!(model.model(&Device::Cpu).is_ok());
         let error = model.save(&path).expect_err("exists").to_string();
         assert!(error.ends_with("model exists: remove it, or save to another place"), "{error}");
     }
@@ -188,14 +188,16 @@ mod tests {
         let error = StoredModel::load(dir.path()).expect_err("empty").to_string();
         assert!(error.contains("holds no model: expected config.json"), "{error}");
 
-        let changed = |change: &dyn Fn(&mut StoredModel)| {
+        let changed = |change: &dyn Fn(&mut StoredModel, &mut TransformerConfig)| {
             let path = dir.path().join("model");
             let mut model = untrained();
-            change(&mut model);
+            let mut config = model.config.as_transformer().expect("a transformer").clone();
+            change(&mut model, &mut config);
+            model.config = config.into();
             model.save(&path).expect("saved");
             let error = StoredModel::load(&path).and_then(|model| {
                 model
-                    .transformer(&Device::Cpu)
+                    .model(&Device::Cpu)
                     .map(drop)
                     .map_err(|error| CheckpointError::Malformed { path: path.clone(), reason: error.to_string() })
             });
@@ -203,15 +205,14 @@ mod tests {
             error.expect_err("no model").to_string()
         };
         assert!(
-            changed(&|model| model.config.vocab_size = 5)
+            changed(&|_, config| config.vocab_size = 5)
                 .contains("vocabulary.json is malformed: expected 5 symbols, found 4")
         );
         assert!(
-            changed(&|model| model.config.padding_id = 2)
-                .contains("config.json is malformed: expected the ids 0 and 1")
+            changed(&|_, config| config.padding_id = 2).contains("config.json is malformed: expected the ids 0 and 1")
         );
-        assert!(changed(&|model| model.config.encoder.n_heads = 3).contains("d_model must be a multiple"));
-        let missing = changed(&|model| drop(model.weights.remove("projection.bias")));
+        assert!(changed(&|_, config| config.encoder.n_heads = 3).contains("d_model must be a multiple"));
+        let missing = changed(&|model, _| drop(model.weights.remove("projection.bias")));
         assert!(missing.contains("no parameter `projection.bias`"), "{missing}");
     }
 }

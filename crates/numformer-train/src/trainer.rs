@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Composition, ExplicitSchedule, Parameters, TrainingStep, Transformer, TransformerConfig};
+use numformer_model::{Mode, Model, ModelConfig, Parameters, TrainingStep};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
-use crate::config::Gradients;
 use crate::difference::Difference;
 use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
+use crate::gradients::training_step;
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 use crate::optimizer::{Adam, AdamConfig};
 use crate::run_dir::{RunDir, RunDirError};
@@ -42,12 +42,14 @@ pub struct Trainer {
     experiment: Experiment,
     task: Arc<Task>,
     files: Files,
-    config: TransformerConfig,
+    config: ModelConfig,
     device: Device,
     parameters: Parameters,
     training_step: Box<dyn TrainingStep>,
+    /// How its gradients are computed, in words.
+    computed: String,
     /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
-    model: Transformer,
+    model: Model,
     weights: Vec<f32>,
     adam: Adam,
     step: u64,
@@ -96,13 +98,9 @@ impl Trainer {
         let parameters = Parameters::random(experiment.seed, &device);
         let task = Arc::new(experiment.task(catalogue)?);
         let files = Files::read(&experiment, &task)?;
-        let config = experiment.transformer(&task)?;
-        let trained = Transformer::init(&config, &parameters)?;
-        let training_step: Box<dyn TrainingStep> = match experiment.train.gradients {
-            Gradients::Explicit => Box::new(ExplicitSchedule::new(&config, &parameters)?),
-            Gradients::Autodiff => Box::new(Composition::new(trained, &parameters)),
-        };
-        let model = Transformer::new(&config, &parameters.frozen())?;
+        let config = experiment.model_config(&task)?;
+        let (training_step, computed) = training_step(&config, &parameters, experiment.train.gradients)?;
+        let model = Model::new(&config, &parameters.frozen())?;
         let mut weights = vec![0.0; training_step.layout().len()];
         training_step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(adam_config(&experiment), weights.len());
@@ -114,6 +112,7 @@ impl Trainer {
             device,
             parameters,
             training_step,
+            computed,
             model,
             weights,
             adam,
@@ -159,7 +158,7 @@ impl Trainer {
 
     /// The model as trained so far.
     #[must_use]
-    pub fn model(&self) -> &Transformer {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 
@@ -201,7 +200,12 @@ impl Trainer {
 
     fn run_observed(&mut self, observers: &mut Observers) -> Result<RunReport, TrainError> {
         let Experiment { seed, train, evaluate, checkpoint, .. } = self.experiment.clone();
-        let start = Start { experiment: &self.experiment, step: self.step, parameters: self.weights.len() };
+        let start = Start {
+            experiment: &self.experiment,
+            step: self.step,
+            parameters: self.weights.len(),
+            gradients: &self.computed,
+        };
         let mut flow = observers.tell(|o| o.on_start(&start));
         let schedule = WarmUp::new(train.lr, train.warmup_steps);
         let mut batches = prefetch(self.training_batches(seed, train.batch_size), self.step, 1);
@@ -241,7 +245,8 @@ impl Trainer {
         gradients: &mut [f32],
     ) -> Result<StepReport, TrainError> {
         let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
-        let loss = self.training_step.loss_and_gradients(&self.weights, src, tgt, gradients)?;
+        let mode = Mode::Train { seed: self.experiment.seed, step: self.step };
+        let loss = self.training_step.loss_and_gradients(&self.weights, src, tgt, mode, gradients)?;
         let gradient_norm = sum_of_squares(gradients).sqrt();
         let lr = schedule.lr(self.step);
         if !(loss.is_finite() && gradient_norm.is_finite()) {

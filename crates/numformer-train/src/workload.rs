@@ -2,15 +2,13 @@
 
 use candle_core::{Device, Result};
 use numformer_data::Sequences;
-use numformer_model::{
-    Composition, ExplicitSchedule, Parameters, StackConfig, TrainingStep, Transformer, TransformerConfig,
-};
+use numformer_model::{Mode, Parameters, StackConfig, TrainingStep, TransformerConfig};
 use numformer_ops::sum_of_squares;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::Gradients;
 use crate::evaluation::token_rows;
+use crate::gradients::{Gradients, training_step};
 use crate::optimizer::{Adam, AdamConfig};
 
 /// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in the place of matrices.
@@ -93,11 +91,7 @@ impl Workload {
     /// When memory for it cannot be had.
     pub fn training(&self, gradients: Gradients) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
-        let model = Transformer::init(&self.config, &parameters)?;
-        let step: Box<dyn TrainingStep> = match gradients {
-            Gradients::Explicit => Box::new(ExplicitSchedule::new(&self.config, &parameters)?),
-            Gradients::Autodiff => Box::new(Composition::new(model, &parameters)),
-        };
+        let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients)?;
         let mut weights = vec![0.0; step.layout().len()];
         step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(AdamConfig::default(), weights.len());
@@ -127,7 +121,7 @@ impl TimedTraining {
     /// When the batch is not one of the workload.
     pub fn step(&mut self, [src, tgt]: &[Sequences; 2]) -> Result<f64> {
         let [src, tgt] = [src, tgt].map(token_rows);
-        let loss = self.step.loss_and_gradients(&self.weights, src, tgt, &mut self.gradients)?;
+        let loss = self.step.loss_and_gradients(&self.weights, src, tgt, Mode::Evaluate, &mut self.gradients)?;
         let norm = sum_of_squares(&self.gradients).sqrt();
         self.adam.update(1e-4, (5.0 / norm).min(1.0), &mut self.weights, &self.gradients);
         Ok(loss)

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use numformer_model::{
-    Composition, CrossAttentionQuery, ExplicitSchedule, OutputProjection, Padded, Positions, TokenRows, TrainingStep,
-    Transformer, greedy,
+    Beam, Composition, CrossAttentionQuery, ExplicitSchedule, Hypothesis, Mode, Model, OutputProjection, Padded,
+    Positions, Seq2Seq, TokenRows, TrainingStep, Transformer, beam, greedy,
 };
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
@@ -82,7 +82,8 @@ impl Recorded {
     }
 
     fn model(&self) -> Transformer {
-        self.import().transformer(CPU).unwrap()
+        let Model::Transformer(model) = self.import().model(CPU).unwrap() else { panic!("the reference has no other") };
+        model
     }
 
     fn tokens(&self, name: &str) -> Tokens {
@@ -153,6 +154,7 @@ fn our_name(theirs: &str) -> String {
 fn sizes_options_and_vocabulary_are_read() {
     for recorded in Recorded::all() {
         let StoredModel { config, vocabulary, .. } = recorded.import();
+        let config = config.as_transformer().unwrap();
         let expected = &recorded.figures.config;
         for (found, expected) in [
             (config.encoder.d_model, expected.enc_emb_dim),
@@ -177,11 +179,11 @@ fn sizes_options_and_vocabulary_are_read() {
 fn states_and_logits_agree() {
     for recorded in Recorded::all() {
         let model = recorded.model();
-        let memory = model.encode(&recorded.padded("src")).unwrap();
+        let memory = model.encode(&recorded.padded("src"), Mode::Evaluate).unwrap();
         let what = format!("{}: encoder states", recorded.name);
         assert_all_close(&values(memory.states()), &values(&recorded.tensors["encoded"]), 1e-5, 0.0, &what);
 
-        let states = model.decode(&memory, &recorded.padded("tgt"), None).unwrap();
+        let states = model.decode(&memory, &recorded.padded("tgt"), None, Mode::Evaluate).unwrap();
         let logits = model.logits(&states).unwrap();
         let expected = &recorded.tensors["logits"];
         for (row, length) in recorded.lengths("tgt").into_iter().enumerate().take(expected.dim(0).unwrap()) {
@@ -195,7 +197,7 @@ fn states_and_logits_agree() {
 /// Both ways to compute a training step, with the weights that they start from.
 fn training_steps(stored: &StoredModel) -> Vec<(Box<dyn TrainingStep>, Vec<f32>)> {
     let parameters = stored.parameters(CPU).unwrap();
-    let model = Transformer::new(&stored.config, &parameters.trainable()).unwrap();
+    let model = Model::new(&stored.config, &parameters.trainable()).unwrap();
     let explicit = ExplicitSchedule::new(&stored.config, &parameters).unwrap();
     let mut weights = vec![0.0; explicit.layout().len()];
     explicit.layout().read(&parameters, &mut weights).unwrap();
@@ -209,7 +211,8 @@ fn loss_and_gradients_agree() {
         for (mut step, weights) in training_steps(&recorded.import()) {
             let mut gradients = vec![0.0; weights.len()];
             let (src, tgt) = (recorded.tokens("src"), recorded.tokens("tgt"));
-            let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients).unwrap();
+            let loss =
+                step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients).unwrap();
             assert_close!(loss, figures.loss, 1e-6, "{}", recorded.name);
             assert_close!(sum_of_squares(&gradients).sqrt(), figures.grad_norm, 1e-5, "{}", recorded.name);
 
@@ -246,7 +249,8 @@ fn check_ten_steps(recorded: &Recorded, mut training: Box<dyn TrainingStep>, mut
     let figures = &recorded.figures;
     for (step, (expected, lr)) in figures.adam_losses.iter().zip(&figures.adam_lrs).enumerate() {
         assert_close!(schedule.lr(step as u64), *lr, 1e-12);
-        let found = training.loss_and_gradients(&weights, src.rows(), tgt.rows(), &mut gradients).unwrap();
+        let found =
+            training.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients).unwrap();
         assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
         let scale = (5.0 / sum_of_squares(&gradients).sqrt()).min(1.0);
         adam.update(*lr, scale, &mut weights, &gradients);
@@ -266,20 +270,34 @@ fn check_ten_steps(recorded: &Recorded, mut training: Box<dyn TrainingStep>, mut
     assert_eq!(compared, layout.slots().len(), "{}", recorded.name);
 }
 
+/// Asserts that answers are those recorded under `name`, token for token.
+fn assert_answers(recorded: &Recorded, name: &str, delimiter: u32, answers: &[Hypothesis]) {
+    let expected = recorded.ids(name).into_iter().zip(recorded.lengths(name));
+    assert_eq!(expected.len(), answers.len());
+    for (row, (answer, (ids, length))) in answers.iter().zip(expected).enumerate() {
+        // The reference closes what is unfinished at the limit.
+        let inner = answer.ids.iter().copied().take(MAX_ANSWER - 2);
+        let found: Vec<u32> = [delimiter].into_iter().chain(inner).chain([delimiter]).collect();
+        assert_eq!(found, ids[..length as usize], "{}: {name}, row {row}", recorded.name);
+    }
+}
+
 #[test]
 fn greedy_answers_agree_token_for_token() {
     for recorded in Recorded::all() {
         let model = recorded.model();
         let answers = greedy(&model, &recorded.padded("src"), MAX_ANSWER).unwrap();
-        let expected = recorded.ids("greedy").into_iter().zip(recorded.lengths("greedy"));
-        for (row, (answer, (ids, length))) in answers.iter().zip(expected).enumerate() {
-            let expected = &ids[..length as usize];
-            let delimiter = model.config().delimiter_id;
-            // The reference closes what is unfinished at the limit.
-            let inner = answer.ids.iter().copied().take(MAX_ANSWER - 2);
-            let found: Vec<u32> = [delimiter].into_iter().chain(inner).chain([delimiter]).collect();
-            assert_eq!(found, expected, "{}: row {row}", recorded.name);
-        }
+        assert_answers(&recorded, "greedy", model.delimiter_id(), &answers);
+    }
+}
+
+#[test]
+fn answers_of_beam_search_agree_token_for_token() {
+    for recorded in Recorded::all() {
+        let model = recorded.model();
+        let answers = beam(&model, &recorded.padded("src"), MAX_ANSWER, &Beam::new(3)).unwrap();
+        let best: Vec<Hypothesis> = answers.into_iter().map(|mut ranked| ranked.swap_remove(0).hypothesis).collect();
+        assert_answers(&recorded, "beam3", model.delimiter_id(), &best);
     }
 }
 

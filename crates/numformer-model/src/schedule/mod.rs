@@ -24,8 +24,10 @@ use numformer_ops::kernels::{ProjectionLoss, Store, Threads, add_parts, for_each
 
 use self::microbatch::{Microbatch, Model};
 use self::places::{Gradients, Places};
-use crate::config::{OutputProjection, TransformerConfig};
+use crate::config::{LayerWeights, OutputProjection, TransformerConfig};
 use crate::flat::FlatLayout;
+use crate::mode::Mode;
+use crate::model_config::ModelConfig;
 use crate::parameters::Parameters;
 use crate::training_step::{TokenRows, TrainingStep};
 
@@ -53,19 +55,19 @@ const LARGE_PROJECTION: usize = 1 << 22;
 /// ```
 /// use candle_core::Device;
 /// use numformer_model::{
-///     ExplicitSchedule, Parameters, StackConfig, TokenRows, TrainingStep, Transformer, TransformerConfig,
+///     ExplicitSchedule, Mode, Parameters, StackConfig, TokenRows, TrainingStep, Transformer, TransformerConfig,
 /// };
 ///
 /// let config = TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
 /// let parameters = Parameters::random(0, &Device::Cpu);
 /// Transformer::init(&config, &parameters)?; // draws the weights
-/// let mut step = ExplicitSchedule::new(&config, &parameters)?;
+/// let mut step = ExplicitSchedule::new(&config.into(), &parameters)?;
 ///
 /// let mut weights = vec![0.0; step.layout().len()];
 /// step.layout().read(&parameters, &mut weights)?;
 /// let mut gradients = vec![0.0; weights.len()];
 /// let tokens = TokenRows { ids: &[0, 5, 6, 0], lengths: &[4], width: 4 };
-/// let loss = step.loss_and_gradients(&weights, tokens, tokens, &mut gradients)?;
+/// let loss = step.loss_and_gradients(&weights, tokens, tokens, Mode::Evaluate, &mut gradients)?;
 /// assert!((loss - 20f64.ln()).abs() < 1.0); // an untrained model guesses among 20 tokens
 /// # Ok::<(), candle_core::Error>(())
 /// ```
@@ -145,12 +147,31 @@ impl Embedded {
 }
 
 impl ExplicitSchedule {
+    /// What a model has that this schedule has not; none where it can be trained by it.
+    #[must_use]
+    pub fn missing(config: &ModelConfig) -> Option<&'static str> {
+        match config {
+            ModelConfig::Recurrent(_) => Some("recurrent cells"),
+            ModelConfig::Transformer(config) if config.dropout > 0.0 => Some("dropout"),
+            ModelConfig::Transformer(config) if config.layer_weights == LayerWeights::Shared => Some("shared layers"),
+            ModelConfig::Transformer(config) if config.copy_gate => Some("copy gates"),
+            ModelConfig::Transformer(_) => None,
+        }
+    }
+
     /// The step of the transformer that `config` describes, whose weights `parameters` holds.
     ///
     /// # Errors
-    /// When the configuration is impossible, or a parameter is missing.
-    pub fn new(config: &TransformerConfig, parameters: &Parameters) -> Result<Self> {
+    /// When the configuration is impossible or [misses](Self::missing) here, or a parameter is missing.
+    pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         config.validate().map_err(Error::wrap)?;
+        let config = match (config, Self::missing(config)) {
+            (ModelConfig::Transformer(config), None) => config,
+            (_, missing) => {
+                let what = missing.unwrap_or("model but a transformer");
+                return Err(Error::Msg(format!("the explicit schedule has no {what}: use automatic differentiation")));
+            }
+        };
         let layout = FlatLayout::new(parameters);
         let projection = match config.vocab_size * config.decoder.d_model {
             LARGE_PROJECTION.. => Projection::Divided,
@@ -214,6 +235,7 @@ impl TrainingStep for ExplicitSchedule {
         weights: &[f32],
         src: TokenRows<'_>,
         tgt: TokenRows<'_>,
+        _mode: Mode,
         gradients: &mut [f32],
     ) -> Result<f64> {
         self.check(weights.len(), src, tgt, gradients.len())?;

@@ -93,7 +93,7 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
         .into_iter()
         .map(|(name, tensor)| Ok((name.ours.clone(), (name.shape.clone(), read(&mut archive, &name, &tensor)?))))
         .collect::<Result<_, ImportError>>()?;
-    Ok(StoredModel { config, vocabulary, weights })
+    Ok(StoredModel { config: config.into(), vocabulary, weights })
 }
 
 const ENCODER_POSITIONS: &str = "encoder.position_embeddings.weight";
@@ -440,14 +440,14 @@ mod tests {
     fn every_weight_comes_under_its_own_name() {
         let fake = Fake::new();
         let model = fake.import().expect("imported");
-        assert_eq!(model.config, fake.config);
+        assert_eq!(model.config.as_transformer(), Some(&fake.config));
         for (index, name) in Wanted::of(&fake.config).names.into_iter().enumerate() {
             let (shape, values) = &model.weights[&name.ours];
             assert_eq!(*shape, name.shape);
             assert!(values.iter().enumerate().all(|(place, x)| *x == coefficient(index, place)), "{}", name.ours);
         }
-        let transformer = model.transformer(&candle_core::Device::Cpu).expect("no weight is missing");
-        assert_eq!(model.weights.len(), Wanted::of(transformer.config()).names.len());
+        model.model(&candle_core::Device::Cpu).expect("no weight is missing");
+        assert_eq!(model.weights.len(), Wanted::of(&fake.config).names.len());
         let counted: usize = model.weights.values().map(|(_, values)| values.len()).sum();
         assert_eq!(counted as u64, model.config.parameter_counts().total());
     }
@@ -503,7 +503,7 @@ mod tests {
         let projection = PyTensor::new(500, &[vocab_size, d], &vec![0.5; d * vocab_size]);
         fake.tensors.insert("decoder.proj.weight".to_owned(), projection);
         let model = fake.import().expect("imported");
-        assert_eq!(model.config.output_projection, OutputProjection::Separate);
+        assert_eq!(model.config.as_transformer().expect("a transformer").output_projection, OutputProjection::Separate);
         assert_eq!(model.weights["projection.weight"].1, vec![0.5; d * vocab_size]);
         fake.set("share_inout_emb", Py::Bool(true));
         assert!(fake.error().starts_with("`decoder.proj.weight` differs from `decoder.embeddings.weight`"));
@@ -523,7 +523,7 @@ mod tests {
             tensor.bytes = table.iter().flat_map(|x| x.to_le_bytes()).collect();
         }
         let model = fake.import().expect("imported");
-        assert_eq!(model.config.positions, Positions::Sinusoidal);
+        assert_eq!(model.config.as_transformer().expect("a transformer").positions, Positions::Sinusoidal);
         assert!(!model.weights.keys().any(|name| name.contains("positions")));
         fake.tensor("decoder.position_embeddings.weight").bytes[0..4].copy_from_slice(&f32::NAN.to_le_bytes());
         assert!(fake.error().contains("`decoder.position_embeddings.weight`"));

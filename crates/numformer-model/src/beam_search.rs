@@ -1,0 +1,209 @@
+//! Beam search: writing the answer that is the most probable as a whole.
+
+use candle_core::{D, Error, Result, Tensor};
+
+use crate::batched::Batched;
+use crate::generate::{End, Hypothesis};
+use crate::mode::Mode;
+use crate::padded::Padded;
+use crate::seq2seq::Seq2Seq;
+
+/// How to search.
+///
+/// # Examples
+/// ```
+/// use numformer_model::{Beam, Stopping};
+///
+/// assert_eq!(Beam::new(3), Beam { width: 3, length_penalty: 1.0, stopping: Stopping::Exhausted });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beam {
+    /// Unfinished answers that are followed at a time, and finished ones that are kept.
+    pub width: usize,
+    /// The power of its length by which the logarithm of an answer's probability is divided. Zero takes no account of
+    /// the length, 1 compares means per token; the larger, the longer the answers.
+    pub length_penalty: f64,
+    /// When the search ends.
+    pub stopping: Stopping,
+}
+
+impl Beam {
+    /// A search of this width that compares means per token, and stops when nothing better can be found.
+    #[must_use]
+    pub fn new(width: usize) -> Self {
+        Self { width, length_penalty: 1.0, stopping: Stopping::default() }
+    }
+
+    /// The rank of an answer of `len` predicted tokens.
+    fn score(&self, log_probability: f64, len: usize) -> f64 {
+        log_probability / (len as f64).powf(self.length_penalty)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.width == 0 {
+            return Err(Error::Msg("expected a beam of width 1 at least, found 0".to_owned()));
+        }
+        if !self.length_penalty.is_finite() {
+            return Err(Error::Msg(format!("expected a finite length penalty, found {}", self.length_penalty)));
+        }
+        Ok(())
+    }
+}
+
+/// When the search for the answer to one source ends, before the limit of length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stopping {
+    /// When no unfinished answer can still become better than the worst that is kept.
+    #[default]
+    Exhausted,
+    /// As soon as as many answers have finished as the beam is wide.
+    Early,
+}
+
+/// An answer and its rank among the answers to the same source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    /// The answer.
+    pub hypothesis: Hypothesis,
+    /// The logarithm of its probability divided by a power of its length: the larger, the better. Both are of all that
+    /// was predicted: its tokens and, if it has ended, the closing delimiter.
+    pub score: f64,
+}
+
+/// Beam search: the best answers to each source, best first, one at least and at most as many as the beam is wide. An answer has at
+/// most `max_len` tokens, both delimiters included; what is unfinished there competes with what has ended.
+///
+/// At each position the most probable continuations of all answers that are followed are compared; those that end are
+/// kept aside, the others followed, until [`Stopping`] says so. A source that is done with costs nothing more. As in
+/// [`greedy`](crate::greedy), answers do not depend on the batch.
+///
+/// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen), or every step is recorded for a backward pass.
+///
+/// # Errors
+/// As [`Seq2Seq::encode`], when the width is zero or the penalty not finite, and when the model's scores are no numbers.
+pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) -> Result<Vec<Vec<Ranked>>> {
+    beam.check()?;
+    let batch = src.batch_size()?;
+    if max_len < 2 {
+        // There is room for the opening delimiter at most.
+        let nothing = Hypothesis { ids: Vec::new(), end: End::Limit };
+        return Ok(vec![vec![Ranked { hypothesis: nothing, score: 0.0 }]; batch]);
+    }
+    let delimiter = model.delimiter_id();
+    let mut memory = model.encode(src, Mode::Evaluate)?;
+    let mut cache = M::Cache::default();
+    let mut finished: Vec<Vec<Ranked>> = vec![Vec::new(); batch];
+    let start = |source| Partial { source, ids: Vec::new(), log_probability: 0.0 };
+    let mut running: Vec<Partial> = (0..batch).map(start).collect();
+    for len in 2..=max_len {
+        let last: Vec<u32> = running.iter().map(|partial| *partial.ids.last().unwrap_or(&delimiter)).collect();
+        let column = Tensor::new(last, src.ids().device())?.unsqueeze(1)?;
+        let states = model.decode(&memory, &Padded::full(column), Some(&mut cache), Mode::Evaluate)?;
+        let logits: Vec<Vec<f32>> = model.logits(&states)?.squeeze(D::Minus2)?.to_vec2()?;
+
+        let mut followed = Vec::new();
+        let mut first_row = 0;
+        for siblings in running.chunk_by(|a, b| a.source == b.source) {
+            let source = siblings[0].source;
+            let rows = first_row..first_row + siblings.len();
+            let kept = &mut finished[source];
+            let mut next = Vec::new();
+            // Of twice the width at most half end.
+            for Candidate { row, token, log_probability } in
+                best(siblings, &logits[rows], beam.width.saturating_mul(2))?
+            {
+                let Partial { ids, .. } = &siblings[row];
+                let end = if token == delimiter { End::Delimiter } else { End::Limit };
+                let ids = if token == delimiter { ids.clone() } else { [ids, &[token][..]].concat() };
+                if token == delimiter || len == max_len {
+                    let score = beam.score(log_probability, len - 1);
+                    keep(kept, Ranked { hypothesis: Hypothesis { ids, end }, score }, beam.width);
+                } else {
+                    next.push((first_row + row, Partial { source, ids, log_probability }));
+                }
+                if next.len() == beam.width {
+                    break;
+                }
+            }
+            first_row += siblings.len();
+            // The most probable comes first; continued, it gets no more probable. Its score is largest at the shortest
+            // or at the longest length, as the penalty's sign has it.
+            let attainable = next.first().map(|(_, partial)| {
+                let at = |len| beam.score(partial.log_probability, len);
+                at(len).max(at(max_len - 1))
+            });
+            let worst = kept.last().filter(|_| kept.len() == beam.width).map(|ranked| ranked.score);
+            let is_done = match (worst, attainable, beam.stopping) {
+                (Some(worst), Some(attainable), Stopping::Exhausted) => worst >= attainable,
+                (Some(_), _, Stopping::Early) => true,
+                _ => false,
+            };
+            if !is_done {
+                followed.append(&mut next);
+            }
+        }
+        if followed.is_empty() {
+            break;
+        }
+        let (parents, next): (Vec<usize>, Vec<Partial>) = followed.into_iter().unzip();
+        let rows: Vec<u32> = parents.iter().map(|row| *row as u32).collect();
+        // Rows of one source remember the same.
+        let same_sources = next.len() == running.len() && next.iter().zip(&running).all(|(a, b)| a.source == b.source);
+        if !same_sources {
+            memory = memory.select(&rows)?;
+        }
+        if !parents.into_iter().eq(0..running.len()) {
+            cache = cache.select(&rows)?;
+        }
+        running = next;
+    }
+    Ok(finished)
+}
+
+/// An answer that has not ended.
+struct Partial {
+    /// Row of its source in the batch.
+    source: usize,
+    ids: Vec<u32>,
+    log_probability: f64,
+}
+
+/// A token that may follow.
+struct Candidate {
+    /// Which of the partial answers to the same source it follows.
+    row: usize,
+    token: u32,
+    /// Of the answer with this token.
+    log_probability: f64,
+}
+
+/// The `count` most probable continuations of all `partials`, best first; of equals, the first.
+fn best(partials: &[Partial], logits: &[Vec<f32>], count: usize) -> Result<Vec<Candidate>> {
+    let mut best: Vec<Candidate> = Vec::new();
+    for (row, (partial, logits)) in partials.iter().zip(logits).enumerate() {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total: f64 = logits.iter().map(|logit| f64::from((logit - largest).exp())).sum();
+        let constant = partial.log_probability - f64::from(largest) - total.ln();
+        if constant.is_nan() {
+            return Err(Error::Msg(format!("expected finite scores of tokens, found a largest one of {largest}")));
+        }
+        for (token, logit) in (0..).zip(logits) {
+            let log_probability = constant + f64::from(*logit);
+            let is_among =
+                best.len() < count || best.last().is_some_and(|worst| log_probability > worst.log_probability);
+            if is_among {
+                let place = best.partition_point(|other| other.log_probability >= log_probability);
+                best.insert(place, Candidate { row, token, log_probability });
+                best.truncate(count);
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// Adds an answer to the best `width`; of equals, the first stays first.
+fn keep(kept: &mut Vec<Ranked>, ranked: Ranked, width: usize) {
+    let place = kept.partition_point(|other| other.score >= ranked.score);
+    kept.insert(place, ranked);
+    kept.truncate(width);
+}

@@ -1,0 +1,120 @@
+//! Which architecture, and its configuration.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, TransformerConfig};
+use crate::parameter_counts::ParameterCounts;
+use crate::recurrent::RecurrentConfig;
+
+/// Everything that defines a model but its weights.
+///
+/// As JSON it is the configuration itself: that of a recurrent model has a `cell`, that of a transformer none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected the sizes and options of a transformer or of a recurrent model")]
+pub enum ModelConfig {
+    /// A transformer.
+    Transformer(TransformerConfig),
+    /// A recurrent encoder-decoder.
+    Recurrent(RecurrentConfig),
+}
+
+impl ModelConfig {
+    /// Number of token ids, in the source and in the target.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Self::Transformer(config) => config.vocab_size,
+            Self::Recurrent(config) => config.vocab_size,
+        }
+    }
+
+    /// Id of the token that begins and ends every sequence.
+    #[must_use]
+    pub fn delimiter_id(&self) -> u32 {
+        match self {
+            Self::Transformer(config) => config.delimiter_id,
+            Self::Recurrent(config) => config.delimiter_id,
+        }
+    }
+
+    /// Id of the token that fills a batch after the end of its shorter sequences.
+    #[must_use]
+    pub fn padding_id(&self) -> u32 {
+        match self {
+            Self::Transformer(config) => config.padding_id,
+            Self::Recurrent(config) => config.padding_id,
+        }
+    }
+
+    /// Longest sequence, delimiters included; none for a model without a limit.
+    #[must_use]
+    pub fn max_positions(&self) -> Option<usize> {
+        match self {
+            Self::Transformer(config) => Some(config.max_positions),
+            Self::Recurrent(_) => None,
+        }
+    }
+
+    /// The configuration of a transformer, if it is one.
+    #[must_use]
+    pub fn as_transformer(&self) -> Option<&TransformerConfig> {
+        match self {
+            Self::Transformer(config) => Some(config),
+            Self::Recurrent(_) => None,
+        }
+    }
+
+    /// Checks that a model of these sizes can exist.
+    ///
+    /// # Errors
+    /// Names the first impossible value.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Transformer(config) => config.validate(),
+            Self::Recurrent(config) => config.validate(),
+        }
+    }
+
+    /// Number of trainable coefficients of a model of this configuration, which must be
+    /// [valid](ModelConfig::validate).
+    #[must_use]
+    pub fn parameter_counts(&self) -> ParameterCounts {
+        match self {
+            Self::Transformer(config) => config.parameter_counts(),
+            Self::Recurrent(config) => config.parameter_counts(),
+        }
+    }
+}
+
+impl From<TransformerConfig> for ModelConfig {
+    fn from(config: TransformerConfig) -> Self {
+        Self::Transformer(config)
+    }
+}
+
+impl From<RecurrentConfig> for ModelConfig {
+    fn from(config: RecurrentConfig) -> Self {
+        Self::Recurrent(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cell, StackConfig};
+
+    #[test]
+    fn json_says_which_architecture_without_a_name() {
+        let sizes = StackConfig::new(8, 2, 1);
+        let transformer = TransformerConfig::new(20, 8, sizes.clone(), sizes);
+        let json = serde_json::to_string(&transformer).expect("plain data");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&json).expect("a transformer"), transformer.into());
+        for cell in [Cell::Lstm, Cell::Gru] {
+            let config = ModelConfig::from(RecurrentConfig::new(cell, 20, 8, 2));
+            let json = serde_json::to_string(&config).expect("plain data");
+            assert_eq!(serde_json::from_str::<ModelConfig>(&json).expect("its own output"), config);
+        }
+        let error = serde_json::from_str::<ModelConfig>("{}").expect_err("no sizes").to_string();
+        assert_eq!(error, "expected the sizes and options of a transformer or of a recurrent model");
+    }
+}

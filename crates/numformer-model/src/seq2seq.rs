@@ -1,0 +1,126 @@
+//! What all models have in common.
+
+use candle_core::{Error, Result, Tensor};
+
+use crate::batched::Batched;
+use crate::mode::Mode;
+use crate::padded::Padded;
+use crate::projection::Projection;
+
+/// A model that reads a sequence of tokens and writes another.
+///
+/// Training needs [`Seq2Seq::loss`] alone, generation the rest. A new architecture says how it reads and writes; scores
+/// and losses are provided.
+///
+/// # Examples
+/// ```
+/// use candle_core::Device;
+/// use numformer_model::{Mode, Padded, Parameters, Seq2Seq, StackConfig, Transformer, TransformerConfig};
+///
+/// let config = TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
+/// let model = Transformer::init(&config, &Parameters::random(0, &Device::Cpu))?;
+/// let src = Padded::new(&[0, 5, 6, 0], &[4], 4, &Device::Cpu)?;
+/// let memory = model.encode(&src, Mode::Evaluate)?;
+/// // Token by token, or all at once: the same states.
+/// let mut cache = Default::default();
+/// for (ids, length) in [(vec![0], 1), (vec![6, 5], 2)] {
+///     let tgt = Padded::new(&ids, &[length], ids.len(), &Device::Cpu)?;
+///     let states = model.decode(&memory, &tgt, Some(&mut cache), Mode::Evaluate)?;
+///     assert_eq!(model.logits(&states)?.dims(), [1, ids.len(), 20]);
+/// }
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub trait Seq2Seq {
+    /// What is kept of a batch of sources.
+    type Memory: Batched;
+    /// What is kept of the targets so far. Start from the default for each batch.
+    type Cache: Batched + Default;
+
+    /// Reads `src` `[b, s]`.
+    ///
+    /// # Errors
+    /// When an id lies outside the vocabulary, or the sequence is longer than the model can read.
+    fn encode(&self, src: &Padded, mode: Mode) -> Result<Self::Memory>;
+
+    /// The states after each token of `tgt` `[b, t]`: `[b, t, d_model]`, zero at padding. With a cache, successive calls
+    /// continue the sequence, and no gradient reaches the tokens of earlier calls.
+    ///
+    /// # Errors
+    /// As [`Seq2Seq::encode`], when `tgt` has another number of rows than the memory, and when targets for a cache are
+    /// padded.
+    fn decode(
+        &self,
+        memory: &Self::Memory,
+        tgt: &Padded,
+        cache: Option<&mut Self::Cache>,
+        mode: Mode,
+    ) -> Result<Tensor>;
+
+    /// The map from states to scores.
+    fn projection(&self) -> &Projection;
+
+    /// Id of the token that begins and ends every sequence.
+    fn delimiter_id(&self) -> u32;
+
+    /// Id of the token that fills a batch after the end of its shorter sequences.
+    fn padding_id(&self) -> u32;
+
+    /// Scores of every token, `[.., vocab_size]`, after the states `[.., d_model]`.
+    ///
+    /// # Errors
+    /// When the width disagrees.
+    fn logits(&self, states: &Tensor) -> Result<Tensor> {
+        self.projection().logits(states)
+    }
+
+    /// Mean cross-entropy per target token under teacher forcing, a scalar. The opening delimiter is given, the
+    /// closing one is predicted; padding counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Seq2Seq::decode`].
+    fn loss(&self, src: &Padded, tgt: &Padded, mode: Mode) -> Result<Tensor> {
+        let memory = self.encode(src, mode)?;
+        let (read, expected) = tgt.shift()?;
+        let states = self.decode(&memory, &read, None, mode)?;
+        self.projection().cross_entropy(&states.flatten_to(1)?, &expected.flatten_all()?, Some(self.padding_id()))
+    }
+
+    /// Mean cross-entropy of each target by itself, in the order of the batch; its rows are as long as their lengths
+    /// say. What else is in the batch changes a figure by rounding only.
+    ///
+    /// # Errors
+    /// As [`Seq2Seq::loss`], and when a target has no token to predict.
+    fn losses(&self, src: &Padded, tgt: &Padded) -> Result<Vec<f32>> {
+        let memory = self.encode(src, Mode::Evaluate)?;
+        let (read, expected) = tgt.shift()?;
+        let states = self.decode(&memory, &read, None, Mode::Evaluate)?;
+        let (batch, width) = expected.dims2()?;
+        (0..batch)
+            .map(|row| {
+                let length = read.lengths().map_or(width, |lengths| lengths[row] as usize);
+                if length == 0 {
+                    return Err(Error::Msg(format!("expected a token to predict in target {row}, found none")));
+                }
+                let states = states.get(row)?.narrow(0, 0, length)?;
+                self.projection().cross_entropy(&states, &expected.get(row)?.narrow(0, 0, length)?, None)?.to_scalar()
+            })
+            .collect()
+    }
+}
+
+/// Checks that there is one target for each source.
+pub(crate) fn check_rows(sources: usize, tgt: &Padded) -> Result<()> {
+    let targets = tgt.batch_size()?;
+    if sources == targets {
+        return Ok(());
+    }
+    Err(Error::Msg(format!("expected {sources} targets, one for each source, found {targets}")))
+}
+
+/// Checks that nothing stands between the tokens in a cache and those to come.
+pub(crate) fn check_cached(tgt: &Padded) -> Result<()> {
+    match tgt.lengths() {
+        None => Ok(()),
+        Some(_) => Err(Error::Msg("expected unpadded targets with a cache, found padding".to_owned())),
+    }
+}

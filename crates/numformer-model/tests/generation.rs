@@ -1,0 +1,273 @@
+//! Generation: its answers are those of the model's scores, whatever the batch, the cache and the width.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use candle_core::{DType, Device, Result, Tensor};
+use numformer_model::{
+    Batched, Beam, Cache, End, Hypothesis, Mode, Padded, Parameters, Ranked, Seq2Seq, StackConfig, Stopping,
+    Transformer, TransformerConfig, beam, greedy,
+};
+
+const CPU: &Device = &Device::Cpu;
+const DELIMITER: u32 = 0;
+const MAX_LEN: usize = 50;
+
+/// An untrained model of `vocab_size` tokens that is sure of what it says, and ends the sooner the larger `eagerness`.
+fn opinionated(vocab_size: usize, eagerness: f64, seed: u64) -> Transformer {
+    let config = TransformerConfig::new(vocab_size, MAX_LEN, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 2));
+    let parameters = Parameters::random(seed, CPU);
+    Transformer::init(&config, &parameters).unwrap();
+    for (name, var) in parameters.to_vec() {
+        if !name.contains("norm") {
+            var.set(&(var.as_detached_tensor() * 2.5).unwrap()).unwrap();
+        }
+        if name == "projection.bias" {
+            let mut bias = var.to_vec1::<f32>().unwrap();
+            bias[DELIMITER as usize] += eagerness as f32;
+            var.set(&Tensor::new(bias, CPU).unwrap()).unwrap();
+        }
+    }
+    Transformer::new(&config, &parameters.frozen()).unwrap()
+}
+
+/// Sources of many lengths and their rows alone.
+fn sources() -> (Padded, Vec<Padded>) {
+    let rows: Vec<Vec<u32>> =
+        (0..9).map(|i| [vec![0], (0..i).map(|j| 2 + (i * 7 + j * 3) % 9).collect(), vec![0]].concat()).collect();
+    let width = 10;
+    let padded = |row: &Vec<u32>| [row.clone(), vec![1; width - row.len()]].concat();
+    let lengths: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
+    let together = Padded::new(&rows.iter().flat_map(padded).collect::<Vec<_>>(), &lengths, width, CPU).unwrap();
+    let alone = rows.iter().map(|row| Padded::new(row, &[row.len() as u32], row.len(), CPU).unwrap()).collect();
+    (together, alone)
+}
+
+#[test]
+fn greedy_answers_do_not_depend_on_the_batch() -> Result<()> {
+    let (together, alone) = sources();
+    let mut lengths = Vec::new();
+    for seed in 0..5 {
+        let model = opinionated(11, 1.0, seed);
+        let answers = greedy(&model, &together, MAX_LEN)?;
+        for (row, (answer, alone)) in answers.iter().zip(&alone).enumerate() {
+            assert_eq!(*answer, greedy(&model, alone, MAX_LEN)?[0], "seed {seed}, row {row}");
+            lengths.push(answer.ids.len());
+        }
+    }
+    // Some end at once, some later, some not, so that the batch shrinks again and again.
+    lengths.sort_unstable();
+    lengths.dedup();
+    assert!(lengths.len() > 5 && lengths.last() == Some(&(MAX_LEN - 1)), "{lengths:?}");
+    Ok(())
+}
+
+#[test]
+fn greedy_answers_are_the_most_probable_tokens_without_a_cache() -> Result<()> {
+    let model = opinionated(11, 1.0, 1);
+    let (together, alone) = sources();
+    for (answer, src) in greedy(&model, &together, MAX_LEN)?.iter().zip(&alone) {
+        let memory = model.encode(src, Mode::Evaluate)?;
+        let written = [&[DELIMITER], answer.ids.as_slice()].concat();
+        let tgt =
+            Padded::full(Tensor::new(written, CPU)?.unsqueeze(0)?.narrow(1, 0, (answer.ids.len() + 1).min(49))?);
+        let states = model.decode(&memory, &tgt, None, Mode::Evaluate)?;
+        let tokens: Vec<u32> = model.logits(&states)?.argmax(2)?.flatten_all()?.to_vec1()?;
+        let expected = match answer.end {
+            End::Delimiter => [answer.ids.as_slice(), &[DELIMITER]].concat(),
+            End::Limit => answer.ids.clone(),
+        };
+        assert_eq!(tokens, expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn selected_rows_of_a_cache_go_their_own_ways() -> Result<()> {
+    let model = opinionated(11, 0.0, 3);
+    let (together, _) = sources();
+    let memory = model.encode(&together, Mode::Evaluate)?;
+    let column = |token: u32, rows: usize| Padded::full(Tensor::full(token, (rows, 1), CPU).unwrap());
+    let mut cache = Cache::default();
+    for token in [0, 5, 3] {
+        model.decode(&memory, &column(token, 9), Some(&mut cache), Mode::Evaluate)?;
+    }
+    let rows = [7, 2, 2];
+    let (few, mut one, mut other) = (memory.select(&rows)?, cache.select(&rows)?, cache.select(&rows)?);
+    let states = |last: u32, cache: &mut Cache| -> Result<Vec<f32>> {
+        model.decode(&few, &column(last, 3), Some(&mut *cache), Mode::Evaluate)?;
+        model.decode(&few, &column(4, 3), Some(cache), Mode::Evaluate)?.flatten_all()?.to_vec1()
+    };
+    let found = [states(6, &mut one)?, states(8, &mut other)?];
+    assert_eq!((one.len_tokens(), cache.len_tokens()), (5, 3));
+    for (last, found) in [6, 8].into_iter().zip(found) {
+        let tgt = Tensor::new(&[0u32, 5, 3, last, 4], CPU)?.unsqueeze(0)?.repeat((3, 1))?;
+        let at_once = model.decode(&few, &Padded::full(tgt), None, Mode::Evaluate)?;
+        let expected: Vec<f32> = at_once.narrow(1, 4, 1)?.flatten_all()?.to_vec1()?;
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
+    }
+    Ok(())
+}
+
+/// The logarithm of the probability of `tokens` after the opening delimiter.
+fn log_probability(model: &Transformer, src: &Padded, tokens: &[u32]) -> f64 {
+    let memory = model.encode(src, Mode::Evaluate).unwrap();
+    let read = [&[DELIMITER], &tokens[..tokens.len() - 1]].concat();
+    let tgt = Padded::full(Tensor::new(read, CPU).unwrap().unsqueeze(0).unwrap());
+    let states = model.decode(&memory, &tgt, None, Mode::Evaluate).unwrap();
+    let logits: Vec<Vec<f64>> =
+        model.logits(&states).unwrap().squeeze(0).unwrap().to_dtype(DType::F64).unwrap().to_vec2().unwrap();
+    let of = |logits: &Vec<f64>, token: u32| logits[token as usize] - logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+    logits.iter().zip(tokens).map(|(logits, token)| of(logits, *token)).sum()
+}
+
+/// Every answer there is, of at most `max_len` tokens with both delimiters, and its score.
+fn all_answers(model: &Transformer, src: &Padded, max_len: usize, penalty: f64) -> Vec<Ranked> {
+    let config = model.config();
+    let inner: Vec<u32> = (0..config.vocab_size as u32).filter(|token| *token != DELIMITER).collect();
+    let mut unfinished: Vec<Vec<u32>> = vec![Vec::new()];
+    let mut answers = Vec::new();
+    for len in 1..max_len {
+        for ids in &unfinished {
+            let score = log_probability(model, src, &[ids.as_slice(), &[DELIMITER]].concat());
+            let hypothesis = Hypothesis { ids: ids.clone(), end: End::Delimiter };
+            answers.push(Ranked { hypothesis, score: score / (len as f64).powf(penalty) });
+        }
+        let longer = |ids: &Vec<u32>| inner.iter().map(|token| [ids, &[*token][..]].concat()).collect::<Vec<_>>();
+        unfinished = unfinished.iter().flat_map(longer).collect();
+    }
+    for ids in unfinished {
+        let score = log_probability(model, src, &ids) / ((max_len - 1) as f64).powf(penalty);
+        answers.push(Ranked { hypothesis: Hypothesis { ids, end: End::Limit }, score });
+    }
+    answers.sort_by(|a, b| b.score.total_cmp(&a.score));
+    answers
+}
+
+#[test]
+fn a_wide_beam_finds_the_best_answers_of_all() -> Result<()> {
+    // 1 + 3 + 9 + 27 + 81 answers.
+    let (vocab_size, max_len) = (4, 5);
+    for (seed, penalty) in [(0, 0.0), (1, 1.0), (2, 0.6), (3, -0.5), (4, 2.0)] {
+        let model = opinionated(vocab_size, 0.5, seed);
+        let src = Padded::new(&[0, 2, 3, 3, 0], &[5], 5, CPU)?;
+        let expected = all_answers(&model, &src, max_len, penalty);
+        let search = Beam { width: 81, length_penalty: penalty, stopping: Stopping::Exhausted };
+        let found = beam(&model, &src, max_len, &search)?.swap_remove(0);
+        assert_eq!(found.len(), 81);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.hypothesis, expected.hypothesis, "seed {seed}");
+            assert!((found.score - expected.score).abs() < 1e-5, "seed {seed}: {found:?} {expected:?}");
+        }
+        let certain: f64 = all_answers(&model, &src, max_len, 0.0).iter().map(|answer| answer.score.exp()).sum();
+        assert!((certain - 1.0).abs() < 1e-5, "the answers are all there are: {certain}");
+    }
+    Ok(())
+}
+
+/// Beam search written down a second time: one source, no cache, every continuation looked at.
+fn plain_beam(model: &Transformer, src: &Padded, max_len: usize, search: &Beam) -> Vec<(Vec<u32>, f64)> {
+    let score = |ids: &[u32], log_probability: f64| log_probability / (ids.len() as f64).powf(search.length_penalty);
+    let vocabulary = 0..model.config().vocab_size as u32;
+    let (mut running, mut finished) = (vec![(Vec::new(), 0.0)], Vec::new());
+    for len in 1..max_len {
+        let continued = |(ids, _): &(Vec<u32>, f64)| {
+            let longer = vocabulary.clone().map(|token| [ids.as_slice(), &[token]].concat());
+            longer.map(|ids| (ids.clone(), log_probability(model, src, &ids))).collect::<Vec<_>>()
+        };
+        let mut candidates: Vec<(Vec<u32>, f64)> = running.iter().flat_map(continued).collect();
+        candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
+        candidates.truncate(2 * search.width);
+        running.clear();
+        for (ids, log_probability) in candidates {
+            if running.len() == search.width {
+                break;
+            }
+            if ids.ends_with(&[DELIMITER]) || len == max_len - 1 {
+                finished.push((ids.clone(), score(&ids, log_probability)));
+            } else {
+                running.push((ids, log_probability));
+            }
+        }
+        finished.sort_by(|a: &(Vec<u32>, f64), b| b.1.total_cmp(&a.1));
+        finished.truncate(search.width);
+        if running.is_empty() || (search.stopping == Stopping::Early && finished.len() == search.width) {
+            break;
+        }
+    }
+    finished
+}
+
+#[test]
+fn beams_are_those_of_the_plain_search() -> Result<()> {
+    let (together, alone) = sources();
+    for (seed, width, length_penalty) in [(0, 2, 1.0), (1, 3, 0.0), (2, 3, 1.0), (3, 4, -1.0), (4, 5, 2.0)] {
+        let model = opinionated(11, 1.0, seed);
+        for stopping in [Stopping::Exhausted, Stopping::Early] {
+            let search = Beam { width, length_penalty, stopping };
+            for (row, (found, src)) in beam(&model, &together, 9, &search)?.into_iter().zip(&alone).enumerate() {
+                let expected = plain_beam(&model, src, 9, &search);
+                assert_eq!(found.len(), expected.len(), "seed {seed}, row {row}, {search:?}");
+                for (Ranked { hypothesis, score }, (mut ids, expected)) in found.into_iter().zip(expected) {
+                    assert!((score - expected).abs() < 1e-4, "seed {seed}, row {row}, {search:?}: {score} {expected}");
+                    let ended = ids.pop_if(|last| *last == DELIMITER).is_some();
+                    assert_eq!((hypothesis.ids, hypothesis.end == End::Delimiter), (ids, ended));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_beam_of_width_one_that_stops_early_is_greedy() -> Result<()> {
+    let (together, _) = sources();
+    let search = Beam { stopping: Stopping::Early, ..Beam::new(1) };
+    for seed in 0..3 {
+        let model = opinionated(11, 1.0, seed);
+        for length_penalty in [0.0, 1.0] {
+            let found = beam(&model, &together, MAX_LEN, &Beam { length_penalty, ..search })?;
+            let found: Vec<Hypothesis> = found.into_iter().map(|mut ranked| ranked.swap_remove(0).hypothesis).collect();
+            assert_eq!(found, greedy(&model, &together, MAX_LEN)?, "seed {seed}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn beams_do_not_depend_on_the_batch() -> Result<()> {
+    let (together, alone) = sources();
+    for stopping in [Stopping::Exhausted, Stopping::Early] {
+        let model = opinionated(11, 1.0, 2);
+        let search = Beam { stopping, ..Beam::new(3) };
+        for (row, (found, alone)) in beam(&model, &together, 20, &search)?.iter().zip(&alone).enumerate() {
+            let alone = &beam(&model, alone, 20, &search)?[0];
+            let ids = |ranked: &[Ranked]| ranked.iter().map(|r| r.hypothesis.clone()).collect::<Vec<_>>();
+            assert_eq!(ids(found), ids(alone), "row {row}");
+            assert!(found.iter().zip(alone).all(|(a, b)| (a.score - b.score).abs() < 1e-5));
+            assert_eq!(found.len(), 3);
+            assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_room_there_is_one_empty_answer() -> Result<()> {
+    let model = opinionated(4, 0.0, 0);
+    let src = Padded::new(&[0, 0], &[2], 2, CPU)?;
+    for max_len in [0, 1] {
+        let found = beam(&model, &src, max_len, &Beam::new(2))?.swap_remove(0);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].hypothesis, greedy(&model, &src, max_len)?[0]);
+    }
+    Ok(())
+}
+
+#[test]
+fn impossible_beams_are_errors() {
+    let model = opinionated(4, 0.0, 0);
+    let src = Padded::new(&[0, 0], &[2], 2, CPU).unwrap();
+    let message = |search: Beam| beam(&model, &src, 5, &search).expect_err("impossible").to_string();
+    assert_eq!(message(Beam::new(0)), "expected a beam of width 1 at least, found 0");
+    let unbounded = Beam { length_penalty: f64::INFINITY, ..Beam::new(1) };
+    assert_eq!(message(unbounded), "expected a finite length penalty, found inf");
+}

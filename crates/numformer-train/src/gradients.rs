@@ -1,0 +1,67 @@
+//! How the gradients of a training step are computed.
+
+use candle_core::Result;
+use numformer_model::{Composition, ExplicitSchedule, Model, ModelConfig, Parameters, TrainingStep};
+use serde::{Deserialize, Serialize};
+
+/// How the loss and its gradients are computed. The two ways agree to rounding, not bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gradients {
+    /// By the explicit schedule where there is one for the model, else by automatic differentiation.
+    #[default]
+    Auto,
+    /// By an explicit forward and backward schedule, several times faster: the standard transformer.
+    Explicit,
+    /// By candle's automatic differentiation: every model.
+    Autodiff,
+}
+
+/// The training step of a new model, and in words how it is computed.
+///
+/// # Errors
+/// When the model has no explicit schedule and one is asked for, or the model cannot be.
+pub(crate) fn training_step(
+    config: &ModelConfig,
+    parameters: &Parameters,
+    gradients: Gradients,
+) -> Result<(Box<dyn TrainingStep>, String)> {
+    // Draws the weights.
+    let model = Model::init(config, parameters)?;
+    let composition = |why: &str| -> (Box<dyn TrainingStep>, String) {
+        let how = format!("automatic differentiation{why}");
+        (Box::new(Composition::new(model.clone(), parameters)), how)
+    };
+    match (gradients, ExplicitSchedule::missing(config)) {
+        (Gradients::Autodiff, _) => Ok(composition("")),
+        (Gradients::Auto, Some(what)) => Ok(composition(&format!(" (the explicit schedule has no {what})"))),
+        (Gradients::Auto | Gradients::Explicit, _) => {
+            Ok((Box::new(ExplicitSchedule::new(config, parameters)?), "explicit schedule".to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use numformer_model::{StackConfig, TransformerConfig};
+
+    use super::*;
+
+    #[test]
+    fn models_without_a_schedule_fall_back_and_say_so() {
+        let sizes = StackConfig::new(8, 2, 1);
+        let standard = TransformerConfig::new(20, 8, sizes.clone(), sizes);
+        let with_dropout = TransformerConfig { dropout: 0.1, ..standard.clone() };
+        let how = |config: &TransformerConfig, gradients| {
+            let parameters = Parameters::random(0, &Device::Cpu);
+            training_step(&config.clone().into(), &parameters, gradients).map(|(_, how)| how)
+        };
+        assert_eq!(how(&standard, Gradients::Auto).expect("a step"), "explicit schedule");
+        assert_eq!(how(&standard, Gradients::Autodiff).expect("a step"), "automatic differentiation");
+        let said = how(&with_dropout, Gradients::Auto).expect("a step");
+        assert_eq!(said, "automatic differentiation (the explicit schedule has no dropout)");
+        let error = how(&with_dropout, Gradients::Explicit).expect_err("no such schedule").to_string();
+        assert!(error.contains("the explicit schedule has no dropout"), "{error}");
+    }
+}
