@@ -10,7 +10,10 @@ pub struct Preset {
 }
 
 /// All presets, sorted by name.
-pub const PRESETS: &[Preset] = &[Preset { name: "transpose-3x3", toml: include_str!("../presets/transpose-3x3.toml") }];
+pub const PRESETS: &[Preset] = &[
+    Preset { name: "transpose-3x3", toml: include_str!("../presets/transpose-3x3.toml") },
+    Preset { name: "transpose-5x5", toml: include_str!("../presets/transpose-5x5.toml") },
+];
 
 /// Their names.
 #[must_use]
