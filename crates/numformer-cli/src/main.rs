@@ -10,10 +10,14 @@ macro_rules! report {
 }
 
 mod bench;
+mod completions;
 mod filter;
 mod generate;
 mod import_lawt;
+mod output;
+mod presets;
 mod problems;
+mod runs;
 mod score;
 mod train;
 mod verify;
@@ -43,6 +47,10 @@ enum Command {
     ImportLawt(import_lawt::Arguments),
     Score(score::Arguments),
     Bench(bench::Arguments),
+    Presets(presets::Arguments),
+    Runs(runs::Arguments),
+    Completions(completions::Arguments),
+    Man(completions::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +64,10 @@ fn main() -> ExitCode {
         Command::ImportLawt(arguments) => import_lawt::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Presets(arguments) => presets::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Runs(arguments) => runs::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Man(arguments) => completions::man(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         report!("error: {error:#}");

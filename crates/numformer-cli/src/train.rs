@@ -15,7 +15,7 @@ use numformer_train::{Catalogue, Experiment, Progress, RunDir, StopReason, Train
 /// checkpoint when the same command is given again; a longer --steps makes a finished run longer. The exit code does not
 /// depend on how accurate the model is.
 ///
-/// Presets: transpose-3x3.
+/// Presets: transpose-3x3, transpose-5x5.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer train transpose-3x3

@@ -10,9 +10,17 @@ impl Experiment {
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let mut other = other.clone();
         other.train.steps = self.train.steps;
-        let tables =
-            [self, &other].map(|experiment| toml::Value::try_from(experiment).expect("an experiment is plain data"));
-        first_difference("", &tables[0], &tables[1])
+        self.differences(&other).into_iter().next()
+    }
+
+    /// Every key in which `other` differs.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let [left, right] =
+            [self, other].map(|experiment| toml::Value::try_from(experiment).expect("an experiment is plain data"));
+        let mut differences = Vec::new();
+        compare("", Some(&left), Some(&right), &mut differences);
+        differences
     }
 }
 
@@ -34,20 +42,16 @@ impl Display for Difference {
     }
 }
 
-fn first_difference(path: &str, left: &toml::Value, right: &toml::Value) -> Option<Difference> {
-    if let (Some(a), Some(b)) = (left.as_table(), right.as_table()) {
+/// Compares what stands at `path` in two experiments.
+fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, differences: &mut Vec<Difference>) {
+    if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (left, right) {
         let only_right = b.keys().filter(|key| !a.contains_key(*key));
-        return a.keys().chain(only_right).find_map(|key| {
+        for key in a.keys().chain(only_right) {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            match (a.get(key), b.get(key)) {
-                (Some(a), Some(b)) => first_difference(&path, a, b),
-                (a, b) => Some(Difference {
-                    key: path,
-                    left: a.map_or("absent".to_owned(), toml::Value::to_string),
-                    right: b.map_or("absent".to_owned(), toml::Value::to_string),
-                }),
-            }
-        });
+            compare(&path, a.get(key), b.get(key), differences);
+        }
+    } else if left != right {
+        let [left, right] = [left, right].map(|value| value.map_or("absent".to_owned(), toml::Value::to_string));
+        differences.push(Difference { key: path.to_owned(), left, right });
     }
-    (left != right).then(|| Difference { key: path.to_owned(), left: left.to_string(), right: right.to_string() })
 }

@@ -23,7 +23,7 @@
 //! - [`Trainer`]: the loop; [`Adam`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how its step is
 //!   computed.
 //! - [`Observer`]: watches a run; [`Progress`] and [`MetricsLog`] are two.
-//! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it.
+//! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it; [`RunSummary`]: what became of a run.
 //! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
 //!   given answers.
 //! - [`Workload`]: fixed shapes of training, to be timed.
@@ -57,6 +57,7 @@ pub mod presets;
 mod progress;
 mod pytorch;
 mod run_dir;
+mod run_summary;
 mod schedule;
 mod score;
 mod shape;
@@ -87,6 +88,7 @@ pub use optimizer::{Adam, AdamConfig};
 pub use progress::Progress;
 pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
+pub use run_summary::RunSummary;
 pub use schedule::{Schedule, WarmUp};
 pub use score::{Generation, Pair, PairError, Score, Scorer};
 pub use shape::{Shape, ShapeError};

@@ -11,7 +11,7 @@ use crate::experiment::{Experiment, ExperimentError};
 use crate::files::write_atomically;
 use crate::metrics_log::{METRICS, MetricsLog};
 
-const EXPERIMENT: &str = "experiment.toml";
+pub(crate) const EXPERIMENT: &str = "experiment.toml";
 
 /// The directory of one run, held by one process at a time:
 ///
@@ -181,6 +181,12 @@ pub enum RunDirError {
     /// The directory holds something else than a run.
     #[error("directory {} holds files but no run (no {EXPERIMENT}); choose an empty or a new one", path.display())]
     NotARun {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no run.
+    #[error("expected a run in {}, found no {EXPERIMENT} there", path.display())]
+    NoRun {
         /// The directory.
         path: PathBuf,
     },

@@ -1,0 +1,87 @@
+//! `numformer runs`: what there is, and side by side.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use numformer_train::RunSummary;
+
+use crate::output;
+
+/// List the runs in a directory, or compare some.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  numformer runs list
+  numformer runs compare runs/first runs/second")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the runs in a directory, sorted by name.
+    List {
+        /// Where they are.
+        #[arg(default_value = "runs")]
+        dir: PathBuf,
+        /// Write a JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show runs side by side, with what their experiments differ in.
+    Compare {
+        /// Directories of runs.
+        #[arg(required = true, num_args = 2..)]
+        runs: Vec<PathBuf>,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.action {
+        Action::List { dir, json } => {
+            let runs = RunSummary::read_all(dir)?;
+            if *json {
+                let lines = runs.iter().map(|run| Ok(serde_json::to_string(run)? + "\n"));
+                return output::write(&lines.collect::<Result<String>>()?);
+            }
+            output::write(&table(&runs))
+        }
+        Action::Compare { runs } => {
+            let summaries: Vec<RunSummary> =
+                runs.iter().map(|path| RunSummary::read(path)).collect::<Result<_, _>>()?;
+            let mut text = table(&summaries);
+            let (first, others) = summaries.split_first().context("two or more")?;
+            for other in others {
+                let differences = first.experiment.differences(&other.experiment);
+                writeln!(text, "\n{} beside {}:", name(&other.path), name(&first.path))?;
+                if differences.is_empty() {
+                    writeln!(text, "  the same experiment")?;
+                }
+                for difference in differences {
+                    writeln!(text, "  {}: {} -> {}", difference.key, difference.left, difference.right)?;
+                }
+            }
+            output::write(&text)
+        }
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// One line for each run.
+fn table(runs: &[RunSummary]) -> String {
+    let width = runs.iter().map(|run| name(&run.path).len()).chain([3]).max().unwrap_or(3);
+    let mut text = format!("{:width$}  {:>9}  {:>10}  {:>8}  {:>8}  {:>8}\n", "run", "steps", "examples", "loss", "5%", "exact");
+    for run in runs {
+        let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
+        let loss = run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
+        let steps = format!("{}/{}", run.step, run.experiment.train.steps);
+        let (accuracy, exact) = (percent(run.accuracy), percent(run.exact));
+        text += &format!("{:width$}  {steps:>9}  {:>10}  {loss:>8}  {accuracy:>8}  {exact:>8}\n", name(&run.path), run.examples);
+    }
+    text
+}
