@@ -75,13 +75,19 @@ fn name(path: &Path) -> String {
 /// One line for each run.
 fn table(runs: &[RunSummary]) -> String {
     let width = runs.iter().map(|run| name(&run.path).len()).chain([3]).max().unwrap_or(3);
-    let mut text = format!("{:width$}  {:>9}  {:>10}  {:>8}  {:>8}  {:>8}\n", "run", "steps", "examples", "loss", "5%", "exact");
+    let mut text =
+        format!("{:width$}  {:>9}  {:>10}  {:>8}  {:>8}  {:>8}\n", "run", "steps", "examples", "loss", "5%", "exact");
     for run in runs {
-        let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
+        let percent =
+            |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
         let loss = run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
         let steps = format!("{}/{}", run.step, run.experiment.train.steps);
         let (accuracy, exact) = (percent(run.accuracy), percent(run.exact));
-        text += &format!("{:width$}  {steps:>9}  {:>10}  {loss:>8}  {accuracy:>8}  {exact:>8}\n", name(&run.path), run.examples);
+        text += &format!(
+            "{:width$}  {steps:>9}  {:>10}  {loss:>8}  {accuracy:>8}  {exact:>8}\n",
+            name(&run.path),
+            run.examples
+        );
     }
     text
 }

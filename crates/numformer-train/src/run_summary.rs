@@ -59,7 +59,10 @@ impl RunSummary {
             accuracy: last(|record| match record {
                 Record::Evaluation(report) => {
                     let accuracy = &report.evaluation.accuracy;
-                    accuracy.iter().find(|(tolerance, _)| *tolerance == Tolerance::relative(0.05)).map(|(_, share)| *share)
+                    accuracy
+                        .iter()
+                        .find(|(tolerance, _)| *tolerance == Tolerance::relative(0.05))
+                        .map(|(_, share)| *share)
                 }
                 Record::Step(_) => None,
             }),
