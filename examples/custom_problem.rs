@@ -19,11 +19,15 @@ use numformer::train::{Catalogue, Experiment, Progress, Trainer};
 #[derive(Debug)]
 struct Maximum;
 
+// Required are name, output_shape and solve_into. By default a candidate is judged by its relative error against the
+// target; a problem with several right answers overrides `error` with a residual.
 impl Problem for Maximum {
+    /// The name in reports.
     fn name(&self) -> &'static str {
         "maximum"
     }
 
+    /// The shape of `[A | B]` for an experiment's `rows` and `cols`, which are those of `A`.
     fn input_shape(&self, (rows, columns): (usize, usize)) -> (usize, usize) {
         (rows, 2 * columns)
     }
@@ -35,7 +39,7 @@ impl Problem for Maximum {
         Ok((rows, columns / 2))
     }
 
-    /// With it, the vocabulary holds no symbols for numbers that never occur.
+    /// Optional. With it, the vocabulary holds no symbols for numbers that never occur.
     fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
         Some(bound)
     }
@@ -43,12 +47,20 @@ impl Problem for Maximum {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let (rows, columns) = self.output_shape(input.shape())?;
         require_finite(input)?;
-        *output = Mat::from_fn(rows, columns, |i, j| input[(i, j)].max(input[(i, j + columns)]));
+        // The buffer is kept from example to example; whatever it held is replaced.
+        output.resize_with(rows, columns, |_, _| 0.0);
+        for j in 0..columns {
+            for i in 0..rows {
+                output[(i, j)] = input[(i, j)].max(input[(i, j + columns)]);
+            }
+        }
         Ok(())
     }
 }
 
 fn main() -> Result<()> {
+    // The name in experiments, a line about it, and how to make one: a problem with options takes them out of the
+    // closure's argument.
     let catalogue = Catalogue::standard().with_problem(
         "maximum",
         "[A | B] to the larger of each two entries, r×2c to r×c",

@@ -18,7 +18,7 @@ use rayon::ThreadPoolBuilder;
 #[derive(Args)]
 #[command(after_help = "Formats:
   tsv      source, a tab and target, as symbols separated by spaces, one example a line
-  jsonl    index, problem, src, tgt (matrices as drawn), src_tokens, tgt_tokens, one object a line
+  jsonl    index, problem, src, tgt (matrices before they are written), src_tokens, tgt_tokens, one object a line
   parquet  the columns index, problem, src_tokens, tgt_tokens
 
 Examples:

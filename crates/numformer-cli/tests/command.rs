@@ -108,14 +108,73 @@ fn verify_judges_as_asked() {
     assert_eq!(objects[0]["l1"], 0.0, "the published program finds no error in a zero answer");
 
     let with_hyp = |hyp: &str| format!(r#"{{"src": [[2, 0], [0, 1]], "tgt": [[1, 2], [0, 1], [1, 0]], "hyp": {hyp}}}"#);
-    for (hyp, verdict) in
-        [("[[1]]", "wrong-shape"), ("[[1, 2], [3]]", "malformed"), ("null", "malformed"), ("\"x\"", "malformed")]
-    {
+    for (hyp, verdict) in [
+        ("[[1]]", "wrong-shape"),
+        ("[[1, 2], [3]]", "malformed"),
+        ("null", "malformed"),
+        ("\"x\"", "malformed"),
+        ("[[NaN, 1], [0, 1], [1, 0]]", "malformed"),
+        ("[[-Infinity, 1], [0, 1], [1, 0]]", "malformed"),
+        ("[[1e999, 1], [0, 1], [1, 0]]", "malformed"),
+        ("\"NaN \\\" 1e999\"", "malformed"),
+    ] {
         let (objects, _, code) = judged(&[], with_hyp(hyp).as_bytes());
         assert_eq!((&objects[0]["verdict"], &objects[0]["l1"], code), (&verdict.into(), &serde_json::Value::Null, 0));
     }
-    let (objects, _, code) = judged(&[], b"{}\n");
-    assert!(objects[0]["error"].is_string() && code == 1);
+    for line in ["{}", "[1", "7", r#"{"src": [[1, NaN]], "tgt": [[1], [2]], "hyp": null}"#] {
+        let (objects, _, code) = judged(&[], line.as_bytes());
+        assert!(objects[0]["error"].is_string() && code == 1, "{line}");
+    }
+}
+
+/// What cannot have an answer is an error of the line, not a judgement.
+#[test]
+fn verify_refuses_inputs_without_an_answer() {
+    for (problem, src, expected) in [
+        ("eigenvalues", "[[1, 2], [3, 4]]", "symmetric"),
+        ("cholesky", "[[1, 2], [2, 1]]", "positive definite"),
+        ("inversion", "[[1, 2], [2, 4]]", "invertible"),
+    ] {
+        let tgt = if problem == "eigenvalues" { "[[1], [2]]" } else { src };
+        let line = format!(r#"{{"src": {src}, "tgt": {tgt}, "hyp": {tgt}}}"#);
+        let (output, _, code) = filter(&["verify", "--problem", problem, "--json"], line.as_bytes());
+        assert!(output.contains("src: expected") && output.contains(expected) && code == 1, "{output}");
+    }
+    let (_, stderr, code) = filter(&["verify", "--problem", "rank", "--reference"], b"");
+    assert!(stderr.contains("the published program has no rank") && code == 1, "{stderr}");
+}
+
+/// The share of coefficients is strict: only a zero is within a share of zero.
+#[test]
+fn verify_counts_coefficients_strictly() {
+    let line = br#"{"src": [[1, 0]], "tgt": [[1], [0]], "hyp": [[1], [1e-14]]}"#;
+    for (arguments, expected) in [(&[][..], 0.5), (&["--reference"], 1.0)] {
+        let (output, ..) = filter(&[&["verify", "--problem", "transpose", "--json"], arguments].concat(), line);
+        let object: serde_json::Value = serde_json::from_str(output.trim()).unwrap();
+        assert_eq!(object["coefficients_within_1pct"], expected);
+    }
+}
+
+/// With `--reference`, the errors are those recorded from the published program, for every problem it has.
+#[test]
+fn verify_agrees_with_the_recorded_errors() {
+    let recorded = include_str!("../../numformer-problems/tests/reference.json");
+    let recorded: serde_json::Map<String, serde_json::Value> = serde_json::from_str(recorded).unwrap();
+    for (problem, cases) in recorded.iter().filter(|(name, _)| *name != "about") {
+        let cases = cases.as_array().unwrap();
+        let lines: Vec<String> = cases.iter().map(ToString::to_string).collect();
+        let arguments = ["verify", "--reference", "--json", "--problem", problem];
+        let (output, stderr, code) = filter(&arguments, lines.join("\n").as_bytes());
+        assert_eq!((output.lines().count(), code), (cases.len(), 0), "{problem}: {stderr}");
+        for (line, case) in output.lines().zip(cases) {
+            let found: serde_json::Value = serde_json::from_str(line).unwrap();
+            for (name, expected) in ["max", "l1", "squared_frobenius"].iter().zip(case["error"].as_array().unwrap()) {
+                let (found, expected) = (found[name].as_f64().unwrap(), expected.as_f64().unwrap());
+                let is_close = (found - expected).abs() <= 1e-9 * expected || found.max(expected) < 1e-13;
+                assert!(is_close, "{problem}, {name}: {found:e}, recorded {expected:e}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::TaskError;
 use crate::task::{Part, Posed, Task, no_answer, unwritable};
 
-/// Noise beyond so many standard deviations is redrawn: a normal variable is beyond them once in 10¹⁵ draws.
+/// The vocabulary has room for noise of so many standard deviations, which a normal variable exceeds once in 10¹⁵ draws; a
+/// matrix that cannot be written is drawn again.
 const NOISE_REACH: f64 = 8.0;
 
 /// Which symbols a task's vocabulary holds.
@@ -125,8 +126,8 @@ impl TaskBuilder {
     /// The task.
     ///
     /// # Errors
-    /// If there is no problem, or there are two without letters of their own; if a problem has no ensemble; if a weight or the noise is not a number that can
-    /// be used; if a problem is not posed on the largest matrices of its ensembles; if there are no tokens for their
+    /// If there is no problem, or there are two without names and letters of their own; if a problem has no ensemble; if a
+    /// weight or the noise is not a number that can be used; if a problem is not posed on the largest matrices of its ensembles; if there are no tokens for their
     /// shape, for that of their answers or for their largest entry.
     pub fn build(self) -> Result<Task, TaskError> {
         let largest = self.survey()?;
@@ -178,6 +179,9 @@ impl TaskBuilder {
             return Err(TaskError::NoTaskLetters { problems: named.into_iter().map(|(name, _)| name).collect() });
         }
         for (index, &(second, letter)) in named.iter().enumerate() {
+            if named[..index].iter().any(|(first, earlier)| *first == second && *earlier != letter) {
+                return Err(TaskError::SameName { problem: second });
+            }
             if let Some(&(first, _)) = named[..index].iter().find(|(_, earlier)| *earlier == letter) {
                 return Err(TaskError::SameLetter { letter, problems: [first, second] });
             }

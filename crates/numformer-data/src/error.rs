@@ -24,6 +24,12 @@ pub enum TaskError {
         /// The names of the problems.
         problems: [&'static str; 2],
     },
+    /// Two problems have one name, by which figures are told apart.
+    #[error("expected problems of different names, found two named `{problem}`; give one's own problem another name")]
+    SameName {
+        /// The name.
+        problem: &'static str,
+    },
     /// Several problems look alike to the model.
     #[error("expected task letters to tell {} problems apart ({}), found none", problems.len(), problems.join(", "))]
     NoTaskLetters {
@@ -55,6 +61,19 @@ pub enum TaskError {
         /// Why there is none.
         #[source]
         source: SolveError,
+    },
+    /// The solver of a problem contradicts the shape that the problem states.
+    #[error(
+        "the solver of the problem `{problem}` must give {}x{} answers, as output_shape says, found {}x{}",
+        expected.0, expected.1, found.0, found.1
+    )]
+    AnswerShape {
+        /// The name of the problem.
+        problem: &'static str,
+        /// Rows and columns that `output_shape` states.
+        expected: (usize, usize),
+        /// Rows and columns of the answer.
+        found: (usize, usize),
     },
     /// An input or an answer cannot be written as tokens.
     #[error("the {matrix} of the problem `{problem}` cannot be written")]

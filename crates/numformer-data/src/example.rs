@@ -5,10 +5,10 @@ use numformer_encoding::TokenId;
 
 /// One example, as matrices and as tokens.
 ///
-/// The answer is exact for the input as it was drawn, before noise; both are rounded when they are written.
+/// The answer is exact for the input before noise; both are rounded when they are written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
-    /// The matrix the problem is posed on.
+    /// The matrix the problem is posed on, with its noise.
     pub input: Mat<f64>,
     /// The answer.
     pub output: Mat<f64>,

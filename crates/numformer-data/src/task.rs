@@ -182,15 +182,22 @@ impl Task {
             part.ensemble.sample_into(&mut rng, &mut example.input);
             let drawn = problem
                 .solve_into(example.input.as_ref(), &mut example.output)
+                .and_then(|()| problem.output_shape(example.input.shape()))
                 .map_err(|source| no_answer(problem, source))
-                .and_then(|()| {
+                .and_then(|expected| {
+                    let found = example.output.shape();
+                    if found != expected {
+                        return Err(TaskError::AnswerShape { problem: problem.name(), expected, found });
+                    }
                     self.add_noise(&mut rng, &mut example.input);
                     let unwritable = |matrix| move |source| unwritable(problem, matrix, source);
                     self.write(src, &example.input, &mut example.src).map_err(unwritable("input"))?;
                     self.write(tgt, &example.output, &mut example.tgt).map_err(unwritable("answer"))
                 });
             match drawn {
-                Err(TaskError::Solve { source: SolveError::Shape { .. }, .. }) => return drawn,
+                Err(TaskError::Solve { source: SolveError::Shape { .. }, .. } | TaskError::AnswerShape { .. }) => {
+                    return drawn;
+                }
                 Err(error) if example.rejected + 1 == MAX_DRAWS => {
                     return Err(TaskError::NoExample { draws: MAX_DRAWS, source: Box::new(error) });
                 }
@@ -375,6 +382,44 @@ mod tests {
     use rand::RngCore;
 
     use super::*;
+
+    /// Says one shape and answers in another.
+    #[derive(Debug)]
+    struct Contradictory;
+
+    impl Problem for Contradictory {
+        fn name(&self) -> &'static str {
+            "transpose"
+        }
+        fn task_letter(&self) -> &'static str {
+            "X"
+        }
+        fn output_shape(&self, _: (usize, usize)) -> Result<(usize, usize), SolveError> {
+            Ok((1, 1))
+        }
+        fn solve_into(&self, _: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+            *output = Mat::zeros(1, 2);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_told_at_once() {
+        let p1000 = Arc::new(Positional::p1000());
+        let task = Task::new(Contradictory, UniformEntries::new(2, 2, 10.0).unwrap(), p1000.clone(), p1000).unwrap();
+        let error = task.try_every_law(0).unwrap_err();
+        let expected = "the solver of the problem `transpose` must give 1x1 answers, as output_shape says, found 1x2";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn figures_need_problems_of_different_names() {
+        let p1000 = Arc::new(Positional::p1000());
+        let law = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as Box<dyn Ensemble>];
+        let builder = Task::builder(p1000.clone(), p1000).with_task_letters();
+        let two = builder.with_problem(Transpose, 1.0, law()).with_problem(Contradictory, 1.0, law());
+        assert_eq!(two.build().unwrap_err(), TaskError::SameName { problem: "transpose" });
+    }
 
     /// Always this matrix.
     #[derive(Debug)]

@@ -80,7 +80,12 @@ impl<'a> MatMut<'a> {
 }
 
 fn assert_fits(len: usize, rows: usize, columns: usize, stride: usize) {
-    let needed = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns };
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    // Checked, since unsafe code relies on it: a product that wraps around would seem small.
+    let needed = (rows - 1).checked_mul(stride).and_then(|before| before.checked_add(columns));
+    let needed = needed.expect("a matrix in memory has fewer entries than there are addresses");
     assert!(needed <= len, "{rows}×{columns} at stride {stride} needs {needed} entries, found {len}");
 }
 
@@ -185,6 +190,12 @@ mod tests {
     #[should_panic(expected = "needs 10 entries, found 9")]
     fn a_short_slice_is_refused() {
         let _ = MatRef::new(&[0.0; 9], 2, 4, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "fewer entries than there are addresses")]
+    fn a_size_that_wraps_around_is_refused() {
+        let _ = MatRef::new(&[0.0; 9], 3, 1, usize::MAX / 2 + 1);
     }
 
     #[test]

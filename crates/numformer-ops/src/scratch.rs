@@ -13,6 +13,9 @@ static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 /// Buffers kept at most; a step has fewer alive at once.
 const KEPT: usize = 64;
 
+/// Numbers kept at most, in all buffers: 1 GiB. What a larger model drops beyond that goes back to the system.
+const KEPT_NUMBERS: usize = 1 << 28;
+
 /// A slice whose memory goes back to the pool when dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -57,10 +60,11 @@ impl DerefMut for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.len() == KEPT {
-            pool.remove(0);
-        }
         pool.push(mem::take(&mut self.buffer));
+        let mut numbers: usize = pool.iter().map(Vec::len).sum();
+        while pool.len() > KEPT || numbers > KEPT_NUMBERS {
+            numbers -= pool.remove(0).len();
+        }
     }
 }
 

@@ -125,6 +125,16 @@ pub enum EnsembleError {
         /// The bound that was given, or that follows from what was given.
         found: f64,
     },
+    /// The bound on entries that are sums of products of integers leaves none, or leaves the range of exact integers.
+    #[error("expected a bound from {smallest} to {largest} on products of integers, found {found}")]
+    IntegerBound {
+        /// The smallest bound that is possible.
+        smallest: f64,
+        /// The largest.
+        largest: f64,
+        /// The bound that was given.
+        found: f64,
+    },
     /// A parameter is not positive, or not finite.
     #[error("expected a positive, finite {parameter}, found {found}")]
     NotPositive {

@@ -49,8 +49,8 @@ mod testing;
 pub use comparison::ReferenceComparison;
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
 pub use ensembles::{
-    Entries, GaussianEntries, HaarOrthogonal, Mixture, RandomScale, Spectrum, SymmetricSpectrum, UniformEntries,
-    Wigner, Wishart,
+    Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
+    UniformEntries, Wigner, Wishart,
 };
 pub use problem::{Instance, Problem, SolveError, require_finite, require_representable};
 pub use problems::{

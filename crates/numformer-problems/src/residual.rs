@@ -9,9 +9,14 @@ pub(crate) fn quotient(residual: f64, size: f64) -> f64 {
     if residual == 0.0 { 0.0 } else { residual / size }
 }
 
-/// The largest of several errors; NaN if one is, which `f64::max` would skip.
+/// The larger of two errors; NaN if one is, which `f64::max` would skip.
+pub(crate) fn larger(largest: f64, x: f64) -> f64 {
+    if x > largest || x.is_nan() { x } else { largest }
+}
+
+/// The largest of several errors; NaN if one is.
 pub(crate) fn largest(errors: impl IntoIterator<Item = f64>) -> f64 {
-    errors.into_iter().fold(0.0, |largest, x| if x > largest || x.is_nan() { x } else { largest })
+    errors.into_iter().fold(0.0, larger)
 }
 
 /// $\lVert Q^\top Q - I \rVert / \lVert I \rVert$: 0 for orthonormal columns, 1 for a zero matrix.

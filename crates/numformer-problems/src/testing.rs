@@ -62,9 +62,9 @@ pub(crate) fn symmetric() -> impl Strategy<Value = Mat<f64>> {
     })
 }
 
-/// Square matrices of at most eight rows with a condition number below about 100: diagonally dominant ones.
+/// Square matrices of at most twenty rows with a condition number below about 100: diagonally dominant ones.
 pub(crate) fn well_conditioned() -> impl Strategy<Value = Mat<f64>> {
-    (0..=8_usize).prop_flat_map(|n| {
+    (0..=20_usize).prop_flat_map(|n| {
         (uniform(n, n), prop::collection::vec(any::<bool>(), n)).prop_map(move |(a, is_negative)| {
             let dominant = |i: usize| (10.0 * n as f64 + 1.0) * if is_negative[i] { -1.0 } else { 1.0 };
             Mat::from_fn(n, n, |i, j| if i == j { dominant(i) } else { a[(i, j)] })

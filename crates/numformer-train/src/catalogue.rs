@@ -7,7 +7,7 @@ use std::sync::Arc;
 use numformer_encoding::{NumberEncoding, Preset};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, EnsembleError, Entries, GaussianEntries,
-    HaarOrthogonal, Inversion, LinearSolve, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
+    HaarOrthogonal, Inversion, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
     PolynomialRoots, Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
     Transpose, UniformEntries,
 };
@@ -113,14 +113,18 @@ impl Catalogue {
                 "coefficients, highest first, to roots as real and imaginary parts, 1×(n+1) to n×2",
                 |_| Box::new(PolynomialRoots),
             )
-            .with_problem("qr", "Q above R with A = QR and diag R not negative, r×c to (r+c)×c", |_| Box::new(Qr))
+            .with_problem(
+                "qr",
+                "Q above R with A = QR, QᵀQ = I, R upper triangular, diag R not negative; r×c with r ≥ c to (r+c)×c",
+                |_| Box::new(Qr),
+            )
             .with_problem("rank", "numerical rank, r×c to 1×1", |_| Box::new(Rank))
             .with_problem("singular-values", "singular values in descending order, r×c to min(r,c)×1", |_| {
                 Box::new(SingularValues)
             })
             .with_problem(
                 "svd",
-                "singular values in descending order, then U, then V, r×c to (1+r+c)×min(r,c)",
+                "singular values in descending order, then U, then V, A = U diag(σ) Vᵀ, pairs of either sign; r×c to (1+r+c)×min(r,c)",
                 |problem| Box::new(Svd { signs: problem.signs.take().unwrap_or_default() }),
             )
             .with_problem("symmetric-inversion", "A⁻¹, n×n symmetric; judged as inversion", |problem| {
@@ -133,6 +137,7 @@ impl Catalogue {
                 // The standard deviation of uniform entries.
                 Ok(Box::new(GaussianEntries::new(law.rows, law.cols, law.bound / 3.0_f64.sqrt())?))
             })
+            .with_law("low-rank", |law| Ok(Box::new(LowRank::new(law.rows, law.cols, law.bound)?)))
             .with_law("haar-orthogonal", |law| Ok(Box::new(HaarOrthogonal::new(law.dimension()?)?)))
             .with_spectrum("wigner", Spectrum::Semicircle)
             .with_spectrum("positive", Spectrum::Positive)

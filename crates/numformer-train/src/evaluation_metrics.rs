@@ -6,6 +6,7 @@ use numformer_data::Judgement;
 use numformer_metrics::{
     Accuracy, CoefficientAccuracy, Grouped, Metric, Norm, Tolerance, ToleranceCurve, WeightedMean,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::figures::{Estimate, Evaluation};
 use crate::shape::Shape;
@@ -30,8 +31,8 @@ pub struct Judged {
 /// The figures of an [`Evaluation`], over all examples and over those of each dimension, problem and law.
 ///
 /// Merged parts give the figures of the whole: of all but the cross-entropy to the last bit, of the cross-entropy up to the
-/// rounding of a sum.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// rounding of a sum. Parts may be stored and read back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationMetrics {
     all: Tally,
     by_dimension: Grouped<Shape, Tally>,
@@ -75,7 +76,7 @@ fn several<K: Ord + Clone>(groups: &Grouped<K, Tally>) -> BTreeMap<K, Evaluation
 }
 
 /// The figures of one set of examples.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tally {
     curves: Grouped<Norm, ToleranceCurve>,
     coefficients: CoefficientAccuracy,
@@ -277,6 +278,13 @@ mod tests {
             let evaluation = of(&samples).value().expect("at least one example");
             let json = serde_json::to_string(&evaluation).expect("plain data");
             prop_assert_eq!(serde_json::from_str::<Evaluation>(&json).expect(&json), evaluation);
+        }
+
+        #[test]
+        fn stored_parts_are_read_back(samples in samples()) {
+            let metrics = of(&samples);
+            let json = serde_json::to_string(&metrics).expect("plain data");
+            prop_assert_eq!(serde_json::from_str::<EvaluationMetrics>(&json).expect(&json), metrics);
         }
     }
 }

@@ -52,7 +52,8 @@ impl Problem for Determinant {
 
     fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
         // Hadamard's: the product of the Euclidean norms of the columns.
-        let largest = (bound * (rows as f64).sqrt()).powi(rows as i32);
+        // At least 1, that of the empty matrix, so that larger matrices have no smaller bound.
+        let largest = (bound * (rows as f64).sqrt()).max(1.0).powi(rows as i32);
         largest.is_finite().then_some(largest)
     }
 
@@ -155,9 +156,10 @@ impl WideProduct {
     }
 }
 
-/// A number of magnitude in $[1, 2)$ and the exponent of the power of two to multiply it by; zero stays zero.
+/// A number of magnitude in $[1, 2)$ and the exponent of the power of two to multiply it by; zero stays zero, and what is
+/// not finite stays as it is.
 fn split(x: f64) -> (f64, i64) {
-    if x == 0.0 {
+    if x == 0.0 || !x.is_finite() {
         return (x, 0);
     }
     let exponent = ((x.to_bits() >> 52) & 0x7ff) as i64 - 1023;
@@ -203,6 +205,23 @@ mod tests {
         assert_eq!(determinant(&mat![[f64::MAX]]), f64::MAX);
         assert_eq!(Trace.solve((Scale(f64::MAX) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
         assert_eq!(Determinant.output_bound((200, 200), 1e10), None);
+    }
+
+    #[test]
+    fn elimination_at_the_end_of_the_range_does_not_overflow() {
+        // The second pivot is twice the largest number; the determinant, scaled into range, is 2.
+        let a = mat![[1e308, 1e308], [-1e308, 1e308]];
+        assert_eq!(Determinant.solve(a.as_ref()), Err(SolveError::Overflow));
+        let a = mat![[1e308, 1e308, 0.0], [-1e308, 1e308, 0.0], [0.0, 0.0, 1e-316]];
+        assert_eq!(Determinant.solve(a.as_ref()).map(|x| x[(0, 0)].is_finite()), Ok(true));
+    }
+
+    #[test]
+    fn bounds_grow_with_the_dimension() {
+        for bound in [1e-3, 0.5, 1.0, 10.0] {
+            let bounds: Vec<f64> = (0..9).map(|n| Determinant.output_bound((n, n), bound).unwrap()).collect();
+            assert!(bounds.is_sorted(), "{bounds:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use numformer_metrics::{Norm, relative_error};
 use serde::{Deserialize, Serialize};
 
 use super::eigen::require_square;
+use crate::residual::{larger, largest};
 use crate::small::{Lu, Square, identity, overflow_guard, require_symmetric, reshape, rows_of, with_capacity};
 use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
 
@@ -218,7 +219,7 @@ fn small_inverse<const N: usize>(input: MatRef<'_, f64>, scale: f64, output: &mu
                 row[j] += a[i][k] * inverse[k][j];
             }
         }
-        residual = row.iter().fold(residual, |largest, x| worse(largest, x.abs()));
+        residual = row.iter().fold(residual, |largest, x| larger(largest, x.abs()));
         for j in 0..n {
             output[(i, j)] = inverse[i][j] * scale;
         }
@@ -238,12 +239,7 @@ fn large_inverse(input: MatRef<'_, f64>, scale: f64, output: &mut Mat<f64>) -> R
     faer::zip!(&mut *output, &inverse).for_each(|faer::unzip!(output, inverse)| *output = scale * inverse);
     let entry = |i: usize, j: usize| (product[(i, j)] - if i == j { 1.0 } else { 0.0 }).abs();
     let entries = (0..a.ncols()).flat_map(|j| (0..a.nrows()).map(move |i| (i, j)));
-    Ok(entries.fold(0.0, |largest, (i, j)| worse(largest, entry(i, j))))
-}
-
-/// The larger of two magnitudes; NaN once one was.
-fn worse(largest: f64, x: f64) -> f64 {
-    if x > largest || x.is_nan() { x } else { largest }
+    Ok(largest(entries.map(|(i, j)| entry(i, j))))
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 /// The exponential of a square matrix: $A \mapsto \sum_k A^k / k!$, from $n \times n$ to $n \times n$.
 ///
 /// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree 13.
-/// Solving allocates.
+/// Each squaring may double the relative error: matrices so large that it could pass $10^{-10}$, with a 1-norm above about
+/// $1.4 \cdot 10^6$, are [`SolveError::IllConditioned`]. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -99,6 +100,10 @@ impl Problem for MatrixExponential {
             return Err(SolveError::Overflow);
         }
         let squarings = if size > PADE_RADIUS { (size / PADE_RADIUS).log2().ceil() as i32 } else { 0 };
+        let residual = f64::EPSILON * f64::from(squarings).exp2();
+        if residual > MAX_EXPONENTIAL_ERROR {
+            return Err(SolveError::IllConditioned { allowed: MAX_EXPONENTIAL_ERROR, residual });
+        }
         let a = Scale(power_of_two(-squarings)) * input;
 
         let identity = Mat::<f64>::identity(n, n);
@@ -121,6 +126,9 @@ impl Problem for MatrixExponential {
         require_representable(output.as_ref())
     }
 }
+
+/// The largest relative error that squarings may make of one rounding error.
+const MAX_EXPONENTIAL_ERROR: f64 = 1e-10;
 
 /// Newton steps allowed. Seven to ten are usual with scaling; more mean eigenvalues near the imaginary axis.
 const MAX_NEWTON_STEPS: usize = 60;
@@ -215,7 +223,10 @@ mod tests {
             assert!(size((rotation - expected).as_ref()) < 1e-15 * f64::max(10.0, x.abs() * 8.0), "{x}");
         }
         assert_eq!(MatrixExponential.solve(mat![[800.0]].as_ref()), Err(SolveError::Overflow));
-        assert_eq!(exponential(&mat![[-1e100]]), mat![[0.0]]);
+        // Of this angle no digit is left after the squarings.
+        let error = MatrixExponential.solve(mat![[0.0, -1e100], [1e100, 0.0]].as_ref());
+        assert!(matches!(error, Err(SolveError::IllConditioned { .. })), "{error:?}");
+        assert!(MatrixExponential.solve(mat![[-1e6]].as_ref()).is_ok());
         assert_zero_is_wrong(&MatrixExponential, mat![[1.0, 2.0], [3.0, 4.0]].as_ref());
         assert_eq!(MatrixExponential.output_bound((10, 10), 100.0), None);
     }

@@ -13,8 +13,9 @@ use crate::{Instance, Problem, SolveError, require_finite, require_representable
 /// equal ones, of the imaginary part. Roots that are not real come in pairs that are conjugate to the last bit.
 ///
 /// The error of a candidate is that of the polynomial with its roots and the leading coefficient of the input, relative to
-/// the input: the backward error, for which the order does not matter, and which treats multiple roots, that no
-/// computation finds accurately, as leniently as they deserve.
+/// the other coefficients of the input: the backward error, for which the order does not matter, and which treats multiple
+/// roots, that no computation finds accurately, as leniently as they deserve. The leading coefficient, which a candidate
+/// cannot miss, does not count, so that zeros have an error of 1.
 ///
 /// The algorithm takes the eigenvalues of the companion matrix, by faer. Answers with a backward error above $10^{-10}$ in
 /// the Frobenius norm are [`SolveError::IllConditioned`]. Solving allocates.
@@ -115,14 +116,14 @@ fn roots_of(coefficients: &[f64]) -> Result<Vec<(f64, f64)>, SolveError> {
     if roots.len() + 1 == coefficients.len() { Ok(roots) } else { Err(SolveError::NotConverged) }
 }
 
-/// The relative error of the polynomial with these roots and the leading coefficient of the input.
+/// The error of the polynomial with these roots and the leading coefficient of the input, relative to all other
+/// coefficients.
 fn backward_error(input: MatRef<'_, f64>, roots: MatRef<'_, f64>, norm: Norm) -> f64 {
     let columns = input.ncols();
     // Real and imaginary parts of the coefficients, in two rows.
     let mut found = Mat::<f64>::zeros(2, columns);
     found[(0, 0)] = input[(0, 0)];
-    for i in 0..roots.nrows() {
-        let (re, im) = (roots[(i, 0)], roots[(i, 1)]);
+    for (i, (re, im)) in leja_order(roots).into_iter().enumerate() {
         // Times x - z: each coefficient loses z times the one before.
         for k in (1..=i + 1).rev() {
             let (a, b) = (found[(0, k - 1)], found[(1, k - 1)]);
@@ -130,8 +131,33 @@ fn backward_error(input: MatRef<'_, f64>, roots: MatRef<'_, f64>, norm: Norm) ->
             found[(1, k)] -= a * im + b * re;
         }
     }
-    let expected = Mat::from_fn(2, columns, |i, j| if i == 0 { input[(0, j)] } else { 0.0 });
-    relative_error(found.as_ref(), expected.as_ref(), norm)
+    let expected = Mat::from_fn(2, columns - 1, |i, j| if i == 0 { input[(0, j + 1)] } else { 0.0 });
+    relative_error(found.subcols(1, columns - 1), expected.as_ref(), norm)
+}
+
+/// The roots in Leja's order: each as far from those before it as can be, by the product of the distances.
+///
+/// Multiplied in descending order, the partial products of thirty roots on a circle have coefficients a million times as
+/// large as the whole polynomial's, and as much is lost to rounding.
+///
+/// # Reference
+/// Calvetti and Reichel (2003), *On the evaluation of polynomial coefficients*. <https://doi.org/10.1023/A:1025555803588>
+fn leja_order(roots: MatRef<'_, f64>) -> Vec<(f64, f64)> {
+    let mut ordered: Vec<(f64, f64)> = (0..roots.nrows()).map(|i| (roots[(i, 0)], roots[(i, 1)])).collect();
+    // Logarithms of the products of the distances to the roots before; of the magnitude, for the first.
+    let mut distances: Vec<f64> = ordered.iter().map(|root| root.0.hypot(root.1).ln()).collect();
+    for next in 0..ordered.len() {
+        let farthest =
+            (next + 1..ordered.len()).fold(next, |best, i| if distances[i] > distances[best] { i } else { best });
+        ordered.swap(next, farthest);
+        distances.swap(next, farthest);
+        let (re, im) = ordered[next];
+        for i in next + 1..ordered.len() {
+            let distance = (ordered[i].0 - re).hypot(ordered[i].1 - im).ln();
+            distances[i] = if next == 0 { distance } else { distances[i] + distance };
+        }
+    }
+    ordered
 }
 
 #[cfg(test)]
@@ -166,6 +192,26 @@ mod tests {
         assert_solved(&PolynomialRoots, mat![[1.0, -4.0, 6.0, -4.0, 1.0]].as_ref(), 1e-13);
     }
 
+    /// Multiplied in the order of the answer, the roots of unity of degree 60 would have no correct digit.
+    #[test]
+    fn many_roots_are_multiplied_accurately() {
+        for n in [30, 60] {
+            // x^n - 1, and a polynomial whose coefficients are all alike.
+            let unity = Mat::from_fn(1, n + 1, |_, j| {
+                if j == 0 {
+                    1.0
+                } else if j == n {
+                    -1.0
+                } else {
+                    0.0
+                }
+            });
+            assert_solved(&PolynomialRoots, unity.as_ref(), 1e-12);
+            let alternating = Mat::from_fn(1, n + 1, |_, j| if j % 3 == 0 { -1.0 } else { 1.0 });
+            assert_solved(&PolynomialRoots, alternating.as_ref(), 1e-11);
+        }
+    }
+
     #[test]
     fn roots_of_extreme_size_are_found() {
         let answer = PolynomialRoots.solve(mat![[1.0, 0.0, -1e200]].as_ref()).unwrap();
@@ -181,10 +227,14 @@ mod tests {
         let instance = Instance { input: input.as_ref(), target: target.as_ref() };
         let exchanged = Mat::from_fn(3, 2, |i, j| target[(2 - i, j)]);
         assert!(PolynomialRoots.error(instance, exchanged.as_ref(), Norm::L1).unwrap() < 1e-14);
-        // 2x³ instead: all but the leading coefficient are missing.
-        let error = PolynomialRoots.error(instance, Mat::zeros(3, 2).as_ref(), Norm::L1).unwrap();
-        assert!((error - 14.0 / 16.0).abs() < 1e-15);
-        assert_zero_is_wrong(&PolynomialRoots, mat![[1e-20, 1.0]].as_ref());
+        // All but the leading coefficient are missing, however large that is.
+        for input in [input, mat![[1e-20, 1.0]], mat![[10.0, 0.01, -0.03]]] {
+            assert_zero_is_wrong(&PolynomialRoots, input.as_ref());
+        }
+        // One root of three moved by 1%: 2(x - 3.03)(x² + 1), of which 0.06 x² and 0.06 are off.
+        let moved = mat![[3.03, 0.0], [0.0, 1.0], [0.0, -1.0]];
+        let error = PolynomialRoots.error(instance, moved.as_ref(), Norm::L1).unwrap();
+        assert!((error - 0.12 / 14.0).abs() < 1e-12, "{error}");
     }
 
     proptest! {

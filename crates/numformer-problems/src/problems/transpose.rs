@@ -3,12 +3,12 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
-use crate::{Instance, Problem, SolveError, require_finite};
+use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite};
 
 /// Transposition: $A \mapsto A^\top$, from $r \times c$ to $c \times r$.
 ///
-/// Posed on matrices of every shape. A candidate is compared with the transpose of the input. Entries are moved, never computed with: answers are exact, and entries that are
-/// not finite are moved like others.
+/// Posed on matrices of every shape. A candidate is compared with the transpose of the input. Entries are moved, never
+/// computed with: answers are exact, and entries that are not finite are moved like others.
 ///
 /// # Examples
 /// ```
@@ -55,6 +55,15 @@ impl Problem for Transpose {
     fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
         require_finite(instance.input)?;
         Ok(relative_error(candidate, instance.input.transpose(), norm))
+    }
+
+    fn reference_comparison(
+        &self,
+        instance: Instance<'_>,
+        candidate: MatRef<'_, f64>,
+    ) -> Result<ReferenceComparison, SolveError> {
+        require_finite(instance.input)?;
+        Ok(ReferenceComparison::new(candidate.to_owned(), instance.input.transpose().to_owned()))
     }
 }
 

@@ -125,11 +125,15 @@ pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
     power_of_two((-exponent).min(1023))
 }
 
+/// Entries below this leave an elimination room to grow: by $10^{38}$, as in 127 steps that double the largest entry.
+/// Growth beyond a small power of $n$ is not met in practice.
+const ROOM_TO_GROW: f64 = 1e270;
+
 /// A power of two that keeps an LU decomposition from overflow: 1 unless entries are near the end of the range.
 ///
 /// Elimination at most doubles the entries in each of its steps, and an exact factor of 1 loses nothing at the other end.
 pub(crate) fn overflow_guard(matrix: MatRef<'_, f64>) -> f64 {
-    if largest_magnitude(matrix) < f64::INFINITY { 1.0 } else { power_of_two_scale(matrix) }
+    if largest_magnitude(matrix) < ROOM_TO_GROW { 1.0 } else { power_of_two_scale(matrix) }
 }
 
 /// $2^k$ for $-1023 \le k \le 1023$.

@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a stack machine. Here a call is recorded, as the thing to call and its arguments, and never
 //! made. Values live in one flat list and name each other by index, so that sharing costs nothing, cycles do no harm,
-//! and memory is bounded by the length of the file.
+//! and memory is bounded by the length of the file and the number of its instructions.
 //!
 //! Reference: the opcodes as documented in Python's module `pickletools`.
 //! <https://docs.python.org/3/library/pickletools.html>
@@ -27,8 +27,8 @@ enum Value {
     Dict(Vec<(Id, Id)>),
     /// A class or function by name.
     Global {
-        module: String,
-        name: String,
+        module: Id,
+        name: Id,
     },
     /// The result of a call that was not made.
     Object {
@@ -94,8 +94,8 @@ impl Pickle {
 
     /// Module and name of a class or function.
     pub(crate) fn as_global(&self, id: Id) -> Option<(&str, &str)> {
-        match &self.values[id.0] {
-            Value::Global { module, name } => Some((module, name)),
+        match self.values[id.0] {
+            Value::Global { module, name } => Some((self.as_text(module)?, self.as_text(name)?)),
             _ => None,
         }
     }
@@ -149,7 +149,10 @@ impl Pickle {
             Value::Opaque => "bytes or a large integer".to_owned(),
             Value::Sequence(items) => format!("a sequence of {}", items.len()),
             Value::Dict(entries) => format!("a dictionary of {}", entries.len()),
-            Value::Global { module, name } => format!("{}.{}", shortened(module), shortened(name)),
+            Value::Global { .. } => match self.as_global(id) {
+                Some((module, name)) => format!("{}.{}", shortened(module), shortened(name)),
+                None => "a class".to_owned(),
+            },
             Value::Object { callable, .. } => match self.as_global(*callable) {
                 Some((module, name)) => format!("a {}.{}", shortened(module), shortened(name)),
                 None => "an object".to_owned(),
@@ -189,6 +192,12 @@ pub enum PickleError {
         /// Where it stands.
         position: usize,
     },
+    /// A pickle of more than a checkpoint has.
+    #[error("the pickle has more than {limit} instructions: a checkpoint has some thousands")]
+    TooLong {
+        /// The most instructions that are read.
+        limit: usize,
+    },
     /// A pickle that does not hold together.
     #[error("the pickle is damaged at byte {position}: expected {expected}")]
     Damaged {
@@ -198,6 +207,10 @@ pub enum PickleError {
         expected: &'static str,
     },
 }
+
+/// The most instructions of a pickle. An instruction makes at most one value, of some eighty bytes beside its text, so that
+/// damage or ill will cannot take much more memory than the file has.
+const MAX_INSTRUCTIONS: usize = 1 << 22;
 
 /// The stack machine.
 struct Machine<'a> {
@@ -228,13 +241,14 @@ impl<'a> Machine<'a> {
 
     /// Runs to the end and returns the result.
     fn run(&mut self) -> Result<Id, PickleError> {
-        loop {
+        for _ in 0..MAX_INSTRUCTIONS {
             self.instruction = self.position;
             match self.byte()? {
                 b'.' => return self.pop(),
                 opcode => self.step(opcode)?,
             }
         }
+        Err(PickleError::TooLong { limit: MAX_INSTRUCTIONS })
     }
 
     fn step(&mut self, opcode: u8) -> Result<(), PickleError> {
@@ -322,19 +336,16 @@ impl<'a> Machine<'a> {
             b'h' => self.get(1)?,
             b'j' => self.get(4)?,
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let [module, name] = [self.line()?, self.line()?].map(|text| self.note(Value::Text(text)));
                 self.push(Value::Global { module, name });
             }
             // STACK_GLOBAL.
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let text = |id: Id| match &self.values[id.0] {
-                    Value::Text(text) => Some(text.clone()),
-                    _ => None,
-                };
-                let global = text(module).zip(text(name)).map(|(module, name)| Value::Global { module, name });
-                let global = global.ok_or_else(|| self.damaged("two texts for the name of a class"))?;
-                self.push(global);
+                if ![module, name].into_iter().all(|id| matches!(self.values[id.0], Value::Text(_))) {
+                    return Err(self.damaged("two texts for the name of a class"));
+                }
+                self.push(Value::Global { module, name });
             }
             // REDUCE and NEWOBJ: a call is noted down.
             b'R' | 0x81 => {
@@ -421,8 +432,14 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, value: Value) {
-        self.stack.push(Id(self.values.len()));
+        let id = self.note(value);
+        self.stack.push(id);
+    }
+
+    /// Keeps a value that others may name.
+    fn note(&mut self, value: Value) -> Id {
         self.values.push(value);
+        Id(self.values.len() - 1)
     }
 
     /// Values below the last mark are out of reach.
@@ -584,6 +601,29 @@ mod tests {
         }
         bytes.push(b'.');
         assert_eq!(read(&bytes).values.len(), 61);
+    }
+
+    /// A long text that names a class a million times over is stored once.
+    #[test]
+    fn names_are_shared_too() {
+        let mut bytes = b"\x80\x04X\x00\x00\x01\x00".to_vec();
+        bytes.extend([b'a'; 1 << 16]);
+        bytes.extend(b"q\x000");
+        for _ in 0..100_000 {
+            bytes.extend(b"h\x00h\x00\x93");
+        }
+        bytes.push(b'.');
+        let pickle = read(&bytes);
+        let texts = pickle.values.iter().filter(|value| matches!(value, Value::Text(_))).count();
+        assert_eq!((texts, pickle.values.len()), (1, 100_001));
+        assert_eq!(pickle.as_global(pickle.root()).expect("a class").1.len(), 1 << 16);
+    }
+
+    #[test]
+    fn a_pickle_of_endless_instructions_is_refused() {
+        let bytes = vec![b'N'; MAX_INSTRUCTIONS + 1];
+        let expected = PickleError::TooLong { limit: MAX_INSTRUCTIONS };
+        assert_eq!(Pickle::read(&bytes).expect_err("too long"), expected);
     }
 
     #[test]
