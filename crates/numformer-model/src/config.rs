@@ -173,8 +173,8 @@ impl TransformerConfig {
     /// # Errors
     /// When a size is zero, the heads do not divide the width, or a special id lies outside the vocabulary.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least_one("model", "vocab_size", self.vocab_size)?;
-        at_least_one("model", "max_positions", self.max_positions)?;
+        check_at_most("model", "vocab_size", self.vocab_size, LARGEST_VOCABULARY)?;
+        check_at_most("model", "max_positions", self.max_positions, LARGEST)?;
         self.encoder.validate("encoder")?;
         self.decoder.validate("decoder")?;
         check_special_ids(self.vocab_size, self.delimiter_id, self.padding_id)?;
@@ -185,11 +185,24 @@ impl TransformerConfig {
 /// Far beyond the paper's largest width (1,024): what is larger is a slip, and would end in an abort for want of memory.
 const LARGEST: usize = 1 << 16;
 
+/// Far beyond the largest vocabulary of the paper's encodings, some 30,000 symbols.
+pub(crate) const LARGEST_VOCABULARY: usize = 1 << 24;
+
 /// Checks a size that must be there and be no slip.
 pub(crate) fn check_size(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
+    check_at_most(part, size, found, LARGEST)
+}
+
+/// Checks a size that must be there and not beyond a limit.
+pub(crate) fn check_at_most(
+    part: &'static str,
+    size: &'static str,
+    found: usize,
+    limit: usize,
+) -> Result<(), ConfigError> {
     at_least_one(part, size, found)?;
-    if found > LARGEST {
-        return Err(ConfigError::TooLarge { part, size, limit: LARGEST, found });
+    if found > limit {
+        return Err(ConfigError::TooLarge { part, size, limit, found });
     }
     Ok(())
 }
@@ -232,7 +245,7 @@ pub enum ConfigError {
     /// A size is beyond what any machine holds.
     #[error("{part}: {size} must be at most {limit}, found {found}")]
     TooLarge {
-        /// `encoder` or `decoder`.
+        /// `model`, `encoder` or `decoder`.
         part: &'static str,
         /// Name of the size.
         size: &'static str,
@@ -307,6 +320,10 @@ mod tests {
         assert!(config.validate().is_err());
         config.encoder = StackConfig::new(usize::MAX, 1, 1);
         assert!(matches!(config.validate(), Err(ConfigError::TooLarge { size: "d_model", .. })));
+        let config = TransformerConfig { vocab_size: usize::MAX, ..small() };
+        assert!(matches!(config.validate(), Err(ConfigError::TooLarge { size: "vocab_size", .. })));
+        let config = TransformerConfig { max_positions: usize::MAX, ..small() };
+        assert!(matches!(config.validate(), Err(ConfigError::TooLarge { size: "max_positions", .. })));
     }
 
     #[test]

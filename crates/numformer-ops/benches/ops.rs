@@ -7,16 +7,13 @@
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use numformer_ops::{
-    Activation, AdamStep, Causality, RecyclingAllocator, adam_update, add_layer_norm, attention, embedding, linear,
+    Activation, AdamStep, Causality, adam_update, add_layer_norm, attention, embedding, linear,
     projection_cross_entropy, reference, sum_of_squares, zero_padding,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// For both sides alike.
-#[global_allocator]
-static ALLOCATOR: RecyclingAllocator = RecyclingAllocator::new(4 << 30);
-
 const BATCH: usize = 64;
 const VOCABULARY: usize = 1328;
 

@@ -23,7 +23,6 @@
 //! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the norm to clip.
 //! - [`mod@reference`]: the same operations composed of candle's own.
 //! - [`kernels`]: the operations on slices, for a training step without automatic differentiation.
-//! - [`RecyclingAllocator`]: keeps the memory of one training step for the next.
 //!
 //! # Where the kernels run
 //! On `f32` tensors in host memory, of any layout. For every other dtype or device an operation is the composition in
@@ -46,7 +45,6 @@
 use kernels::{Store, Threads};
 
 mod adam;
-mod allocator;
 mod attention;
 mod embedding;
 mod exp;
@@ -64,7 +62,6 @@ mod simd;
 mod testing;
 
 pub use adam::{AdamStep, adam_update, sum_of_squares};
-pub use allocator::RecyclingAllocator;
 pub use attention::{Causality, attention};
 pub use embedding::embedding;
 pub use linear::{Activation, linear};

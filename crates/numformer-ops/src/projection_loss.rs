@@ -208,7 +208,7 @@ impl ProjectionLoss<'_> {
         assert_eq!(x.len(), targets.len() * d, "a target for each row of {d} entries");
         let rows = match self.threads {
             Threads::All => (LOGITS / self.bias.len()).next_multiple_of(64).max(ROWS),
-            Threads::One => (LOGITS_OF_ONE / self.bias.len()).next_multiple_of(64),
+            Threads::One => (LOGITS_OF_ONE / self.bias.len()).next_multiple_of(64).max(64),
         };
         let mut total = 0.0;
         for (at, (x, targets)) in x.chunks(rows * d).zip(targets.chunks(rows)).enumerate() {
@@ -435,6 +435,16 @@ mod tests {
             assert_close(found, expected, 1e-5);
         }
         Ok(())
+    }
+
+    /// More classes than logits that one thread holds at once: some rows are taken all the same.
+    #[test]
+    fn no_vocabulary_is_too_large_for_one_thread() {
+        let (n, d, v) = (70, 1, LOGITS_OF_ONE + 1);
+        let (x, weight, bias) = (vec![0.5; n * d], vec![0.0; v * d], vec![0.0; v]);
+        let pass = ProjectionLoss { weight: &weight, bias: &bias, share: 1.0, threads: Threads::One };
+        let loss = pass.run(&x, &vec![Some(3); n], None) / n as f64;
+        assert!((loss - (v as f64).ln()).abs() < 1e-4, "{loss}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
-use crate::config::{ConfigError, OutputProjection, at_least_one, check_dropout, check_size, check_special_ids};
+use crate::config::{
+    ConfigError, LARGEST_VOCABULARY, OutputProjection, check_at_most, check_dropout, check_size, check_special_ids,
+};
 
 /// Everything that defines a recurrent encoder-decoder but its weights.
 ///
@@ -61,7 +63,7 @@ impl RecurrentConfig {
     /// # Errors
     /// When a size is zero, a special id lies outside the vocabulary, or dropout leaves nothing.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least_one("model", "vocab_size", self.vocab_size)?;
+        check_at_most("model", "vocab_size", self.vocab_size, LARGEST_VOCABULARY)?;
         check_size("model", "d_model", self.d_model)?;
         check_size("model", "n_layers", self.n_layers)?;
         check_special_ids(self.vocab_size, self.delimiter_id, self.padding_id)?;

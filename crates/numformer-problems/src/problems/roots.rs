@@ -228,7 +228,7 @@ mod tests {
         let exchanged = Mat::from_fn(3, 2, |i, j| target[(2 - i, j)]);
         assert!(PolynomialRoots.error(instance, exchanged.as_ref(), Norm::L1).unwrap() < 1e-14);
         // All but the leading coefficient are missing, however large that is.
-        for input in [input, mat![[1e-20, 1.0]], mat![[10.0, 0.01, -0.03]]] {
+        for input in [&input, &mat![[1e-20, 1.0]], &mat![[10.0, 0.01, -0.03]]] {
             assert_zero_is_wrong(&PolynomialRoots, input.as_ref());
         }
         // One root of three moved by 1%: 2(x - 3.03)(x² + 1), of which 0.06 x² and 0.06 are off.
