@@ -147,7 +147,7 @@ fn verify_refuses_inputs_without_an_answer() {
 /// The share of coefficients is strict: only a zero is within a share of zero.
 #[test]
 fn verify_counts_coefficients_strictly() {
-    let line = br#"{"src": [[1, 0]], "tgt": [[1], [0]], "hyp": [[1], [1e-14]]}"#;
+    let line = br#"{"src": [[1, 0]], "tgt": [[1], [0]], "hyp": [[1], [5e-15]]}"#;
     for (arguments, expected) in [(&[][..], 0.5), (&["--reference"], 1.0)] {
         let (output, ..) = filter(&[&["verify", "--problem", "transpose", "--json"], arguments].concat(), line);
         let object: serde_json::Value = serde_json::from_str(output.trim()).unwrap();
@@ -253,7 +253,7 @@ fn train_refuses_what_it_cannot_do() {
         &["error: impossible model: encoder: d_model must be a multiple of n_heads"],
     );
     refused(TINY, &["missing.toml"], &["missing.toml"]);
-    refused(TINY, &["transpose-4x4"], &["no preset `transpose-4x4`", "did you mean `transpose-3x3`?"]);
+    refused(TINY, &["transpos-3x3"], &["no preset `transpos-3x3`", "did you mean `transpose-3x3`?"]);
     refused(TINY, &["my.toml", "--steps", "0"], &["train.steps must be at least 1"]);
 
     let output = numformer(&["train", "my.toml", "--run-dir", "run"], b"", dir.path());

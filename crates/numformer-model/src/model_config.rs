@@ -1,6 +1,8 @@
 //! Which architecture, and its configuration.
 
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::{ConfigError, TransformerConfig};
 use crate::parameter_counts::ParameterCounts;
@@ -9,8 +11,8 @@ use crate::recurrent::RecurrentConfig;
 /// Everything that defines a model but its weights.
 ///
 /// As JSON it is the configuration itself: that of a recurrent model has a `cell`, that of a transformer none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected the sizes and options of a transformer or of a recurrent model")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum ModelConfig {
     /// A transformer.
     Transformer(TransformerConfig),
@@ -86,6 +88,19 @@ impl ModelConfig {
     }
 }
 
+/// By hand, since what serde derives for untagged enums does not say what is wrong.
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let config = if value.get("cell").is_some() {
+            RecurrentConfig::deserialize(value).map(Self::Recurrent)
+        } else {
+            TransformerConfig::deserialize(value).map(Self::Transformer)
+        };
+        config.map_err(D::Error::custom)
+    }
+}
+
 impl From<TransformerConfig> for ModelConfig {
     fn from(config: TransformerConfig) -> Self {
         Self::Transformer(config)
@@ -114,7 +129,8 @@ mod tests {
             let json = serde_json::to_string(&config).expect("plain data");
             assert_eq!(serde_json::from_str::<ModelConfig>(&json).expect("its own output"), config);
         }
-        let error = serde_json::from_str::<ModelConfig>("{}").expect_err("no sizes").to_string();
-        assert_eq!(error, "expected the sizes and options of a transformer or of a recurrent model");
+        let error = |json: &str| serde_json::from_str::<ModelConfig>(json).expect_err("no sizes").to_string();
+        assert_eq!(error("{}"), "missing field `vocab_size`");
+        assert!(error(r#"{"cell": "lstn"}"#).starts_with("unknown variant `lstn`, expected `lstm` or `gru`"));
     }
 }

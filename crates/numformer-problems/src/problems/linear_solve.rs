@@ -116,7 +116,7 @@ mod tests {
     proptest! {
         #[test]
         fn answers_meet_their_own_measure(
-            a in well_conditioned(), b in uniform(8, 1), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)],
+            a in well_conditioned(), b in uniform(20, 1), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)],
         ) {
             let input = side_by_side(&(Scale(scale) * &a), |i| b[(i, 0)]);
             assert_solved(&LinearSolve, input.as_ref(), 1e-13);
