@@ -17,8 +17,10 @@ mod import_lawt;
 mod output;
 mod presets;
 mod problems;
+mod resume;
 mod runs;
 mod score;
+mod signals;
 mod train;
 mod verify;
 
@@ -39,6 +41,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Arguments),
+    Resume(resume::Arguments),
     Generate(generate::Arguments),
     Verify(verify::Arguments),
     Problems(problems::Arguments),
@@ -56,6 +59,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Resume(arguments) => resume::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Problems(arguments) => problems::run(&arguments).map(|()| ExitCode::SUCCESS),

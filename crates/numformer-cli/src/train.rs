@@ -4,22 +4,27 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
 use numformer_train::{Catalogue, Experiment, Progress, RunDir, StopReason, Trainer};
 
+use crate::signals::Signals;
+
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///
 /// Progress goes to standard error, results to standard output. A run that was interrupted goes on from its last
-/// checkpoint when the same command is given again; a longer --steps makes a finished run longer. The exit code does not
-/// depend on how accurate the model is.
+/// checkpoint when the same command is given again, or `numformer resume RUN`; a longer --steps makes a finished run
+/// longer. The exit code does not depend on how accurate the model is.
+///
+/// Ctrl-C and SIGTERM finish the step, save, and end with exit code 0; a second one ends at once. SIGUSR1 saves and goes on.
 ///
 /// Presets: transpose-3x3, transpose-5x5.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer train transpose-3x3
   numformer train transpose-3x3 --run-dir runs/first --seed 1 --steps 3000
+  numformer train transpose-3x3 --set model.encoder.n_layers=2 --set problem.name=inversion
   numformer train my.toml")]
 pub(crate) struct Arguments {
     /// Name of a preset, or path of a file that ends in .toml.
@@ -33,6 +38,9 @@ pub(crate) struct Arguments {
     /// Optimizer updates in all, instead of the experiment's.
     #[arg(long)]
     steps: Option<u64>,
+    /// Another value for a key of the experiment, as in train.lr=1e-3; may be given again and again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
 }
 
 /// Unseen matrices a finished run is judged on.
@@ -41,26 +49,41 @@ const TEST_EXAMPLES: u64 = 2_000;
 const SHOWN_EXAMPLES: u64 = 3;
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
-    let mut experiment = Experiment::load(&arguments.experiment)?;
+    let mut experiment = Experiment::load(&arguments.experiment)?.with_settings(&arguments.settings)?;
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
     experiment.validate(&Catalogue::standard())?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
+    let path = arguments.run_dir.unwrap_or_else(default);
+    train(experiment, path)
+}
+
+/// Trains in a run directory, from where it stands, and reports on what was learned.
+pub(crate) fn train(experiment: Experiment, path: PathBuf) -> Result<()> {
     // First what may fail: a mistake in the experiment leaves no directory behind.
     let trainer = Trainer::new(experiment.clone())?;
-    let run_dir = RunDir::open(arguments.run_dir.unwrap_or_else(default), &experiment)?;
+    let run_dir = RunDir::open(path, &experiment)?;
     let log = run_dir.metrics_log(experiment.log.every);
     let (trainer, damaged) = trainer.in_dir(run_dir)?;
     for checkpoint in damaged {
         report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
     }
     let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
+    trainer = trainer.with_observer(Signals::handled().context("cannot handle signals")?);
     let report = trainer.run()?;
 
     let run_dir = trainer.run_dir().expect("given above");
     let curve = run_dir.write_learning_curve().context("cannot draw the learning curve")?;
-    ensure!(report.stop == StopReason::Completed, "{}", report.stop);
+    match report.stop {
+        StopReason::Completed => {}
+        StopReason::Interrupted => {
+            report!("saved after step {}; to go on:", report.step);
+            report!("  numformer resume {}", run_dir.path().display());
+            return Ok(());
+        }
+        stop => bail!("{stop}"),
+    }
     // A file is for reporting on as a whole.
     let count = if trainer.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
     let evaluation = trainer.evaluate(Split::Test, count)?;

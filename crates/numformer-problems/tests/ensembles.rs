@@ -149,6 +149,9 @@ fn extreme_differences(batches: &[Vec<f64>], recorded: &Summary) -> Vec<String> 
         .collect()
 }
 
+/// An input and its answer.
+type Solved = (Mat<f64>, Mat<f64>);
+
 fn problem(name: &str) -> Box<dyn Problem> {
     let problems: [Box<dyn Problem>; 7] = [
         Box::new(Transpose),
@@ -197,7 +200,7 @@ fn require_recorded_statistics(dimension: usize) -> anyhow::Result<()> {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let problem = problem(&row.problem);
         let mut rejected = 0;
-        let batches: Vec<Vec<(Mat<f64>, Mat<f64>)>> = (0..BATCHES)
+        let batches: Vec<Vec<Solved>> = (0..BATCHES)
             .map(|_| {
                 let mut batch = Vec::with_capacity(BATCH);
                 while batch.len() < BATCH {
@@ -213,7 +216,7 @@ fn require_recorded_statistics(dimension: usize) -> anyhow::Result<()> {
             .collect();
         // Of 20,000 matrices, none or one was.
         assert!(row.none <= 1 && rejected <= 2, "{}: {rejected} of {} rejected", row.problem, BATCHES * BATCH);
-        let per_batch = |f: &dyn Fn(&(Mat<f64>, Mat<f64>)) -> Vec<f64>| -> Vec<Vec<f64>> {
+        let per_batch = |f: &dyn Fn(&Solved) -> Vec<f64>| -> Vec<Vec<f64>> {
             batches.iter().map(|batch| batch.iter().flat_map(f).collect()).collect()
         };
         let entries = |a: &Mat<f64>| a.col_iter().flat_map(|column| column.iter().copied()).collect::<Vec<f64>>();
@@ -240,7 +243,7 @@ fn require_recorded_statistics(dimension: usize) -> anyhow::Result<()> {
             check("eigenvectors", difference.into_iter().collect());
         }
         if let Some([largest, smallest]) = &row.singular_values {
-            let kth = |k: usize| per_batch(&move |(_, answer): &(Mat<f64>, Mat<f64>)| vec![answer[(0, k)]]);
+            let kth = |k: usize| per_batch(&move |(_, answer): &Solved| vec![answer[(0, k)]]);
             check("largest singular values", differences(&kth(0), largest, row.n, OF_LONG_TAILS));
             check("smallest singular values", differences(&kth(dimension - 1), smallest, row.n, OF_LONG_TAILS));
         }

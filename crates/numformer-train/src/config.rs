@@ -11,6 +11,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializ
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::gradients::Gradients;
+use crate::schedule::AfterWarmUp;
 
 /// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
 /// `[[problem]]`.
@@ -277,6 +278,9 @@ pub struct TrainConfig {
     /// Steps over which the learning rate rises to `lr`.
     #[serde(default = "TrainConfig::default_warmup_steps")]
     pub warmup_steps: u64,
+    /// What becomes of the learning rate after warm-up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub schedule: AfterWarmUp,
     /// Largest Euclidean norm of the gradient; a longer one is scaled down to it.
     #[serde(default = "TrainConfig::default_clip_norm")]
     pub clip_norm: f64,

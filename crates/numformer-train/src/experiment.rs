@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use numformer_data::{Task, TaskError};
 use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
@@ -14,7 +15,8 @@ use crate::config::{
 };
 use crate::model_config::{Architecture, ModelConfig};
 use crate::presets;
-use crate::syntax::{SyntaxError, did_you_mean, line_of};
+use crate::schedule::AfterWarmUp;
+use crate::syntax::{SyntaxError, did_you_mean, line_of, message_and_hint};
 
 /// Everything that defines a run: the same experiment gives the same weights, bit for bit, on the same machine.
 ///
@@ -112,6 +114,37 @@ impl Experiment {
         Ok(experiment)
     }
 
+    /// The experiment with some values set: each setting is `KEY=VALUE`, the key a dotted path, the value as in TOML. What
+    /// is not TOML is text, so that names need no quotes. Of several problems, the key counts them from 0:
+    /// `problem.1.weight=2`. Check the result with [`Experiment::validate`].
+    ///
+    /// # Errors
+    /// When a setting is not of that form, or sets an unknown key or an impossible type.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_train::Experiment;
+    ///
+    /// let experiment = Experiment::preset("transpose-3x3")?;
+    /// let larger = experiment.with_settings(&["model.encoder.n_layers=4", "problem.name=inversion"])?;
+    /// assert_eq!(larger.model.encoder.n_layers, 4);
+    /// let error = larger.with_settings(&["train.stepz=3"]).unwrap_err();
+    /// assert!(error.to_string().contains("did you mean `steps`?"));
+    /// # Ok::<(), numformer_train::ExperimentError>(())
+    /// ```
+    pub fn with_settings(&self, settings: &[impl AsRef<str>]) -> Result<Self, ExperimentError> {
+        let mut table = Table::try_from(self).expect("an experiment is plain data");
+        for setting in settings.iter().map(AsRef::as_ref) {
+            set(&mut table, setting)
+                .map_err(|problem| ExperimentError::Setting { setting: setting.to_owned(), problem })?;
+        }
+        table.try_into().map_err(|error| {
+            let (message, hint) = message_and_hint(&error);
+            let settings = settings.iter().map(|setting| format!("`{}`", setting.as_ref())).collect::<Vec<_>>();
+            ExperimentError::Settings { message, hint, settings: settings.join(", ") }
+        })
+    }
+
     /// Reads an experiment without checking its values.
     pub(crate) fn parse(toml: &str, origin: &str) -> Result<Self, ExperimentError> {
         toml::from_str(toml).map_err(|error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error)))
@@ -185,6 +218,23 @@ impl Experiment {
                 return Err(ExperimentError::Negative { key, found });
             }
         }
+        if let AfterWarmUp::Cosine { period, multiplier, shrink, min_lr } = self.train.schedule {
+            if period == 0 {
+                return Err(ExperimentError::Zero { key: "train.schedule.period" });
+            }
+            if !(multiplier.is_finite() && multiplier >= 1.0) {
+                let key = "train.schedule.multiplier";
+                return Err(ExperimentError::OutOfRange { key, expected: "1 or more", found: multiplier });
+            }
+            if !(shrink > 0.0 && shrink <= 1.0) {
+                let key = "train.schedule.shrink";
+                return Err(ExperimentError::OutOfRange { key, expected: "above 0 and at most 1", found: shrink });
+            }
+            if !(0.0..=self.train.lr).contains(&min_lr) {
+                let key = "train.schedule.min_lr";
+                return Err(ExperimentError::OutOfRange { key, expected: "from 0 to train.lr", found: min_lr });
+            }
+        }
         let task = self.task(catalogue)?;
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
@@ -238,6 +288,40 @@ impl Experiment {
     pub fn model_config(&self, task: &Task) -> Result<numformer_model::ModelConfig, ExperimentError> {
         self.model.of(task.vocabulary(), task.max_src_len().max(task.max_tgt_len()))
     }
+}
+
+/// Sets one value of a table; the error says what is wrong with the setting.
+fn set(table: &mut Table, setting: &str) -> Result<(), String> {
+    let (path, text) = setting.split_once('=').ok_or("expected KEY=VALUE, as in train.lr=1e-3")?;
+    let (path, text) = (path.trim(), text.trim());
+    let value = match toml::from_str::<Table>(&format!("value = {text}")) {
+        Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").unwrap_or_else(|| Value::from(text)),
+        _ => Value::from(text),
+    };
+    let mut keys = path.split('.').peekable();
+    let first = keys.next().filter(|key| !key.is_empty()).ok_or("expected a key before `=`")?;
+    let mut at = match keys.peek() {
+        Some(_) => table.entry(first).or_insert_with(|| Table::new().into()),
+        None => {
+            table.insert(first.to_owned(), value);
+            return Ok(());
+        }
+    };
+    let mut last = first;
+    for key in keys {
+        at = match at {
+            Value::Table(table) => table.entry(key).or_insert_with(|| Table::new().into()),
+            Value::Array(elements) => {
+                let count = elements.len();
+                let element = key.parse().ok().and_then(|index: usize| elements.get_mut(index));
+                element.ok_or_else(|| format!("expected a number below {count} after `{last}`, found `{key}`"))?
+            }
+            _ => return Err(format!("expected a table, found that `{last}` is a value")),
+        };
+        last = key;
+    }
+    *at = value;
+    Ok(())
 }
 
 /// Why there is no such experiment.
@@ -327,6 +411,34 @@ pub enum ExperimentError {
         /// Value found.
         found: f64,
     },
+    /// A number is outside of its range.
+    #[error("{key} must be {expected}, found {found}")]
+    OutOfRange {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// The range.
+        expected: &'static str,
+        /// Value found.
+        found: f64,
+    },
+    /// A setting is not `KEY=VALUE`, or goes through a value that is no table.
+    #[error("`{setting}`: {problem}")]
+    Setting {
+        /// The setting.
+        setting: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The experiment that settings make is none.
+    #[error("{message}{hint}, after {settings}")]
+    Settings {
+        /// What is wrong.
+        message: String,
+        /// The nearest known name, if one is near.
+        hint: String,
+        /// The settings.
+        settings: String,
+    },
     /// Sequences would not fit the table of positions.
     #[error("model.max_positions must be at least {needed}, the longest sequence of the task, found {found}")]
     TooFewPositions {
@@ -383,6 +495,7 @@ impl ExperimentError {
             | Self::Zero { key }
             | Self::TooLarge { key, .. }
             | Self::NotPositive { key, .. }
+            | Self::OutOfRange { key, .. }
             | Self::Negative { key, .. } => Some((key, None)),
             Self::OptionOfTransformers { key, .. } | Self::UnequalHalves { key, .. } => Some((key, None)),
             Self::MissingHeads { table, .. } => Some((table, None)),

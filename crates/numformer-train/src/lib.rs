@@ -89,7 +89,7 @@ pub use progress::Progress;
 pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use run_summary::RunSummary;
-pub use schedule::{Schedule, WarmUp};
+pub use schedule::{AfterWarmUp, Schedule, WarmUp};
 pub use score::{Generation, Pair, PairError, Score, Scorer};
 pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};

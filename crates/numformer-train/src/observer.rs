@@ -37,6 +37,10 @@ pub trait Observer {
     fn on_step(&mut self, _step: &StepReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
+    /// Whether to save the weights now, between the checkpoints of the experiment: asked after each step.
+    fn wants_checkpoint(&mut self) -> bool {
+        false
+    }
     /// The model was judged on the validation set.
     fn on_evaluation(&mut self, _evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
@@ -95,6 +99,8 @@ pub struct EvaluationReport {
 pub enum StopReason {
     /// All steps were taken.
     Completed,
+    /// The user or the system asked the process to end: the run was saved and can go on.
+    Interrupted,
     /// An observer asked for it, for the reason it gives.
     Asked(String),
     /// An observer failed, as it says: the run was saved and can go on.
@@ -105,6 +111,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => f.write_str("all steps taken"),
+            Self::Interrupted => f.write_str("interrupted"),
             Self::Asked(reason) => write!(f, "stopped: {reason}"),
             Self::Failed(reason) => write!(f, "stopped by a failure: {reason}"),
         }

@@ -1,5 +1,9 @@
 //! The learning rate as a pure function of the step.
 
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
 /// The learning rate of every step, with nothing to remember between steps. Closures are schedules too.
 ///
 /// # Examples
@@ -20,30 +24,106 @@ impl<F: Fn(u64) -> f64> Schedule for F {
     }
 }
 
-/// Linear from `initial_lr` to `lr` over `warmup_steps` updates, then constant.
+/// Linear from `initial_lr` to `lr` over `warmup_steps` updates, then as [`AfterWarmUp`] says: constant by default.
+///
+/// # Examples
+/// ```
+/// use numformer_train::{AfterWarmUp, Schedule, WarmUp};
+///
+/// let schedule = WarmUp::new(1e-3, 100).then(AfterWarmUp::InverseSqrt);
+/// assert_eq!(schedule.lr(100), 1e-3);
+/// assert_eq!(schedule.lr(400), 5e-4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmUp {
     initial_lr: f64,
     lr: f64,
     warmup_steps: u64,
+    then: AfterWarmUp,
+}
+
+/// What becomes of the learning rate after warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "after_warmup", deny_unknown_fields)]
+pub enum AfterWarmUp {
+    /// It stays.
+    #[default]
+    Constant,
+    /// $\eta \sqrt{w / t}$ after $t$ updates, where $\eta$ is reached after $w$ updates of warm-up (after one, if there is
+    /// no warm-up).
+    InverseSqrt,
+    /// Half a cosine from $\eta$ down to the minimum, again and again: restart $i$ is `period` · `multiplier`$^i$ updates
+    /// long, and both ends are multiplied by `shrink`$^i$.
+    ///
+    /// # Reference
+    /// Loshchilov and Hutter (2017), *SGDR: stochastic gradient descent with warm restarts*, equation (5).
+    /// <https://arxiv.org/abs/1608.03983>
+    Cosine {
+        /// Updates of the first period.
+        period: u64,
+        /// How much longer each period is than the one before: at least 1.
+        #[serde(default = "one")]
+        multiplier: f64,
+        /// How much lower each period begins than the one before: above 0, at most 1.
+        #[serde(default = "one")]
+        shrink: f64,
+        /// The learning rate at the end of the first period.
+        #[serde(default)]
+        min_lr: f64,
+    },
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl WarmUp {
     /// Warm-up from 1e-7, as the paper's runs have it.
     #[must_use]
     pub fn new(lr: f64, warmup_steps: u64) -> Self {
-        Self { initial_lr: 1e-7, lr, warmup_steps }
+        Self { initial_lr: 1e-7, lr, warmup_steps, then: AfterWarmUp::Constant }
+    }
+
+    /// Sets what follows.
+    #[must_use]
+    pub fn then(self, then: AfterWarmUp) -> Self {
+        Self { then, ..self }
     }
 }
 
 impl Schedule for WarmUp {
     fn lr(&self, step: u64) -> f64 {
-        if step >= self.warmup_steps {
-            return self.lr;
+        let Self { initial_lr, lr, warmup_steps, then } = *self;
+        if step < warmup_steps {
+            let slope = (lr - initial_lr) / warmup_steps as f64;
+            return initial_lr + step as f64 * slope;
         }
-        let slope = (self.lr - self.initial_lr) / self.warmup_steps as f64;
-        self.initial_lr + step as f64 * slope
+        match then {
+            AfterWarmUp::Constant => lr,
+            AfterWarmUp::InverseSqrt => lr * (warmup_steps.max(1) as f64 / step.max(1) as f64).sqrt(),
+            AfterWarmUp::Cosine { period, multiplier, shrink, min_lr } => {
+                let (restarts, done) = restarts((step - warmup_steps) as f64, period as f64, multiplier);
+                let (high, low) = (lr * shrink.powf(restarts), min_lr * shrink.powf(restarts));
+                low + 0.5 * (high - low) * (1.0 + (PI * done).cos())
+            }
+        }
     }
+}
+
+/// How many periods are over after `t` updates, and what share of the present one.
+fn restarts(t: f64, period: f64, multiplier: f64) -> (f64, f64) {
+    let whole = (t / period).floor();
+    if multiplier <= 1.0 {
+        return (whole, t / period - whole);
+    }
+    // Few: the periods grow geometrically, or the first terms of the sum already exceed t.
+    let (mut count, mut begin, mut length) = (0.0, 0.0, period);
+    while t >= begin + length && count <= whole {
+        begin += length;
+        length *= multiplier;
+        count += 1.0;
+    }
+    (count, (t - begin) / length)
 }
 
 #[cfg(test)]
@@ -64,5 +144,45 @@ mod tests {
     #[test]
     fn no_warm_up_is_constant() {
         assert_eq!(WarmUp::new(0.5, 0).lr(0).to_bits(), 0.5f64.to_bits());
+    }
+
+    #[test]
+    fn the_inverse_square_root_goes_on_from_the_end_of_warm_up() {
+        let schedule = WarmUp::new(1e-3, 100).then(AfterWarmUp::InverseSqrt);
+        for (step, expected) in [(50, 5.0005e-4), (100, 1e-3), (225, 1e-3 / 1.5), (10_000, 1e-4)] {
+            assert!((schedule.lr(step) - expected).abs() < 1e-12, "step {step}: {}", schedule.lr(step));
+        }
+        let at_once = WarmUp::new(1.0, 0).then(AfterWarmUp::InverseSqrt);
+        assert!((at_once.lr(0) - 1.0).abs() < 1e-15 && (at_once.lr(4) - 0.5).abs() < 1e-15);
+    }
+
+    /// Periods of 10, 20 and 40 updates after a warm-up of 5, each of half the height.
+    #[test]
+    fn cosines_restart_longer_and_lower() {
+        let cosine = AfterWarmUp::Cosine { period: 10, multiplier: 2.0, shrink: 0.5, min_lr: 0.2 };
+        let schedule = WarmUp::new(1.0, 5).then(cosine);
+        let expected = [
+            (5, 1.0),
+            (10, 0.6),
+            (14, 0.2 + 0.4 * (1.0 + (0.9 * PI).cos())),
+            (15, 0.5),
+            (25, 0.3),
+            (35, 0.25),
+            (55, 0.15),
+            (75, 0.125),
+        ];
+        for (step, expected) in expected {
+            assert!((schedule.lr(step) - expected).abs() < 1e-12, "step {step}: {}", schedule.lr(step));
+        }
+    }
+
+    #[test]
+    fn equal_periods_repeat() {
+        let cosine = AfterWarmUp::Cosine { period: 7, multiplier: 1.0, shrink: 1.0, min_lr: 0.0 };
+        let schedule = WarmUp::new(1.0, 0).then(cosine);
+        for step in 0..50 {
+            let expected = 0.5 * (1.0 + (PI * (step % 7) as f64 / 7.0).cos());
+            assert!((schedule.lr(step) - expected).abs() < 1e-12, "step {step}");
+        }
     }
 }

@@ -19,20 +19,21 @@ pub struct SyntaxError {
 impl SyntaxError {
     pub(crate) fn new(toml: &str, origin: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start.min(toml.len()));
-        let message = error.message().trim().replace('\n', ", ");
-        // serde writes "unknown field `x`, expected one of `a`, `b`": the names stand between backticks.
-        let mut names = message.split('`').skip(1).step_by(2);
-        let hint = match names.next() {
-            Some(unknown) if message.starts_with("unknown ") => did_you_mean(unknown, names),
-            _ => String::new(),
-        };
-        Self {
-            origin: origin.to_owned(),
-            line: 1 + toml[..start].matches('\n').count(),
-            message: message.replace("unknown field", "unknown key"),
-            hint,
-        }
+        let (message, hint) = message_and_hint(error);
+        Self { origin: origin.to_owned(), line: 1 + toml[..start].matches('\n').count(), message, hint }
     }
+}
+
+/// What an error says, and the nearest known name where it is about an unknown one.
+pub(crate) fn message_and_hint(error: &toml::de::Error) -> (String, String) {
+    let message = error.message().trim().replace('\n', ", ");
+    // serde writes "unknown field `x`, expected one of `a`, `b`": the names stand between backticks.
+    let mut names = message.split('`').skip(1).step_by(2);
+    let hint = match names.next() {
+        Some(unknown) if message.starts_with("unknown ") => did_you_mean(unknown, names),
+        _ => String::new(),
+    };
+    (message.replace("unknown field", "unknown key"), hint)
 }
 
 /// The line, from 1, of a key by its dotted path; of the first with that value, if one is asked for. Lists of tables are

@@ -207,7 +207,7 @@ impl Trainer {
             gradients: &self.computed,
         };
         let mut flow = observers.tell(|o| o.on_start(&start));
-        let schedule = WarmUp::new(train.lr, train.warmup_steps);
+        let schedule = WarmUp::new(train.lr, train.warmup_steps).then(train.schedule);
         let mut batches = prefetch(self.training_batches(seed, train.batch_size), self.step, 1);
         let mut gradients = vec![0.0; self.weights.len()];
         let mut saved = None;
@@ -215,6 +215,7 @@ impl Trainer {
             let batch = batches.next().expect("a stream of batches has no end")?;
             let report = self.take_step(&batch, &schedule, &mut gradients)?;
             flow = observers.tell(|o| o.on_step(&report));
+            let wants_checkpoint = observers.0.iter_mut().fold(false, |any, o| o.wants_checkpoint() || any);
             let finished = self.step == train.steps;
             if finished || self.step.is_multiple_of(evaluate.every) {
                 let evaluation = self.evaluate(Split::Validation, evaluate.examples)?;
@@ -226,7 +227,7 @@ impl Trainer {
                 flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
             }
             // A run that is asked to stop is saved: nothing is lost.
-            if finished || self.step.is_multiple_of(checkpoint.every) || flow.is_break() {
+            if finished || self.step.is_multiple_of(checkpoint.every) || wants_checkpoint || flow.is_break() {
                 saved = self.save()?;
                 if let Some(path) = &saved {
                     flow = first(flow, observers.tell(|o| o.on_checkpoint(path)));

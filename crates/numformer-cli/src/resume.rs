@@ -1,0 +1,37 @@
+//! `numformer resume`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use numformer_train::Experiment;
+
+use crate::train::train;
+
+/// Go on with a run from its last checkpoint.
+///
+/// The run ends as it would have without the interruption, with the same bits. A run that has taken all its steps is
+/// judged again.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  numformer resume runs/transpose-3x3-seed0
+  numformer resume runs/transpose-3x3-seed0 --steps 5000   # make it longer")]
+pub(crate) struct Arguments {
+    /// The directory of the run.
+    run: PathBuf,
+    /// Optimizer updates in all, instead of the experiment's.
+    #[arg(long)]
+    steps: Option<u64>,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let file = arguments.run.join("experiment.toml");
+    ensure!(
+        file.is_file(),
+        "{} is not a run: expected experiment.toml in it, as `numformer train` writes it",
+        arguments.run.display()
+    );
+    let mut experiment = Experiment::load(&file.to_string_lossy())?;
+    experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
+    train(experiment, arguments.run)
+}

@@ -1,0 +1,48 @@
+//! What the system asks of a process that trains.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use numformer_train::{Observer, StepReport, StopReason};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// The exit code of a process that is interrupted a second time, by the convention of shells: 128 and the signal's number.
+const INTERRUPTED_TWICE: i32 = 128 + SIGINT;
+
+/// Ends a run, saved, at Ctrl-C and SIGTERM; saves and goes on at SIGUSR1, which queue systems send before they end a job.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    end: Arc<AtomicBool>,
+    save: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Handles the signals of this process from now on.
+    pub(crate) fn handled() -> io::Result<Self> {
+        let signals = Self { end: Arc::default(), save: Arc::default() };
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first time, the flag is not yet up when it is looked at.
+            flag::register_conditional_shutdown(signal, INTERRUPTED_TWICE, Arc::clone(&signals.end))?;
+            flag::register(signal, Arc::clone(&signals.end))?;
+        }
+        #[cfg(unix)]
+        flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&signals.save))?;
+        Ok(signals)
+    }
+}
+
+impl Observer for Signals {
+    fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
+        if self.end.load(Ordering::Relaxed) {
+            return ControlFlow::Break(StopReason::Interrupted);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn wants_checkpoint(&mut self) -> bool {
+        self.save.swap(false, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,182 @@
+//! Runs that are interrupted, and go on as if they had not been.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const STEPS: u64 = 3000;
+
+const EXPERIMENT: &str = r#"
+name = "tiny"
+problem.name = "transpose"
+matrices = { law = "uniform", rows = 1, cols = 2 }
+encoding = { input = "p1000", output = "p10" }
+model.encoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+model.decoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+train = { batch_size = 8, steps = 3000, lr = 1e-3, warmup_steps = 2 }
+evaluate = { every = 500, examples = 8 }
+checkpoint = { every = 25 }
+log = { every = 10 }
+"#;
+
+fn start(arguments: &[&str], dir: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_numformer"))
+        .args(arguments)
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn train(run: &str, dir: &Path) -> Child {
+    start(&["train", "my.toml", "--run-dir", run], dir)
+}
+
+fn ended(child: Child) -> Output {
+    child.wait_with_output().unwrap()
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.join("state.json").exists()).collect();
+    paths.sort();
+    paths
+}
+
+fn wait_for_a_checkpoint(run: &Path) {
+    let began = Instant::now();
+    while checkpoints(run).is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint after a minute");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn assert_same_end(dir: &Path, run: &str, uninterrupted: &str) {
+    let of = |run: &str, file: &str| {
+        let last = checkpoints(&dir.join(run)).pop().unwrap();
+        assert!(last.ends_with(format!("step-{STEPS:010}")), "{}", last.display());
+        fs::read(last.join(file)).unwrap()
+    };
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(of(run, file) == of(uninterrupted, file), "{file} differs");
+    }
+    let metrics = |run: &str| fs::read_to_string(dir.join(run).join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics(run), metrics(uninterrupted));
+}
+
+fn prepared() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), EXPERIMENT).unwrap();
+    dir
+}
+
+#[test]
+fn a_run_that_is_killed_twenty_times_ends_with_the_same_bits() {
+    let dir = prepared();
+    let dir = dir.path();
+    let began = Instant::now();
+    let output = ended(train("whole", dir));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let whole = began.elapsed();
+
+    // Moments by a linear congruential generator: any will do, the same in every run of the test.
+    let mut state = 1u64;
+    let mut share = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f64 / (1u64 << 24) as f64
+    };
+    for _ in 0..20 {
+        let mut child = train("killed", dir);
+        sleep(whole.mul_f64(share() / 15.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let output = ended(train("killed", dir));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_same_end(dir, "killed", "whole");
+}
+
+#[test]
+fn an_interrupted_run_is_saved_and_resumed() {
+    let dir = prepared();
+    let dir = dir.path();
+    assert!(ended(train("whole", dir)).status.success());
+    for signal in ["-INT", "-TERM"] {
+        let run = format!("run{signal}");
+        let child = train(&run, dir);
+        wait_for_a_checkpoint(&dir.join(&run));
+        send(signal, &child);
+        let output = ended(child);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains(&format!("numformer resume {run}")), "{stderr}");
+
+        let output = ended(start(&["resume", &run], dir));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_same_end(dir, &run, "whole");
+    }
+}
+
+#[test]
+fn a_run_saves_when_it_is_asked_to() {
+    let dir = prepared();
+    let toml = EXPERIMENT.replace("checkpoint = { every = 25 }", "checkpoint = { every = 1000000 }");
+    fs::write(dir.path().join("my.toml"), toml.replace("steps = 3000", "steps = 300000")).unwrap();
+    let mut child = train("run", dir.path());
+    let run = dir.path().join("run");
+    let began = Instant::now();
+    // Signals are handled once the run directory is there, a moment later.
+    while !run.join("metrics.jsonl").exists() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(5));
+    }
+    send("-USR1", &child);
+    wait_for_a_checkpoint(&run);
+    assert!(child.try_wait().unwrap().is_none(), "the run goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_is_no_run_is_not_resumed() {
+    let dir = prepared();
+    let output = ended(start(&["resume", "nowhere"], dir.path()));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && stderr.contains("nowhere is not a run"), "{stderr}");
+}
+
+#[test]
+fn settings_change_the_experiment() {
+    let dir = prepared();
+    let dir = dir.path();
+    let settings = ["--set", "train.steps=2", "--set", "problem.name=addition", "--set", "model.encoder.n_layers=2"];
+    let output = ended(start(&[&["train", "my.toml", "--run-dir", "set"], &settings[..]].concat(), dir));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let written = fs::read_to_string(dir.join("set/experiment.toml")).unwrap();
+    for line in ["steps = 2", "name = \"addition\"", "n_layers = 2"] {
+        assert!(written.contains(line), "{written}");
+    }
+    for (setting, expected) in [
+        ("train.stepz=2", "did you mean `steps`?"),
+        ("train.steps", "expected KEY=VALUE"),
+        ("train.steps.more=2", "`steps` is a value"),
+        ("train.steps=many", "invalid type"),
+        ("train.lr=-1", "train.lr must be positive"),
+    ] {
+        let output = ended(start(&["train", "my.toml", "--run-dir", "bad", "--set", setting], dir));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && stderr.contains(expected), "{setting}: {stderr}");
+        assert!(!dir.join("bad").exists(), "a mistake leaves no directory behind");
+    }
+}
