@@ -11,6 +11,7 @@ macro_rules! report {
 
 mod bench;
 mod completions;
+mod evaluate;
 mod filter;
 mod generate;
 mod import_lawt;
@@ -21,6 +22,7 @@ mod resume;
 mod runs;
 mod score;
 mod signals;
+mod solve;
 mod train;
 mod verify;
 
@@ -42,6 +44,8 @@ struct Cli {
 enum Command {
     Train(train::Arguments),
     Resume(resume::Arguments),
+    Evaluate(evaluate::Arguments),
+    Solve(solve::Arguments),
     Generate(generate::Arguments),
     Verify(verify::Arguments),
     Problems(problems::Arguments),
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Resume(arguments) => resume::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Evaluate(arguments) => evaluate::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Solve(arguments) => solve::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Problems(arguments) => problems::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -54,6 +54,8 @@ pub struct TaskBuilder {
     problems: Vec<Choice>,
     task_letters: bool,
     noise: f64,
+    /// The encodings and the vocabulary of another task.
+    written_as: Option<([MatrixEncoding; 2], Vocabulary)>,
     vocabulary: VocabularyKind,
 }
 
@@ -68,7 +70,7 @@ struct Choice {
 impl TaskBuilder {
     pub(crate) fn new(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> Self {
         let vocabulary = VocabularyKind::default();
-        Self { input, output, problems: Vec::new(), task_letters: false, noise: 0.0, vocabulary }
+        Self { input, output, problems: Vec::new(), task_letters: false, noise: 0.0, vocabulary, written_as: None }
     }
 
     /// Adds a problem. An example is of this problem with a probability proportional to `weight`, and then on a matrix
@@ -116,6 +118,15 @@ impl TaskBuilder {
         self
     }
 
+    /// Writes examples as another task does, with its encodings, its vocabulary, and task letters if it has them: for a model that has learned that task
+    /// and is to be judged on other matrices. What it has no tokens for is drawn again, and counted as rejected.
+    #[must_use]
+    pub fn written_as(mut self, other: &Task) -> Self {
+        self.task_letters = other.posed[0].src.task_letter().is_some();
+        self.written_as = Some((other.encodings.clone(), other.vocabulary.clone()));
+        self
+    }
+
     /// Chooses the symbols of the vocabulary.
     #[must_use]
     pub fn with_vocabulary(mut self, kind: VocabularyKind) -> Self {
@@ -130,20 +141,27 @@ impl TaskBuilder {
     /// weight or the noise is not a number that can be used; if a problem is not posed on the largest matrices of its ensembles; if there are no tokens for their
     /// shape, for that of their answers or for their largest entry.
     pub fn build(self) -> Result<Task, TaskError> {
-        let largest = self.survey()?;
-        let (input, output) = match self.vocabulary {
-            VocabularyKind::Reference => (self.input, self.output),
-            VocabularyKind::Compact => {
-                (restricted(&self.input, largest.inputs), restricted(&self.output, largest.outputs))
-            }
-        };
+        let is_fixed = self.written_as.is_some();
         let letters: Vec<&str> = self.problems.iter().map(|choice| choice.problem.task_letter()).collect();
         let letters = if self.task_letters { letters } else { Vec::new() };
-        let vocabulary = match self.vocabulary {
-            VocabularyKind::Reference => Vocabulary::reference(&*input, &*output),
-            VocabularyKind::Compact => Vocabulary::compact(&*input, &*output, largest.dimension, &letters)?,
+        let largest = self.survey()?;
+        let (encodings, vocabulary) = match self.written_as {
+            Some(written_as) => written_as,
+            None => {
+                let (input, output) = match self.vocabulary {
+                    VocabularyKind::Reference => (self.input, self.output),
+                    VocabularyKind::Compact => {
+                        (restricted(&self.input, largest.inputs), restricted(&self.output, largest.outputs))
+                    }
+                };
+                let vocabulary = match self.vocabulary {
+                    VocabularyKind::Reference => Vocabulary::reference(&*input, &*output),
+                    VocabularyKind::Compact => Vocabulary::compact(&*input, &*output, largest.dimension, &letters)?,
+                };
+                ([MatrixEncoding::new(input, &vocabulary)?, MatrixEncoding::new(output, &vocabulary)?], vocabulary)
+            }
         };
-        let (src, tgt) = (MatrixEncoding::new(input, &vocabulary)?, MatrixEncoding::new(output, &vocabulary)?);
+        let [src, tgt] = &encodings;
 
         let (mut posed, mut parts, mut names, mut total) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
         for (index, Choice { problem, weight, laws }) in self.problems.into_iter().enumerate() {
@@ -159,7 +177,7 @@ impl TaskBuilder {
                 for (matrix, encoding, shape) in [("input", &src, shape), ("answer", &tgt, output_shape)] {
                     require_shape(encoding, shape).map_err(|source| unwritable(&problem, matrix, source))?;
                 }
-                if let Some(bound) = ensemble.bound() {
+                if let Some(bound) = ensemble.bound().filter(|_| !is_fixed) {
                     src.number().round(bound).map_err(|source| unwritable(&problem, "input", source))?;
                 }
                 total += share;
@@ -168,7 +186,7 @@ impl TaskBuilder {
             }
             posed.push(Posed { problem, src, tgt });
         }
-        Ok(Task { posed, parts, laws: names, noise: self.noise, vocabulary })
+        Ok(Task { posed, parts, laws: names, noise: self.noise, encodings, vocabulary })
     }
 
     /// Checks that letters tell the problems apart.

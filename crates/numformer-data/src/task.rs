@@ -50,6 +50,8 @@ pub struct Task {
     pub(crate) laws: Vec<String>,
     /// Standard deviation of the noise on inputs.
     pub(crate) noise: f64,
+    /// Encodings of input and answer, without task letters.
+    pub(crate) encodings: [MatrixEncoding; 2],
     pub(crate) vocabulary: Vocabulary,
 }
 
@@ -161,6 +163,38 @@ impl Task {
         let mut rng = split.generator(seed, index);
         let part = self.draw_part(&mut rng);
         self.make(part, &mut rng, example)
+    }
+
+    /// The example of a given input: its answer, and both as tokens. `problem` counts the task's problems from 0.
+    ///
+    /// # Errors
+    /// If the input has no answer, or one of the two cannot be written.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use numformer_data::Task;
+    /// use numformer_encoding::Positional;
+    /// use numformer_problems::{Transpose, UniformEntries};
+    ///
+    /// let p1000 = Arc::new(Positional::p1000());
+    /// let task = Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?;
+    /// let example = task.example_of(0, &"3 4".parse()?)?;
+    /// assert_eq!(task.vocabulary().render(&example.tgt), "<s> V2 V1 + 300 E-2 + 400 E-2 <s>");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If there is no such problem.
+    pub fn example_of(&self, problem: usize, input: &DenseMatrix) -> Result<Example, TaskError> {
+        let input = Mat::from_fn(input.rows, input.cols, |i, j| input.coefficients[i * input.cols + j]);
+        let Posed { problem: posed, src, tgt } = &self.posed[problem];
+        let output = posed.solve(input.as_ref()).map_err(|source| no_answer(posed, source))?;
+        let mut example = Example { input, output, problem, ..Example::default() };
+        let unwritable = |matrix| move |source| unwritable(posed, matrix, source);
+        self.write(src, &example.input, &mut example.src).map_err(unwritable("input"))?;
+        self.write(tgt, &example.output, &mut example.tgt).map_err(unwritable("answer"))?;
+        Ok(example)
     }
 
     /// Makes an example of every problem on every law, to see that it can be done.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use numformer_data::{Task, TaskError};
+use numformer_data::{Task, TaskBuilder, TaskError};
 use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -246,6 +246,20 @@ impl Experiment {
     /// # Errors
     /// When a name is not in the catalogue, the matrices are impossible, or a problem is not posed on them.
     pub fn task(&self, catalogue: &Catalogue) -> Result<Task, ExperimentError> {
+        Ok(self.task_builder(catalogue)?.build()?)
+    }
+
+    /// The task written as `trained` is, with its vocabulary: for a model of that task that is judged on this one.
+    ///
+    /// # Errors
+    /// As [`Experiment::task`]; and when there is a problem or a dimension that the vocabulary has no symbol for.
+    pub fn task_written_as(&self, catalogue: &Catalogue, trained: &Task) -> Result<Task, ExperimentError> {
+        let task = self.task_builder(catalogue)?.written_as(trained).build()?;
+        task.try_every_law(self.evaluate.seed)?;
+        Ok(task)
+    }
+
+    fn task_builder(&self, catalogue: &Catalogue) -> Result<TaskBuilder, ExperimentError> {
         let EncodingConfig { input, output, vocabulary, task_letters } = &self.encoding;
         let input = catalogue.encoding("encoding.input", input)?;
         let output = catalogue.encoding("encoding.output", output)?;
@@ -277,7 +291,7 @@ impl Experiment {
             builder = builder.with_task_letters();
         }
         // The standard deviation of a uniform variable in [-A, A] is A / √3.
-        Ok(builder.with_noise(self.data.noise * self.matrices.bound / 3.0_f64.sqrt()).build()?)
+        Ok(builder.with_noise(self.data.noise * self.matrices.bound / 3.0_f64.sqrt()))
     }
 
     /// The model for `task`.

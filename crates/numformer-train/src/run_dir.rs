@@ -102,8 +102,7 @@ impl RunDir {
     /// Where the checkpoint after `step` updates stands.
     #[must_use]
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
-        // Ten digits: names sort as numbers do.
-        self.checkpoints().join(format!("step-{step:010}"))
+        checkpoint_path(&self.path, step)
     }
 
     /// Saves a checkpoint and removes the oldest beyond `keep`; returns where it stands.
@@ -127,41 +126,59 @@ impl RunDir {
     /// # Errors
     /// When there are checkpoints and all are damaged.
     pub fn latest(&self) -> Result<Option<Latest>, RunDirError> {
-        let io_error = |source| RunDirError::Io { path: self.checkpoints(), source };
-        let mut skipped = Vec::new();
-        for step in self.steps().map_err(io_error)?.into_iter().rev() {
-            match Checkpoint::load(&self.checkpoint_path(step)) {
-                Ok(checkpoint) => return Ok(Some(Latest { checkpoint, skipped })),
-                Err(source @ CheckpointError::Format { .. }) => return Err(RunDirError::Checkpoint(source)),
-                Err(error) => skipped.push(error),
-            }
-        }
-        match skipped.into_iter().next() {
-            None => Ok(None),
-            Some(source) => Err(RunDirError::NoGoodCheckpoint { path: self.checkpoints(), source }),
-        }
+        latest(&self.path)
     }
 
     fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        checkpoints(&self.path)
     }
 
-    /// Steps of the checkpoints there are, ascending.
     fn steps(&self) -> io::Result<Vec<u64>> {
-        let entries = match fs::read_dir(self.checkpoints()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut steps = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
-            // Only names that we write: `step-9` is somebody else's.
-            steps.extend(step.filter(|step| self.checkpoint_path(*step).file_name() == Some(&name)));
-        }
-        steps.sort_unstable();
-        Ok(steps)
+        steps(&self.path)
     }
+}
+
+fn checkpoints(run: &Path) -> PathBuf {
+    run.join("checkpoints")
+}
+
+fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
+    // Ten digits: names sort as numbers do.
+    checkpoints(run).join(format!("step-{step:010}"))
+}
+
+/// The latest checkpoint of a run that reads well; `None` when none was written yet.
+pub(crate) fn latest(run: &Path) -> Result<Option<Latest>, RunDirError> {
+    let io_error = |source| RunDirError::Io { path: checkpoints(run), source };
+    let mut skipped = Vec::new();
+    for step in steps(run).map_err(io_error)?.into_iter().rev() {
+        match Checkpoint::load(&checkpoint_path(run, step)) {
+            Ok(checkpoint) => return Ok(Some(Latest { checkpoint, skipped })),
+            Err(source @ CheckpointError::Format { .. }) => return Err(RunDirError::Checkpoint(source)),
+            Err(error) => skipped.push(error),
+        }
+    }
+    match skipped.into_iter().next() {
+        None => Ok(None),
+        Some(source) => Err(RunDirError::NoGoodCheckpoint { path: checkpoints(run), source }),
+    }
+}
+
+/// Steps of the checkpoints there are, ascending.
+fn steps(run: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(checkpoints(run)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut steps = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
+        // Only names that we write: `step-9` is somebody else's.
+        steps.extend(step.filter(|step| checkpoint_path(run, *step).file_name() == Some(&name)));
+    }
+    steps.sort_unstable();
+    Ok(steps)
 }
 
 /// Why a directory cannot serve a run.
@@ -217,6 +234,12 @@ pub enum RunDirError {
     /// A checkpoint was written by another version.
     #[error(transparent)]
     Checkpoint(CheckpointError),
+    /// Nothing was saved yet.
+    #[error("expected a checkpoint in {}, found none: the run has not saved any yet", path.display())]
+    NoCheckpoint {
+        /// The directory of the run.
+        path: PathBuf,
+    },
     /// Every checkpoint is damaged.
     #[error("no checkpoint in {} can be read; remove that directory to start the run again", path.display())]
     NoGoodCheckpoint {

@@ -5,9 +5,9 @@ use std::fmt;
 
 use candle_core::Device;
 use numformer_data::{BatchSource, Task, TaskError};
-use numformer_encoding::DenseMatrix;
+use numformer_encoding::{DenseMatrix, TokenId};
 use numformer_metrics::{Norm, Verdict};
-use numformer_model::{Seq2Seq, greedy};
+use numformer_model::{Hypothesis, Padded, Seq2Seq, greedy};
 
 use crate::evaluation::{finished, padded, tokens_of};
 use crate::trainer::TrainError;
@@ -46,18 +46,35 @@ pub fn solve(
     let batch = source.batch(index)?;
     let hypotheses = greedy(model, &padded(&batch.src, device)?, task.max_tgt_len())?;
     let solved = hypotheses.iter().enumerate().map(|(row, hypothesis)| {
-        let [src, tgt] = [tokens_of(batch.src.row(row)), tokens_of(batch.tgt.row(row))];
-        let answer = tokens_of(&hypothesis.ids);
-        Ok(Solved {
-            src: task.vocabulary().render(&src[1..src.len() - 1]),
-            answer: task.vocabulary().render(&answer),
-            input: task.read_src(&src)?.1,
-            exact: task.read_tgt(&src, &tgt)?,
-            found: task.read_tgt(&src, &answer),
-            verdict: task.judgement(&src, &tgt, finished(hypothesis).as_deref())?.verdict(Norm::L1),
-        })
+        solved(task, &tokens_of(batch.src.row(row)), &tokens_of(batch.tgt.row(row)), hypothesis)
     });
     solved.collect()
+}
+
+/// Solves one example, given as tokens with their delimiters.
+pub(crate) fn solve_example(
+    model: &impl Seq2Seq,
+    task: &Task,
+    src: &[TokenId],
+    tgt: &[TokenId],
+    device: &Device,
+) -> Result<Solved, TrainError> {
+    let ids: Vec<u32> = src.iter().map(|token| token.0).collect();
+    let padded = Padded::new(&ids, &[ids.len() as u32], ids.len(), device)?;
+    let hypothesis = greedy(model, &padded, task.max_tgt_len().max(tgt.len()))?.swap_remove(0);
+    solved(task, src, tgt, &hypothesis)
+}
+
+fn solved(task: &Task, src: &[TokenId], tgt: &[TokenId], hypothesis: &Hypothesis) -> Result<Solved, TrainError> {
+    let answer = tokens_of(&hypothesis.ids);
+    Ok(Solved {
+        src: task.vocabulary().render(&src[1..src.len() - 1]),
+        answer: task.vocabulary().render(&answer),
+        input: task.read_src(src)?.1,
+        exact: task.read_tgt(src, tgt)?,
+        found: task.read_tgt(src, &answer),
+        verdict: task.judgement(src, tgt, finished(hypothesis).as_deref())?.verdict(Norm::L1),
+    })
 }
 
 impl fmt::Display for Solved {

@@ -215,7 +215,9 @@ impl Trainer {
             let batch = batches.next().expect("a stream of batches has no end")?;
             let report = self.take_step(&batch, &schedule, &mut gradients)?;
             flow = observers.tell(|o| o.on_step(&report));
-            let wants_checkpoint = observers.0.iter_mut().fold(false, |any, o| o.wants_checkpoint() || any);
+            // Every observer is asked, though one is enough.
+            let wants_checkpoint =
+                observers.0.iter_mut().filter_map(|o| o.wants_checkpoint().then_some(())).count() > 0;
             let finished = self.step == train.steps;
             if finished || self.step.is_multiple_of(evaluate.every) {
                 let evaluation = self.evaluate(Split::Validation, evaluate.examples)?;
@@ -455,6 +457,14 @@ pub enum TrainError {
         gradient_norm: f64,
         /// Learning rate of the step.
         lr: f64,
+    },
+    /// The model cannot read or write sequences of that length.
+    #[error("expected sequences of at most {limit} tokens, the positions of the model, found {needed}")]
+    TooLong {
+        /// The model's positions.
+        limit: usize,
+        /// Tokens of the longest sequence, delimiters included.
+        needed: usize,
     },
     /// An evaluation on no examples.
     #[error("expected at least one example to evaluate on, found none")]

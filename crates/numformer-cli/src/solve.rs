@@ -1,0 +1,75 @@
+//! `numformer solve`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use numformer_data::Split;
+use numformer_encoding::DenseMatrix;
+use numformer_metrics::Verdict;
+use numformer_train::{Solved, StoredRun};
+use serde_json::{Value, json};
+
+use crate::output::write;
+
+/// Ask the model of a run for an answer, and see it beside the exact one.
+///
+/// Shows the matrix and the answer as tokens and as matrices, and the relative error. The model is that of the run's latest
+/// checkpoint.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
+  numformer solve runs/transpose-3x3-seed0 --random 2 --json")]
+pub(crate) struct Arguments {
+    /// The directory of the run.
+    run: PathBuf,
+    #[command(flatten)]
+    input: Input,
+    /// Seed of random matrices; with another, others.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// One object of JSON a line for each matrix.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Input {
+    /// The matrix: rows separated by `;`, numbers by spaces.
+    #[arg(long, value_name = "ROWS", allow_hyphen_values = true)]
+    matrix: Option<DenseMatrix>,
+    /// So many random matrices, as the run is tested on.
+    #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "1")]
+    random: Option<u64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let run = StoredRun::load(&arguments.run)?;
+    let solved = match (&arguments.input.matrix, arguments.input.random) {
+        (Some(matrix), _) => vec![run.solve(matrix).context("--matrix")?],
+        (None, count) => run.solve_random(arguments.seed, Split::Test, count.unwrap_or(1))?,
+    };
+    let texts =
+        solved.iter().map(|solved| if arguments.json { object(solved).to_string() } else { solved.to_string() });
+    let separator = if arguments.json { "\n" } else { "\n\n" };
+    write(&format!("{}\n", texts.collect::<Vec<_>>().join(separator)))
+}
+
+fn object(solved: &Solved) -> Value {
+    let rows = |matrix: &DenseMatrix| matrix.coefficients.chunks(matrix.cols).map(<[f64]>::to_vec).collect::<Vec<_>>();
+    let (error, verdict) = match solved.verdict {
+        Verdict::Measured { error } => (error.is_finite().then_some(error), "ok"),
+        Verdict::WrongShape { .. } => (None, "wrong-shape"),
+        Verdict::Malformed => (None, "malformed"),
+    };
+    json!({
+        "src_tokens": solved.src,
+        "answer_tokens": solved.answer,
+        "src": rows(&solved.input),
+        "exact": rows(&solved.exact),
+        "answer": solved.found.as_ref().ok().map(rows),
+        "l1": error,
+        "verdict": verdict,
+    })
+}

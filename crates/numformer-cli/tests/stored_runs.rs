@@ -1,0 +1,96 @@
+//! What can be asked of a run that was trained before.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const EXPERIMENT: &str = r#"
+name = "tiny"
+problem.name = "transpose"
+matrices = { law = "uniform", rows = [1, 2], cols = 2 }
+encoding = { input = "p1000", output = "p10" }
+model.encoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+model.decoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+train = { batch_size = 8, steps = 4, lr = 1e-3, warmup_steps = 2 }
+evaluate = { every = 4, examples = 8 }
+checkpoint = { every = 2 }
+"#;
+
+fn numformer(arguments: &[&str], dir: &Path) -> (String, String, i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_numformer")).args(arguments).current_dir(dir).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
+}
+
+fn trained() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), EXPERIMENT).unwrap();
+    let (_, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    dir
+}
+
+#[test]
+fn a_stored_run_solves_given_and_random_matrices() {
+    let dir = trained();
+    let (stdout, stderr, code) = numformer(&["solve", "run", "--json", "--matrix", "-1.5 2; 3 4"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    let object: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(object["src"], serde_json::json!([[-1.5, 2.0], [3.0, 4.0]]));
+    assert_eq!(object["exact"], serde_json::json!([[-1.5, 3.0], [2.0, 4.0]]));
+    assert_eq!(object["src_tokens"], "V2 V2 - 150 E-2 + 200 E-2 + 300 E-2 + 400 E-2");
+    assert!(["ok", "wrong-shape", "malformed"].contains(&object["verdict"].as_str().unwrap()));
+
+    let random = |seed: &str| numformer(&["solve", "run", "--random", "2", "--json", "--seed", seed], dir.path()).0;
+    assert_eq!(random("0").lines().count(), 2);
+    assert_eq!(random("0"), random("0"));
+    assert_ne!(random("0"), random("1"));
+}
+
+#[test]
+fn what_cannot_be_solved_is_told() {
+    let dir = trained();
+    for (matrix, expected) in
+        [("1 2; 3", "expected"), ("1 2 3; 4 5 6; 7 8 9", "cannot be written"), ("1e30 2", "cannot be written")]
+    {
+        let (_, stderr, code) = numformer(&["solve", "run", "--matrix", matrix], dir.path());
+        assert!(code > 0 && stderr.contains(expected), "{matrix}: {stderr}");
+    }
+    let (_, stderr, code) = numformer(&["solve", "nowhere", "--random"], dir.path());
+    assert!(code == 1 && stderr.contains("expected a run in nowhere"), "{stderr}");
+    let (_, stderr, code) = numformer(&["solve", "run"], dir.path());
+    assert!(code == 2 && stderr.contains("--random"), "{stderr}");
+}
+
+#[test]
+fn a_stored_run_is_judged_on_other_matrices() {
+    let dir = trained();
+    let evaluate =
+        |arguments: &[&str]| numformer(&[&["evaluate", "run", "--examples", "40"], arguments].concat(), dir.path());
+    let (stdout, stderr, code) = evaluate(&[]);
+    assert!(code == 0 && stdout.contains("After 4 steps, on 40 unseen matrices"), "{stdout}{stderr}");
+
+    let figures = |arguments: &[&str]| -> Value {
+        let (stdout, stderr, code) = evaluate(&[&["--json"], arguments].concat());
+        assert_eq!(code, 0, "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    assert_eq!(figures(&[])["count"], 40);
+    assert_eq!(figures(&[])["by_dimension"].as_object().unwrap().len(), 2);
+    // Entries as the model knows them, and entries with exponents that it has no tokens for.
+    assert_eq!(figures(&["--set", "matrices.rows=2"])["rejected"], 0);
+    let wider = figures(&["--set", "matrices.law=gaussian", "--set", "matrices.bound=100"]);
+    assert!(wider["rejected"].as_u64().unwrap() > 0, "{wider}");
+
+    for (setting, expected) in [
+        ("matrices.rows=3", "cannot be written"),
+        ("matrices.law=uniforn", "did you mean `uniform`?"),
+        ("matrices.bound=1e30", "none of 1000 matrices"),
+    ] {
+        let (_, stderr, code) = evaluate(&["--set", setting]);
+        assert!(code == 1 && stderr.contains(expected), "{setting}: {stderr}");
+    }
+}

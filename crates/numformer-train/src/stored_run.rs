@@ -1,0 +1,165 @@
+//! A run on disk, for use.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use numformer_data::{Split, Task};
+use numformer_encoding::DenseMatrix;
+use numformer_model::Model;
+
+use crate::catalogue::Catalogue;
+use crate::evaluation::evaluate;
+use crate::experiment::Experiment;
+use crate::figures::Evaluation;
+use crate::run_dir::{EXPERIMENT, RunDirError, latest};
+use crate::solved::{Solved, solve_example};
+use crate::stored_model::StoredModel;
+use crate::trainer::TrainError;
+
+/// The model of a run as its latest good checkpoint has it, to be judged and asked. The run may still be training.
+///
+/// # Examples
+/// ```
+/// use numformer_data::Split;
+/// use numformer_train::{Experiment, RunDir, StoredRun, Trainer};
+///
+/// let dir = tempfile::tempdir()?;
+/// let mut experiment = Experiment::preset("transpose-3x3")?;
+/// experiment.train.steps = 2; // 1,500 for a model that has learned
+/// let run_dir = RunDir::open(dir.path().join("run"), &experiment)?;
+/// Trainer::new(experiment)?.in_dir(run_dir)?.0.run()?;
+///
+/// let run = StoredRun::load(&dir.path().join("run"))?;
+/// println!("{}", run.solve(&"1 2 3; 4 5 6; 7 8 9".parse()?)?);
+/// // On other matrices than it was trained on, written with the tokens that it knows.
+/// let gaussian = run.with_settings(&["matrices.law=gaussian"])?;
+/// println!("{}", gaussian.evaluate(Split::Test, 10)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct StoredRun {
+    experiment: Experiment,
+    step: u64,
+    task: Arc<Task>,
+    model: Model,
+    /// The longest sequence that the model reads or writes, if there is a limit.
+    max_positions: Option<usize>,
+}
+
+impl StoredRun {
+    /// Reads a run by its directory. Names in its experiment are those of the standard catalogue.
+    ///
+    /// # Errors
+    /// When there is no run, or it has no good checkpoint.
+    pub fn load(dir: &Path) -> Result<Self, TrainError> {
+        Self::with_catalogue(dir, &Catalogue::standard())
+    }
+
+    /// As [`StoredRun::load`]; `catalogue` says what the experiment's names stand for.
+    ///
+    /// # Errors
+    /// As [`StoredRun::load`].
+    pub fn with_catalogue(dir: &Path, catalogue: &Catalogue) -> Result<Self, TrainError> {
+        let file = dir.join(EXPERIMENT);
+        if !file.is_file() {
+            return Err(RunDirError::NoRun { path: dir.to_owned() }.into());
+        }
+        let toml = fs::read_to_string(&file).map_err(|source| RunDirError::Io { path: file.clone(), source })?;
+        let experiment = Experiment::from_toml(&toml, &file.display().to_string(), catalogue)?;
+        let task = Arc::new(experiment.task(catalogue)?);
+        let Some(latest) = latest(dir)? else {
+            return Err(RunDirError::NoCheckpoint { path: dir.to_owned() }.into());
+        };
+        let checkpoint = latest.checkpoint;
+        if checkpoint.vocabulary != *task.vocabulary() {
+            return Err(TrainError::OtherModel { step: checkpoint.step });
+        }
+        let step = checkpoint.step;
+        let stored =
+            StoredModel { config: checkpoint.config, vocabulary: checkpoint.vocabulary, weights: checkpoint.model };
+        let model = stored.model(&Device::Cpu)?;
+        Ok(Self { experiment, step, task, model, max_positions: stored.config.max_positions() })
+    }
+
+    /// The same model on other examples: with some values of the experiment [set](Experiment::with_settings), as
+    /// `matrices.law=laplace`. They are written with the vocabulary of the run; matrices with numbers that it has no tokens
+    /// for are drawn again, which [`Evaluation::rejected`] counts.
+    ///
+    /// # Errors
+    /// When a setting is impossible, or the model cannot read or write matrices of that size.
+    pub fn with_settings(self, settings: &[impl AsRef<str>]) -> Result<Self, TrainError> {
+        let catalogue = Catalogue::standard();
+        let experiment = self.experiment.with_settings(settings)?;
+        let task = Arc::new(experiment.task_written_as(&catalogue, &self.task)?);
+        if let Some(limit) = self.max_positions {
+            let needed = task.max_src_len().max(task.max_tgt_len());
+            if needed > limit {
+                return Err(TrainError::TooLong { limit, needed });
+            }
+        }
+        Ok(Self { experiment, task, ..self })
+    }
+
+    /// The experiment, with what was set.
+    #[must_use]
+    pub fn experiment(&self) -> &Experiment {
+        &self.experiment
+    }
+
+    /// Updates that the model has had.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// What the model reads and writes.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Judges the model on the first `count` examples of a split that the experiment makes, files set aside.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
+        const BATCH: usize = 256;
+        let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
+        evaluate(&self.model, &self.task, &source, count, &Device::Cpu)
+    }
+
+    /// The model's answer for a matrix, beside the exact one: for the first of the run's problems.
+    ///
+    /// # Errors
+    /// When the matrix has no answer, or it or its answer cannot be written, or is longer than the model can read.
+    pub fn solve(&self, matrix: &DenseMatrix) -> Result<Solved, TrainError> {
+        let example = self.task.example_of(0, matrix)?;
+        let needed = example.src.len().max(example.tgt.len());
+        if let Some(limit) = self.max_positions
+            && needed > limit
+        {
+            return Err(TrainError::TooLong { limit, needed });
+        }
+        solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
+    }
+
+    /// The model's answers for the first `count` examples of a split, drawn with this seed.
+    ///
+    /// # Errors
+    /// As [`StoredRun::solve`].
+    pub fn solve_random(&self, seed: u64, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        let solved = (0..count).map(|index| {
+            let example = self.task.example(seed, split, index)?;
+            solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
+        });
+        solved.collect()
+    }
+}
