@@ -82,7 +82,7 @@ fn a_stored_run_is_judged_on_other_matrices() {
     assert_eq!(figures(&[])["by_dimension"].as_object().unwrap().len(), 2);
     // Entries as the model knows them, and entries with exponents that it has no tokens for.
     assert_eq!(figures(&["--set", "matrices.rows=2"])["rejected"], 0);
-    let wider = figures(&["--set", "matrices.law=gaussian", "--set", "matrices.bound=500"]);
+    let wider = figures(&["--set", "matrices.law=gaussian", "--set", "matrices.bound=2000"]);
     assert!(wider["rejected"].as_u64().unwrap() > 0, "{wider}");
 
     for (setting, expected) in [
