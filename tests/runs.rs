@@ -237,3 +237,82 @@ fn a_tiny_run_learns_to_transpose() {
     let evaluation = trainer.evaluate(Split::Test, 200).unwrap();
     assert!(evaluation.exact > 0.95, "{evaluation}");
 }
+
+/// Whatever byte of a checkpoint is wrong, a run goes on from a good one or says why it cannot.
+#[test]
+fn no_flipped_byte_makes_a_wrong_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let experiment = tiny();
+    open(&experiment, &path).run().unwrap();
+    let at = |step: u64| path.join(format!("checkpoints/step-{step:010}"));
+    let weights = |step: u64| StoredModel::load(&at(step)).unwrap().weights;
+    let [good, latest] = [8, 12].map(|step| (step, weights(step)));
+
+    // Cases by a linear congruential generator: any will do, the same in every run of the test.
+    let mut state = 1u64;
+    let mut below = move |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    let files = ["config.json", "vocabulary.json", "model.safetensors", "optimizer.safetensors", "state.json"];
+    let (mut passed_over, mut refused) = (0, 0);
+    for case in 0..200 {
+        let file = at(12).join(files[case % files.len()]);
+        let content = fs::read(&file).unwrap();
+        let mut damaged = content.clone();
+        for _ in 0..=below(3) {
+            let place = below(damaged.len());
+            damaged[place] ^= 1 << below(8);
+        }
+        fs::write(&file, &damaged).unwrap();
+        let run_dir = RunDir::open(&path, &experiment).unwrap();
+        match Trainer::new(experiment.clone()).unwrap().in_dir(run_dir) {
+            Ok((trainer, skipped)) => {
+                let (step, expected) = if skipped.is_empty() { &latest } else { &good };
+                assert_eq!(trainer.step(), *step, "{}", file.display());
+                let expected: Vec<f32> = expected.values().flat_map(|(_, values)| values.iter().copied()).collect();
+                assert!(trainer.weights() == expected, "{}", file.display());
+                passed_over += usize::from(!skipped.is_empty());
+            }
+            // A number of another format: written by another version, for all that can be known.
+            Err(error) => {
+                assert!(error.to_string().contains("format"), "{}: {error}", file.display());
+                refused += 1;
+            }
+        }
+        fs::write(&file, &content).unwrap();
+    }
+    assert!(passed_over > 190 && refused < 5, "{passed_over} {refused}");
+}
+
+/// Four batches of 16 are one of 64, but for the rounding of sums.
+#[test]
+fn accumulated_batches_are_a_larger_one() {
+    let mut whole = tiny();
+    whole.matrices.rows = Span { min: 1, max: 2 };
+    (whole.train.batch_size, whole.train.steps) = (64, 5);
+    let mut parts = whole.clone();
+    (parts.train.batch_size, parts.train.accumulate) = (16, 4);
+    let [whole, parts] = [whole, parts].map(|experiment| {
+        let mut trainer = Trainer::new(experiment).unwrap();
+        trainer.run().unwrap();
+        trainer.weights().to_vec()
+    });
+    let largest = whole.iter().zip(&parts).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+    assert!(largest < 1e-5, "{largest}");
+    assert!(whole != Trainer::new(tiny()).unwrap().weights(), "something was learned");
+}
+
+/// Stopped between checkpoints and resumed, a run of accumulated batches goes on with the right ones.
+#[test]
+fn accumulated_runs_are_resumed_exactly() {
+    let mut experiment = tiny();
+    experiment.train.accumulate = 3;
+    let dir = tempfile::tempdir().unwrap();
+    let [whole, cut] = ["whole", "cut"].map(|name| dir.path().join(name));
+    open(&experiment, &whole).run().unwrap();
+    open(&experiment, &cut).with_observer(StopAfter(6)).run().unwrap();
+    open(&experiment, &cut).run().unwrap();
+    assert!(result(&whole, 12) == result(&cut, 12));
+}

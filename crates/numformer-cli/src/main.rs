@@ -11,6 +11,7 @@ macro_rules! report {
 
 mod bench;
 mod completions;
+mod dry_run;
 mod evaluate;
 mod filter;
 mod generate;

@@ -9,6 +9,7 @@ use clap::Args;
 use numformer_data::Split;
 use numformer_train::{Catalogue, Experiment, Progress, RunDir, StopReason, Trainer};
 
+use crate::dry_run;
 use crate::signals::Signals;
 
 /// Train a model on an experiment: a preset's name or a TOML file.
@@ -24,6 +25,7 @@ use crate::signals::Signals;
 #[command(after_help = "Examples:
   numformer train transpose-3x3
   numformer train transpose-3x3 --run-dir runs/first --seed 1 --steps 3000
+  numformer train transpose-5x5 --dry-run
   numformer train transpose-3x3 --set model.encoder.n_layers=2 --set problem.name=inversion
   numformer train my.toml")]
 pub(crate) struct Arguments {
@@ -41,6 +43,12 @@ pub(crate) struct Arguments {
     /// Another value for a key of the experiment, as in train.lr=1e-3; may be given again and again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Print what would run, with its parameters, tokens, memory and time, and leave nothing behind.
+    #[arg(long)]
+    dry_run: bool,
+    /// Threads that compute; all of the machine when absent. The results are the same.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 /// Unseen matrices a finished run is judged on.
@@ -56,7 +64,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
     let path = arguments.run_dir.unwrap_or_else(default);
-    train(experiment, path)
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("cannot start threads")?;
+    }
+    if arguments.dry_run { dry_run::report(&experiment, &path) } else { train(experiment, path) }
 }
 
 /// Trains in a run directory, from where it stands, and reports on what was learned.

@@ -163,8 +163,8 @@ fn one() -> f64 {
 
 #[expect(clippy::float_cmp, reason = "the default and nothing near it")]
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_one(weight: &f64) -> bool {
-    *weight == one()
+fn is_one<T: From<u8> + PartialEq>(value: &T) -> bool {
+    *value == T::from(1)
 }
 
 /// The matrices a problem is posed on.
@@ -271,6 +271,9 @@ pub struct TrainConfig {
     /// Examples per step.
     #[serde(default = "TrainConfig::default_batch_size")]
     pub batch_size: usize,
+    /// Batches whose gradients make one step: as one batch of so many times the size, in the memory of one.
+    #[serde(default = "TrainConfig::default_accumulate", skip_serializing_if = "is_one")]
+    pub accumulate: u32,
     /// Optimizer updates in all. The only value that may differ when a run is continued.
     pub steps: u64,
     /// Learning rate after warm-up.
@@ -296,6 +299,9 @@ impl TrainConfig {
     // The paper's defaults (batch, warm-up, clipping).
     fn default_batch_size() -> usize {
         64
+    }
+    fn default_accumulate() -> u32 {
+        1
     }
     fn default_warmup_steps() -> u64 {
         10_000

@@ -165,6 +165,7 @@ impl Experiment {
         let at_least_one = [
             ("train.batch_size", self.train.batch_size as u64),
             ("train.steps", self.train.steps),
+            ("train.accumulate", u64::from(self.train.accumulate)),
             ("evaluate.every", self.evaluate.every),
             ("evaluate.examples", self.evaluate.examples),
             ("checkpoint.every", self.checkpoint.every),

@@ -12,6 +12,7 @@ use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
+use crate::config::TrainConfig;
 use crate::difference::Difference;
 use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
@@ -208,12 +209,31 @@ impl Trainer {
         };
         let mut flow = observers.tell(|o| o.on_start(&start));
         let schedule = WarmUp::new(train.lr, train.warmup_steps).then(train.schedule);
-        let mut batches = prefetch(self.training_batches(seed, train.batch_size), self.step, 1);
+        let accumulate = u64::from(train.accumulate);
+        let mut batches = prefetch(self.training_batches(seed, train.batch_size), self.step * accumulate, 1);
         let mut gradients = vec![0.0; self.weights.len()];
+        // Of one batch among several.
+        let mut part = vec![0.0; if accumulate > 1 { self.weights.len() } else { 0 }];
         let mut saved = None;
         while flow.is_continue() && self.step < train.steps {
-            let batch = batches.next().expect("a stream of batches has no end")?;
-            let report = self.take_step(&batch, &schedule, &mut gradients)?;
+            let mut next = || batches.next().expect("a stream of batches has no end");
+            let loss = if accumulate == 1 {
+                self.loss_and_gradients(&next()?, self.step, &mut gradients)?
+            } else {
+                gradients.fill(0.0);
+                let (mut loss, mut tokens) = (0.0, 0.0);
+                for index in self.step * accumulate..(self.step + 1) * accumulate {
+                    let batch = next()?;
+                    // Means over target tokens: a batch counts as many times as it has tokens.
+                    let count = batch.tgt.lengths.iter().map(|length| f64::from(length - 1)).sum::<f64>();
+                    loss += count * self.loss_and_gradients(&batch, index, &mut part)?;
+                    gradients.iter_mut().zip(&part).for_each(|(sum, x)| *sum += count as f32 * x);
+                    tokens += count;
+                }
+                gradients.iter_mut().for_each(|sum| *sum /= tokens as f32);
+                loss / tokens
+            };
+            let report = self.take_step(loss, &schedule, &mut gradients)?;
             flow = observers.tell(|o| o.on_step(&report));
             // Every observer is asked, though one is enough.
             let wants_checkpoint =
@@ -241,15 +261,19 @@ impl Trainer {
         Ok(RunReport { stop, step: self.step, checkpoint: saved })
     }
 
+    /// The mean loss of a batch and its gradients; `index` counts batches, for what dropout drops.
+    fn loss_and_gradients(&mut self, batch: &Batch, index: u64, gradients: &mut [f32]) -> Result<f64, TrainError> {
+        let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
+        let mode = Mode::Train { seed: self.experiment.seed, step: index };
+        Ok(self.training_step.loss_and_gradients(&self.weights, src, tgt, mode, gradients)?)
+    }
+
     fn take_step(
         &mut self,
-        batch: &Batch,
+        loss: f64,
         schedule: &impl Schedule,
         gradients: &mut [f32],
     ) -> Result<StepReport, TrainError> {
-        let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
-        let mode = Mode::Train { seed: self.experiment.seed, step: self.step };
-        let loss = self.training_step.loss_and_gradients(&self.weights, src, tgt, mode, gradients)?;
         let gradient_norm = sum_of_squares(gradients).sqrt();
         let lr = schedule.lr(self.step);
         if !(loss.is_finite() && gradient_norm.is_finite()) {
@@ -258,7 +282,8 @@ impl Trainer {
         let scale = (self.experiment.train.clip_norm / gradient_norm).min(1.0);
         self.adam.update(lr, scale, &mut self.weights, gradients);
         self.step += 1;
-        let examples = self.step * self.experiment.train.batch_size as u64;
+        let TrainConfig { batch_size, accumulate, .. } = self.experiment.train;
+        let examples = self.step * u64::from(accumulate) * batch_size as u64;
         Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
     }
 

@@ -1,0 +1,79 @@
+//! `numformer train --dry-run`: what would run.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::HumanDuration;
+use numformer_data::{BatchSource, Split};
+use numformer_train::{Catalogue, Experiment, Observer, StepReport, StopReason, Trainer};
+
+use crate::output::write;
+
+/// Steps taken to estimate the time: the first is slower than the others.
+const STEPS: u64 = 4;
+
+/// Numbers of four bytes that training keeps for each parameter: the weight, its gradient and two moments.
+const NUMBERS_PER_PARAMETER: u64 = 4;
+
+/// Prints sizes, memory and time of the run that `path` would hold, and leaves nothing there.
+pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
+    let task = Arc::new(experiment.task(&Catalogue::standard())?);
+    let counts = experiment.model_config(&task)?.parameter_counts();
+    let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
+    let mean = |lengths: &[u32]| lengths.iter().sum::<u32>() as f64 / lengths.len() as f64;
+    let step = time_of_a_step(experiment)?;
+    let steps = u32::try_from(experiment.train.steps).unwrap_or(u32::MAX);
+
+    let mut text = String::new();
+    writeln!(text, "run:         {}", path.display())?;
+    writeln!(text, "vocabulary:  {} symbols", task.vocabulary().len())?;
+    writeln!(
+        text,
+        "tokens:      {:.1} to read and {:.1} to write in the mean, {} and {} at most, delimiters included",
+        mean(&batch.src.lengths),
+        mean(&batch.tgt.lengths),
+        task.max_src_len(),
+        task.max_tgt_len()
+    )?;
+    writeln!(text, "parameters:\n{counts}")?;
+    let bytes = 4 * NUMBERS_PER_PARAMETER * counts.total();
+    writeln!(text, "memory:      {:.0} MB for weights, gradients and moments", bytes as f64 / 1e6)?;
+    writeln!(
+        text,
+        "time:        {:.3} s a step, about {} for {} steps of {} examples, without evaluations",
+        step.as_secs_f64(),
+        HumanDuration(step.saturating_mul(steps)),
+        experiment.train.steps,
+        experiment.train.batch_size
+    )?;
+    write(&text)
+}
+
+/// The shortest of a few steps.
+fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
+    let mut short = experiment.clone();
+    short.train.steps = STEPS;
+    short.evaluate.examples = 1;
+    let ends = Rc::new(RefCell::new(Vec::new()));
+    let mut trainer = Trainer::new(short)?.with_observer(Clock(Rc::clone(&ends)));
+    trainer.run()?;
+    let ends = ends.borrow();
+    let steps = ends.windows(2).map(|pair| pair[1].duration_since(pair[0]));
+    Ok(steps.min().unwrap_or_default())
+}
+
+/// Notes when each step ended.
+struct Clock(Rc<RefCell<Vec<Instant>>>);
+
+impl Observer for Clock {
+    fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
+        self.0.borrow_mut().push(Instant::now());
+        ControlFlow::Continue(())
+    }
+}

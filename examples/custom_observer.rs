@@ -1,0 +1,48 @@
+//! An observer of one's own: early stopping when the loss on the validation set no longer falls.
+//!
+//! ```sh
+//! cargo run --release --example custom_observer
+//! ```
+//!
+//! Expected output: a line for each evaluation, and why the run ended, after some ten seconds. The learning rate is far too
+//! high, so that the run gives up long before its last step. Next: `train` for a run in a directory.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::ops::ControlFlow;
+
+use anyhow::{Result, ensure};
+use numformer::train::{EvaluationReport, Experiment, Observer, StopReason, Trainer};
+
+/// Ends a run after `patience` evaluations in a row without a lower cross-entropy.
+struct EarlyStopping {
+    patience: u32,
+    lowest: f64,
+    waited: u32,
+}
+
+// Every method of an observer is optional; each may end the run. A run that is ended is saved, if it has a directory.
+impl Observer for EarlyStopping {
+    fn on_evaluation(&mut self, report: &EvaluationReport) -> ControlFlow<StopReason> {
+        let found = report.evaluation.cross_entropy;
+        println!("step {}: cross-entropy {found:.3}", report.step);
+        if found < self.lowest {
+            (self.lowest, self.waited) = (found, 0);
+            return ControlFlow::Continue(());
+        }
+        self.waited += 1;
+        if self.waited < self.patience {
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(StopReason::Asked(format!("no progress in {} evaluations", self.patience)))
+    }
+}
+
+fn main() -> Result<()> {
+    let settings = ["train.lr=0.3", "train.warmup_steps=10", "evaluate.every=20", "evaluate.examples=64"];
+    let experiment = Experiment::preset("transpose-3x3")?.with_settings(&settings)?;
+    let early_stopping = EarlyStopping { patience: 3, lowest: f64::INFINITY, waited: 0 };
+    let report = Trainer::new(experiment)?.with_observer(early_stopping).run()?;
+    println!("{} after step {}", report.stop, report.step);
+    ensure!(report.stop != StopReason::Completed, "a learning rate of 0.3 cannot have worked to the end");
+    Ok(())
+}
