@@ -161,8 +161,7 @@ fn one() -> f64 {
     1.0
 }
 
-#[expect(clippy::float_cmp, reason = "the default and nothing near it")]
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+/// The default of a weight and of a count, which files leave out.
 fn is_one<T: From<u8> + PartialEq>(value: &T) -> bool {
     *value == T::from(1)
 }
