@@ -3,7 +3,7 @@
 use allocation_counter::measure;
 use faer::Mat;
 use numformer_problems::{
-    Ensemble, Entries, GaussianEntries, HaarOrthogonal, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
+    Ensemble, Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wishart,
 };
 use rand::SeedableRng;
@@ -15,6 +15,7 @@ fn laws(n: usize) -> anyhow::Result<Vec<Box<dyn Ensemble>>> {
         Box::new(GaussianEntries::new(n, n, 1.0)?),
         Box::new(Wishart::new(n, 1.0)?),
         Box::new(HaarOrthogonal::new(n)?),
+        Box::new(LowRank::new(n, n, 1000.0)?),
         Box::new(RandomScale::new(UniformEntries::new(n, n, 1.0)?, 1..=9)?),
     ];
     for spectrum in Spectrum::ALL {
