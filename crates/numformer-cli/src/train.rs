@@ -76,11 +76,15 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf) -> Result<()> {
     let trainer = Trainer::new(experiment.clone())?;
     let run_dir = RunDir::open(path, &experiment)?;
     let log = run_dir.metrics_log(experiment.log.every);
+    let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
     let (trainer, damaged) = trainer.in_dir(run_dir)?;
     for checkpoint in damaged {
         report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
     }
     let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
+    if let Some(board) = board {
+        trainer = trainer.with_observer(board);
+    }
     trainer = trainer.with_observer(Signals::handled().context("cannot handle signals")?);
     let report = trainer.run()?;
 

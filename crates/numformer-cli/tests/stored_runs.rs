@@ -51,6 +51,29 @@ fn a_stored_run_solves_given_and_random_matrices() {
 }
 
 #[test]
+fn a_run_writes_event_files_if_asked_to() {
+    let dir = trained();
+    assert!(!dir.path().join("run/tensorboard").exists());
+    let train = ["train", "my.toml", "--run-dir", "watched", "--set", "log.tensorboard=true", "--set", "log.every=1"];
+    for steps in ["4", "6"] {
+        let (_, stderr, code) = numformer(&[&train[..], &["--steps", steps]].concat(), dir.path());
+        assert_eq!(code, 0, "{stderr}");
+    }
+    let files = fs::read_dir(dir.path().join("watched/tensorboard")).unwrap().map(|entry| entry.unwrap().path());
+    let (mut losses, mut evaluations, mut restarts) = (0, 0, 0);
+    for file in files {
+        assert!(file.to_str().unwrap().contains("tfevents"), "{file:?}");
+        let content = fs::read(file).unwrap();
+        let count = |tag: &[u8]| content.windows(tag.len()).filter(|window| *window == tag).count();
+        losses += count(b"train/loss");
+        evaluations += count(b"validation/within_5%");
+        // Step 5, and a session log that says START.
+        restarts += count(&[0x10, 5, 0x3a, 2, 0x08, 1]);
+    }
+    assert_eq!((losses, evaluations, restarts), (6, 2, 1));
+}
+
+#[test]
 fn what_cannot_be_solved_is_told() {
     let dir = trained();
     for (matrix, expected) in

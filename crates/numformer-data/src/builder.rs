@@ -57,6 +57,9 @@ pub struct TaskBuilder {
     /// The encodings and the vocabulary of another task.
     written_as: Option<([MatrixEncoding; 2], Vocabulary)>,
     vocabulary: VocabularyKind,
+    /// What the vocabulary holds beyond the task's own needs.
+    room: Option<Extent>,
+    room_letters: Vec<&'static str>,
 }
 
 /// A problem, how often it is posed, and on what.
@@ -70,7 +73,17 @@ struct Choice {
 impl TaskBuilder {
     pub(crate) fn new(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> Self {
         let vocabulary = VocabularyKind::default();
-        Self { input, output, problems: Vec::new(), task_letters: false, noise: 0.0, vocabulary, written_as: None }
+        Self {
+            input,
+            output,
+            problems: Vec::new(),
+            task_letters: false,
+            noise: 0.0,
+            written_as: None,
+            vocabulary,
+            room: None,
+            room_letters: Vec::new(),
+        }
     }
 
     /// Adds a problem. An example is of this problem with a probability proportional to `weight`, and then on a matrix
@@ -127,6 +140,18 @@ impl TaskBuilder {
         self
     }
 
+    /// Makes the vocabulary large enough for what `other` writes, too: for a model that learns the one task and then the
+    /// other, which is [written as](Self::written_as) this one.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), of `other`.
+    pub fn with_room_for(mut self, other: &Self) -> Result<Self, TaskError> {
+        let needed = other.survey()?;
+        self.room = Some(self.room.map_or(needed, |room| room.join(needed)));
+        self.room_letters.extend(other.problems.iter().map(|choice| choice.problem.task_letter()));
+        Ok(self)
+    }
+
     /// Chooses the symbols of the vocabulary.
     #[must_use]
     pub fn with_vocabulary(mut self, kind: VocabularyKind) -> Self {
@@ -144,7 +169,8 @@ impl TaskBuilder {
         let is_fixed = self.written_as.is_some();
         let letters: Vec<&str> = self.problems.iter().map(|choice| choice.problem.task_letter()).collect();
         let letters = if self.task_letters { letters } else { Vec::new() };
-        let largest = self.survey()?;
+        let own = self.survey()?;
+        let largest = self.room.map_or(own, |room| room.join(own));
         let (encodings, vocabulary) = match self.written_as {
             Some(written_as) => written_as,
             None => {
@@ -156,7 +182,15 @@ impl TaskBuilder {
                 };
                 let vocabulary = match self.vocabulary {
                     VocabularyKind::Reference => Vocabulary::reference(&*input, &*output),
-                    VocabularyKind::Compact => Vocabulary::compact(&*input, &*output, largest.dimension, &letters)?,
+                    VocabularyKind::Compact => {
+                        let mut all = letters.clone();
+                        for letter in self.room_letters.into_iter().filter(|_| self.task_letters) {
+                            if !all.contains(&letter) {
+                                all.push(letter);
+                            }
+                        }
+                        Vocabulary::compact(&*input, &*output, largest.dimension, &all)?
+                    }
                 };
                 ([MatrixEncoding::new(input, &vocabulary)?, MatrixEncoding::new(output, &vocabulary)?], vocabulary)
             }
@@ -260,14 +294,24 @@ fn index_of(name: String, names: &mut Vec<String>) -> usize {
 }
 
 /// What a task writes: the largest dimension, and the magnitudes of entries.
+#[derive(Clone, Copy, Debug)]
 struct Extent {
     dimension: usize,
     inputs: Magnitudes,
     outputs: Magnitudes,
 }
 
+impl Extent {
+    fn join(mut self, other: Self) -> Self {
+        self.dimension = self.dimension.max(other.dimension);
+        self.inputs.join(other.inputs.smallest, other.inputs.largest);
+        self.outputs.join(other.outputs.smallest, other.outputs.largest);
+        self
+    }
+}
+
 /// Every entry that is not zero lies between these; the largest is `None` without a bound.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Magnitudes {
     smallest: f64,
     largest: Option<f64>,

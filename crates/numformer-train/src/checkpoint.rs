@@ -11,8 +11,10 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::config::is_default;
 use crate::experiment::Experiment;
-use crate::files::{sync_dir, write_synced};
+use crate::figure_name::FigureName;
+use crate::files::{is_full_disk, sync_dir, write_synced};
 
 /// Version of the format; raised when older programs could misread a newer file.
 const FORMAT: u32 = 1;
@@ -27,7 +29,7 @@ pub(crate) const STATE: &str = "state.json";
 /// - `config.json`: the model's sizes and options,
 /// - `vocabulary.json`: the symbols in the order of their ids,
 /// - `model.safetensors`: the weights by name,
-/// - `optimizer.safetensors`: Adam's moments, `first_moment.NAME` and `second_moment.NAME`,
+/// - `optimizer.safetensors`: what the optimizer remembers: of Adam, `first_moment.NAME` and `second_moment.NAME`,
 /// - `state.json`: format version, step, experiment, and length and CRC-32 of the other files.
 ///
 /// The next batch needs no state of its own: it is a function of the experiment and the step.
@@ -39,14 +41,47 @@ pub struct Checkpoint {
     pub data: Option<u32>,
     /// Updates taken.
     pub step: u64,
+    /// What happened up to there.
+    pub progress: RunProgress,
     /// Sizes and options of the model.
     pub config: ModelConfig,
     /// Symbols in the order of their ids.
     pub vocabulary: Vocabulary,
     /// Weights by name.
     pub model: NamedTensors,
-    /// Adam's moments by name.
+    /// What the optimizer remembers, by name.
     pub optimizer: NamedTensors,
+}
+
+/// What happened in a run, as far as the rest of it depends on that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunProgress {
+    /// Steps left out since they diverged, in all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub skipped: u64,
+    /// The last steps, as many of them as were left out one after another.
+    #[serde(skip_serializing_if = "is_default")]
+    pub skipped_in_a_row: u32,
+    /// Times that the run went back after it diverged.
+    #[serde(skip_serializing_if = "is_default")]
+    pub roll_backs: u32,
+    /// For each stage that is over, the step after which it was.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stages: Vec<u64>,
+    /// The best evaluation by each figure that the experiment keeps checkpoints of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub best: BTreeMap<FigureName, Best>,
+}
+
+/// The best evaluation so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After so many updates.
+    pub step: u64,
+    /// The figure.
+    pub value: f64,
 }
 
 /// `f32` tensors by name: shape and row-major coefficients.
@@ -58,6 +93,8 @@ struct State {
     step: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    progress: RunProgress,
     experiment: Experiment,
     files: BTreeMap<String, Fingerprint>,
 }
@@ -127,7 +164,8 @@ impl Checkpoint {
             write_synced(&partial.join(name), content)?;
             files.insert((*name).to_owned(), Fingerprint::of(content));
         }
-        let state = State { step: self.step, data: self.data, experiment: self.experiment.clone(), files };
+        let (progress, experiment) = (self.progress.clone(), self.experiment.clone());
+        let state = State { step: self.step, data: self.data, progress, experiment, files };
         write_synced(&partial.join(STATE), &to_json(&Sealed::new(&state)))?;
         sync_dir(partial)?;
         if dir.exists() {
@@ -179,6 +217,7 @@ impl Checkpoint {
             experiment: state.experiment,
             data: state.data,
             step: state.step,
+            progress: state.progress,
         })
     }
 }
@@ -339,6 +378,14 @@ pub enum LayoutError {
     },
 }
 
+impl CheckpointError {
+    /// Whether there is no room left to write to: it may be written once there is.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full_disk(source))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,6 +398,12 @@ mod tests {
         Checkpoint {
             data: Some(1),
             step: 7,
+            progress: RunProgress {
+                skipped: 3,
+                stages: vec![2, 5],
+                best: [(FigureName::Exact, Best { step: 6, value: 0.5 })].into(),
+                ..RunProgress::default()
+            },
             config: experiment.model_config(&task).expect("valid"),
             vocabulary: task.vocabulary().clone(),
             model: BTreeMap::from([("w".to_owned(), tensor.clone())]),

@@ -10,7 +10,11 @@ use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::divergence::DivergencePolicy;
+use crate::figure_name::FigureName;
+use crate::goal::{Goal, Patience};
 use crate::gradients::Gradients;
+use crate::optimizer::OptimizerConfig;
 use crate::schedule::AfterWarmUp;
 
 /// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
@@ -263,7 +267,7 @@ impl Default for DataConfig {
     }
 }
 
-/// The optimisation: Adam with linear warm-up and clipping.
+/// The optimisation: an optimizer with linear warm-up and clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -286,15 +290,27 @@ pub struct TrainConfig {
     /// Largest Euclidean norm of the gradient; a longer one is scaled down to it.
     #[serde(default = "TrainConfig::default_clip_norm")]
     pub clip_norm: f64,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay: with Adam, AdamW.
     #[serde(default)]
     pub weight_decay: f64,
+    /// What moves the weights.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: OptimizerConfig,
+    /// What becomes of a step whose loss or gradient is not finite.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub divergence: DivergencePolicy,
     /// How gradients are computed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gradients: Gradients,
 }
 
 impl TrainConfig {
+    /// Training examples seen after `step` updates.
+    #[must_use]
+    pub fn examples(&self, step: u64) -> u64 {
+        step * u64::from(self.accumulate) * self.batch_size as u64
+    }
+
     // The paper's defaults (batch, warm-up, clipping).
     fn default_batch_size() -> usize {
         64
@@ -336,12 +352,49 @@ pub struct CheckpointConfig {
     pub every: u64,
     /// How many of the latest are kept.
     pub keep: usize,
+    /// The best by each of these figures of the validation set is kept, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub best: Vec<FigureName>,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every: 1_000, keep: 2 }
+        Self { every: 1_000, keep: 2, best: Vec::new() }
     }
+}
+
+/// When a run ends before all its steps are taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopConfig {
+    /// A value that a figure of the validation set is to reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Goal>,
+    /// How long a figure of the validation set may go without improving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<Patience>,
+}
+
+/// A stage of a curriculum: what is learned before the experiment proper, with its model, encodings and optimisation.
+///
+/// It is over after its steps, or earlier when its goal is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageConfig {
+    /// Its name in reports.
+    pub name: String,
+    /// What is computed; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<OneOrMany<ProblemConfig>>,
+    /// The matrices it is computed on; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrices: Option<MatricesConfig>,
+    /// Steps at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// What an evaluation on the stage's own examples is to reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Goal>,
 }
 
 /// When training is reported.
@@ -350,11 +403,14 @@ impl Default for CheckpointConfig {
 pub struct LogConfig {
     /// Steps between lines of the metrics log.
     pub every: u64,
+    /// Whether TensorBoard's event files are written, too.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tensorboard: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { every: 100 }
+        Self { every: 100, tensorboard: false }
     }
 }
 

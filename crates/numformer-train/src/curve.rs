@@ -48,6 +48,7 @@ impl LearningCurve {
         let mut curve = Self::default();
         for record in records {
             match record {
+                Record::Divergence(_) | Record::Stage(_) => {}
                 Record::Step(step) => curve.loss.push((step.examples as f64, step.loss)),
                 Record::Evaluation(report) => {
                     let examples = report.examples as f64;
@@ -168,7 +169,7 @@ mod tests {
                 by_problem: BTreeMap::new(),
                 by_law: BTreeMap::new(),
             };
-            Record::Evaluation(EvaluationReport { step, examples: 64 * step, evaluation })
+            Record::Evaluation(EvaluationReport { step, examples: 64 * step, stage: None, evaluation })
         };
         let curve = LearningCurve::from_records(&[step(1), evaluation(1, 0.0), step(2), evaluation(2, 0.9)]);
         assert_eq!(curve.loss, [(64.0, 3.0), (128.0, 1.5)]);

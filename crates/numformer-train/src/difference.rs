@@ -5,11 +5,12 @@ use std::fmt::{self, Display};
 use crate::Experiment;
 
 impl Experiment {
-    /// The first key in which `other` differs, number of steps apart: `None` when one run can serve both.
+    /// The first key in which `other` differs, apart from when a run ends: `None` when one run can serve both.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let mut other = other.clone();
         other.train.steps = self.train.steps;
+        other.stop.clone_from(&self.stop);
         self.differences(&other).into_iter().next()
     }
 

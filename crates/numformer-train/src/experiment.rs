@@ -8,14 +8,18 @@ use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::adam::AdamConfig;
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
-    Span, TrainConfig,
+    Span, StageConfig, StopConfig, TrainConfig, is_default,
 };
+use crate::divergence::DivergencePolicy;
 use crate::model_config::{Architecture, ModelConfig};
+use crate::optimizer::OptimizerConfig;
 use crate::presets;
 use crate::schedule::AfterWarmUp;
+use crate::sgd::SgdConfig;
 use crate::syntax::{SyntaxError, did_you_mean, line_of, message_and_hint};
 
 /// Everything that defines a run: the same experiment gives the same weights, bit for bit, on the same machine.
@@ -37,6 +41,10 @@ pub struct Experiment {
     /// Seed of the weights and of the training examples.
     #[serde(default)]
     pub seed: u64,
+    /// A run or a model whose weights this one begins with; random weights when absent. What belongs to a symbol or a
+    /// position that was not there before begins at random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
     /// What is computed: one problem or several.
     pub problem: OneOrMany<ProblemConfig>,
     /// The matrices it is computed on.
@@ -59,6 +67,12 @@ pub struct Experiment {
     /// When training is reported.
     #[serde(default)]
     pub log: LogConfig,
+    /// When a run ends before all its steps are taken.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stop: StopConfig,
+    /// What is learned before the experiment proper, stage by stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stage: Vec<StageConfig>,
 }
 
 /// Examples of a window of buckets, at most: their lengths are looked at for every batch.
@@ -195,7 +209,9 @@ impl Experiment {
         if window > limit.max(1) {
             return Err(ExperimentError::TooLarge { key: "data.bucket_window", limit, found: window });
         }
-        let matrices = self.problem.0.iter().filter_map(|problem| problem.matrices.as_ref()).chain([&self.matrices]);
+        let problems =
+            self.problem.0.iter().chain(self.stage.iter().filter_map(|s| s.problem.as_ref()).flat_map(|p| &p.0));
+        let matrices = problems.filter_map(|problem| problem.matrices.as_ref()).chain([&self.matrices]);
         for MatricesConfig { rows, cols, .. } in matrices {
             for (key, span) in [("matrices.rows", Some(*rows)), ("matrices.cols", *cols)] {
                 if let Some(Span { max, .. }) = span
@@ -236,10 +252,70 @@ impl Experiment {
                 return Err(ExperimentError::OutOfRange { key, expected: "from 0 to train.lr", found: min_lr });
             }
         }
+        self.validate_optimizer()?;
+        self.validate_ends()?;
         let task = self.task(catalogue)?;
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
-        self.model_config(&task).map(drop)
+        let longest = |task: &Task| task.max_src_len().max(task.max_tgt_len());
+        let limit = self.model_config(&task)?.max_positions();
+        for (stage, task) in self.stage.iter().zip(self.stage_tasks(catalogue, &task)?) {
+            task.try_every_law(self.seed).map_err(|source| stage.error(source.into()))?;
+            if let Some(found) = limit.filter(|limit| longest(&task) > *limit) {
+                return Err(stage.error(ExperimentError::TooFewPositions { found, needed: longest(&task) }));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_optimizer(&self) -> Result<(), ExperimentError> {
+        let share = |key, found: f64| match found {
+            0.0..1.0 => Ok(()),
+            _ => Err(ExperimentError::OutOfRange { key, expected: "from 0, below 1", found }),
+        };
+        match self.train.optimizer {
+            OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon }) => {
+                share("train.optimizer.beta1", beta1)?;
+                share("train.optimizer.beta2", beta2)?;
+                if !(epsilon.is_finite() && epsilon > 0.0) {
+                    return Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon });
+                }
+            }
+            OptimizerConfig::Sgd(SgdConfig { momentum, .. }) => share("train.optimizer.momentum", momentum)?,
+        }
+        if let DivergencePolicy::RollBack { lr_factor, .. } = self.train.divergence
+            && !(lr_factor > 0.0 && lr_factor < 1.0)
+        {
+            let key = "train.divergence.lr_factor";
+            return Err(ExperimentError::OutOfRange { key, expected: "above 0, below 1", found: lr_factor });
+        }
+        Ok(())
+    }
+
+    fn validate_ends(&self) -> Result<(), ExperimentError> {
+        if let Some(patience) = &self.stop.patience {
+            if patience.evaluations == 0 {
+                return Err(ExperimentError::Zero { key: "stop.patience.evaluations" });
+            }
+            if !(patience.min_delta.is_finite() && patience.min_delta >= 0.0) {
+                return Err(ExperimentError::Negative { key: "stop.patience.min_delta", found: patience.min_delta });
+            }
+        }
+        if !self.stage.is_empty() && self.data.train.is_some() {
+            return Err(ExperimentError::StagesOfAFile);
+        }
+        for (index, stage) in self.stage.iter().enumerate() {
+            if stage.steps == Some(0) {
+                return Err(ExperimentError::Zero { key: "stage.steps" });
+            }
+            if stage.steps.is_none() && stage.until.is_none() {
+                return Err(ExperimentError::EndlessStage { stage: stage.name.clone() });
+            }
+            if self.stage[..index].iter().any(|earlier| earlier.name == stage.name) || stage.name == self.name {
+                return Err(ExperimentError::SameStageName { stage: stage.name.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// The task: what the model reads and writes.
@@ -247,7 +323,36 @@ impl Experiment {
     /// # Errors
     /// When a name is not in the catalogue, the matrices are impossible, or a problem is not posed on them.
     pub fn task(&self, catalogue: &Catalogue) -> Result<Task, ExperimentError> {
-        Ok(self.task_builder(catalogue)?.build()?)
+        let mut builder = self.task_builder(catalogue)?;
+        for stage in &self.stage {
+            let other = self.of_stage(stage).task_builder(catalogue).map_err(|error| stage.error(error))?;
+            builder = builder.with_room_for(&other).map_err(|source| stage.error(source.into()))?;
+        }
+        Ok(builder.build()?)
+    }
+
+    /// The tasks of the stages, written as the experiment's own `task`.
+    ///
+    /// # Errors
+    /// As [`Experiment::task`].
+    pub(crate) fn stage_tasks(&self, catalogue: &Catalogue, task: &Task) -> Result<Vec<Task>, ExperimentError> {
+        let tasks = self.stage.iter().map(|stage| {
+            let builder = self.of_stage(stage).task_builder(catalogue)?.written_as(task);
+            builder.build().map_err(|source| stage.error(source.into()))
+        });
+        tasks.collect()
+    }
+
+    /// The experiment on a stage's problems and matrices.
+    fn of_stage(&self, stage: &StageConfig) -> Self {
+        let mut experiment = self.clone();
+        experiment.problem = stage.problem.clone().unwrap_or(experiment.problem);
+        experiment.matrices = stage.matrices.clone().unwrap_or(experiment.matrices);
+        // One vocabulary: letters stand in all stages or in none.
+        let of_several = |problem: &OneOrMany<ProblemConfig>| problem.0.len() > 1;
+        let letters = self.encoding.task_letters.unwrap_or(of_several(&self.problem));
+        experiment.encoding.task_letters = Some(letters);
+        experiment
     }
 
     /// The task written as `trained` is, with its vocabulary: for a model of that task that is judged on this one.
@@ -302,6 +407,13 @@ impl Experiment {
     /// than the task's sequences.
     pub fn model_config(&self, task: &Task) -> Result<numformer_model::ModelConfig, ExperimentError> {
         self.model.of(task.vocabulary(), task.max_src_len().max(task.max_tgt_len()))
+    }
+}
+
+impl StageConfig {
+    /// An error that names the stage.
+    fn error(&self, source: ExperimentError) -> ExperimentError {
+        ExperimentError::Stage { stage: self.name.clone(), source: Box::new(source) }
     }
 }
 
@@ -386,6 +498,29 @@ pub enum ExperimentError {
         /// Name found.
         found: String,
     },
+    /// A stage is impossible.
+    #[error("stage `{stage}`")]
+    Stage {
+        /// Its name.
+        stage: String,
+        /// What is wrong with it.
+        source: Box<ExperimentError>,
+    },
+    /// A stage has no end.
+    #[error("stage `{stage}` has no end: expected `steps`, `until`, or both")]
+    EndlessStage {
+        /// Its name.
+        stage: String,
+    },
+    /// Reports could not tell two stages apart.
+    #[error("expected stages with names of their own, other than the experiment's, found `{stage}` again")]
+    SameStageName {
+        /// The name.
+        stage: String,
+    },
+    /// The examples of stages cannot come from the one file.
+    #[error("stages make their own examples: expected no data.train beside them")]
+    StagesOfAFile,
     /// A name stands for nothing.
     #[error("unknown name `{found}` in {key}{}; known: {}", did_you_mean(found, known.iter().map(String::as_str)), known.join(", "))]
     UnknownName {

@@ -19,6 +19,11 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Whether there is no room left, on the disk or for the user.
+pub(crate) fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Makes renames inside `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     // An empty path is the current directory.

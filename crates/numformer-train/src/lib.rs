@@ -20,9 +20,10 @@
 //!
 //! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Catalogue`] says what its
 //!   names stand for.
-//! - [`Trainer`]: the loop; [`Adam`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how its step is
-//!   computed.
-//! - [`Observer`]: watches a run; [`Progress`] and [`MetricsLog`] are two.
+//! - [`Trainer`]: the loop; [`Adam`] or [`Sgd`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how
+//!   its step is computed, a [`DivergencePolicy`] what becomes of a step that cannot be taken.
+//! - [`Observer`]: watches a run; [`Progress`], [`MetricsLog`] and [`TensorBoard`] report, [`EarlyStopping`] and
+//!   [`TargetReached`] end it.
 //! - [`RunDir`], [`Checkpoint`]: what is on disk, and going on from it; [`RunSummary`]: what became of a run.
 //! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
 //!   given answers.
@@ -37,16 +38,21 @@
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
+mod adam;
+mod candle_optimizer;
 mod catalogue;
 mod checkpoint;
 mod config;
 mod curve;
 mod difference;
+mod divergence;
 mod evaluation;
 mod evaluation_metrics;
 mod experiment;
+mod figure_name;
 mod figures;
 mod files;
+mod goal;
 mod gradients;
 mod lawt;
 mod metrics_log;
@@ -60,42 +66,52 @@ mod run_dir;
 mod run_summary;
 mod schedule;
 mod score;
+mod sgd;
 mod shape;
 mod solved;
 mod stored_model;
 mod stored_run;
 mod syntax;
+mod tensorboard;
 mod trainer;
+mod warm_start;
 mod workload;
 
+pub use adam::{Adam, AdamConfig};
+pub use candle_optimizer::{CandleOptimizer, CandleOptimizerConfig};
 pub use catalogue::{Catalogue, LawParameters};
-pub use checkpoint::{Checkpoint, CheckpointError, LayoutError, NamedTensors};
+pub use checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress};
 pub use config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
-    Span, TrainConfig,
+    Span, StageConfig, StopConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
+pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
 pub use evaluation::evaluate;
 pub use evaluation_metrics::{EvaluationMetrics, Judged};
 pub use experiment::{Experiment, ExperimentError};
+pub use figure_name::{FigureName, FigureNameError};
 pub use figures::{Estimate, Evaluation};
+pub use goal::{EarlyStopping, Goal, Patience, TargetReached};
 pub use gradients::Gradients;
 pub use lawt::{ImportError, import_lawt};
-pub use metrics_log::{MetricsLog, Record, read_metrics};
+pub use metrics_log::{Gap, MetricsLog, Record, read_metrics};
 pub use model_config::{Architecture, ModelConfig, SizesConfig};
-pub use observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
-pub use optimizer::{Adam, AdamConfig};
+pub use observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
+pub use optimizer::{Optimizer, OptimizerConfig, Update};
 pub use progress::Progress;
 pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use run_summary::RunSummary;
 pub use schedule::{AfterWarmUp, Schedule, WarmUp};
 pub use score::{Generation, Pair, PairError, Score, Scorer};
+pub use sgd::{Sgd, SgdConfig};
 pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};
 pub use stored_model::StoredModel;
 pub use stored_run::StoredRun;
 pub use syntax::SyntaxError;
+pub use tensorboard::TensorBoard;
 pub use trainer::{RunReport, TrainError, Trainer};
 pub use workload::{TimedTraining, Workload};

@@ -1,6 +1,6 @@
 //! The record of a run as JSON lines.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,15 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomically;
-use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
+use crate::divergence::{DivergenceReport, Remedy};
+use crate::experiment::Experiment;
+use crate::files::{is_full_disk, write_atomically};
+use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
 /// Name of the log of what depends on the experiment alone.
 pub(crate) const METRICS: &str = "metrics.jsonl";
+/// Name of the log of the times.
+const TIMINGS: &str = "timings.jsonl";
 
 /// One line of a metrics log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,10 @@ pub enum Record {
     Step(StepReport),
     /// A judgement on the validation set.
     Evaluation(EvaluationReport),
+    /// A step that could not be taken.
+    Divergence(DivergenceReport),
+    /// The beginning of a stage.
+    Stage(StageReport),
 }
 
 impl Record {
@@ -31,6 +39,8 @@ impl Record {
         match self {
             Self::Step(report) => report.step,
             Self::Evaluation(report) => report.step,
+            Self::Divergence(report) => report.step,
+            Self::Stage(report) => report.step,
         }
     }
 }
@@ -59,23 +69,26 @@ pub fn read_metrics(path: &Path) -> io::Result<Vec<Record>> {
 /// Writes `metrics.jsonl`, a function of the experiment alone, and `timings.jsonl`, which holds the times.
 ///
 /// Two runs of one experiment give identical metrics. A run that goes on after an interruption first drops the lines
-/// beyond its checkpoint, and so ends with the same file as an uninterrupted one.
+/// beyond its checkpoint, and so ends with the same file as an uninterrupted one. While the disk is full, lines wait in
+/// memory.
 #[derive(Debug)]
 pub struct MetricsLog {
-    metrics: PathBuf,
-    timings: PathBuf,
+    metrics: Lines,
+    timings: Lines,
     every: u64,
-    open: Option<Open>,
-}
-
-#[derive(Debug)]
-struct Open {
-    metrics: File,
-    timings: File,
     begin: Instant,
 }
 
-#[derive(Serialize)]
+/// Lines that are missing from a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The last step of which there is a line.
+    pub last: u64,
+    /// The last step of which there should be one.
+    pub expected: u64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Timing {
     step: u64,
     /// Seconds since this process began to train.
@@ -86,26 +99,47 @@ impl MetricsLog {
     /// A log in `dir` with a line for every `every`-th step and for every evaluation.
     #[must_use]
     pub fn in_dir(dir: &Path, every: u64) -> Self {
-        Self { metrics: dir.join(METRICS), timings: dir.join("timings.jsonl"), every, open: None }
+        let [metrics, timings] = [METRICS, TIMINGS].map(|name| Lines::in_file(dir.join(name)));
+        Self { metrics, timings, every, begin: Instant::now() }
     }
 
-    fn start(&mut self, step: u64) -> io::Result<()> {
-        if self.metrics.exists() {
-            let kept = read_metrics(&self.metrics)?.into_iter().filter(|record| record.step() <= step);
+    /// What is missing of the log of a run that goes on from `step`, if it was lost or cut.
+    ///
+    /// # Errors
+    /// As [`read_metrics`].
+    pub fn gap(&self, step: u64) -> io::Result<Option<Gap>> {
+        let expected = step - step % self.every;
+        let last = if self.metrics.path.exists() {
+            let records = read_metrics(&self.metrics.path)?;
+            let steps = records.iter().filter(|record| matches!(record, Record::Step(_))).map(Record::step);
+            steps.filter(|logged| *logged <= step).max().unwrap_or(0)
+        } else {
+            0
+        };
+        Ok((last < expected).then_some(Gap { last, expected }))
+    }
+
+    /// Keeps of the metrics what is asked for, and of the timings what lies not beyond `step`.
+    fn keep(&mut self, step: u64, is_kept: impl Fn(&Record) -> bool) -> io::Result<()> {
+        if self.metrics.path.exists() {
+            let kept =
+                read_metrics(&self.metrics.path)?.into_iter().filter(|record| record.step() <= step && is_kept(record));
             let lines: Vec<String> = kept.map(|record| to_line(&record)).collect();
-            write_atomically(&self.metrics, lines.concat().as_bytes())?;
+            write_atomically(&self.metrics.path, lines.concat().as_bytes())?;
         }
-        let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
-        let (metrics, timings) = (append(&self.metrics)?, append(&self.timings)?);
-        self.open = Some(Open { metrics, timings, begin: Instant::now() });
-        Ok(())
+        if self.timings.path.exists() {
+            let text = fs::read_to_string(&self.timings.path)?;
+            let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|timing: Timing| timing.step <= step);
+            let kept = text.split_inclusive('\n').filter(is_kept).collect::<String>();
+            write_atomically(&self.timings.path, kept.as_bytes())?;
+        }
+        self.metrics.open()?;
+        self.timings.open()
     }
 
     fn write(&mut self, record: &Record) -> ControlFlow<StopReason> {
-        let Some(open) = &mut self.open else { return ControlFlow::Continue(()) };
-        let timing = Timing { step: record.step(), seconds: open.begin.elapsed().as_secs_f64() };
-        let written = open.metrics.write_all(to_line(record).as_bytes());
-        let written = written.and_then(|()| open.timings.write_all(to_line(&timing).as_bytes()));
+        let timing = Timing { step: record.step(), seconds: self.begin.elapsed().as_secs_f64() };
+        let written = self.metrics.write(&to_line(record)).and_then(|()| self.timings.write(&to_line(&timing)));
         self.check(written)
     }
 
@@ -113,7 +147,7 @@ impl MetricsLog {
         match result {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
-                let path = self.metrics.display();
+                let path = self.metrics.path.display();
                 ControlFlow::Break(StopReason::Failed(format!("cannot write {path}: {error}")))
             }
         }
@@ -124,10 +158,68 @@ fn to_line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("records are plain data") + "\n"
 }
 
+/// A file that lines are added to.
+#[derive(Debug)]
+struct Lines {
+    path: PathBuf,
+    file: Option<File>,
+    /// What is not written yet, for want of room.
+    waiting: Vec<u8>,
+}
+
+impl Lines {
+    fn in_file(path: PathBuf) -> Self {
+        Self { path, file: None, waiting: Vec::new() }
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        self.waiting.clear();
+        self.file = Some(OpenOptions::new().create(true).append(true).open(&self.path)?);
+        Ok(())
+    }
+
+    /// Writes a line, or lets it wait while the disk is full.
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        self.waiting.extend_from_slice(line.as_bytes());
+        match self.flush() {
+            Err(error) if is_full_disk(&error) => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    /// Writes what waits.
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        while !self.waiting.is_empty() {
+            match file.write(&self.waiting) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                // A part may fit where the whole does not.
+                Ok(written) => drop(self.waiting.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.flush() {
+            // The checkpoint that is to follow needs more room still: there is none to be out of step with.
+            Err(error) if is_full_disk(&error) => return Ok(()),
+            flushed => flushed?,
+        }
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
+    }
+}
+
 impl Observer for MetricsLog {
     fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
-        let started = self.start(start.step);
-        self.check(started)
+        self.begin = Instant::now();
+        let Experiment { evaluate, train, .. } = start.experiment;
+        // A run that was made longer had been judged at its former end, which is now a step like others.
+        let is_due = |step: u64| step.is_multiple_of(evaluate.every) || step == train.steps;
+        let kept = self.keep(start.step, |record| is_due(record.step()) || !matches!(record, Record::Evaluation(_)));
+        self.check(kept)
     }
 
     fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
@@ -137,22 +229,30 @@ impl Observer for MetricsLog {
         self.write(&Record::Step(step.clone()))
     }
 
+    fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
+        if divergence.remedy == Remedy::RolledBack {
+            let kept = self.keep(divergence.step, |_| true);
+            self.check(kept)?;
+        }
+        self.write(&Record::Divergence(divergence.clone()))
+    }
+
+    fn on_stage(&mut self, stage: &StageReport) -> ControlFlow<StopReason> {
+        self.write(&Record::Stage(stage.clone()))
+    }
+
     fn on_evaluation(&mut self, evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
         self.write(&Record::Evaluation(evaluation.clone()))
     }
 
-    fn on_checkpoint(&mut self, _path: &Path) -> ControlFlow<StopReason> {
-        let Some(open) = &self.open else { return ControlFlow::Continue(()) };
-        // A checkpoint promises that the lines up to its step are there.
-        let synced = open.metrics.sync_data();
+    fn before_checkpoint(&mut self, _step: u64) -> ControlFlow<StopReason> {
+        let synced = self.metrics.sync();
         self.check(synced)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn step(step: u64) -> StepReport {

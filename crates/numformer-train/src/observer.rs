@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointError;
+use crate::divergence::DivergenceReport;
 use crate::experiment::Experiment;
 use crate::figures::Evaluation;
 
@@ -41,8 +43,24 @@ pub trait Observer {
     fn wants_checkpoint(&mut self) -> bool {
         false
     }
+    /// A step could not be taken, and the run goes on: without it, or from an earlier one.
+    fn on_divergence(&mut self, _divergence: &DivergenceReport) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// A stage begins.
+    fn on_stage(&mut self, _stage: &StageReport) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
     /// The model was judged on the validation set.
     fn on_evaluation(&mut self, _evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// Weights are about to be saved: what belongs to the steps so far is to be on the disk when this returns.
+    fn before_checkpoint(&mut self, _step: u64) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// There is no room to save: the run waits and tries again. To break ends the run with the error.
+    fn on_full_disk(&mut self, _error: &CheckpointError) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
     /// Weights were saved.
@@ -81,6 +99,15 @@ pub struct StepReport {
     pub gradient_norm: f64,
 }
 
+/// The beginning of a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Updates taken so far.
+    pub step: u64,
+    /// The name of the stage; of the experiment, when its stages are over.
+    pub stage: String,
+}
+
 /// A judgement during training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
@@ -88,6 +115,9 @@ pub struct EvaluationReport {
     pub step: u64,
     /// Training examples seen so far.
     pub examples: u64,
+    /// The stage on whose examples the model was judged; none for those of the experiment proper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
     /// How the model did.
     #[serde(flatten)]
     pub evaluation: Evaluation,

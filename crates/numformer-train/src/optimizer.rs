@@ -1,89 +1,84 @@
-//! Adam over flat vectors.
+//! Optimizers over flat vectors.
 
-use numformer_ops::{AdamStep, adam_update};
+use std::fmt::Debug;
 
-/// Adam's constants; the learning rate comes with every update.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamConfig {
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled weight decay (Loshchilov & Hutter 2019); 0 for none.
-    pub weight_decay: f64,
-}
+use serde::{Deserialize, Serialize};
 
-impl Default for AdamConfig {
-    fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
-    }
-}
+use crate::adam::{Adam, AdamConfig};
+use crate::sgd::{Sgd, SgdConfig};
 
-/// The Adam optimizer.
+/// Moves weights along gradients: all of them in one flat vector, so that an update is one pass over slices.
 ///
-/// ε is added to √v, not to its bias-corrected form: update $t$ moves a weight by
-/// $-\eta\,\frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t}\,\frac{m}{\sqrt v + \varepsilon}$.
-///
-/// # Reference
-/// Kingma, Ba (2015), *Adam: a method for stochastic optimization*, the note after algorithm 1.
-/// <https://arxiv.org/abs/1412.6980>
-#[derive(Clone, Debug)]
-pub struct Adam {
-    config: AdamConfig,
-    updates: u64,
-    first_moment: Vec<f32>,
-    second_moment: Vec<f32>,
-}
-
-impl Adam {
-    /// A fresh optimizer for `len` coefficients.
-    #[must_use]
-    pub fn new(config: AdamConfig, len: usize) -> Self {
-        Self::resume(config, 0, vec![0.0; len], vec![0.0; len])
-    }
-
-    /// An optimizer that goes on after `updates` updates.
-    ///
-    /// # Panics
-    /// When the moments have different lengths.
-    #[must_use]
-    pub fn resume(config: AdamConfig, updates: u64, first_moment: Vec<f32>, second_moment: Vec<f32>) -> Self {
-        assert_eq!(first_moment.len(), second_moment.len());
-        Self { config, updates, first_moment, second_moment }
-    }
-
-    /// Mean of gradients, per coefficient.
-    #[must_use]
-    pub fn first_moment(&self) -> &[f32] {
-        &self.first_moment
-    }
-
-    /// Mean of squared gradients, per coefficient.
-    #[must_use]
-    pub fn second_moment(&self) -> &[f32] {
-        &self.second_moment
-    }
-
-    /// One update at learning rate `lr`; gradients count times `gradient_scale`, which clips them.
+/// What it remembers between updates is laid open, so that a run can be saved and go on bit for bit. For use with candle's
+/// variables there is [`CandleOptimizer`](crate::CandleOptimizer).
+pub trait Optimizer: Debug + Send {
+    /// One update.
     ///
     /// # Panics
     /// When a slice has another length than the optimizer was made for.
-    pub fn update(&mut self, lr: f64, gradient_scale: f64, parameters: &mut [f32], gradients: &[f32]) {
-        self.updates += 1;
-        let AdamConfig { beta1, beta2, epsilon, weight_decay } = self.config;
-        let t = self.updates as f64;
-        let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
-        let step = AdamStep {
-            lr: (lr * correction) as f32,
-            beta1,
-            beta2,
-            eps: epsilon as f32,
-            gradient_scale: gradient_scale as f32,
-            decay: (lr * weight_decay) as f32,
-        };
-        adam_update(&step, parameters, gradients, &mut self.first_moment, &mut self.second_moment);
+    fn update(&mut self, update: Update, parameters: &mut [f32], gradients: &[f32]);
+
+    /// Updates made so far.
+    fn updates(&self) -> u64;
+
+    /// Goes on as if so many updates had been made.
+    fn set_updates(&mut self, updates: u64);
+
+    /// What is remembered for each weight, by name: vectors as long as the weights.
+    fn state(&self) -> Vec<(&'static str, &[f32])>;
+
+    /// The same, to be restored.
+    fn state_mut(&mut self) -> Vec<(&'static str, &mut [f32])>;
+}
+
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Learning rate.
+    pub lr: f64,
+    /// Multiplies the gradients first: 1, or less to clip their norm.
+    pub gradient_scale: f64,
+    /// Decoupled weight decay: each weight loses so much of itself times the learning rate; 0 for none.
+    ///
+    /// # Reference
+    /// Loshchilov, Hutter (2019), *Decoupled weight decay regularization*. <https://arxiv.org/abs/1711.05101>
+    pub weight_decay: f64,
+}
+
+impl Update {
+    /// An update at this learning rate, without clipping or decay.
+    #[must_use]
+    pub fn at(lr: f64) -> Self {
+        Self { lr, gradient_scale: 1.0, weight_decay: 0.0 }
+    }
+}
+
+/// Which optimizer, with its constants.
+///
+/// In TOML, `optimizer = { name = "sgd", momentum = 0.9 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "name")]
+pub enum OptimizerConfig {
+    /// [`Adam`].
+    Adam(AdamConfig),
+    /// [`Sgd`].
+    Sgd(SgdConfig),
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self::Adam(AdamConfig::default())
+    }
+}
+
+impl OptimizerConfig {
+    /// A fresh optimizer for `len` weights.
+    #[must_use]
+    pub fn build(self, len: usize) -> Box<dyn Optimizer> {
+        match self {
+            Self::Adam(config) => Box::new(Adam::new(config, len)),
+            Self::Sgd(config) => Box::new(Sgd::new(config, len)),
+        }
     }
 }
 
@@ -91,47 +86,45 @@ impl Adam {
 mod tests {
     use super::*;
 
+    fn all() -> [OptimizerConfig; 3] {
+        let sgd = |momentum, nesterov| OptimizerConfig::Sgd(SgdConfig { momentum, nesterov });
+        [OptimizerConfig::default(), sgd(0.9, false), sgd(0.5, true)]
+    }
+
     #[test]
-    fn updates_follow_the_formula() {
-        let config = AdamConfig { weight_decay: 0.1, ..AdamConfig::default() };
-        let mut adam = Adam::new(config, 2);
-        let mut x = [1f32, -2.0];
-        let (mut m, mut v, mut w) = ([0f64; 2], [0f64; 2], [1f64, -2.0]);
-        for t in 1..=3 {
-            let lr = 0.01 * f64::from(t);
-            let g = [0.5 * f64::from(t), -0.25];
-            adam.update(lr, 0.5, &mut x, &g.map(|g| g as f32));
-            for i in 0..2 {
-                let g = 0.5 * g[i];
-                m[i] = 0.9 * m[i] + 0.1 * g;
-                v[i] = 0.999 * v[i] + 0.001 * g * g;
-                let step = lr * (1.0 - 0.999f64.powi(t)).sqrt() / (1.0 - 0.9f64.powi(t));
-                w[i] -= lr * 0.1 * w[i] + step * m[i] / (v[i].sqrt() + 1e-8);
-                assert!((f64::from(x[i]) - w[i]).abs() < 1e-6, "{} {}", x[i], w[i]);
+    fn a_restored_optimizer_goes_on_bit_for_bit() {
+        let gradient = [0.3f32, -0.7, 1e-3];
+        for config in all() {
+            let mut whole = config.build(3);
+            let mut x = [1f32; 3];
+            whole.update(Update::at(0.1), &mut x, &gradient);
+            let mut restored = config.build(3);
+            restored.set_updates(whole.updates());
+            for ((name, to), (same_name, from)) in restored.state_mut().into_iter().zip(whole.state()) {
+                assert_eq!(name, same_name);
+                to.copy_from_slice(from);
             }
+            let mut y = x;
+            whole.update(Update::at(0.1), &mut x, &gradient);
+            restored.update(Update::at(0.1), &mut y, &gradient);
+            assert_eq!(x.map(f32::to_bits), y.map(f32::to_bits), "{config:?}");
+            assert_eq!(restored.updates(), 2);
         }
     }
 
     #[test]
-    fn the_share_of_a_new_gradient_is_rounded_once() {
-        // 1 - 0.999 in f32 is 0.00099998713.
-        let mut adam = Adam::new(AdamConfig::default(), 1);
-        adam.update(0.1, 1.0, &mut [1.0], &[1.0]);
-        let moments = [adam.first_moment()[0], adam.second_moment()[0]];
-        assert_eq!(moments.map(f32::to_bits), [0.1f32, 0.001].map(f32::to_bits));
-    }
-
-    #[test]
-    fn a_resumed_optimizer_goes_on_bit_for_bit() {
-        let gradient = [0.3f32, -0.7, 1e-3];
-        let mut whole = Adam::new(AdamConfig::default(), 3);
-        let mut x = [1f32; 3];
-        whole.update(0.1, 1.0, &mut x, &gradient);
-        let (m, v) = (whole.first_moment().to_vec(), whole.second_moment().to_vec());
-        let mut resumed = Adam::resume(AdamConfig::default(), 1, m, v);
-        let mut y = x;
-        whole.update(0.1, 1.0, &mut x, &gradient);
-        resumed.update(0.1, 1.0, &mut y, &gradient);
-        assert_eq!(x.map(f32::to_bits), y.map(f32::to_bits));
+    fn optimizers_are_named_in_toml() {
+        #[derive(Deserialize)]
+        struct Table {
+            optimizer: OptimizerConfig,
+        }
+        let read = |toml: &str| toml::from_str::<Table>(toml).map(|table| table.optimizer);
+        let sgd = read(r#"optimizer = { name = "sgd", momentum = 0.9 }"#).expect("an optimizer");
+        assert_eq!(sgd, OptimizerConfig::Sgd(SgdConfig { momentum: 0.9, nesterov: false }));
+        let adam = read(r#"optimizer = { name = "adam", beta2 = 0.98 }"#).expect("an optimizer");
+        assert_eq!(adam, OptimizerConfig::Adam(AdamConfig { beta2: 0.98, ..AdamConfig::default() }));
+        for wrong in [r#"optimizer = { name = "rmsprop" }"#, r#"optimizer = { name = "sgd", beta1 = 0.9 }"#] {
+            read(wrong).expect_err(wrong);
+        }
     }
 }

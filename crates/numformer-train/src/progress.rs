@@ -1,15 +1,21 @@
 //! The run as a person watches it.
 
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
+use crate::checkpoint::CheckpointError;
+use crate::divergence::DivergenceReport;
+use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
 /// Steps between plain lines are at least this far apart.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A full disk is told of at most so often.
+const FULL_DISK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Shows progress on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
 ///
@@ -21,6 +27,7 @@ pub struct Progress {
     begin: Instant,
     begin_examples: u64,
     latest: Instant,
+    told_full_disk: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -40,7 +47,7 @@ impl Progress {
             Display::Plain
         };
         let now = Instant::now();
-        Self { display, steps: 0, begin: now, begin_examples: 0, latest: now }
+        Self { display, steps: 0, begin: now, begin_examples: 0, latest: now, told_full_disk: None }
     }
 
     fn line(&self, text: &str) {
@@ -66,7 +73,7 @@ impl Observer for Progress {
         let train = &start.experiment.train;
         self.steps = train.steps;
         self.begin = Instant::now();
-        self.begin_examples = start.step * train.batch_size as u64;
+        self.begin_examples = train.examples(start.step);
         self.latest = self.begin;
         if let Display::Bar(bar) = &self.display {
             bar.set_length(train.steps);
@@ -102,9 +109,32 @@ impl Observer for Progress {
         ControlFlow::Continue(())
     }
 
+    fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
+        self.line(&divergence.to_string());
+        if let Display::Bar(bar) = &self.display {
+            bar.set_position(divergence.step);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_stage(&mut self, stage: &StageReport) -> ControlFlow<StopReason> {
+        self.line(&format!("stage {}, from step {}", stage.stage, stage.step));
+        ControlFlow::Continue(())
+    }
+
+    fn on_full_disk(&mut self, error: &CheckpointError) -> ControlFlow<StopReason> {
+        if self.told_full_disk.is_none_or(|told| told.elapsed() >= FULL_DISK_INTERVAL) {
+            self.told_full_disk = Some(Instant::now());
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            self.line(&format!("paused: {error}{cause}; the run goes on when there is room, nothing is lost"));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn on_evaluation(&mut self, evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
-        let EvaluationReport { step, examples, evaluation } = evaluation;
-        self.line(&format!("evaluation, step {step}, {examples} trained on  {evaluation}"));
+        let EvaluationReport { step, examples, stage, evaluation } = evaluation;
+        let stage = stage.as_ref().map(|stage| format!(" (stage {stage})")).unwrap_or_default();
+        self.line(&format!("evaluation{stage}, step {step}, {examples} trained on  {evaluation}"));
         ControlFlow::Continue(())
     }
 

@@ -5,11 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::CheckpointConfig;
 use crate::curve::LearningCurve;
 use crate::difference::Difference;
+use crate::divergence::DivergencePolicy;
 use crate::experiment::{Experiment, ExperimentError};
 use crate::files::write_atomically;
-use crate::metrics_log::{METRICS, MetricsLog};
+use crate::metrics_log::{METRICS, MetricsLog, Record, read_metrics};
+use crate::observer::EvaluationReport;
+use crate::tensorboard::TensorBoard;
 
 pub(crate) const EXPERIMENT: &str = "experiment.toml";
 
@@ -18,6 +22,7 @@ pub(crate) const EXPERIMENT: &str = "experiment.toml";
 /// - `experiment.toml`: the experiment, defaults written out,
 /// - `checkpoints/step-NNNNNNNNNN/`: the latest [`Checkpoint`]s,
 /// - `metrics.jsonl`, `timings.jsonl`: see [`MetricsLog`](crate::MetricsLog),
+/// - `tensorboard/`: see [`TensorBoard`], if the experiment asks for it,
 /// - `learning-curve.svg`: see [`LearningCurve`](crate::LearningCurve).
 #[derive(Debug)]
 pub struct RunDir {
@@ -89,6 +94,12 @@ impl RunDir {
         MetricsLog::in_dir(&self.path, every)
     }
 
+    /// Event files of the run, in its folder `tensorboard`, with every `every`-th step.
+    #[must_use]
+    pub fn tensorboard(&self, every: u64) -> TensorBoard {
+        TensorBoard::in_dir(&self.path.join("tensorboard"), every)
+    }
+
     /// Draws the run's learning curve and returns where it stands.
     ///
     /// # Errors
@@ -105,20 +116,52 @@ impl RunDir {
         checkpoint_path(&self.path, step)
     }
 
-    /// Saves a checkpoint and removes the oldest beyond `keep`; returns where it stands.
+    /// Saves a checkpoint and removes the oldest; returns where it stands. The latest stay, as many as the experiment
+    /// says, and so do the best by its figures, and the last regular one if the run may go back to it.
     ///
     /// # Errors
     /// When it cannot be written; the earlier checkpoints are untouched then.
-    pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, CheckpointError> {
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
         let path = self.checkpoint_path(checkpoint.step);
         checkpoint.save(&path)?;
         let io_error = |source| CheckpointError::Io { path: self.checkpoints(), source };
+        let CheckpointConfig { every, keep, .. } = checkpoint.experiment.checkpoint;
+        let goes_back = matches!(checkpoint.experiment.train.divergence, DivergencePolicy::RollBack { .. });
+        let regular = checkpoint.step - checkpoint.step % every;
+        let is_kept = |step: u64| {
+            checkpoint.progress.best.values().any(|best| best.step == step) || (goes_back && step == regular)
+        };
         // Steps beyond this one were left by a run that was set back past a damaged checkpoint: they are not its past.
         let past = self.steps().map_err(io_error)?.into_iter().filter(|step| *step <= checkpoint.step);
-        for step in past.rev().skip(keep) {
+        for step in past.rev().skip(keep).filter(|step| !is_kept(*step)) {
             fs::remove_dir_all(self.checkpoint_path(step)).map_err(io_error)?;
         }
         Ok(path)
+    }
+
+    /// Removes the checkpoints of a run that goes back to `step` and on from there in another way.
+    pub(crate) fn remove_after(&self, step: u64) -> Result<(), CheckpointError> {
+        let io_error = |source| CheckpointError::Io { path: self.checkpoints(), source };
+        for later in self.steps().map_err(io_error)?.into_iter().filter(|later| *later > step) {
+            fs::remove_dir_all(self.checkpoint_path(later)).map_err(io_error)?;
+        }
+        Ok(())
+    }
+
+    /// The evaluations of the run so far, as its metrics log has them.
+    ///
+    /// # Errors
+    /// As [`read_metrics`]; a run without a log has none.
+    pub fn evaluations(&self) -> io::Result<Vec<EvaluationReport>> {
+        let records = match read_metrics(&self.path.join(METRICS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            records => records?,
+        };
+        let evaluations = records.into_iter().filter_map(|record| match record {
+            Record::Evaluation(report) => Some(report),
+            _ => None,
+        });
+        Ok(evaluations.collect())
     }
 
     /// The latest checkpoint that reads well; `None` when none was written yet.
@@ -264,17 +307,21 @@ mod tests {
 
     use super::*;
     use crate::Catalogue;
+    use crate::checkpoint::{Best, RunProgress};
+    use crate::figure_name::FigureName;
 
     fn experiment() -> Experiment {
         Experiment::preset("transpose-3x3").expect("embedded")
     }
 
-    fn checkpoint(step: u64) -> Checkpoint {
-        let experiment = experiment();
+    fn checkpoint(step: u64, keep: usize) -> Checkpoint {
+        let mut experiment = experiment();
+        experiment.checkpoint = CheckpointConfig { every: 10, keep, best: Vec::new() };
         let task = experiment.task(&Catalogue::standard()).expect("valid");
         Checkpoint {
             data: None,
             step,
+            progress: RunProgress::default(),
             config: experiment.model_config(&task).expect("valid"),
             vocabulary: task.vocabulary().clone(),
             model: BTreeMap::from([("w".to_owned(), (vec![1], vec![step as f32]))]),
@@ -291,7 +338,7 @@ mod tests {
         let mut longer = experiment();
         longer.train.steps *= 2;
         let run = RunDir::open(&path, &longer).expect("the same experiment");
-        run.save(&checkpoint(longer.train.steps), 1).expect("saved");
+        run.save(&checkpoint(longer.train.steps, 1)).expect("saved");
         drop(run);
         let error = RunDir::open(&path, &experiment()).expect_err("shorter than it is").to_string();
         assert!(error.contains("3000 steps, 1500 asked"), "{error}");
@@ -330,10 +377,27 @@ mod tests {
         assert!(run.latest().expect("readable").is_none());
         fs::create_dir_all(dir.path().join("checkpoints/step-9")).expect("not ours");
         for step in [9, 10, 11, 100] {
-            run.save(&checkpoint(step), 2).expect("saved");
+            run.save(&checkpoint(step, 2)).expect("saved");
         }
         assert_eq!(run.steps().expect("readable"), [11, 100]);
         assert_eq!(run.latest().expect("readable").expect("some").checkpoint.step, 100);
+    }
+
+    #[test]
+    fn the_best_are_kept_and_the_one_to_go_back_to() {
+        let dir = tempfile::tempdir().expect("dir");
+        let run = RunDir::open(dir.path(), &experiment()).expect("new");
+        let mut best = [(FigureName::Exact, Best { step: 3, value: 0.5 })].into();
+        for step in [3, 5, 7, 10, 11, 12] {
+            let mut checkpoint = checkpoint(step, 1);
+            checkpoint.progress.best = std::mem::take(&mut best);
+            checkpoint.experiment.train.divergence = DivergencePolicy::RollBack { lr_factor: 0.5, limit: 1 };
+            run.save(&checkpoint).expect("saved");
+            best = checkpoint.progress.best;
+        }
+        assert_eq!(run.steps().expect("readable"), [3, 10, 12]);
+        run.remove_after(10).expect("removed");
+        assert_eq!(run.steps().expect("readable"), [3, 10]);
     }
 
     #[test]
@@ -341,7 +405,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let run = RunDir::open(dir.path(), &experiment()).expect("new");
         for step in [1, 2] {
-            run.save(&checkpoint(step), 2).expect("saved");
+            run.save(&checkpoint(step, 2)).expect("saved");
         }
         let truncate = |step: u64| {
             let file = run.checkpoint_path(step).join("model.safetensors");

@@ -51,10 +51,10 @@ impl RunSummary {
         Ok(Self {
             path: path.to_owned(),
             step,
-            examples: step * experiment.train.batch_size as u64,
+            examples: experiment.train.examples(step),
             loss: last(|record| match record {
                 Record::Step(report) => Some(report.loss),
-                Record::Evaluation(_) => None,
+                _ => None,
             }),
             accuracy: last(|record| match record {
                 Record::Evaluation(report) => {
@@ -64,11 +64,11 @@ impl RunSummary {
                         .find(|(tolerance, _)| *tolerance == Tolerance::relative(0.05))
                         .map(|(_, share)| *share)
                 }
-                Record::Step(_) => None,
+                _ => None,
             }),
             exact: last(|record| match record {
                 Record::Evaluation(report) => Some(report.evaluation.exact),
-                Record::Step(_) => None,
+                _ => None,
             }),
             experiment,
         })

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
@@ -11,18 +13,20 @@ use numformer_model::{Mode, Model, ModelConfig, Parameters, TrainingStep};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
-use crate::checkpoint::{Checkpoint, CheckpointError, LayoutError, flat, named};
-use crate::config::TrainConfig;
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress, flat, named};
+use crate::config::{StageConfig, TrainConfig};
 use crate::difference::Difference;
+use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
 use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
 use crate::gradients::training_step;
-use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
-use crate::optimizer::{Adam, AdamConfig};
+use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
+use crate::optimizer::{Optimizer, Update};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::schedule::{Schedule, WarmUp};
 use crate::solved::{Solved, solve};
+use crate::warm_start;
 
 /// Trains the model of an experiment.
 ///
@@ -49,12 +53,18 @@ pub struct Trainer {
     training_step: Box<dyn TrainingStep>,
     /// How its gradients are computed, in words.
     computed: String,
+    /// The tasks of the stages before the experiment proper.
+    stages: Vec<Arc<Task>>,
     /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
     model: Model,
     weights: Vec<f32>,
-    adam: Adam,
+    optimizer: Box<dyn Optimizer>,
     step: u64,
+    progress: RunProgress,
+    /// Where the run goes back to if it diverges, and is to.
+    way_back: Option<Checkpoint>,
     run_dir: Option<RunDir>,
+    waits_for_space: bool,
     observers: Vec<Box<dyn Observer>>,
 }
 
@@ -99,15 +109,22 @@ impl Trainer {
         let parameters = Parameters::random(experiment.seed, &device);
         let task = Arc::new(experiment.task(catalogue)?);
         let files = Files::read(&experiment, &task)?;
+        let stages = experiment.stage_tasks(catalogue, &task)?.into_iter().map(Arc::new).collect();
         let config = experiment.model_config(&task)?;
         let (training_step, computed) = training_step(&config, &parameters, experiment.train.gradients)?;
         let model = Model::new(&config, &parameters.frozen())?;
         let mut weights = vec![0.0; training_step.layout().len()];
         training_step.layout().read(&parameters, &mut weights)?;
-        let adam = Adam::new(adam_config(&experiment), weights.len());
-        Ok(Self {
+        if let Some(dir) = &experiment.start_from {
+            warm_start::copy_weights(&warm_start::load(dir)?, training_step.layout(), task.vocabulary(), &mut weights)
+                .map_err(|source| TrainError::StartFrom { path: dir.clone(), source })?;
+            training_step.layout().write(&parameters, &weights)?;
+        }
+        let optimizer = experiment.train.optimizer.build(weights.len());
+        let mut trainer = Self {
             experiment,
             task,
+            stages,
             files,
             config,
             device,
@@ -116,11 +133,18 @@ impl Trainer {
             computed,
             model,
             weights,
-            adam,
+            optimizer,
             step: 0,
+            progress: RunProgress::default(),
+            way_back: None,
             run_dir: None,
+            waits_for_space: false,
             observers: Vec::new(),
-        })
+        };
+        if trainer.goes_back() {
+            trainer.way_back = Some(trainer.checkpoint());
+        }
+        Ok(trainer)
     }
 
     /// Saves checkpoints to `run_dir`, and goes on from its latest one, if any. The damaged checkpoints that were
@@ -132,10 +156,29 @@ impl Trainer {
         let mut skipped = Vec::new();
         if let Some(latest) = run_dir.latest()? {
             skipped = latest.skipped;
+            let regular = latest.checkpoint.step - latest.checkpoint.step % self.experiment.checkpoint.every;
             self.restore(&latest.checkpoint)?;
+            if self.goes_back() && regular == self.step {
+                self.way_back = Some(latest.checkpoint);
+            } else if self.goes_back() && regular > 0 {
+                match Checkpoint::load(&run_dir.checkpoint_path(regular)) {
+                    Ok(checkpoint) => self.way_back = Some(checkpoint),
+                    Err(error) => {
+                        skipped.push(error);
+                        self.way_back = Some(latest.checkpoint);
+                    }
+                }
+            }
         }
         self.run_dir = Some(run_dir);
         Ok((self, skipped))
+    }
+
+    /// Waits while there is no room to save, instead of ending with an error. Observers are told again and again, and may
+    /// end the run ([`Observer::on_full_disk`]).
+    #[must_use]
+    pub fn waiting_for_space(self) -> Self {
+        Self { waits_for_space: true, ..self }
     }
 
     /// Adds an observer.
@@ -169,6 +212,12 @@ impl Trainer {
         &self.weights
     }
 
+    /// The same, cut into named tensors.
+    #[must_use]
+    pub fn named_weights(&self) -> NamedTensors {
+        named(self.training_step.layout(), "", &self.weights)
+    }
+
     /// Updates taken so far.
     #[must_use]
     pub fn step(&self) -> u64 {
@@ -200,7 +249,7 @@ impl Trainer {
     }
 
     fn run_observed(&mut self, observers: &mut Observers) -> Result<RunReport, TrainError> {
-        let Experiment { seed, train, evaluate, checkpoint, .. } = self.experiment.clone();
+        let Experiment { train, evaluate, checkpoint, .. } = self.experiment.clone();
         let start = Start {
             experiment: &self.experiment,
             step: self.step,
@@ -208,49 +257,51 @@ impl Trainer {
             gradients: &self.computed,
         };
         let mut flow = observers.tell(|o| o.on_start(&start));
-        let schedule = WarmUp::new(train.lr, train.warmup_steps).then(train.schedule);
-        let accumulate = u64::from(train.accumulate);
-        let mut batches = prefetch(self.training_batches(seed, train.batch_size), self.step * accumulate, 1);
-        let mut gradients = vec![0.0; self.weights.len()];
-        // Of one batch among several.
-        let mut part = vec![0.0; if accumulate > 1 { self.weights.len() } else { 0 }];
+        if let (0, Some(report)) = (self.step, self.stage_report()) {
+            flow = first(flow, observers.tell(|o| o.on_stage(&report)));
+        }
+        let mut batches = self.training_batches();
+        let mut gradients = Gradients::new(self.weights.len(), train.accumulate);
         let mut saved = None;
         while flow.is_continue() && self.step < train.steps {
-            let mut next = || batches.next().expect("a stream of batches has no end");
-            let loss = if accumulate == 1 {
-                self.loss_and_gradients(&next()?, self.step, &mut gradients)?
-            } else {
-                gradients.fill(0.0);
-                let (mut loss, mut tokens) = (0.0, 0.0);
-                for index in self.step * accumulate..(self.step + 1) * accumulate {
-                    let batch = next()?;
-                    // Means over target tokens: a batch counts as many times as it has tokens.
-                    let count = batch.tgt.lengths.iter().map(|length| f64::from(length - 1)).sum::<f64>();
-                    loss += count * self.loss_and_gradients(&batch, index, &mut part)?;
-                    gradients.iter_mut().zip(&part).for_each(|(sum, x)| *sum += count as f32 * x);
-                    tokens += count;
+            let loss = self.loss_and_gradients(&mut *batches, &mut gradients)?;
+            match self.take_step(loss, &gradients.sum) {
+                Ok(report) => flow = observers.tell(|o| o.on_step(&report)),
+                Err(diverged) => {
+                    let report = self.deal_with(&diverged)?;
+                    flow = observers.tell(|o| o.on_divergence(&report));
+                    if report.remedy == Remedy::RolledBack {
+                        batches = self.training_batches();
+                        continue;
+                    }
                 }
-                gradients.iter_mut().for_each(|sum| *sum /= tokens as f32);
-                loss / tokens
-            };
-            let report = self.take_step(loss, &schedule, &mut gradients)?;
-            flow = observers.tell(|o| o.on_step(&report));
+            }
             // Every observer is asked, though one is enough.
             let wants_checkpoint =
                 observers.0.iter_mut().filter_map(|o| o.wants_checkpoint().then_some(())).count() > 0;
             let finished = self.step == train.steps;
+            let (mut is_best, mut evaluation) = (false, None);
             if finished || self.step.is_multiple_of(evaluate.every) {
-                let evaluation = self.evaluate(Split::Validation, evaluate.examples)?;
-                if !evaluation.cross_entropy.is_finite() {
-                    let StepReport { step, lr, gradient_norm, .. } = report;
-                    return Err(TrainError::NotFinite { step, loss: evaluation.cross_entropy, gradient_norm, lr });
-                }
-                let report = EvaluationReport { step: self.step, examples: report.examples, evaluation };
+                let report = self.judge()?;
                 flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
+                is_best = self.note_best(&report);
+                evaluation = Some(report.evaluation);
             }
+            if self.stage_is_over(evaluation.as_ref()) {
+                self.progress.stages.push(self.step);
+                batches = self.training_batches();
+                if let Some(report) = self.stage_report() {
+                    flow = first(flow, observers.tell(|o| o.on_stage(&report)));
+                }
+            }
+            let is_regular = self.step.is_multiple_of(checkpoint.every);
             // A run that is asked to stop is saved: nothing is lost.
-            if finished || self.step.is_multiple_of(checkpoint.every) || wants_checkpoint || flow.is_break() {
-                saved = self.save()?;
+            if finished || is_regular || is_best || wants_checkpoint || flow.is_break() {
+                let checkpoint = self.checkpoint();
+                saved = self.save(&checkpoint, observers)?;
+                if is_regular && self.goes_back() {
+                    self.way_back = Some(checkpoint);
+                }
                 if let Some(path) = &saved {
                     flow = first(flow, observers.tell(|o| o.on_checkpoint(path)));
                 }
@@ -261,30 +312,150 @@ impl Trainer {
         Ok(RunReport { stop, step: self.step, checkpoint: saved })
     }
 
+    /// The gradients of the next step, and its mean loss.
+    fn loss_and_gradients(
+        &mut self,
+        batches: &mut dyn Iterator<Item = Result<Batch, TaskError>>,
+        gradients: &mut Gradients,
+    ) -> Result<f64, TrainError> {
+        let mut next = || batches.next().expect("a stream of batches has no end");
+        let accumulate = u64::from(self.experiment.train.accumulate);
+        if accumulate == 1 {
+            return self.loss_of_batch(&next()?, self.step, &mut gradients.sum);
+        }
+        gradients.sum.fill(0.0);
+        let (mut loss, mut tokens) = (0.0, 0.0);
+        for index in self.step * accumulate..(self.step + 1) * accumulate {
+            let batch = next()?;
+            // Means over target tokens: a batch counts as many times as it has tokens.
+            let count = batch.tgt.lengths.iter().map(|length| f64::from(length - 1)).sum::<f64>();
+            loss += count * self.loss_of_batch(&batch, index, &mut gradients.part)?;
+            gradients.sum.iter_mut().zip(&gradients.part).for_each(|(sum, x)| *sum += count as f32 * x);
+            tokens += count;
+        }
+        gradients.sum.iter_mut().for_each(|sum| *sum /= tokens as f32);
+        Ok(loss / tokens)
+    }
+
     /// The mean loss of a batch and its gradients; `index` counts batches, for what dropout drops.
-    fn loss_and_gradients(&mut self, batch: &Batch, index: u64, gradients: &mut [f32]) -> Result<f64, TrainError> {
+    fn loss_of_batch(&mut self, batch: &Batch, index: u64, gradients: &mut [f32]) -> Result<f64, TrainError> {
         let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
         let mode = Mode::Train { seed: self.experiment.seed, step: index };
         Ok(self.training_step.loss_and_gradients(&self.weights, src, tgt, mode, gradients)?)
     }
 
-    fn take_step(
-        &mut self,
-        loss: f64,
-        schedule: &impl Schedule,
-        gradients: &mut [f32],
-    ) -> Result<StepReport, TrainError> {
+    fn take_step(&mut self, loss: f64, gradients: &[f32]) -> Result<StepReport, Diverged> {
         let gradient_norm = sum_of_squares(gradients).sqrt();
-        let lr = schedule.lr(self.step);
+        let lr = self.lr();
         if !(loss.is_finite() && gradient_norm.is_finite()) {
-            return Err(TrainError::NotFinite { step: self.step + 1, loss, gradient_norm, lr });
+            return Err(Diverged { step: self.step + 1, loss, gradient_norm, lr });
         }
-        let scale = (self.experiment.train.clip_norm / gradient_norm).min(1.0);
-        self.adam.update(lr, scale, &mut self.weights, gradients);
+        let TrainConfig { clip_norm, weight_decay, .. } = self.experiment.train;
+        let gradient_scale = (clip_norm / gradient_norm).min(1.0);
+        self.optimizer.update(Update { lr, gradient_scale, weight_decay }, &mut self.weights, gradients);
         self.step += 1;
-        let TrainConfig { batch_size, accumulate, .. } = self.experiment.train;
-        let examples = self.step * u64::from(accumulate) * batch_size as u64;
+        self.progress.skipped_in_a_row = 0;
+        let examples = self.experiment.train.examples(self.step);
         Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
+    }
+
+    /// The learning rate of the next step.
+    fn lr(&self) -> f64 {
+        let TrainConfig { lr, warmup_steps, schedule, divergence, .. } = self.experiment.train;
+        let planned = WarmUp::new(lr, warmup_steps).then(schedule).lr(self.step);
+        match divergence {
+            DivergencePolicy::RollBack { lr_factor, .. } => {
+                planned * lr_factor.powi(i32::try_from(self.progress.roll_backs).unwrap_or(i32::MAX))
+            }
+            DivergencePolicy::Stop | DivergencePolicy::Skip { .. } => planned,
+        }
+    }
+
+    /// Does what the experiment says to do about a divergence.
+    fn deal_with(&mut self, diverged: &Diverged) -> Result<DivergenceReport, TrainError> {
+        let &Diverged { step, loss, gradient_norm, lr } = diverged;
+        let give_up = || TrainError::NotFinite { step, loss, gradient_norm, lr };
+        let remedy = match self.experiment.train.divergence {
+            DivergencePolicy::Stop => return Err(give_up()),
+            DivergencePolicy::Skip { limit } => {
+                if self.progress.skipped_in_a_row >= limit {
+                    return Err(give_up());
+                }
+                self.step += 1;
+                self.progress.skipped += 1;
+                self.progress.skipped_in_a_row += 1;
+                Remedy::Skipped
+            }
+            DivergencePolicy::RollBack { limit, .. } => {
+                let roll_backs = self.progress.roll_backs + 1;
+                let Some(way_back) = self.way_back.take().filter(|_| roll_backs <= limit) else {
+                    return Err(give_up());
+                };
+                self.restore(&way_back)?;
+                self.way_back = Some(way_back);
+                self.progress.roll_backs = roll_backs;
+                if let Some(run_dir) = &self.run_dir {
+                    run_dir.remove_after(self.step)?;
+                }
+                Remedy::RolledBack
+            }
+        };
+        Ok(DivergenceReport { step: self.step, diverged: step, loss, lr, gradient_norm, remedy })
+    }
+
+    fn goes_back(&self) -> bool {
+        matches!(self.experiment.train.divergence, DivergencePolicy::RollBack { .. })
+    }
+
+    /// The stage that the run is in: its configuration and its task.
+    fn stage(&self) -> Option<(&StageConfig, &Arc<Task>)> {
+        let current = self.progress.stages.len();
+        self.experiment.stage.get(current).zip(self.stages.get(current))
+    }
+
+    /// What there is to say at the beginning of a stage, in an experiment that has some.
+    fn stage_report(&self) -> Option<StageReport> {
+        let name = self.stage().map_or(&self.experiment.name, |(stage, _)| &stage.name);
+        (!self.stages.is_empty()).then(|| StageReport { step: self.step, stage: name.clone() })
+    }
+
+    fn stage_is_over(&self, evaluation: Option<&Evaluation>) -> bool {
+        let Some((stage, _)) = self.stage() else { return false };
+        let begin = self.progress.stages.last().copied().unwrap_or(0);
+        stage.steps.is_some_and(|steps| self.step - begin >= steps)
+            || stage.until.zip(evaluation).is_some_and(|(goal, evaluation)| goal.is_reached(evaluation))
+    }
+
+    /// Judges the model as the experiment says, on what it learns now.
+    fn judge(&self) -> Result<EvaluationReport, TrainError> {
+        let count = self.experiment.evaluate.examples;
+        let (stage, evaluation) = match self.stage() {
+            None => (None, self.evaluate(Split::Validation, count)?),
+            Some((stage, task)) => {
+                self.show_weights()?;
+                let source = task.batches(self.experiment.evaluate.seed, Split::Validation, EVALUATION_BATCH);
+                (Some(stage.name.clone()), evaluate(&self.model, task, &source, count, &self.device)?)
+            }
+        };
+        if !evaluation.cross_entropy.is_finite() {
+            let (loss, lr) = (evaluation.cross_entropy, self.lr());
+            return Err(TrainError::NotFinite { step: self.step, loss, gradient_norm: f64::NAN, lr });
+        }
+        let examples = self.experiment.train.examples(self.step);
+        Ok(EvaluationReport { step: self.step, examples, stage, evaluation })
+    }
+
+    /// Notes what is better than ever before, and says whether there was something.
+    fn note_best(&mut self, report: &EvaluationReport) -> bool {
+        let mut is_best = false;
+        for figure in self.experiment.checkpoint.best.iter().filter(|_| report.stage.is_none()) {
+            let Some(value) = figure.of(&report.evaluation) else { continue };
+            if self.progress.best.get(figure).is_none_or(|best| figure.is_better(value, best.value)) {
+                self.progress.best.insert(*figure, Best { step: report.step, value });
+                is_best = true;
+            }
+        }
+        is_best
     }
 
     /// Gives the model for use the weights as trained so far.
@@ -292,14 +463,18 @@ impl Trainer {
         Ok(self.training_step.layout().write(&self.parameters, &self.weights)?)
     }
 
-    fn training_batches(&self, seed: u64, size: usize) -> Arc<dyn BatchSource> {
-        match self.files.of(Split::Train) {
+    /// The batches of the next step and of all later ones, made ahead of time.
+    fn training_batches(&self) -> Box<dyn Iterator<Item = Result<Batch, TaskError>>> {
+        let (seed, size) = (self.experiment.seed, self.experiment.train.batch_size);
+        let source: Arc<dyn BatchSource> = match self.files.of(Split::Train) {
             Some(dataset) => Arc::new(dataset.batches(size, Order::Shuffled(seed))),
             None => {
-                let batches = self.task.batches(seed, Split::Train, size);
+                let task = self.stage().map_or(&self.task, |(_, task)| task);
+                let batches = task.batches(seed, Split::Train, size);
                 Arc::new(batches.with_buckets(self.experiment.data.bucket_window))
             }
-        }
+        };
+        Box::new(prefetch(source, self.step * u64::from(self.experiment.train.accumulate), 1))
     }
 
     /// The examples of a split to judge the model on, in order, and how many there are of `count`.
@@ -331,21 +506,38 @@ impl Trainer {
         Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
-    fn save(&self) -> Result<Option<PathBuf>, TrainError> {
-        let Some(run_dir) = &self.run_dir else { return Ok(None) };
+    /// All that the rest of the run depends on.
+    fn checkpoint(&self) -> Checkpoint {
         let layout = self.training_step.layout();
-        let mut optimizer = named(layout, FIRST, self.adam.first_moment());
-        optimizer.extend(named(layout, SECOND, self.adam.second_moment()));
-        let checkpoint = Checkpoint {
+        let state = self.optimizer.state().into_iter();
+        Checkpoint {
             experiment: self.experiment.clone(),
             data: self.files.of(Split::Train).map(|dataset| dataset.fingerprint()),
             step: self.step,
+            progress: self.progress.clone(),
             config: self.config.clone(),
             vocabulary: self.task.vocabulary().clone(),
-            model: named(layout, "", &self.weights),
-            optimizer,
-        };
-        Ok(Some(run_dir.save(&checkpoint, self.experiment.checkpoint.keep)?))
+            model: self.named_weights(),
+            optimizer: state.flat_map(|(name, values)| named(layout, &format!("{name}."), values)).collect(),
+        }
+    }
+
+    fn save(&self, checkpoint: &Checkpoint, observers: &mut Observers) -> Result<Option<PathBuf>, TrainError> {
+        let Some(run_dir) = &self.run_dir else { return Ok(None) };
+        if let ControlFlow::Break(stop) = observers.tell(|o| o.before_checkpoint(checkpoint.step)) {
+            return Err(TrainError::Observer { reason: stop.to_string() });
+        }
+        loop {
+            match run_dir.save(checkpoint) {
+                Err(error) if error.is_full_disk() && self.waits_for_space => {
+                    if observers.tell(|o| o.on_full_disk(&error)).is_break() {
+                        return Err(error.into());
+                    }
+                    thread::sleep(FULL_DISK_RETRY);
+                }
+                saved => return Ok(Some(saved?)),
+            }
+        }
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
@@ -360,12 +552,14 @@ impl Trainer {
         }
         let layout = self.training_step.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
-        let first = flat(layout, FIRST, &checkpoint.optimizer)?;
-        let second = flat(layout, SECOND, &checkpoint.optimizer)?;
+        for (name, values) in self.optimizer.state_mut() {
+            values.copy_from_slice(&flat(layout, &format!("{name}."), &checkpoint.optimizer)?);
+        }
+        self.optimizer.set_updates(checkpoint.step.saturating_sub(checkpoint.progress.skipped));
         layout.write(&self.parameters, &weights)?;
         self.weights = weights;
-        self.adam = Adam::resume(adam_config(&self.experiment), checkpoint.step, first, second);
         self.step = checkpoint.step;
+        self.progress = checkpoint.progress.clone();
         Ok(())
     }
 }
@@ -395,12 +589,29 @@ impl Files {
     }
 }
 
-/// Names of Adam's moments in a checkpoint, before the parameter's.
-const FIRST: &str = "first_moment.";
-const SECOND: &str = "second_moment.";
+/// Between attempts to save where there was no room.
+const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
 
-fn adam_config(experiment: &Experiment) -> AdamConfig {
-    AdamConfig { weight_decay: experiment.train.weight_decay, ..AdamConfig::default() }
+/// Gradients of a step.
+struct Gradients {
+    /// Of the step, and while it is being made, the sum so far.
+    sum: Vec<f32>,
+    /// Of one batch among several.
+    part: Vec<f32>,
+}
+
+impl Gradients {
+    fn new(len: usize, accumulate: u32) -> Self {
+        Self { sum: vec![0.0; len], part: vec![0.0; if accumulate > 1 { len } else { 0 }] }
+    }
+}
+
+/// A step that cannot be taken.
+struct Diverged {
+    step: u64,
+    loss: f64,
+    gradient_norm: f64,
+    lr: f64,
 }
 
 struct Observers(Vec<Box<dyn Observer>>);
@@ -462,6 +673,23 @@ pub enum TrainError {
     /// A checkpoint does not fit the model.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The weights to begin with do not fit the model.
+    #[error(
+        "start_from {}: {source}; vocabulary and positions may differ, all other sizes are to be the same",
+        path.display()
+    )]
+    StartFrom {
+        /// The run or model.
+        path: PathBuf,
+        /// What does not fit.
+        source: LayoutError,
+    },
+    /// An observer failed before the run could be saved.
+    #[error("{reason}")]
+    Observer {
+        /// What it says.
+        reason: String,
+    },
     /// Examples cannot be made.
     #[error("examples cannot be made")]
     Task(#[from] TaskError),
@@ -471,7 +699,7 @@ pub enum TrainError {
     /// Training diverged.
     #[error(
         "training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}, learning rate {lr:e}; \
-         try a lower learning rate or a longer warm-up"
+         try a lower learning rate, a longer warm-up, or train.divergence"
     )]
     NotFinite {
         /// The step that could not be taken.

@@ -7,9 +7,10 @@ use numformer_ops::sum_of_squares;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::adam::{Adam, AdamConfig};
 use crate::evaluation::token_rows;
 use crate::gradients::{Gradients, training_step};
-use crate::optimizer::{Adam, AdamConfig};
+use crate::optimizer::{Optimizer, Update};
 
 /// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in the place of matrices.
 ///
@@ -123,7 +124,8 @@ impl TimedTraining {
         let [src, tgt] = [src, tgt].map(token_rows);
         let loss = self.step.loss_and_gradients(&self.weights, src, tgt, Mode::Evaluate, &mut self.gradients)?;
         let norm = sum_of_squares(&self.gradients).sqrt();
-        self.adam.update(1e-4, (5.0 / norm).min(1.0), &mut self.weights, &self.gradients);
+        let update = Update { gradient_scale: (5.0 / norm).min(1.0), ..Update::at(1e-4) };
+        self.adam.update(update, &mut self.weights, &self.gradients);
         Ok(loss)
     }
 }

@@ -15,7 +15,7 @@ use numformer_model::{
 };
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
-use numformer_train::{Adam, AdamConfig, Schedule, StoredModel, WarmUp, import_lawt};
+use numformer_train::{Adam, AdamConfig, Optimizer, Schedule, StoredModel, Update, WarmUp, import_lawt};
 use serde::Deserialize;
 
 const CPU: &Device = &Device::Cpu;
@@ -253,7 +253,7 @@ fn check_ten_steps(recorded: &Recorded, mut training: Box<dyn TrainingStep>, mut
             training.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients).unwrap();
         assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
         let scale = (5.0 / sum_of_squares(&gradients).sqrt()).min(1.0);
-        adam.update(*lr, scale, &mut weights, &gradients);
+        adam.update(Update { gradient_scale: scale, ..Update::at(*lr) }, &mut weights, &gradients);
     }
     let layout = training.layout();
     let mut compared = 0;

@@ -1,0 +1,73 @@
+//! Our optimizers in candle's shape.
+
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor, Var};
+
+use crate::optimizer::{Optimizer, OptimizerConfig, Update};
+
+/// One of our optimizers, for candle's variables: it has the methods of [`candle_nn::Optimizer`], so that it serves where
+/// candle's own do. [`Trainer`](crate::Trainer) needs it not: it has its weights in one vector already.
+///
+/// # Examples
+/// ```
+/// use candle_core::{Device, Var};
+/// use candle_nn::Optimizer;
+/// use numformer_train::{CandleOptimizer, CandleOptimizerConfig, OptimizerConfig, SgdConfig};
+///
+/// let x = Var::new(&[3f32, -4.0], &Device::Cpu)?;
+/// let optimizer = OptimizerConfig::Sgd(SgdConfig::default());
+/// let config = CandleOptimizerConfig { optimizer, lr: 0.25, weight_decay: 0.0 };
+/// let mut descent = CandleOptimizer::new(vec![x.clone()], config)?;
+/// descent.backward_step(&x.sqr()?.sum_all()?)?;
+/// assert_eq!(x.to_vec1::<f32>()?, [1.5, -2.0]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct CandleOptimizer {
+    vars: Vec<Var>,
+    lr: f64,
+    weight_decay: f64,
+    /// One for each variable: candle may have gradients of some of them only.
+    optimizers: Vec<Box<dyn Optimizer>>,
+}
+
+/// What a [`CandleOptimizer`] is made from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CandleOptimizerConfig {
+    /// Which optimizer.
+    pub optimizer: OptimizerConfig,
+    /// Learning rate, until another is set.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+impl candle_nn::Optimizer for CandleOptimizer {
+    type Config = CandleOptimizerConfig;
+
+    fn new(vars: Vec<Var>, config: CandleOptimizerConfig) -> Result<Self> {
+        let CandleOptimizerConfig { optimizer, lr, weight_decay } = config;
+        let vars: Vec<Var> = vars.into_iter().filter(|var| var.dtype().is_float()).collect();
+        let optimizers = vars.iter().map(|var| optimizer.build(var.elem_count())).collect();
+        Ok(Self { vars, lr, weight_decay, optimizers })
+    }
+
+    fn step(&mut self, gradients: &GradStore) -> Result<()> {
+        let update = Update { lr: self.lr, gradient_scale: 1.0, weight_decay: self.weight_decay };
+        for (var, optimizer) in self.vars.iter().zip(&mut self.optimizers) {
+            let Some(gradient) = gradients.get(var) else { continue };
+            let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
+            optimizer.update(update, &mut weights, &gradient.flatten_all()?.to_vec1::<f32>()?);
+            var.set(&Tensor::from_vec(weights, var.shape(), var.device())?)?;
+        }
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+}
