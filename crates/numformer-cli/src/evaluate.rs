@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use numformer_data::Split;
-use numformer_train::StoredRun;
+use numformer_train::{Catalogue, Moment, StoredRun};
 
 use crate::output::write;
 
@@ -20,6 +20,9 @@ use crate::output::write;
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
+    /// Which of its checkpoints: latest, a step, or the figure by which it was the best, as in within_5%.
+    #[arg(long, value_name = "WHICH", default_value_t = Moment::Latest)]
+    checkpoint: Moment,
     /// How many matrices.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     examples: u64,
@@ -41,7 +44,7 @@ enum Stream {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let mut run = StoredRun::load(&arguments.run)?;
+    let mut run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
     if !arguments.settings.is_empty() {
         run = run.with_settings(&arguments.settings)?;
     }

@@ -9,6 +9,9 @@ macro_rules! report {
     }};
 }
 
+mod device;
+mod verbosity;
+
 mod bench;
 mod completions;
 mod dry_run;
@@ -16,6 +19,7 @@ mod evaluate;
 mod filter;
 mod generate;
 mod import_lawt;
+mod matrix_file;
 mod output;
 mod presets;
 mod problems;
@@ -31,14 +35,19 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::verbosity::Verbosity;
+
 /// Transformers that learn numerical linear algebra from examples.
 ///
-/// Exit codes: 0 when all went well, 1 when something could not be done, 2 for wrong usage.
+/// Exit codes: 0 when all went well, a run that was interrupted and saved included; 1 when something could not be done, or a
+/// line of input could not; 2 for wrong usage; 130 when a run was interrupted a second time, before it was saved.
 #[derive(Parser)]
 #[command(name = "numformer", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    verbosity: Verbosity,
 }
 
 #[derive(Subcommand)]
@@ -62,9 +71,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
-        Command::Resume(arguments) => resume::run(arguments).map(|()| ExitCode::SUCCESS),
+    let Cli { command, verbosity } = Cli::parse();
+    let outcome = match command {
+        Command::Train(arguments) => train::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),
+        Command::Resume(arguments) => resume::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Evaluate(arguments) => evaluate::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Solve(arguments) => solve::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::run(&arguments).map(|()| ExitCode::SUCCESS),

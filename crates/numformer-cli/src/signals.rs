@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use numformer_train::{Observer, StepReport, StopReason};
+use numformer_train::{CheckpointError, Observer, StepReport, StopReason};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -36,6 +36,13 @@ impl Signals {
 
 impl Observer for Signals {
     fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
+        if self.end.load(Ordering::Relaxed) {
+            return ControlFlow::Break(StopReason::Interrupted);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_full_disk(&mut self, _: &CheckpointError) -> ControlFlow<StopReason> {
         if self.end.load(Ordering::Relaxed) {
             return ControlFlow::Break(StopReason::Interrupted);
         }

@@ -7,9 +7,10 @@ use clap::Args;
 use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::Verdict;
-use numformer_train::{Solved, StoredRun};
+use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
 
+use crate::matrix_file::read_matrix;
 use crate::output::write;
 
 /// Ask the model of a run for an answer, and see it beside the exact one.
@@ -19,10 +20,14 @@ use crate::output::write;
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
+  numformer solve runs/transpose-3x3-seed0 --file matrix.npy
   numformer solve runs/transpose-3x3-seed0 --random 2 --json")]
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
+    /// Which of its checkpoints: latest, a step, or the figure by which it was the best, as in within_5%.
+    #[arg(long, value_name = "WHICH", default_value_t = Moment::Latest)]
+    checkpoint: Moment,
     #[command(flatten)]
     input: Input,
     /// Seed of random matrices; with another, others.
@@ -39,16 +44,23 @@ struct Input {
     /// The matrix: rows separated by `;`, numbers by spaces.
     #[arg(long, value_name = "ROWS", allow_hyphen_values = true)]
     matrix: Option<DenseMatrix>,
+    /// A file that holds the matrix: NumPy's .npy, or text with a row on each line, numbers separated by commas or spaces.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// So many random matrices, as the run is tested on.
     #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "1")]
     random: Option<u64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let run = StoredRun::load(&arguments.run)?;
-    let solved = match (&arguments.input.matrix, arguments.input.random) {
-        (Some(matrix), _) => vec![run.solve(matrix).context("--matrix")?],
-        (None, count) => run.solve_random(arguments.seed, Split::Test, count.unwrap_or(1))?,
+    let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
+    let solved = match &arguments.input {
+        Input { matrix: Some(matrix), .. } => vec![run.solve(matrix).context("--matrix")?],
+        Input { file: Some(path), .. } => {
+            let matrix = read_matrix(path)?;
+            vec![run.solve(&matrix).with_context(|| format!("matrix in {}", path.display()))?]
+        }
+        Input { random, .. } => run.solve_random(arguments.seed, Split::Test, random.unwrap_or(1))?,
     };
     let texts =
         solved.iter().map(|solved| if arguments.json { object(solved).to_string() } else { solved.to_string() });

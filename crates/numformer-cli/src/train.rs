@@ -1,16 +1,21 @@
 //! `numformer train`.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
-use numformer_train::{Catalogue, Experiment, Progress, RunDir, StopReason, Trainer};
+use numformer_train::{
+    Catalogue, EarlyStopping, Experiment, Gap, Progress, RunDir, StopReason, TargetReached, Trainer,
+};
+use serde_json::json;
 
+use crate::device::DeviceName;
 use crate::dry_run;
+use crate::output::write;
 use crate::signals::Signals;
+use crate::verbosity::Verbosity;
 
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///
@@ -19,6 +24,7 @@ use crate::signals::Signals;
 /// longer. The exit code does not depend on how accurate the model is.
 ///
 /// Ctrl-C and SIGTERM finish the step, save, and end with exit code 0; a second one ends at once. SIGUSR1 saves and goes on.
+/// While the disk is full, the run waits.
 ///
 /// Presets: transpose-3x3, transpose-5x5.
 #[derive(Args)]
@@ -27,7 +33,8 @@ use crate::signals::Signals;
   numformer train transpose-3x3 --run-dir runs/first --seed 1 --steps 3000
   numformer train transpose-5x5 --dry-run
   numformer train transpose-3x3 --set model.encoder.n_layers=2 --set problem.name=inversion
-  numformer train my.toml")]
+  numformer train larger.toml --start-from runs/transpose-3x3-seed0
+  numformer train my.toml --quiet --json")]
 pub(crate) struct Arguments {
     /// Name of a preset, or path of a file that ends in .toml.
     experiment: String,
@@ -46,9 +53,35 @@ pub(crate) struct Arguments {
     /// Print what would run, with its parameters, tokens, memory and time, and leave nothing behind.
     #[arg(long)]
     dry_run: bool,
+    /// A run or a model whose weights this run begins with, instead of the experiment's.
+    #[arg(long, value_name = "DIR")]
+    start_from: Option<PathBuf>,
+    #[command(flatten)]
+    ending: Ending,
+}
+
+/// How a run is computed and reported on, whether it is begun or resumed.
+#[derive(Args)]
+pub(crate) struct Ending {
     /// Threads that compute; all of the machine when absent. The results are the same.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Where to compute: cpu.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// The report on standard output as one object of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ending {
+    pub(crate) fn start_threads(&self) -> Result<()> {
+        if let Some(threads) = self.threads {
+            let threads = usize::from(threads);
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
+        }
+        Ok(())
+    }
 }
 
 /// Unseen matrices a finished run is judged on.
@@ -56,32 +89,55 @@ const TEST_EXAMPLES: u64 = 2_000;
 /// Unseen matrices that are shown in full.
 const SHOWN_EXAMPLES: u64 = 3;
 
-pub(crate) fn run(arguments: Arguments) -> Result<()> {
+pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     let mut experiment = Experiment::load(&arguments.experiment)?.with_settings(&arguments.settings)?;
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
+    experiment.start_from = arguments.start_from.or(experiment.start_from);
     experiment.validate(&Catalogue::standard())?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
     let path = arguments.run_dir.unwrap_or_else(default);
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("cannot start threads")?;
+    arguments.ending.start_threads()?;
+    if arguments.dry_run {
+        dry_run::report(&experiment, &path)
+    } else {
+        train(experiment, path, &arguments.ending, verbosity)
     }
-    if arguments.dry_run { dry_run::report(&experiment, &path) } else { train(experiment, path) }
 }
 
 /// Trains in a run directory, from where it stands, and reports on what was learned.
-pub(crate) fn train(experiment: Experiment, path: PathBuf) -> Result<()> {
+pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verbosity: Verbosity) -> Result<()> {
+    match ending.device {
+        DeviceName::Cpu => {}
+    }
     // First what may fail: a mistake in the experiment leaves no directory behind.
     let trainer = Trainer::new(experiment.clone())?;
     let run_dir = RunDir::open(path, &experiment)?;
     let log = run_dir.metrics_log(experiment.log.every);
     let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
+    let history = run_dir.evaluations().context("cannot read the run's metrics")?;
     let (trainer, damaged) = trainer.in_dir(run_dir)?;
     for checkpoint in damaged {
         report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
     }
-    let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
+    if let Some(Gap { last, expected }) = log.gap(trainer.step()).context("cannot read the run's metrics")? {
+        report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
+    }
+    let mut trainer = trainer.waiting_for_space().with_observer(log);
+    if verbosity.verbose {
+        report!("{} threads", rayon::current_num_threads());
+    }
+    if !verbosity.quiet {
+        let progress = Progress::stderr();
+        trainer = trainer.with_observer(if verbosity.verbose { progress.with_checkpoints() } else { progress });
+    }
+    if let Some(goal) = experiment.stop.target {
+        trainer = trainer.with_observer(TargetReached::new(goal).with_history(history.clone()));
+    }
+    if let Some(patience) = experiment.stop.patience {
+        trainer = trainer.with_observer(EarlyStopping::new(patience).with_history(history));
+    }
     if let Some(board) = board {
         trainer = trainer.with_observer(board);
     }
@@ -91,10 +147,12 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf) -> Result<()> {
     let run_dir = trainer.run_dir().expect("given above");
     let curve = run_dir.write_learning_curve().context("cannot draw the learning curve")?;
     match report.stop {
-        StopReason::Completed => {}
+        StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => {
-            report!("saved after step {}; to go on:", report.step);
-            report!("  numformer resume {}", run_dir.path().display());
+            if !verbosity.quiet {
+                report!("saved after step {}; to go on:", report.step);
+                report!("  numformer resume {}", run_dir.path().display());
+            }
             return Ok(());
         }
         stop => bail!("{stop}"),
@@ -102,6 +160,16 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf) -> Result<()> {
     // A file is for reporting on as a whole.
     let count = if trainer.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
     let evaluation = trainer.evaluate(Split::Test, count)?;
+    if ending.json {
+        let report = json!({
+            "run": run_dir.path(),
+            "step": trainer.step(),
+            "examples": experiment.train.examples(trainer.step()),
+            "ended": report.stop.to_string(),
+            "test": evaluation,
+        });
+        return write(&format!("{report}\n"));
+    }
     let mut report = format!("On {} unseen matrices:\n{evaluation:#}\n", evaluation.count);
     for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
         writeln!(report, "\n{solved}")?;
@@ -110,9 +178,5 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf) -> Result<()> {
     writeln!(report, "metrics:        {}", run_dir.path().join("metrics.jsonl").display())?;
     writeln!(report, "learning curve: {}", curve.display())?;
     writeln!(report, "weights:        {}", run_dir.checkpoint_path(trainer.step()).display())?;
-    match io::stdout().write_all(report.as_bytes()) {
-        // A reader that left, such as `head`, is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write standard output"),
-    }
+    write(&report)
 }

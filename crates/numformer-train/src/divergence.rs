@@ -19,7 +19,8 @@ pub enum DivergencePolicy {
         #[serde(default = "ten")]
         limit: u32,
     },
-    /// The run goes back to its last regular checkpoint, or to its beginning, and on from there at a lower learning rate.
+    /// The run goes back to its last regular checkpoint that has given a finite loss, or to its beginning, and on from there
+    /// at a lower learning rate.
     RollBack {
         /// Multiplies the learning rate of all steps from then on: above 0, below 1.
         #[serde(default = "half")]

@@ -110,7 +110,7 @@ pub use sgd::{Sgd, SgdConfig};
 pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};
 pub use stored_model::StoredModel;
-pub use stored_run::StoredRun;
+pub use stored_run::{Moment, StoredRun};
 pub use syntax::SyntaxError;
 pub use tensorboard::TensorBoard;
 pub use trainer::{RunReport, TrainError, Trainer};

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -28,6 +29,7 @@ pub struct Progress {
     begin_examples: u64,
     latest: Instant,
     told_full_disk: Option<Instant>,
+    tells_checkpoints: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,21 @@ impl Progress {
             Display::Plain
         };
         let now = Instant::now();
-        Self { display, steps: 0, begin: now, begin_examples: 0, latest: now, told_full_disk: None }
+        Self {
+            display,
+            steps: 0,
+            begin: now,
+            begin_examples: 0,
+            latest: now,
+            told_full_disk: None,
+            tells_checkpoints: false,
+        }
+    }
+
+    /// Tells of every checkpoint, too.
+    #[must_use]
+    pub fn with_checkpoints(self) -> Self {
+        Self { tells_checkpoints: true, ..self }
     }
 
     fn line(&self, text: &str) {
@@ -135,6 +151,13 @@ impl Observer for Progress {
         let EvaluationReport { step, examples, stage, evaluation } = evaluation;
         let stage = stage.as_ref().map(|stage| format!(" (stage {stage})")).unwrap_or_default();
         self.line(&format!("evaluation{stage}, step {step}, {examples} trained on  {evaluation}"));
+        ControlFlow::Continue(())
+    }
+
+    fn on_checkpoint(&mut self, path: &Path) -> ControlFlow<StopReason> {
+        if self.tells_checkpoints {
+            self.line(&format!("saved {}", path.display()));
+        }
         ControlFlow::Continue(())
     }
 

@@ -10,10 +10,12 @@ use crate::curve::LearningCurve;
 use crate::difference::Difference;
 use crate::divergence::DivergencePolicy;
 use crate::experiment::{Experiment, ExperimentError};
+use crate::figure_name::FigureName;
 use crate::files::write_atomically;
 use crate::metrics_log::{METRICS, MetricsLog, Record, read_metrics};
 use crate::observer::EvaluationReport;
 use crate::tensorboard::TensorBoard;
+use crate::trainer::way_back;
 
 pub(crate) const EXPERIMENT: &str = "experiment.toml";
 
@@ -127,9 +129,9 @@ impl RunDir {
         let io_error = |source| CheckpointError::Io { path: self.checkpoints(), source };
         let CheckpointConfig { every, keep, .. } = checkpoint.experiment.checkpoint;
         let goes_back = matches!(checkpoint.experiment.train.divergence, DivergencePolicy::RollBack { .. });
-        let regular = checkpoint.step - checkpoint.step % every;
         let is_kept = |step: u64| {
-            checkpoint.progress.best.values().any(|best| best.step == step) || (goes_back && step == regular)
+            let is_best = checkpoint.progress.best.values().any(|best| best.step == step);
+            is_best || (goes_back && step == way_back(checkpoint.step, every))
         };
         // Steps beyond this one were left by a run that was set back past a damaged checkpoint: they are not its past.
         let past = self.steps().map_err(io_error)?.into_iter().filter(|step| *step <= checkpoint.step);
@@ -185,7 +187,7 @@ fn checkpoints(run: &Path) -> PathBuf {
     run.join("checkpoints")
 }
 
-fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
+pub(crate) fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
     // Ten digits: names sort as numbers do.
     checkpoints(run).join(format!("step-{step:010}"))
 }
@@ -208,7 +210,7 @@ pub(crate) fn latest(run: &Path) -> Result<Option<Latest>, RunDirError> {
 }
 
 /// Steps of the checkpoints there are, ascending.
-fn steps(run: &Path) -> io::Result<Vec<u64>> {
+pub(crate) fn steps(run: &Path) -> io::Result<Vec<u64>> {
     let entries = match fs::read_dir(checkpoints(run)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -282,6 +284,24 @@ pub enum RunDirError {
     NoCheckpoint {
         /// The directory of the run.
         path: PathBuf,
+    },
+    /// There is no checkpoint of this step.
+    #[error("no checkpoint after step {step} in {}; there are those after the steps {there:?}", path.display())]
+    NoSuchCheckpoint {
+        /// The directory of the run.
+        path: PathBuf,
+        /// Step asked for.
+        step: u64,
+        /// Steps there are.
+        there: Vec<u64>,
+    },
+    /// The run does not keep its best checkpoint by this figure.
+    #[error("run {} keeps no best checkpoint by {figure}: name it in checkpoint.best before the run", path.display())]
+    NoBest {
+        /// The directory of the run.
+        path: PathBuf,
+        /// The figure.
+        figure: FigureName,
     },
     /// Every checkpoint is damaged.
     #[error("no checkpoint in {} can be read; remove that directory to start the run again", path.display())]

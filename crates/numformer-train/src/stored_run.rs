@@ -1,7 +1,9 @@
 //! A run on disk, for use.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -10,10 +12,12 @@ use numformer_encoding::DenseMatrix;
 use numformer_model::Model;
 
 use crate::catalogue::Catalogue;
+use crate::checkpoint::Checkpoint;
 use crate::evaluation::evaluate;
 use crate::experiment::Experiment;
+use crate::figure_name::{FigureName, FigureNameError};
 use crate::figures::Evaluation;
-use crate::run_dir::{EXPERIMENT, RunDirError, latest};
+use crate::run_dir::{EXPERIMENT, RunDirError, checkpoint_path, latest, steps};
 use crate::solved::{Solved, solve_example};
 use crate::stored_model::StoredModel;
 use crate::trainer::TrainError;
@@ -62,6 +66,14 @@ impl StoredRun {
     /// # Errors
     /// As [`StoredRun::load`].
     pub fn with_catalogue(dir: &Path, catalogue: &Catalogue) -> Result<Self, TrainError> {
+        Self::load_at(dir, Moment::Latest, catalogue)
+    }
+
+    /// As [`StoredRun::with_catalogue`], at another moment of the run.
+    ///
+    /// # Errors
+    /// As [`StoredRun::load`], and when there is no checkpoint of that moment.
+    pub fn load_at(dir: &Path, moment: Moment, catalogue: &Catalogue) -> Result<Self, TrainError> {
         let file = dir.join(EXPERIMENT);
         if !file.is_file() {
             return Err(RunDirError::NoRun { path: dir.to_owned() }.into());
@@ -69,10 +81,7 @@ impl StoredRun {
         let toml = fs::read_to_string(&file).map_err(|source| RunDirError::Io { path: file.clone(), source })?;
         let experiment = Experiment::from_toml(&toml, &file.display().to_string(), catalogue)?;
         let task = Arc::new(experiment.task(catalogue)?);
-        let Some(latest) = latest(dir)? else {
-            return Err(RunDirError::NoCheckpoint { path: dir.to_owned() }.into());
-        };
-        let checkpoint = latest.checkpoint;
+        let checkpoint = checkpoint_at(dir, moment)?;
         if checkpoint.vocabulary != *task.vocabulary() {
             return Err(TrainError::OtherModel { step: checkpoint.step });
         }
@@ -161,5 +170,73 @@ impl StoredRun {
             solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
         });
         solved.collect()
+    }
+}
+
+/// Which checkpoint of a run: `latest`, a step, or the name of the figure by which it was the best, as in `within_5%`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moment {
+    /// The latest good one.
+    #[default]
+    Latest,
+    /// The one after so many updates.
+    Step(u64),
+    /// The best by a figure that the experiment keeps the best of.
+    Best(FigureName),
+}
+
+impl FromStr for Moment {
+    type Err = FigureNameError;
+
+    fn from_str(text: &str) -> Result<Self, FigureNameError> {
+        match text {
+            "latest" => Ok(Self::Latest),
+            _ => text.parse().map(Self::Step).or_else(|_| text.parse().map(Self::Best)),
+        }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Step(step) => step.fmt(f),
+            Self::Best(figure) => figure.fmt(f),
+        }
+    }
+}
+
+fn checkpoint_at(dir: &Path, moment: Moment) -> Result<Checkpoint, TrainError> {
+    let newest = || match latest(dir)? {
+        Some(latest) => Ok(latest.checkpoint),
+        None => Err(RunDirError::NoCheckpoint { path: dir.to_owned() }),
+    };
+    let step = match moment {
+        Moment::Latest => return Ok(newest()?),
+        Moment::Step(step) => step,
+        Moment::Best(figure) => match newest()?.progress.best.get(&figure) {
+            Some(best) => best.step,
+            None => return Err(RunDirError::NoBest { path: dir.to_owned(), figure }.into()),
+        },
+    };
+    let path = checkpoint_path(dir, step);
+    if !path.exists() {
+        let there = steps(dir).map_err(|source| RunDirError::Io { path: dir.to_owned(), source })?;
+        return Err(RunDirError::NoSuchCheckpoint { path: dir.to_owned(), step, there }.into());
+    }
+    Ok(Checkpoint::load(&path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_as_they_are_written() {
+        for text in ["latest", "1500", "exact", "within_0.5%"] {
+            assert_eq!(text.parse::<Moment>().expect("a moment").to_string(), text);
+        }
+        let error = "lattest".parse::<Moment>().expect_err("no moment").to_string();
+        assert!(error.contains("no figure `lattest`"), "{error}");
     }
 }

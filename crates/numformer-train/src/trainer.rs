@@ -61,8 +61,11 @@ pub struct Trainer {
     optimizer: Box<dyn Optimizer>,
     step: u64,
     progress: RunProgress,
-    /// Where the run goes back to if it diverges, and is to.
+    /// Where the run goes back to if it diverges, and is to: its last regular checkpoint before the present step, whose
+    /// weights have given a finite loss.
     way_back: Option<Checkpoint>,
+    /// The regular checkpoint at the present step, which has yet to show that it is good.
+    next_way_back: Option<Checkpoint>,
     run_dir: Option<RunDir>,
     waits_for_space: bool,
     observers: Vec<Box<dyn Observer>>,
@@ -137,6 +140,7 @@ impl Trainer {
             step: 0,
             progress: RunProgress::default(),
             way_back: None,
+            next_way_back: None,
             run_dir: None,
             waits_for_space: false,
             observers: Vec::new(),
@@ -156,18 +160,17 @@ impl Trainer {
         let mut skipped = Vec::new();
         if let Some(latest) = run_dir.latest()? {
             skipped = latest.skipped;
-            let regular = latest.checkpoint.step - latest.checkpoint.step % self.experiment.checkpoint.every;
             self.restore(&latest.checkpoint)?;
-            if self.goes_back() && regular == self.step {
-                self.way_back = Some(latest.checkpoint);
-            } else if self.goes_back() && regular > 0 {
-                match Checkpoint::load(&run_dir.checkpoint_path(regular)) {
-                    Ok(checkpoint) => self.way_back = Some(checkpoint),
-                    Err(error) => {
-                        skipped.push(error);
-                        self.way_back = Some(latest.checkpoint);
+            let every = self.experiment.checkpoint.every;
+            if self.goes_back() {
+                let way_back = way_back(self.step, every);
+                if way_back > 0 {
+                    match Checkpoint::load(&run_dir.checkpoint_path(way_back)) {
+                        Ok(checkpoint) => self.way_back = Some(checkpoint),
+                        Err(error) => skipped.push(error),
                     }
                 }
+                self.next_way_back = self.step.is_multiple_of(every).then_some(latest.checkpoint);
             }
         }
         self.run_dir = Some(run_dir);
@@ -266,7 +269,12 @@ impl Trainer {
         while flow.is_continue() && self.step < train.steps {
             let loss = self.loss_and_gradients(&mut *batches, &mut gradients)?;
             match self.take_step(loss, &gradients.sum) {
-                Ok(report) => flow = observers.tell(|o| o.on_step(&report)),
+                Ok(report) => {
+                    if let Some(proven) = self.next_way_back.take() {
+                        self.way_back = Some(proven);
+                    }
+                    flow = observers.tell(|o| o.on_step(&report));
+                }
                 Err(diverged) => {
                     let report = self.deal_with(&diverged)?;
                     flow = observers.tell(|o| o.on_divergence(&report));
@@ -300,7 +308,7 @@ impl Trainer {
                 let checkpoint = self.checkpoint();
                 saved = self.save(&checkpoint, observers)?;
                 if is_regular && self.goes_back() {
-                    self.way_back = Some(checkpoint);
+                    self.next_way_back = Some(checkpoint);
                 }
                 if let Some(path) = &saved {
                     flow = first(flow, observers.tell(|o| o.on_checkpoint(path)));
@@ -393,6 +401,7 @@ impl Trainer {
                 };
                 self.restore(&way_back)?;
                 self.way_back = Some(way_back);
+                self.next_way_back = None;
                 self.progress.roll_backs = roll_backs;
                 if let Some(run_dir) = &self.run_dir {
                     run_dir.remove_after(self.step)?;
@@ -592,6 +601,12 @@ impl Files {
 /// Between attempts to save where there was no room.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
 
+/// The last regular checkpoint before `step`, where checkpoints are regular every so many steps: 0 is the beginning. The one
+/// at `step` itself may hold the very weights that diverge.
+pub(crate) fn way_back(step: u64, every: u64) -> u64 {
+    step.saturating_sub(1) / every * every
+}
+
 /// Gradients of a step.
 struct Gradients {
     /// Of the step, and while it is being made, the sum so far.
@@ -722,4 +737,150 @@ pub enum TrainError {
     /// An evaluation on no examples.
     #[error("expected at least one example to evaluate on, found none")]
     NothingToEvaluate,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use numformer_model::{FlatLayout, TokenRows};
+
+    use super::*;
+    use crate::config::CheckpointConfig;
+
+    /// Gives no finite loss when it is asked for a step of these for the first time.
+    #[derive(Debug)]
+    struct Poisoned(Box<dyn TrainingStep>, Vec<u64>);
+
+    impl TrainingStep for Poisoned {
+        fn layout(&self) -> &FlatLayout {
+            self.0.layout()
+        }
+
+        fn loss_and_gradients(
+            &mut self,
+            weights: &[f32],
+            src: TokenRows<'_>,
+            tgt: TokenRows<'_>,
+            mode: Mode,
+            gradients: &mut [f32],
+        ) -> candle_core::Result<f64> {
+            let loss = self.0.loss_and_gradients(weights, src, tgt, mode, gradients)?;
+            let Mode::Train { step, .. } = mode else { return Ok(loss) };
+            match self.1.iter().position(|poisoned| *poisoned == step) {
+                None => Ok(loss),
+                Some(place) => {
+                    self.1.remove(place);
+                    gradients[0] = f32::NAN;
+                    Ok(f64::NAN)
+                }
+            }
+        }
+    }
+
+    /// What a run says of its steps and of those it could not take.
+    #[derive(Clone, Default)]
+    struct Told(Rc<RefCell<(Vec<StepReport>, Vec<DivergenceReport>)>>);
+
+    impl Observer for Told {
+        fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
+            self.0.borrow_mut().0.push(step.clone());
+            ControlFlow::Continue(())
+        }
+        fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
+            self.0.borrow_mut().1.push(divergence.clone());
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Runs eight steps with a checkpoint every other one; step `i` of `poisoned`, from 0, diverges once.
+    fn run(divergence: DivergencePolicy, poisoned: &[u64]) -> (Result<RunReport, TrainError>, Trainer, Told) {
+        let settings = [
+            "matrices.rows=2",
+            "matrices.cols=2",
+            "model.encoder={d_model=16,n_heads=2,n_layers=1}",
+            "model.decoder={d_model=16,n_heads=2,n_layers=1}",
+            "train.batch_size=4",
+            "train.steps=8",
+            "train.warmup_steps=0",
+        ];
+        let preset = Experiment::preset("transpose-3x3").expect("embedded");
+        let mut experiment = preset.with_settings(&settings).expect("settings");
+        experiment.train.divergence = divergence;
+        experiment.checkpoint = CheckpointConfig { every: 2, ..CheckpointConfig::default() };
+        experiment.evaluate.examples = 1;
+        let told = Told::default();
+        let mut trainer = Trainer::new(experiment).expect("a trainer").with_observer(told.clone());
+        let plain = std::mem::replace(&mut trainer.training_step, Box::new(NoStep));
+        trainer.training_step = Box::new(Poisoned(plain, poisoned.to_vec()));
+        (trainer.run(), trainer, told)
+    }
+
+    /// Stands in while a step is wrapped.
+    #[derive(Debug)]
+    struct NoStep;
+
+    impl TrainingStep for NoStep {
+        fn layout(&self) -> &FlatLayout {
+            unreachable!("replaced at once")
+        }
+        fn loss_and_gradients(
+            &mut self,
+            _: &[f32],
+            _: TokenRows<'_>,
+            _: TokenRows<'_>,
+            _: Mode,
+            _: &mut [f32],
+        ) -> candle_core::Result<f64> {
+            unreachable!("replaced at once")
+        }
+    }
+
+    #[test]
+    fn a_step_that_diverges_ends_the_run_unless_asked_otherwise() {
+        let (ended, trainer, _) = run(DivergencePolicy::Stop, &[4]);
+        assert!(matches!(ended, Err(TrainError::NotFinite { step: 5, .. })), "{ended:?}");
+        assert_eq!(trainer.step(), 4);
+        assert!(trainer.weights().iter().all(|weight| weight.is_finite()));
+    }
+
+    #[test]
+    fn steps_are_left_out_up_to_a_limit_in_a_row() {
+        let (ended, trainer, told) = run(DivergencePolicy::Skip { limit: 2 }, &[2, 3, 5]);
+        assert_eq!(ended.expect("a run").step, 8);
+        assert_eq!((trainer.progress.skipped, trainer.progress.skipped_in_a_row), (3, 0));
+        assert_eq!(trainer.optimizer.updates(), 5);
+        assert!(trainer.weights().iter().all(|weight| weight.is_finite()));
+        let told = told.0.borrow();
+        let diverged = told.1.iter().map(|report| (report.step, report.diverged, report.remedy));
+        assert_eq!(diverged.collect::<Vec<_>>(), [3, 4, 6].map(|step| (step, step, Remedy::Skipped)));
+        assert_eq!(told.0.iter().map(|report| report.step).collect::<Vec<_>>(), [1, 2, 5, 7, 8]);
+
+        let (ended, ..) = run(DivergencePolicy::Skip { limit: 1 }, &[2, 3, 5]);
+        assert!(matches!(ended, Err(TrainError::NotFinite { step: 4, .. })), "{ended:?}");
+    }
+
+    #[test]
+    fn a_run_goes_back_to_a_good_checkpoint_at_a_lower_rate() {
+        // After four steps, when the checkpoint of the fourth is not yet known to be good.
+        let policy = DivergencePolicy::RollBack { lr_factor: 0.25, limit: 1 };
+        let (ended, trainer, told) = run(policy, &[4]);
+        assert_eq!(ended.expect("a run").step, 8);
+        let told = told.0.borrow();
+        let [report] = &told.1[..] else { panic!("{:?}", told.1) };
+        assert_eq!((report.step, report.diverged, report.remedy), (2, 5, Remedy::RolledBack));
+        let steps: Vec<u64> = told.0.iter().map(|report| report.step).collect();
+        assert_eq!(steps, [1, 2, 3, 4, 3, 4, 5, 6, 7, 8]);
+        let bits = |x: f64| x.to_bits();
+        assert_eq!(bits(told.0[4].lr), bits(0.25 * told.0[2].lr));
+        assert_eq!(bits(told.0[4].loss), bits(told.0[2].loss));
+        assert_eq!(trainer.progress.roll_backs, 1);
+
+        // Once it has given a finite loss, it is.
+        let (_, _, told) = run(policy, &[5]);
+        assert_eq!(told.0.borrow().1[0].step, 4);
+        let (ended, ..) = run(policy, &[1, 2]);
+        assert!(matches!(ended, Err(TrainError::NotFinite { step: 3, .. })), "{ended:?}");
+    }
 }
