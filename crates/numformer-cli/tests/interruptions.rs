@@ -180,3 +180,43 @@ fn settings_change_the_experiment() {
         assert!(!dir.join("bad").exists(), "a mistake leaves no directory behind");
     }
 }
+
+/// A disk of its own is filled while the run saves, and emptied again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_waits_while_the_disk_is_full_and_loses_nothing() {
+    const SCRIPT: &str = r#"
+        mkdir disk && mount -t tmpfs -o size=1m tmpfs disk || exit 77
+        "$NUMFORMER" train my.toml --run-dir disk/run > out 2> err &
+        run=$!
+        until [ -d disk/run/checkpoints/step-0000000025 ]; do kill -0 $run || exit 1; sleep 0.01; done
+        cat /dev/zero > disk/filler 2> /dev/null
+        until grep -q '^paused' err; do kill -0 $run || exit 2; sleep 0.05; done
+        sleep 1.5
+        kill -0 $run || exit 3
+        rm disk/filler
+        wait $run || exit 4
+        cp -r disk/run run
+    "#;
+    let dir = prepared();
+    let dir = dir.path();
+    let output = ended(train("whole", dir));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let script = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", SCRIPT])
+        .env("NUMFORMER", env!("CARGO_BIN_EXE_numformer"))
+        .current_dir(dir)
+        .output();
+    let may_not_mount = |output: &Output| {
+        output.status.code() == Some(77) || String::from_utf8_lossy(&output.stderr).contains("unshare failed")
+    };
+    match script {
+        Ok(output) if output.status.success() => {}
+        Err(error) => return println!("skipped: no `unshare` here ({error})"),
+        Ok(output) if may_not_mount(&output) => return println!("skipped: no file system may be mounted here"),
+        Ok(output) => panic!("{output:?}\n{}", fs::read_to_string(dir.join("err")).unwrap()),
+    }
+    let said = fs::read_to_string(dir.join("err")).unwrap();
+    assert!(said.contains("the run goes on when there is room, nothing is lost"), "{said}");
+    assert_same_end(dir, "run", "whole");
+}

@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod adam;
+mod appended_file;
 mod candle_optimizer;
 mod catalogue;
 mod checkpoint;

@@ -1,16 +1,17 @@
 //! The record of a run as JSON lines.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::experiment::Experiment;
-use crate::files::{is_full_disk, write_atomically};
+use crate::files::write_atomically;
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
 /// Name of the log of what depends on the experiment alone.
@@ -73,8 +74,8 @@ pub fn read_metrics(path: &Path) -> io::Result<Vec<Record>> {
 /// memory.
 #[derive(Debug)]
 pub struct MetricsLog {
-    metrics: Lines,
-    timings: Lines,
+    metrics: AppendedFile,
+    timings: AppendedFile,
     every: u64,
     begin: Instant,
 }
@@ -99,7 +100,7 @@ impl MetricsLog {
     /// A log in `dir` with a line for every `every`-th step and for every evaluation.
     #[must_use]
     pub fn in_dir(dir: &Path, every: u64) -> Self {
-        let [metrics, timings] = [METRICS, TIMINGS].map(|name| Lines::in_file(dir.join(name)));
+        let [metrics, timings] = [METRICS, TIMINGS].map(|name| AppendedFile::new(dir.join(name)));
         Self { metrics, timings, every, begin: Instant::now() }
     }
 
@@ -109,8 +110,8 @@ impl MetricsLog {
     /// As [`read_metrics`].
     pub fn gap(&self, step: u64) -> io::Result<Option<Gap>> {
         let expected = step - step % self.every;
-        let last = if self.metrics.path.exists() {
-            let records = read_metrics(&self.metrics.path)?;
+        let last = if self.metrics.path().exists() {
+            let records = read_metrics(self.metrics.path())?;
             let steps = records.iter().filter(|record| matches!(record, Record::Step(_))).map(Record::step);
             steps.filter(|logged| *logged <= step).max().unwrap_or(0)
         } else {
@@ -121,17 +122,18 @@ impl MetricsLog {
 
     /// Keeps of the metrics what is asked for, and of the timings what lies not beyond `step`.
     fn keep(&mut self, step: u64, is_kept: impl Fn(&Record) -> bool) -> io::Result<()> {
-        if self.metrics.path.exists() {
-            let kept =
-                read_metrics(&self.metrics.path)?.into_iter().filter(|record| record.step() <= step && is_kept(record));
+        if self.metrics.path().exists() {
+            let kept = read_metrics(self.metrics.path())?
+                .into_iter()
+                .filter(|record| record.step() <= step && is_kept(record));
             let lines: Vec<String> = kept.map(|record| to_line(&record)).collect();
-            write_atomically(&self.metrics.path, lines.concat().as_bytes())?;
+            write_atomically(self.metrics.path(), lines.concat().as_bytes())?;
         }
-        if self.timings.path.exists() {
-            let text = fs::read_to_string(&self.timings.path)?;
+        if self.timings.path().exists() {
+            let text = fs::read_to_string(self.timings.path())?;
             let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|timing: Timing| timing.step <= step);
             let kept = text.split_inclusive('\n').filter(is_kept).collect::<String>();
-            write_atomically(&self.timings.path, kept.as_bytes())?;
+            write_atomically(self.timings.path(), kept.as_bytes())?;
         }
         self.metrics.open()?;
         self.timings.open()
@@ -139,7 +141,8 @@ impl MetricsLog {
 
     fn write(&mut self, record: &Record) -> ControlFlow<StopReason> {
         let timing = Timing { step: record.step(), seconds: self.begin.elapsed().as_secs_f64() };
-        let written = self.metrics.write(&to_line(record)).and_then(|()| self.timings.write(&to_line(&timing)));
+        let written = self.metrics.write(to_line(record).as_bytes());
+        let written = written.and_then(|()| self.timings.write(to_line(&timing).as_bytes()));
         self.check(written)
     }
 
@@ -147,7 +150,7 @@ impl MetricsLog {
         match result {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
-                let path = self.metrics.path.display();
+                let path = self.metrics.path().display();
                 ControlFlow::Break(StopReason::Failed(format!("cannot write {path}: {error}")))
             }
         }
@@ -156,60 +159,6 @@ impl MetricsLog {
 
 fn to_line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("records are plain data") + "\n"
-}
-
-/// A file that lines are added to.
-#[derive(Debug)]
-struct Lines {
-    path: PathBuf,
-    file: Option<File>,
-    /// What is not written yet, for want of room.
-    waiting: Vec<u8>,
-}
-
-impl Lines {
-    fn in_file(path: PathBuf) -> Self {
-        Self { path, file: None, waiting: Vec::new() }
-    }
-
-    fn open(&mut self) -> io::Result<()> {
-        self.waiting.clear();
-        self.file = Some(OpenOptions::new().create(true).append(true).open(&self.path)?);
-        Ok(())
-    }
-
-    /// Writes a line, or lets it wait while the disk is full.
-    fn write(&mut self, line: &str) -> io::Result<()> {
-        self.waiting.extend_from_slice(line.as_bytes());
-        match self.flush() {
-            Err(error) if is_full_disk(&error) => Ok(()),
-            flushed => flushed,
-        }
-    }
-
-    /// Writes what waits.
-    fn flush(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        while !self.waiting.is_empty() {
-            match file.write(&self.waiting) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // A part may fit where the whole does not.
-                Ok(written) => drop(self.waiting.drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        match self.flush() {
-            // The checkpoint that is to follow needs more room still: there is none to be out of step with.
-            Err(error) if is_full_disk(&error) => return Ok(()),
-            flushed => flushed?,
-        }
-        self.file.as_ref().map_or(Ok(()), File::sync_data)
-    }
 }
 
 impl Observer for MetricsLog {

@@ -1,12 +1,13 @@
 //! The record of a run for TensorBoard.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, SystemTime};
 
+use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::figure_name::FigureName;
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
@@ -37,7 +38,7 @@ use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason}
 pub struct TensorBoard {
     dir: PathBuf,
     every: u64,
-    file: Option<File>,
+    file: Option<AppendedFile>,
 }
 
 impl TensorBoard {
@@ -52,10 +53,11 @@ impl TensorBoard {
         let now = since_epoch();
         // TensorBoard asks for `tfevents` in the name, and reads files in the order of their names.
         let name = format!("events.out.tfevents.{:010}.{}.numformer", now.as_secs(), process::id());
-        let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join(name))?;
-        file.write_all(&record(&event(now, 0, &Payload::Version)))?;
+        let mut file = AppendedFile::new(self.dir.join(name));
+        file.open()?;
+        file.write(&record(&event(now, 0, &Payload::Version)))?;
         if step > 0 {
-            file.write_all(&record(&event(now, step + 1, &Payload::Restart)))?;
+            file.write(&record(&event(now, step + 1, &Payload::Restart)))?;
         }
         self.file = Some(file);
         Ok(())
@@ -63,7 +65,7 @@ impl TensorBoard {
 
     fn write(&mut self, step: u64, payload: &Payload<'_>) -> ControlFlow<StopReason> {
         let Some(file) = &mut self.file else { return ControlFlow::Continue(()) };
-        let written = file.write_all(&record(&event(since_epoch(), step, payload)));
+        let written = file.write(&record(&event(since_epoch(), step, payload)));
         self.check(written)
     }
 

@@ -533,10 +533,10 @@ impl Trainer {
 
     fn save(&self, checkpoint: &Checkpoint, observers: &mut Observers) -> Result<Option<PathBuf>, TrainError> {
         let Some(run_dir) = &self.run_dir else { return Ok(None) };
-        if let ControlFlow::Break(stop) = observers.tell(|o| o.before_checkpoint(checkpoint.step)) {
-            return Err(TrainError::Observer { reason: stop.to_string() });
-        }
         loop {
+            if let ControlFlow::Break(stop) = observers.tell(|o| o.before_checkpoint(checkpoint.step)) {
+                return Err(TrainError::Observer { reason: stop.to_string() });
+            }
             match run_dir.save(checkpoint) {
                 Err(error) if error.is_full_disk() && self.waits_for_space => {
                     if observers.tell(|o| o.on_full_disk(&error)).is_break() {

@@ -1,0 +1,89 @@
+//! Files that grow, also across a full disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::files::is_full_disk;
+
+/// A file that is added to. While the disk is full, what is to be added waits in memory.
+#[derive(Debug)]
+pub(crate) struct AppendedFile {
+    path: PathBuf,
+    file: Option<File>,
+    waiting: Vec<u8>,
+}
+
+impl AppendedFile {
+    /// A file at `path`, which is made or opened by [`open`](Self::open).
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, file: None, waiting: Vec::new() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file at its end.
+    pub(crate) fn open(&mut self) -> io::Result<()> {
+        self.waiting.clear();
+        self.file = Some(OpenOptions::new().create(true).append(true).open(&self.path)?);
+        Ok(())
+    }
+
+    /// Adds to the file, or lets wait; nothing before it is opened.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        self.waiting.extend_from_slice(bytes);
+        while !self.waiting.is_empty() {
+            match file.write(&self.waiting) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                // A part may fit where the whole does not.
+                Ok(written) => drop(self.waiting.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_full_disk(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, if there is room, and sees to it that a crash loses nothing of what is written.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.write(&[])?;
+        match self.file.as_ref().map_or(Ok(()), File::sync_data) {
+            Err(error) if is_full_disk(&error) => Ok(()),
+            synced => synced,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_added_stands_in_order_across_openings() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("log");
+        for part in ["a", "b"] {
+            let mut file = AppendedFile::new(path.clone());
+            file.write(b"before it is opened").expect("nothing");
+            file.open().expect("opened");
+            file.write(part.as_bytes()).expect("written");
+            file.sync().expect("synced");
+        }
+        assert_eq!(std::fs::read(&path).expect("the file"), b"ab");
+    }
+
+    /// Linux has a device that is always full.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_finds_no_room_waits() {
+        let mut file = AppendedFile::new("/dev/full".into());
+        file.open().expect("opened");
+        file.write(b"first ").expect("waits");
+        file.write(b"second").expect("waits");
+        assert_eq!(file.waiting, b"first second");
+    }
+}
