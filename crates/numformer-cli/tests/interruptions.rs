@@ -186,8 +186,8 @@ fn settings_change_the_experiment() {
 #[test]
 fn a_run_waits_while_the_disk_is_full_and_loses_nothing() {
     const SCRIPT: &str = r#"
-        mkdir disk && mount -t tmpfs -o size=1m tmpfs disk || exit 77
-        "$NUMFORMER" train my.toml --run-dir disk/run > out 2> err &
+        mkdir disk && mount -t tmpfs -o size=4m tmpfs disk || exit 77
+        timeout 100 "$NUMFORMER" train my.toml --run-dir disk/run > out 2> err &
         run=$!
         until [ -d disk/run/checkpoints/step-0000000025 ]; do kill -0 $run || exit 1; sleep 0.01; done
         cat /dev/zero > disk/filler 2> /dev/null
