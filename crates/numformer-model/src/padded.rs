@@ -57,7 +57,8 @@ impl Padded {
     }
 
     /// Splits targets for teacher forcing: what the decoder reads (all but the last column) and what it should
-    /// predict (all but the first). Lengths count what the decoder reads.
+    /// predict (all but the first), where [`NO_TARGET`] stands beyond the end of a row. Lengths count what the decoder
+    /// reads.
     ///
     /// # Errors
     /// When there are fewer than two columns.
@@ -66,8 +67,20 @@ impl Padded {
         if width < 2 {
             return Err(Error::Msg(format!("expected targets of at least two tokens, found {width}")));
         }
-        let lengths = self.lengths.as_ref().map(|lengths| lengths.iter().map(|l| l.saturating_sub(1)).collect());
-        let read = Self { ids: self.ids.narrow(1, 0, width - 1)?.contiguous()?, lengths };
-        Ok((read, self.ids.narrow(1, 1, width - 1)?.contiguous()?))
+        let lengths = self.lengths.as_ref();
+        let lengths = lengths.map(|lengths| lengths.iter().map(|l| l.saturating_sub(1)).collect::<Vec<_>>());
+        let mut expected = self.ids.narrow(1, 1, width - 1)?.contiguous()?;
+        if let Some(lengths) = &lengths {
+            let mut ids = expected.flatten_all()?.to_vec1::<u32>()?;
+            for (row, length) in ids.chunks_mut(width - 1).zip(lengths) {
+                row[*length as usize..].fill(NO_TARGET);
+            }
+            expected = Tensor::from_vec(ids, expected.shape(), expected.device())?;
+        }
+        Ok((Self { ids: self.ids.narrow(1, 0, width - 1)?.contiguous()?, lengths }, expected))
     }
 }
+
+/// Stands where there is nothing to predict. What is a target and what is not is a matter of lengths alone: a padding token
+/// within a sequence is a token like others.
+pub(crate) const NO_TARGET: u32 = u32::MAX;

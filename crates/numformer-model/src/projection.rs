@@ -1,6 +1,6 @@
 //! The output projection: from states to scores of every token.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use numformer_ops::Activation;
 
@@ -34,6 +34,21 @@ impl Projection {
     /// When the width disagrees.
     pub fn logits(&self, states: &Tensor) -> Result<Tensor> {
         numformer_ops::linear(states, &self.weight, &self.bias, Activation::Identity)
+    }
+
+    /// By how much the scores of `targets` `[n]` after the states `[n, d_model]` are above the mean score of all tokens: in
+    /// the mean, a scalar; targets equal to `ignored` count for nothing.
+    pub(crate) fn margin(&self, states: &Tensor, targets: &Tensor, ignored: u32) -> Result<Tensor> {
+        let counts = targets.ne(ignored)?;
+        // An ignored target need not be a token: token 0 stands in.
+        let tokens = counts.where_cond(targets, &targets.zeros_like()?)?;
+        // The mean score is that of the mean weights.
+        let weights = self.weight.index_select(&tokens, 0)?.broadcast_sub(&self.weight.mean(0)?)?;
+        let biases = self.bias.index_select(&tokens, 0)?.broadcast_sub(&self.bias.mean(0)?)?;
+        let margins = ((states * weights)?.sum(1)? + biases)?;
+        let counts = counts.to_dtype(margins.dtype())?;
+        let counted = counts.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        (margins * counts)?.sum_all()? / counted.max(1.0)
     }
 
     /// Mean cross-entropy of `targets` `[n]` after the states `[n, d_model]`, a scalar; targets equal to `ignored` count

@@ -4,7 +4,7 @@ use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
 use crate::mode::Mode;
-use crate::padded::Padded;
+use crate::padded::{NO_TARGET, Padded};
 use crate::projection::Projection;
 
 /// A model that reads a sequence of tokens and writes another.
@@ -74,15 +74,34 @@ pub trait Seq2Seq {
     }
 
     /// Mean cross-entropy per target token under teacher forcing, a scalar. The opening delimiter is given, the
-    /// closing one is predicted; padding counts for nothing.
+    /// closing one is predicted; what is beyond the length of a row counts for nothing.
     ///
     /// # Errors
     /// As [`Seq2Seq::decode`].
     fn loss(&self, src: &Padded, tgt: &Padded, mode: Mode) -> Result<Tensor> {
+        self.smoothed_loss(src, tgt, mode, 0.0)
+    }
+
+    /// As [`Seq2Seq::loss`], against targets that give the share `smoothing` of their weight to all tokens alike.
+    ///
+    /// # Errors
+    /// As [`Seq2Seq::decode`].
+    ///
+    /// # Reference
+    /// Szegedy et al. (2016), *Rethinking the inception architecture for computer vision*, section 7.
+    /// <https://arxiv.org/abs/1512.00567>
+    fn smoothed_loss(&self, src: &Padded, tgt: &Padded, mode: Mode, smoothing: f64) -> Result<Tensor> {
         let memory = self.encode(src, mode)?;
         let (read, expected) = tgt.shift()?;
         let states = self.decode(&memory, &read, None, mode)?;
-        self.projection().cross_entropy(&states.flatten_to(1)?, &expected.flatten_all()?, Some(self.padding_id()))
+        let (states, expected) = (states.flatten_to(1)?, expected.flatten_all()?);
+        let loss = self.projection().cross_entropy(&states, &expected, Some(NO_TARGET))?;
+        if smoothing > 0.0 {
+            // Of a softmax, -Σ qᵢ log pᵢ = log Σ exp zᵢ - Σ qᵢ zᵢ: smoothing moves weight from the target's score to the mean.
+            loss + (self.projection().margin(&states, &expected, NO_TARGET)? * smoothing)?
+        } else {
+            Ok(loss)
+        }
     }
 
     /// Mean cross-entropy of each target by itself, in the order of the batch; its rows are as long as their lengths

@@ -17,8 +17,9 @@ pub trait TrainingStep: Debug + Send {
     /// The order of weights and gradients.
     fn layout(&self) -> &FlatLayout;
 
-    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns it, in nats. The seed and
-    /// the step of `mode` say what dropout drops.
+    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns it, in nats. Every token of
+    /// a target but its first counts, also one with the id of padding: lengths say what there is. The seed and the step of
+    /// `mode` say what dropout drops.
     ///
     /// # Errors
     /// When the batch does not fit the model, or a slice the layout.

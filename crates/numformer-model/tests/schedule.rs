@@ -18,13 +18,13 @@ struct Tokens {
 }
 
 impl Tokens {
-    /// One row for each length. Padding has id 1, which is no other token's.
+    /// One row for each length. Padding has id 1, which occurs within sequences, too.
     fn random(seed: u64, lengths: &[u32], vocab_size: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let width = lengths.iter().copied().max().unwrap_or(0).max(2) as usize;
         let row = |length: &u32| {
             let length = *length as usize;
-            (0..width).map(|i| if i < length { rng.random_range(2..vocab_size as u32) } else { 1 }).collect::<Vec<_>>()
+            (0..width).map(|i| if i < length { rng.random_range(0..vocab_size as u32) } else { 1 }).collect::<Vec<_>>()
         };
         Self { ids: lengths.iter().flat_map(row).collect(), lengths: lengths.to_vec(), width }
     }

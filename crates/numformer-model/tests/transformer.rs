@@ -328,3 +328,52 @@ fn losses_by_row_are_those_of_the_rows_alone() -> Result<()> {
     assert!(error.contains("expected a token to predict in target 1"), "{error}");
     Ok(())
 }
+
+#[test]
+fn a_padding_token_within_a_sequence_is_a_target_like_others() -> Result<()> {
+    let (model, _) = built(&asymmetric(), 12);
+    let ids = [0, 5, PADDING, 7, 0, 0, 8, 0, PADDING, PADDING];
+    let batch = Padded::new(&ids, &[5, 3], 5, CPU)?;
+    let rows = model.losses(&batch, &batch)?;
+    let expected = (4.0 * rows[0] + 2.0 * rows[1]) / 6.0;
+    let found = model.loss(&batch, &batch, EVALUATE)?.to_scalar::<f32>()?;
+    assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    Ok(())
+}
+
+#[test]
+fn smoothed_targets_are_a_mixture_with_the_uniform_law() -> Result<()> {
+    const SMOOTHING: f64 = 0.3;
+    for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+        let config = TransformerConfig { output_projection, ..asymmetric() };
+        let (model, parameters) = built(&config, 12);
+        let batch = padded_batch();
+        let found = model.smoothed_loss(&batch, &batch, EVALUATE, SMOOTHING)?;
+
+        // By the definition: -Σ q log p for each token, q the mixture.
+        let memory = model.encode(&batch, EVALUATE)?;
+        let log_p =
+            candle_nn::ops::log_softmax(&model.logits(&model.decode(&memory, &batch, None, EVALUATE)?)?, D::Minus1)?;
+        let targets: [&[u32]; 3] = [&[5, 6, 7, 0], &[8, 0], &[9, 12, 0]];
+        let (mut expected, mut count) = (Tensor::zeros((), candle_core::DType::F32, CPU)?, 0);
+        for (row, targets) in targets.into_iter().enumerate() {
+            for (at, target) in targets.iter().enumerate() {
+                let log_p = log_p.get(row)?.get(at)?;
+                let of_target = log_p.get(*target as usize)?;
+                let mixed = ((of_target * (1.0 - SMOOTHING))? + (log_p.mean(0)? * SMOOTHING)?)?;
+                expected = (expected - mixed)?;
+                count += 1;
+            }
+        }
+        let expected = (expected / f64::from(count))?;
+        assert!(difference(&found, &expected) < 1e-5, "{found} {expected}");
+        let layout = FlatLayout::new(&parameters);
+        let gradients = |loss: &Tensor| {
+            let mut gradients = vec![0.0; layout.len()];
+            layout.read_gradients(&parameters, &loss.backward()?, &mut gradients)?;
+            Tensor::from_vec(gradients, layout.len(), CPU)
+        };
+        assert!(difference(&gradients(&found)?, &gradients(&expected)?) < 1e-5, "{output_projection:?}");
+    }
+    Ok(())
+}

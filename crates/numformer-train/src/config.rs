@@ -293,6 +293,9 @@ pub struct TrainConfig {
     /// Decoupled weight decay: with Adam, AdamW.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Share of the weight of a target that goes to all tokens alike: from 0, below 1.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub label_smoothing: f64,
     /// What moves the weights.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optimizer: OptimizerConfig,

@@ -273,6 +273,7 @@ impl Experiment {
             0.0..1.0 => Ok(()),
             _ => Err(ExperimentError::OutOfRange { key, expected: "from 0, below 1", found }),
         };
+        share("train.label_smoothing", self.train.label_smoothing)?;
         match self.train.optimizer {
             OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon }) => {
                 share("train.optimizer.beta1", beta1)?;

@@ -1,6 +1,6 @@
 //! How the gradients of a training step are computed.
 
-use candle_core::Result;
+use candle_core::{Error, Result};
 use numformer_model::{Composition, ExplicitSchedule, Model, ModelConfig, Parameters, TrainingStep};
 use serde::{Deserialize, Serialize};
 
@@ -25,17 +25,23 @@ pub(crate) fn training_step(
     config: &ModelConfig,
     parameters: &Parameters,
     gradients: Gradients,
+    label_smoothing: f64,
 ) -> Result<(Box<dyn TrainingStep>, String)> {
     // Draws the weights.
     let model = Model::init(config, parameters)?;
     let composition = |why: &str| -> (Box<dyn TrainingStep>, String) {
         let how = format!("automatic differentiation{why}");
-        (Box::new(Composition::new(model.clone(), parameters)), how)
+        let step = Composition::new(model.clone(), parameters).with_label_smoothing(label_smoothing);
+        (Box::new(step), how)
     };
-    match (gradients, ExplicitSchedule::missing(config)) {
+    let missing = ExplicitSchedule::missing(config).or((label_smoothing > 0.0).then_some("label smoothing"));
+    match (gradients, missing) {
         (Gradients::Autodiff, _) => Ok(composition("")),
         (Gradients::Auto, Some(what)) => Ok(composition(&format!(" (the explicit schedule has no {what})"))),
-        (Gradients::Auto | Gradients::Explicit, _) => {
+        (Gradients::Explicit, Some(what)) => {
+            Err(Error::Msg(format!("the explicit schedule has no {what}: use automatic differentiation")))
+        }
+        (Gradients::Auto | Gradients::Explicit, None) => {
             Ok((Box::new(ExplicitSchedule::new(config, parameters)?), "explicit schedule".to_owned()))
         }
     }
@@ -55,7 +61,7 @@ mod tests {
         let with_dropout = TransformerConfig { dropout: 0.1, ..standard.clone() };
         let how = |config: &TransformerConfig, gradients| {
             let parameters = Parameters::random(0, &Device::Cpu);
-            training_step(&config.clone().into(), &parameters, gradients).map(|(_, how)| how)
+            training_step(&config.clone().into(), &parameters, gradients, 0.0).map(|(_, how)| how)
         };
         assert_eq!(how(&standard, Gradients::Auto).expect("a step"), "explicit schedule");
         assert_eq!(how(&standard, Gradients::Autodiff).expect("a step"), "automatic differentiation");
@@ -63,5 +69,14 @@ mod tests {
         assert_eq!(said, "automatic differentiation (the explicit schedule has no dropout)");
         let error = how(&with_dropout, Gradients::Explicit).expect_err("no such schedule").to_string();
         assert!(error.contains("the explicit schedule has no dropout"), "{error}");
+
+        let smoothed = |gradients| {
+            training_step(&standard.clone().into(), &Parameters::random(0, &Device::Cpu), gradients, 0.1)
+                .map(|(_, how)| how)
+        };
+        let said = smoothed(Gradients::Auto).expect("a step");
+        assert_eq!(said, "automatic differentiation (the explicit schedule has no label smoothing)");
+        let error = smoothed(Gradients::Explicit).expect_err("no such schedule").to_string();
+        assert!(error.contains("no label smoothing"), "{error}");
     }
 }

@@ -114,7 +114,8 @@ impl Trainer {
         let files = Files::read(&experiment, &task)?;
         let stages = experiment.stage_tasks(catalogue, &task)?.into_iter().map(Arc::new).collect();
         let config = experiment.model_config(&task)?;
-        let (training_step, computed) = training_step(&config, &parameters, experiment.train.gradients)?;
+        let (training_step, computed) =
+            training_step(&config, &parameters, experiment.train.gradients, experiment.train.label_smoothing)?;
         let model = Model::new(&config, &parameters.frozen())?;
         let mut weights = vec![0.0; training_step.layout().len()];
         training_step.layout().read(&parameters, &mut weights)?;

@@ -92,7 +92,7 @@ impl Workload {
     /// When memory for it cannot be had.
     pub fn training(&self, gradients: Gradients) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
-        let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients)?;
+        let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients, 0.0)?;
         let mut weights = vec![0.0; step.layout().len()];
         step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(AdamConfig::default(), weights.len());

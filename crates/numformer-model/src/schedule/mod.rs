@@ -239,7 +239,7 @@ impl TrainingStep for ExplicitSchedule {
         gradients: &mut [f32],
     ) -> Result<f64> {
         self.check(weights.len(), src, tgt, gradients.len())?;
-        let batch = Batch { src, tgt, padding: self.model.config().padding_id };
+        let batch = Batch { src, tgt };
         if batch.len() == 0 {
             gradients.fill(0.0);
             return Ok(0.0);
@@ -271,7 +271,6 @@ impl TrainingStep for ExplicitSchedule {
 struct Batch<'a> {
     src: TokenRows<'a>,
     tgt: TokenRows<'a>,
-    padding: u32,
 }
 
 impl<'a> Batch<'a> {
@@ -284,10 +283,9 @@ impl<'a> Batch<'a> {
         self.tgt.row(row).split_last().map_or(&[], |(_, read)| read)
     }
 
-    /// What it should predict: all but the first; none where that does not count.
+    /// What it should predict: all but the first.
     fn predicted(&self, row: usize) -> impl Iterator<Item = Option<usize>> + use<'a> {
-        let padding = self.padding;
-        self.tgt.row(row).iter().skip(1).map(move |id| (*id != padding).then_some(*id as usize))
+        self.tgt.row(row).iter().skip(1).map(|id| Some(*id as usize))
     }
 
     fn load(&self, examples: Range<usize>, microbatch: &mut Microbatch) {
