@@ -8,8 +8,8 @@ use std::io::{Write, stdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use numformer::data::{BatchSource, Split};
 use candle_core::Device;
+use numformer::data::{BatchSource, Split};
 use numformer::model::{ExplicitSchedule, Mode, Model, Parameters, TokenRows, TrainingStep};
 use numformer::ops::sum_of_squares;
 use numformer::train::{Catalogue, Experiment, RunDir, Trainer, Update};
@@ -67,8 +67,8 @@ fn bare_loop(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
     let mut gradients = vec![0.0; weights.len()];
     let mut optimizer = experiment.train.optimizer.build(weights.len());
     let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
-    let [src, tgt] = [&batch.src, &batch.tgt]
-        .map(|rows| TokenRows { ids: &rows.ids, lengths: &rows.lengths, width: rows.width });
+    let [src, tgt] =
+        [&batch.src, &batch.tgt].map(|rows| TokenRows { ids: &rows.ids, lengths: &rows.lengths, width: rows.width });
     let begin = Instant::now();
     for index in 0..STEPS {
         let mode = Mode::Train { seed: experiment.seed, step: index };

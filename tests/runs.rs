@@ -457,12 +457,13 @@ fn the_best_checkpoint_is_kept_and_found() {
     assert!(best < 12, "the best is to be another than the last");
     let found = StoredRun::load_at(dir.path(), Moment::Best(FigureName::CrossEntropy), &Catalogue::standard()).unwrap();
     assert_eq!(found.step(), best);
-    let at = |moment| StoredRun::load_at(dir.path(), moment, &Catalogue::standard());
-    assert_eq!(at(Moment::Step(best)).unwrap().step(), best);
-    assert_eq!(at(Moment::Latest).unwrap().step(), 12);
-    let error = at(Moment::Best(FigureName::Exact)).unwrap_err().to_string();
+    let load =
+        |moment| StoredRun::load_at(dir.path(), moment, &Catalogue::standard()).map_err(|error| error.to_string());
+    assert_eq!(load(Moment::Step(best)).unwrap().step(), best);
+    assert_eq!(load(Moment::Latest).unwrap().step(), 12);
+    let error = load(Moment::Best(FigureName::Exact)).unwrap_err();
     assert!(error.contains("keeps no best checkpoint by exact"), "{error}");
-    let error = at(Moment::Step(99)).unwrap_err().to_string();
+    let error = load(Moment::Step(99)).unwrap_err();
     assert!(error.contains("no checkpoint after step 99") && error.contains("12]"), "{error}");
 }
 

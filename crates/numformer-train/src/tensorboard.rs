@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn checksums_are_masked_crc_32c() {
         // The check value of CRC-32C is that of the digits 1 to 9: 0xe3069283.
-        let masked = ((0xe306_9283_u32 >> 15) | (0xe306_9283 << 17)).wrapping_add(0xa282_ead8);
+        let masked = 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8);
         assert_eq!(checksum(b"123456789"), masked.to_le_bytes());
     }
 

@@ -121,7 +121,7 @@ impl Trainer {
         training_step.layout().read(&parameters, &mut weights)?;
         if let Some(dir) = &experiment.start_from {
             warm_start::copy_weights(&warm_start::load(dir)?, training_step.layout(), task.vocabulary(), &mut weights)
-                .map_err(|source| TrainError::StartFrom { path: dir.clone(), source })?;
+                .map_err(|source| TrainError::StartFrom { path: dir.clone(), source: Box::new(source) })?;
             training_step.layout().write(&parameters, &weights)?;
         }
         let optimizer = experiment.train.optimizer.build(weights.len());
@@ -698,7 +698,7 @@ pub enum TrainError {
         /// The run or model.
         path: PathBuf,
         /// What does not fit.
-        source: LayoutError,
+        source: Box<LayoutError>,
     },
     /// An observer failed before the run could be saved.
     #[error("{reason}")]
