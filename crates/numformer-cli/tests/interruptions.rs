@@ -183,6 +183,7 @@ fn settings_change_the_experiment() {
 
 /// A disk of its own is filled while the run saves, and emptied again.
 #[cfg(target_os = "linux")]
+#[expect(clippy::print_stdout, reason = "a test that cannot run says so")]
 #[test]
 fn a_run_waits_while_the_disk_is_full_and_loses_nothing() {
     const SCRIPT: &str = r#"
