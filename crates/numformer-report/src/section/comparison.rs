@@ -1,0 +1,68 @@
+//! Several runs side by side.
+
+use super::curves::{Horizontal, accuracy_axis, line_figure, loss_axis};
+use super::summary::{facts, within_five_percent};
+use super::{Block, Named};
+use crate::chart::line_chart::Series;
+use crate::{Cell, ReportError, Table};
+
+/// Tables and curves of several runs; nothing of a single one.
+pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {
+    let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let mut blocks = vec![Block::heading(2, "comparison", "Comparison")];
+
+    let names = facts(first.run).into_iter().map(|(name, _)| name);
+    let mut table = Table::new("Runs side by side", &["run"].into_iter().chain(names).collect::<Vec<_>>());
+    for named in runs {
+        let cells = facts(named.run).into_iter().map(|(_, cell)| cell);
+        table.push([Cell::text(&named.label)].into_iter().chain(cells).collect());
+    }
+    blocks.push(Block::Table { name: "comparison".to_owned(), table });
+
+    let differences: Vec<_> =
+        others.iter().map(|other| first.run.experiment.differences(&other.run.experiment)).collect();
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for difference in differences.iter().flatten() {
+        if keys.iter().all(|(key, _)| *key != difference.key) {
+            keys.push((&difference.key, &difference.left));
+        }
+    }
+    if keys.is_empty() {
+        blocks.push(Block::Paragraph("All are runs of the same experiment.".to_owned()));
+    } else {
+        let labels = runs.iter().map(|named| named.label.as_str());
+        let columns: Vec<&str> = ["key"].into_iter().chain(labels).collect();
+        let mut table = Table::new("What their experiments differ in", &columns);
+        for (key, left) in keys {
+            let mut row = vec![Cell::text(key), Cell::text(left)];
+            row.extend(differences.iter().map(|differences| {
+                Cell::text(differences.iter().find(|other| other.key == key).map_or(left, |other| &other.right))
+            }));
+            table.push(row);
+        }
+        blocks.push(Block::Table { name: "differences".to_owned(), table });
+    }
+
+    for horizontal in Horizontal::of(runs.iter().map(|named| named.run)) {
+        let loss = |named: &Named<'_>| {
+            let points = named.run.steps.iter().map(|report| (report.step, report.examples, report.loss));
+            Series { name: named.label.clone(), points: horizontal.points(named.run, points) }
+        };
+        let accuracy = |named: &Named<'_>| {
+            let points =
+                named.run.evaluations.iter().filter_map(|report| {
+                    Some((report.step, report.examples, within_five_percent(&report.evaluation)?))
+                });
+            Series { name: named.label.clone(), points: horizontal.points(named.run, points) }
+        };
+        let losses: Vec<_> = runs.iter().map(loss).collect();
+        let accuracies: Vec<_> = runs.iter().map(accuracy).collect();
+        let axis = loss_axis(&losses);
+        blocks.extend(line_figure("comparison-loss", "Training loss", &horizontal, axis, losses)?);
+        let title = "Validation accuracy within 5%";
+        blocks.extend(line_figure("comparison-accuracy", title, &horizontal, accuracy_axis(), accuracies)?);
+    }
+    Ok(blocks)
+}
