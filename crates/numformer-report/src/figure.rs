@@ -1,6 +1,7 @@
 //! One figure: a drawing, what it shows in words, and its numbers.
 
 use crate::Table;
+use crate::chart::WIDTH;
 use crate::markup::escape;
 use crate::theme::follow_page;
 
@@ -51,12 +52,15 @@ impl Figure {
         let (size, body) = self.parts();
         let Self { name, table, .. } = self;
         let (title, description) = (escape(&self.title), escape(&self.description));
+        // No narrower than can be read: what has no room scrolls.
+        let width: u32 = size.split('"').next().and_then(|width| width.parse().ok()).unwrap_or(WIDTH);
+        let least = if width > WIDTH { format!(" style=\"min-width:{width}px\"") } else { String::new() };
         let body = follow_page(body);
         let table = table.to_html(name);
         format!(
-            "<figure id=\"{name}\">\n<figcaption>{title}</figcaption>\n\
-             <svg width=\"{size} role=\"img\" aria-labelledby=\"{name}-title {name}-description\">\
-             <title id=\"{name}-title\">{title}</title><desc id=\"{name}-description\">{description}</desc>\n{body}\
+            "<figure id=\"figure-{name}\">\n<figcaption>{title}</figcaption>\n\
+             <div class=\"scroll\"><svg width=\"{size}{least} role=\"img\" aria-labelledby=\"figure-{name}-title figure-{name}-description\">\
+             <title id=\"figure-{name}-title\">{title}</title><desc id=\"figure-{name}-description\">{description}</desc>\n{body}</div>\n\
              <details><summary>Numbers</summary>\n{table}</details>\n</figure>\n"
         )
     }
@@ -82,8 +86,8 @@ mod tests {
     fn a_figure_says_what_it_shows() {
         let html = figure().to_html();
         assert!(html.contains("<figcaption>&lt;Loss&gt;</figcaption>"), "{html}");
-        assert!(html.contains("role=\"img\" aria-labelledby=\"a-b-title a-b-description\"><title id=\"a-b-title\">"));
-        assert!(html.contains("<desc id=\"a-b-description\">It &quot;falls&quot;.</desc>"), "{html}");
+        assert!(html.contains("role=\"img\" aria-labelledby=\"figure-a-b-title figure-a-b-description\">"));
+        assert!(html.contains("<desc id=\"figure-a-b-description\">It &quot;falls&quot;.</desc>"), "{html}");
         assert!(html.contains("var(--series-0)") && !html.contains("#0072B2"), "{html}");
     }
 

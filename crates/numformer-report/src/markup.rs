@@ -37,13 +37,13 @@ pub(crate) fn percent_encode(text: &str) -> String {
 pub(crate) fn file_name(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_ascii_alphanumeric() || (c == '.' && !name.is_empty()) {
+        if c.is_ascii_alphanumeric() || c == '.' {
             name.push(c.to_ascii_lowercase());
         } else if !name.ends_with('-') {
             name.push('-');
         }
     }
-    name.trim_matches('-').to_owned()
+    name.trim_matches(['-', '.']).to_owned()
 }
 
 #[cfg(test)]

@@ -28,8 +28,11 @@ pub(crate) fn page(title: &str, blocks: &[Block]) -> String {
             is_among_figures = is_figure;
         }
         match block {
-            Block::Heading { level, id, text } => {
-                writeln!(html, "<h{level} id=\"{id}\">{}</h{level}>", escape(text)).expect("strings grow");
+            Block::Section { id, text } => {
+                writeln!(html, "<h2 id=\"{id}\">{}</h2>", escape(text)).expect("strings grow");
+            }
+            Block::Heading { level, text } => {
+                writeln!(html, "<h{level}>{}</h{level}>", escape(text)).expect("strings grow");
             }
             Block::Paragraph(text) => writeln!(html, "<p>{}</p>", escape(text)).expect("strings grow"),
             Block::Figure(figure) => html += &figure.to_html(),
@@ -47,7 +50,7 @@ pub(crate) fn page(title: &str, blocks: &[Block]) -> String {
 /// Links to the sections, if there are several.
 fn contents(blocks: &[Block]) -> String {
     let sections = blocks.iter().filter_map(|block| match block {
-        Block::Heading { level: 2, id, text } => Some(format!("<li><a href=\"#{id}\">{}</a></li>", escape(text))),
+        Block::Section { id, text } => Some(format!("<li><a href=\"#{id}\">{}</a></li>", escape(text))),
         _ => None,
     });
     let links: Vec<String> = sections.collect();

@@ -28,14 +28,14 @@ impl Report {
             [first, .., last] => format!("{} runs, {} to {}", named.len(), first.label, last.label),
         };
         let mut blocks = comparison(&named)?;
+        const LAWS: &str = "Other laws of random matrices";
         if let [one] = &named[..] {
-            blocks.extend(of_run(one)?);
-            blocks.extend(laws(&named)?);
+            blocks.extend(of_run(one, laws(&named, Block::heading(3, LAWS))?)?);
         } else {
-            blocks.extend(laws(&named)?);
+            blocks.extend(laws(&named, Block::section("laws", LAWS))?);
             for one in &named {
-                blocks.push(Block::heading(2, one.prefix.clone(), format!("Run {}", one.label)));
-                blocks.extend(of_run(one)?);
+                blocks.push(Block::section(one.prefix.clone(), format!("Run {}", one.label)));
+                blocks.extend(of_run(one, Vec::new())?);
             }
         }
         Ok(Self { title, blocks })
@@ -56,20 +56,14 @@ impl Report {
     }
 }
 
-fn of_run(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
-    let prefix = &named.prefix;
+/// What there is to say of one run; `laws` come before its configuration.
+fn of_run(named: &Named<'_>, laws: Vec<Block>) -> Result<Vec<Block>, ReportError> {
     let toml = escape(&named.run.experiment.to_toml());
     let configuration = format!(
         "<details open><summary>experiment.toml</summary>\n<pre tabindex=\"0\"><code>{toml}</code></pre></details>\n"
     );
-    Ok([
-        summary(named),
-        curves(named)?,
-        accuracy(named)?,
-        errors(named)?,
-        vec![Block::heading(3, format!("{prefix}-configuration"), "Configuration"), Block::Html(configuration)],
-    ]
-    .concat())
+    let configuration = vec![Block::heading(3, "Configuration"), Block::Html(configuration)];
+    Ok([summary(named), curves(named)?, accuracy(named)?, errors(named)?, laws, configuration].concat())
 }
 
 /// Names of which no two are the same: those of the directories, or else their whole paths.
@@ -127,7 +121,7 @@ mod tests {
         let names: Vec<_> = report().figures().map(|figure| figure.name.clone()).collect();
         let of_first: Vec<_> = names.iter().filter(|name| name.starts_with("first-")).collect();
         let expected =
-            ["loss-examples", "accuracy-examples", "loss-time", "accuracy-time", "by-norm", "by-dimension", "errors"];
+            ["loss-examples", "loss-time", "accuracy-examples", "accuracy-time", "by-norm", "by-dimension", "errors"];
         assert_eq!(of_first, expected.map(|name| format!("first-{name}")).iter().collect::<Vec<_>>());
         assert!(
             names.contains(&"laws".to_owned()) && names.contains(&"comparison-accuracy-time".to_owned()),

@@ -9,7 +9,7 @@ use super::marker::draw_marker;
 use crate::theme::Ink;
 
 /// Width of a drawing, in the unit of its coordinates: small, so that on a phone its text is not.
-pub(crate) const WIDTH: u32 = 440;
+pub(crate) const WIDTH: u32 = 400;
 /// Height of the line that a legend takes.
 const LEGEND_LINE: u32 = 20;
 /// The backend writes letters smaller than it is asked to, by this factor.

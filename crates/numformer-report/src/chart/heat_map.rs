@@ -86,7 +86,8 @@ fn draw_scale(area: &Area<'_>, left: i32, y: i32) -> Result<(), DrawError> {
     for step in 0..STEPS {
         let (fill, _) = scale(f64::from(step) / f64::from(STEPS - 1));
         let x = left + STEP * step;
-        area.draw(&Rectangle::new([(x, y), (x + STEP, y + 10)], fill.filled()))?;
+        // To the end, so that no seam shows where two colours meet.
+        area.draw(&Rectangle::new([(x, y), (left + STEPS * STEP, y + 10)], fill.filled()))?;
     }
     for (share, x) in [("0%", left), ("50%", left + STEPS * STEP / 2), ("100%", left + STEPS * STEP)] {
         let style = anchored(letters(Ink::Text), HPos::Center, VPos::Top);

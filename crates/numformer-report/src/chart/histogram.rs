@@ -58,8 +58,8 @@ impl ErrorHistogram {
         let total = self.total().max(1) as f64;
         let highest = self.bins.iter().chain([&self.zero, &self.none]).max().copied().unwrap_or(0) as f64 / total;
         let tallest = round_up(highest);
-        // One decade more at each end, for answers without an error and for those that have none.
-        let (first, last) = (f64::from(DECADES.0) - 1.0, f64::from(DECADES.1) + 1.0);
+        // Room at each end, for answers without an error and for those that have none.
+        let (first, last) = (f64::from(DECADES.0) - 1.5, f64::from(DECADES.1) + 1.5);
         let x_of = |power: f64| left + ((power - first) / (last - first) * f64::from(right - left)).round() as i32;
         let y_of = |share: f64| bottom - (share / tallest * f64::from(bottom - top)).round() as i32;
         let text = |horizontal, vertical| anchored(letters(Ink::Text), horizontal, vertical);
@@ -74,8 +74,8 @@ impl ErrorHistogram {
             let corners = [(x_of(from) + 1, y_of(count as f64 / total)), (x_of(to) - 1, bottom)];
             area.draw(&Rectangle::new(corners, Ink::Series(series).light().filled()))
         };
-        bar(first + 0.3, first + 0.7, self.zero, 2)?;
-        bar(last - 0.7, last - 0.3, self.none, 1)?;
+        bar(first + 0.15, first + 0.65, self.zero, 2)?;
+        bar(last - 0.65, last - 0.15, self.none, 1)?;
         let step = 1.0 / f64::from(PER_DECADE);
         for (index, count) in self.bins.iter().enumerate() {
             let from = f64::from(DECADES.0) + index as f64 * step;
@@ -88,8 +88,8 @@ impl ErrorHistogram {
             let label = percent_short(10.0_f64.powi(power));
             area.draw(&Text::new(label, (x, bottom + 7), text(HPos::Center, VPos::Top)))?;
         }
-        area.draw(&Text::new("0", (x_of(first + 0.5), bottom + 7), text(HPos::Center, VPos::Top)))?;
-        area.draw(&Text::new("none", (x_of(last - 0.5), bottom + 7), text(HPos::Center, VPos::Top)))?;
+        area.draw(&Text::new("0", (x_of(first + 0.4), bottom + 7), text(HPos::Center, VPos::Top)))?;
+        area.draw(&Text::new("none", (x_of(last - 0.4), bottom + 7), text(HPos::Center, VPos::Top)))?;
 
         let tolerance = x_of(0.05_f64.log10());
         area.draw(&PathElement::new([(tolerance, top - 6), (tolerance, bottom)], Ink::Text.light()))?;

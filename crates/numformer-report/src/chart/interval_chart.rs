@@ -38,12 +38,23 @@ impl IntervalChart {
         })
     }
 
+    /// Where the axis begins: at 0, unless all intervals are close to 100%.
+    fn begin(&self) -> f64 {
+        let ends = self.groups.iter().flat_map(|(_, intervals)| intervals).map(|(_, (lower, _))| *lower);
+        let lowest = ends.fold(1.0, f64::min);
+        [0.98, 0.96, 0.9, 0.8].into_iter().find(|begin| *begin <= lowest).unwrap_or(0.0)
+    }
+
     fn draw_groups(&self, area: &Area<'_>, top: i32, bottom: i32) -> Result<(), DrawError> {
         let widest = self.groups.iter().map(|(name, _)| text_width(name)).max().unwrap_or(0);
         let left = widest.min(WIDTH / 3) as i32 + 16;
         let right = WIDTH as i32 - 24;
-        let x_of = |share: f64| left + (share.clamp(0.0, 1.0) * f64::from(right - left)).round() as i32;
-        for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let begin = self.begin();
+        let x_of = |share: f64| {
+            left + ((share.clamp(begin, 1.0) - begin) / (1.0 - begin) * f64::from(right - left)).round() as i32
+        };
+        for quarter in 0..=4 {
+            let share = begin + (1.0 - begin) * f64::from(quarter) / 4.0;
             let x = x_of(share);
             area.draw(&PathElement::new([(x, top), (x, bottom)], Ink::Grid.light()))?;
             let style = anchored(letters(Ink::Text), HPos::Center, VPos::Top);
@@ -55,14 +66,14 @@ impl IntervalChart {
 
         let height = LINE * self.series.len() as i32 + GAP;
         for (index, (name, intervals)) in self.groups.iter().enumerate() {
-            let begin = top + height * index as i32;
+            let group_top = top + height * index as i32;
             let style = anchored(letters(Ink::Text), HPos::Right, VPos::Center);
-            area.draw(&Text::new(name.clone(), (left - 10, begin + height / 2), style))?;
+            area.draw(&Text::new(name.clone(), (left - 10, group_top + height / 2), style))?;
             if index > 0 {
-                area.draw(&PathElement::new([(left, begin), (right, begin)], Ink::Grid.light()))?;
+                area.draw(&PathElement::new([(left, group_top), (right, group_top)], Ink::Grid.light()))?;
             }
             for (series, (share, (lower, upper))) in intervals.iter().enumerate() {
-                let y = begin + GAP / 2 + LINE * series as i32 + LINE / 2;
+                let y = group_top + GAP / 2 + LINE * series as i32 + LINE / 2;
                 let style = Ink::Series(series).light().stroke_width(2);
                 let (from, to) = (x_of(*lower), x_of(*upper));
                 area.draw(&PathElement::new([(from, y), (to, y)], style))?;
@@ -81,6 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_axis_begins_where_intervals_can_be_seen() {
+        let begin = |lower| {
+            let groups = vec![("all".to_owned(), vec![(1.0, (0.999, 1.0)), (0.995, (lower, 1.0))])];
+            IntervalChart { name: String::new(), series: Vec::new(), groups }.begin()
+        };
+        assert_eq!([0.99, 0.97, 0.85, 0.7, 0.0].map(begin), [0.98, 0.96, 0.8, 0.0, 0.0]);
+    }
+
+    #[test]
     fn every_group_and_interval_is_drawn() {
         let shares = vec![(0.5, (0.25, 0.75)), (0.1, (0.0, 0.2))];
         let chart = IntervalChart {
@@ -90,11 +110,11 @@ mod tests {
         };
         let svg = chart.to_svg().expect("drawn");
         for text in ["share of answers", "within 5%", "exact", "2x2", "3x3", "0%", "100%"] {
-            assert!(svg.contains(&format!("\n{text}\n")) || svg.contains(text), "{text}");
+            assert!(svg.contains(&format!(">\n{text}\n<")), "{text}");
         }
         // Three strokes for each interval, one in the legend.
         assert_eq!(svg.matches("stroke=\"#C84E00\"").count(), 2 * 3 + 1, "{svg}");
-        // The quarters of an axis from 37 to 416: the ends of the interval are where they should be.
-        assert!(svg.contains("points=\"132,") && svg.contains(" 321,"), "{svg}");
+        // An interval from one quarter to three, of an axis from 37 to 376.
+        assert!(svg.contains("points=\"122,45 291,45 \""), "{svg}");
     }
 }

@@ -8,6 +8,8 @@ pub(crate) mod histogram;
 pub(crate) mod interval_chart;
 pub(crate) mod line_chart;
 
+pub(crate) use canvas::WIDTH;
+
 use std::error::Error;
 
 /// Why something cannot be drawn.

@@ -24,7 +24,7 @@ pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
         count(evaluation.count)
     );
     let mut blocks = vec![
-        Block::heading(3, format!("{prefix}-accuracy"), "Accuracy"),
+        Block::heading(3, "Accuracy"),
         Block::Paragraph(sentence),
         Block::Table { name: format!("{prefix}-accuracy"), table: figures(evaluation) },
     ];
@@ -46,22 +46,20 @@ fn tolerances(evaluation: &Evaluation) -> Vec<String> {
     estimates.map(|estimate| format!("within {}", estimate.tolerance)).collect()
 }
 
-/// Every figure of an evaluation.
+/// The figures of an evaluation, in the norm L1.
 fn figures(evaluation: &Evaluation) -> Table {
-    let mut table = Table::new("Accuracy on unseen matrices", &["figure", "norm", "share", "lower end", "upper end"]);
-    let mut share = |name: String, norm: String, (share, (lower, upper)): Interval| {
+    let mut table = Table::new("Accuracy on unseen matrices, l1 norm", &["figure", "value", "lower end", "upper end"]);
+    let mut share = |name: String, (share, (lower, upper)): Interval| {
         let cells = [share, lower, upper].map(|value| Cell::number(percent(value), value));
-        table.push([Cell::text(name), Cell::text(norm)].into_iter().chain(cells).collect());
+        table.push([Cell::text(name)].into_iter().chain(cells).collect());
     };
-    for (norm, estimates) in &evaluation.norms {
-        for estimate in estimates {
-            share(format!("within {}", estimate.tolerance), norm.to_string(), (estimate.share, estimate.interval));
-        }
+    for estimate in evaluation.norms.get(&Norm::L1).into_iter().flatten() {
+        share(format!("within {}", estimate.tolerance), (estimate.share, estimate.interval));
     }
-    share("exact".to_owned(), String::new(), (evaluation.exact, evaluation.exact_interval));
-    share("decodable".to_owned(), String::new(), (evaluation.decodable, evaluation.decodable_interval));
+    share("exact".to_owned(), (evaluation.exact, evaluation.exact_interval));
+    share("decodable".to_owned(), (evaluation.decodable, evaluation.decodable_interval));
     let mut figure = |name: &str, shown: String, value: f64| {
-        table.push(vec![Cell::text(name), Cell::text(""), Cell::number(shown, value), Cell::none(), Cell::none()]);
+        table.push(vec![Cell::text(name), Cell::number(shown, value), Cell::none(), Cell::none()]);
     };
     figure("coefficients within 1%, mean share", percent(evaluation.coefficients), evaluation.coefficients);
     figure("cross-entropy, nats per token", significant(evaluation.cross_entropy), evaluation.cross_entropy);

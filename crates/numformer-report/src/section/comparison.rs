@@ -11,7 +11,7 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
     let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
         return Ok(Vec::new());
     };
-    let mut blocks = vec![Block::heading(2, "comparison", "Comparison")];
+    let mut blocks = vec![Block::section("comparison", "Comparison")];
 
     let names = facts(first.run).into_iter().map(|(name, _)| name);
     let mut table = Table::new("Runs side by side", &["run"].into_iter().chain(names).collect::<Vec<_>>());
@@ -45,24 +45,27 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
         blocks.push(Block::Table { name: "differences".to_owned(), table });
     }
 
-    for horizontal in Horizontal::of(runs.iter().map(|named| named.run)) {
-        let loss = |named: &Named<'_>| {
+    let horizontals = Horizontal::of(runs.iter().map(|named| named.run));
+    for horizontal in &horizontals {
+        let losses = runs.iter().map(|named| {
             let points = named.run.steps.iter().map(|report| (report.step, report.examples, report.loss));
             Series { name: named.label.clone(), points: horizontal.points(named.run, points) }
-        };
-        let accuracy = |named: &Named<'_>| {
+        });
+        let losses: Vec<_> = losses.collect();
+        let axis = loss_axis(&losses);
+        blocks.extend(line_figure("comparison-loss", "Training loss", horizontal, axis, losses)?);
+    }
+    for horizontal in &horizontals {
+        let accuracies = runs.iter().map(|named| {
             let points =
                 named.run.evaluations.iter().filter_map(|report| {
                     Some((report.step, report.examples, within_five_percent(&report.evaluation)?))
                 });
             Series { name: named.label.clone(), points: horizontal.points(named.run, points) }
-        };
-        let losses: Vec<_> = runs.iter().map(loss).collect();
-        let accuracies: Vec<_> = runs.iter().map(accuracy).collect();
-        let axis = loss_axis(&losses);
-        blocks.extend(line_figure("comparison-loss", "Training loss", &horizontal, axis, losses)?);
+        });
         let title = "Validation accuracy within 5%";
-        blocks.extend(line_figure("comparison-accuracy", title, &horizontal, accuracy_axis(), accuracies)?);
+        let axis = accuracy_axis();
+        blocks.extend(line_figure("comparison-accuracy", title, horizontal, axis, accuracies.collect())?);
     }
     Ok(blocks)
 }

@@ -100,26 +100,27 @@ fn value_for(value: f64) -> f64 {
 /// The learning curves of a run.
 pub(crate) fn curves(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Named { run, prefix, .. } = named;
-    let mut blocks = vec![Block::heading(3, format!("{prefix}-learning"), "Learning curves")];
-    for horizontal in Horizontal::of([*run].into_iter()) {
+    let mut blocks = vec![Block::heading(3, "Learning curves")];
+    let horizontals = Horizontal::of([*run].into_iter());
+    for horizontal in &horizontals {
         let steps = run.steps.iter().map(|report| (report.step, report.examples, report.loss));
         let losses = vec![Series { name: "training loss".to_owned(), points: horizontal.points(run, steps) }];
         let axis = loss_axis(&losses);
-        blocks.extend(line_figure(&format!("{prefix}-loss"), "Training loss", &horizontal, axis, losses)?);
-
-        let tolerances = run.evaluations.last().map_or(0, |report| report.evaluation.accuracy.len());
-        let within = (0..tolerances).map(|index| {
+        blocks.extend(line_figure(&format!("{prefix}-loss"), "Training loss", horizontal, axis, losses)?);
+    }
+    let Some(last) = run.evaluations.last() else { return Ok(blocks) };
+    for horizontal in &horizontals {
+        let within = last.evaluation.accuracy.iter().enumerate().map(|(index, (tolerance, _))| {
             let reports = run.evaluations.iter();
             let points = reports
                 .filter_map(|report| Some((report.step, report.examples, report.evaluation.accuracy.get(index)?.1)));
-            let name = run.evaluations.last().map(|report| format!("within {}", report.evaluation.accuracy[index].0));
-            Series { name: name.unwrap_or_default(), points: horizontal.points(run, points) }
+            Series { name: format!("within {tolerance}"), points: horizontal.points(run, points) }
         });
         let exact = run.evaluations.iter().map(|report| (report.step, report.examples, report.evaluation.exact));
         let exact = Series { name: "exact".to_owned(), points: horizontal.points(run, exact) };
         let series = within.chain([exact]).collect();
         let name = format!("{prefix}-accuracy");
-        blocks.extend(line_figure(&name, "Validation accuracy", &horizontal, accuracy_axis(), series)?);
+        blocks.extend(line_figure(&name, "Validation accuracy", horizontal, accuracy_axis(), series)?);
     }
     Ok(blocks)
 }

@@ -15,11 +15,7 @@ use crate::{Assessment, Cell, ReportError, Table, WorstCase};
 pub(crate) fn errors(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Some(assessment) = &named.run.assessment else { return Ok(Vec::new()) };
     let prefix = &named.prefix;
-    Ok([
-        vec![Block::heading(3, format!("{prefix}-errors"), "Errors"), histogram(prefix, assessment)?],
-        worst_cases(prefix, assessment),
-    ]
-    .concat())
+    Ok([vec![Block::heading(3, "Errors"), histogram(prefix, assessment)?], worst_cases(prefix, assessment)].concat())
 }
 
 fn histogram(prefix: &str, assessment: &Assessment) -> Result<Block, ReportError> {
@@ -52,7 +48,7 @@ fn histogram(prefix: &str, assessment: &Assessment) -> Result<Block, ReportError
 }
 
 fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
-    let mut blocks = vec![Block::heading(4, format!("{prefix}-worst"), "Worst cases")];
+    let mut blocks = vec![Block::heading(4, "Worst cases")];
     if assessment.worst.is_empty() {
         blocks.push(Block::Paragraph("Every answer is right.".to_owned()));
         return blocks;

@@ -7,7 +7,7 @@ use crate::format::{count, percent};
 use crate::{Cell, ReportError, Table};
 
 /// The matrix of laws trained on and laws tested on; nothing if no model was asked about other laws.
-pub(crate) fn laws(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {
+pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, ReportError> {
     let asked: Vec<_> = runs
         .iter()
         .filter_map(|named| Some((named, named.run.assessment.as_ref().filter(|asked| !asked.by_law.is_empty())?)))
@@ -74,7 +74,7 @@ pub(crate) fn laws(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {
         count(first.evaluation.count)
     );
     Ok(vec![
-        Block::heading(2, "laws", "Other laws of random matrices"),
+        heading,
         Block::Paragraph(sentence),
         Block::figure("laws".to_owned(), title, description.trim_end().to_owned(), table, map.to_svg())?,
     ])

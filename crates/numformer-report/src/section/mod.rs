@@ -29,8 +29,10 @@ pub(crate) struct Named<'a> {
 /// A part of a page, in reading order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Block {
-    /// A heading of a level from 2, with its name in addresses.
-    Heading { level: u8, id: String, text: String },
+    /// The heading of a section, which the contents link to by its name.
+    Section { id: String, text: String },
+    /// A heading within a section, of a level from 3.
+    Heading { level: u8, text: String },
     /// A paragraph.
     Paragraph(String),
     /// A figure; neighbours stand side by side where there is room.
@@ -42,8 +44,12 @@ pub(crate) enum Block {
 }
 
 impl Block {
-    pub(crate) fn heading(level: u8, id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::Heading { level, id: id.into(), text: text.into() }
+    pub(crate) fn section(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Section { id: id.into(), text: text.into() }
+    }
+
+    pub(crate) fn heading(level: u8, text: impl Into<String>) -> Self {
+        Self::Heading { level, text: text.into() }
     }
 
     /// A figure, from what was drawn of it.

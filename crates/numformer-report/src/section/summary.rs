@@ -53,7 +53,8 @@ pub(super) fn within_five_percent(evaluation: &Evaluation) -> Option<f64> {
 pub(crate) fn summary(named: &Named<'_>) -> Vec<Block> {
     let mut table = Table::new("At a glance", &["", named.label.as_str()]);
     for (name, cell) in facts(named.run) {
-        table.push(vec![Cell::text(name), cell]);
+        // A column of all kinds: to the left.
+        table.push(vec![Cell::text(name), Cell { is_number: false, ..cell }]);
     }
     vec![Block::Table { name: format!("{}-summary", named.prefix), table }]
 }
