@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use numformer_train::{EvaluationReport, Experiment, Record, RunSummary, StepReport, read_metrics};
+use numformer_train::{EvaluationReport, Experiment, MatricesConfig, Record, RunSummary, StepReport, read_metrics};
 
 use crate::{Assessment, ReportError, TrainingTime};
 
@@ -79,15 +79,20 @@ impl ReportedRun {
     /// The names of the laws it was trained on.
     #[must_use]
     pub fn trained_on(&self) -> String {
+        self.of_matrices(|matrices| matrices.law.0.clone())
+    }
+
+    /// What there is to say of the matrices of its problems, each once.
+    pub(crate) fn of_matrices(&self, say: impl Fn(&MatricesConfig) -> Vec<String>) -> String {
         let problems = &self.experiment.problem.0;
         let matrices = problems.iter().map(|problem| problem.matrices.as_ref().unwrap_or(&self.experiment.matrices));
-        let mut laws: Vec<&str> = Vec::new();
-        for law in matrices.flat_map(|matrices| &matrices.law.0) {
-            if !laws.contains(&law.as_str()) {
-                laws.push(law);
+        let mut said: Vec<String> = Vec::new();
+        for what in matrices.flat_map(say) {
+            if !said.contains(&what) {
+                said.push(what);
             }
         }
-        laws.join(" + ")
+        said.join(" + ")
     }
 }
 

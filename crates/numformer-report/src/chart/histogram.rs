@@ -85,8 +85,11 @@ impl ErrorHistogram {
         for power in DECADES.0..=DECADES.1 {
             let x = x_of(f64::from(power));
             area.draw(&PathElement::new([(x, bottom), (x, bottom + 4)], Ink::Axis.light()))?;
-            let label = percent_short(10.0_f64.powi(power));
-            area.draw(&Text::new(label, (x, bottom + 7), text(HPos::Center, VPos::Top)))?;
+            // The last bin holds what is beyond it.
+            if power < DECADES.1 {
+                let label = percent_short(10.0_f64.powi(power));
+                area.draw(&Text::new(label, (x, bottom + 7), text(HPos::Center, VPos::Top)))?;
+            }
         }
         area.draw(&Text::new("0", (x_of(first + 0.4), bottom + 7), text(HPos::Center, VPos::Top)))?;
         area.draw(&Text::new("none", (x_of(last - 0.4), bottom + 7), text(HPos::Center, VPos::Top)))?;
@@ -131,7 +134,7 @@ mod tests {
         // 3 of 4 of an axis to 80% and 186 units.
         let height = (0.75 / 0.8 * 186.0_f64).round();
         assert!(svg.contains(&format!("height=\"{height}\" opacity=\"1\" fill=\"#0072B2\"")), "{svg}");
-        for text in ["relative error, l1 norm, logarithmic", "share of answers", "none", "5%", "0.01%", "1000%"] {
+        for text in ["relative error, l1 norm, logarithmic", "share of answers", "none", "5%", "0.01%", "100%"] {
             assert!(svg.contains(text), "{text}");
         }
     }

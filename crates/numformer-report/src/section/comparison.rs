@@ -1,7 +1,7 @@
 //! Several runs side by side.
 
 use super::curves::{Horizontal, accuracy_axis, line_figure, loss_axis};
-use super::summary::{facts, within_five_percent};
+use super::summary::{self, within_five_percent};
 use super::{Block, Named};
 use crate::chart::line_chart::Series;
 use crate::{Cell, ReportError, Table};
@@ -13,12 +13,7 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
     };
     let mut blocks = vec![Block::section("comparison", "Comparison")];
 
-    let names = facts(first.run).into_iter().map(|(name, _)| name);
-    let mut table = Table::new("Runs side by side", &["run"].into_iter().chain(names).collect::<Vec<_>>());
-    for named in runs {
-        let cells = facts(named.run).into_iter().map(|(_, cell)| cell);
-        table.push([Cell::text(&named.label)].into_iter().chain(cells).collect());
-    }
+    let table = summary::table("Runs side by side", &runs.iter().collect::<Vec<_>>());
     blocks.push(Block::Table { name: "comparison".to_owned(), table });
 
     let differences: Vec<_> =
