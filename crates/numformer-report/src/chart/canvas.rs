@@ -12,6 +12,12 @@ use crate::theme::Ink;
 pub(crate) const WIDTH: u32 = 400;
 /// Height of the line that a legend takes.
 const LEGEND_LINE: u32 = 20;
+/// Width of the marker of an entry, of both margins, and of the longest name.
+const MARK: u32 = 22;
+const MARGINS: u32 = 24;
+const LONGEST: u32 = WIDTH - MARGINS - MARK;
+/// Width of a letter.
+const LETTER: f64 = 6.8;
 /// The backend writes letters smaller than it is asked to, by this factor.
 const BACKEND: f64 = 1.24;
 
@@ -43,17 +49,28 @@ pub(crate) fn anchored(style: TextStyle<'static>, horizontal: HPos, vertical: VP
 
 /// About how wide letters are: the text is set in whatever font there is.
 pub(crate) fn text_width(text: &str) -> u32 {
-    (6.8 * text.chars().count() as f64).ceil() as u32
+    (LETTER * text.chars().count() as f64).ceil() as u32
+}
+
+/// The text, or as much of its beginning and its end as has room.
+pub(crate) fn fit(text: &str, width: u32) -> String {
+    if text_width(text) <= width {
+        return text.to_owned();
+    }
+    let room = (f64::from(width) / LETTER) as usize;
+    let characters: Vec<char> = text.chars().collect();
+    let begin = room.saturating_sub(1).div_ceil(2);
+    let end = room.saturating_sub(1) / 2;
+    characters[..begin].iter().chain(&['…']).chain(&characters[characters.len() - end..]).collect()
 }
 
 /// Where the entries of a legend stand, beginning a new line where one is full: offsets and number of lines.
 fn places(names: &[&str]) -> (Vec<(i32, i32)>, u32) {
-    const MARK: u32 = 22;
     const GAP: u32 = 14;
     let (mut x, mut line) = (0, 0);
     let places = names.iter().map(|name| {
-        let width = MARK + text_width(name);
-        if x > 0 && x + width > WIDTH - 24 {
+        let width = MARK + text_width(&fit(name, LONGEST));
+        if x > 0 && x + width > WIDTH - MARGINS {
             (x, line) = (0, line + 1);
         }
         let place = (x as i32, (line * LEGEND_LINE) as i32);
@@ -79,7 +96,7 @@ pub(crate) fn draw_legend(area: &Area<'_>, names: &[&str]) -> Result<(), DrawErr
         area.draw(&PathElement::new([(x, y), (x + 16, y)], Ink::Series(index).light().stroke_width(2)))?;
         draw_marker(area, index, (x + 8, y))?;
         let style = anchored(letters(Ink::Text), HPos::Left, VPos::Center);
-        area.draw(&Text::new((*name).to_owned(), (x + 22, y), style))?;
+        area.draw(&Text::new(fit(name, LONGEST), (x + MARK as i32, y), style))?;
     }
     Ok(())
 }
@@ -87,6 +104,14 @@ pub(crate) fn draw_legend(area: &Area<'_>, names: &[&str]) -> Result<(), DrawErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_lose_their_middle() {
+        let long = "a-name-longer-than-there-is-room-for";
+        assert_eq!((fit(long, 1000).as_str(), fit(long, 100).as_str()), (long, "a-name-…oom-for"));
+        assert!(text_width(&fit(long, 100)) <= 103);
+        assert_eq!(fit("äöü", 7), "…");
+    }
 
     #[test]
     fn legends_break_into_lines() {

@@ -4,10 +4,12 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::DrawError;
-use super::canvas::{Area, WIDTH, anchored, draw, letters, letters_in, text_width};
+use super::canvas::{Area, WIDTH, anchored, draw, fit, letters, letters_in, text_width};
 use crate::theme::{Ink, scale};
 
 const CELL: (i32, i32) = (58, 26);
+/// The longest name that is written in full.
+const LONGEST: u32 = 160;
 /// Between the names of axes and their entries.
 const NAME: i32 = 24;
 
@@ -21,8 +23,9 @@ pub(crate) struct HeatMap {
 
 impl HeatMap {
     pub(crate) fn to_svg(&self) -> Result<String, DrawError> {
-        let widest =
-            |names: &mut dyn Iterator<Item = &String>| names.map(|name| text_width(name)).max().unwrap_or(0) as i32;
+        let widest = |names: &mut dyn Iterator<Item = &String>| {
+            names.map(|name| text_width(&fit(name, LONGEST))).max().unwrap_or(0) as i32
+        };
         let left = NAME + widest(&mut self.rows.iter().map(|(name, _)| name)) + 12;
         // Names of columns stand upright where they are wider than a cell.
         let column = widest(&mut self.columns.iter());
@@ -56,11 +59,11 @@ impl HeatMap {
             } else {
                 ((x, top - 6), text(HPos::Center, VPos::Bottom))
             };
-            area.draw(&Text::new(name.clone(), place, style))?;
+            area.draw(&Text::new(fit(name, LONGEST), place, style))?;
         }
         for (index, (name, shares)) in self.rows.iter().enumerate() {
             let y = top + CELL.1 * index as i32;
-            area.draw(&Text::new(name.clone(), (left - 8, y + CELL.1 / 2), text(HPos::Right, VPos::Center)))?;
+            area.draw(&Text::new(fit(name, LONGEST), (left - 8, y + CELL.1 / 2), text(HPos::Right, VPos::Center)))?;
             for (column, share) in shares.iter().enumerate() {
                 let x = left + CELL.0 * column as i32;
                 let centre = (x + CELL.0 / 2, y + CELL.1 / 2);

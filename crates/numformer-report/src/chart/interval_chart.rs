@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::DrawError;
-use super::canvas::{Area, WIDTH, anchored, draw, draw_legend, legend_height, letters, text_width};
+use super::canvas::{Area, WIDTH, anchored, draw, draw_legend, fit, legend_height, letters, text_width};
 use super::marker::draw_marker;
 use crate::format::percent_short;
 use crate::theme::Ink;
@@ -46,8 +46,9 @@ impl IntervalChart {
     }
 
     fn draw_groups(&self, area: &Area<'_>, top: i32, bottom: i32) -> Result<(), DrawError> {
+        const LONGEST: u32 = WIDTH / 3;
         let widest = self.groups.iter().map(|(name, _)| text_width(name)).max().unwrap_or(0);
-        let left = widest.min(WIDTH / 3) as i32 + 16;
+        let left = widest.min(LONGEST) as i32 + 16;
         let right = WIDTH as i32 - 24;
         let begin = self.begin();
         let x_of = |share: f64| {
@@ -68,7 +69,7 @@ impl IntervalChart {
         for (index, (name, intervals)) in self.groups.iter().enumerate() {
             let group_top = top + height * index as i32;
             let style = anchored(letters(Ink::Text), HPos::Right, VPos::Center);
-            area.draw(&Text::new(name.clone(), (left - 10, group_top + height / 2), style))?;
+            area.draw(&Text::new(fit(name, LONGEST), (left - 10, group_top + height / 2), style))?;
             if index > 0 {
                 area.draw(&PathElement::new([(left, group_top), (right, group_top)], Ink::Grid.light()))?;
             }
