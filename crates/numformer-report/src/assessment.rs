@@ -36,6 +36,8 @@ pub struct WorstCase {
     pub index: u64,
     /// The example beside the answer.
     pub solved: Solved,
+    /// The exact answer as tokens.
+    pub exact_tokens: String,
 }
 
 impl Assessment {
@@ -54,6 +56,12 @@ impl Assessment {
         let task = Arc::new(experiment.task_written_as(&Catalogue::standard(), run.task())?);
         let solved = solve_all(&run, &task, examples)?;
         let verdicts = solved.iter().map(|solved| solved.verdict).collect();
+        let worst = worst(solved).into_iter().map(|(index, solved)| {
+            let example = task.example(experiment.evaluate.seed, Split::Test, index)?;
+            let exact_tokens = task.vocabulary().render(&example.tgt[1..example.tgt.len() - 1]);
+            Ok(WorstCase { index, solved, exact_tokens })
+        });
+        let worst = worst.collect::<Result<_, TrainError>>()?;
 
         let mut by_law = Vec::new();
         let has_one_law = experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
@@ -66,7 +74,7 @@ impl Assessment {
             let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
             by_law.push((law.to_owned(), evaluate(run.model(), &task, &source, examples, &Device::Cpu)?));
         }
-        Ok(Self { step: run.step(), evaluation, verdicts, worst: worst(solved), by_law })
+        Ok(Self { step: run.step(), evaluation, verdicts, worst, by_law })
     }
 
     /// The shares of answers that are no matrix of the right shape, or beyond measure.
@@ -96,16 +104,13 @@ fn solve_all(run: &StoredRun, task: &Arc<Task>, examples: u64) -> Result<Vec<Sol
     Ok(all)
 }
 
-fn worst(solved: Vec<Solved>) -> Vec<WorstCase> {
-    let cases = (0..).zip(solved).map(|(index, solved)| WorstCase { index, solved });
-    let is_right = |case: &WorstCase| case.solved.verdict == Verdict::Measured { error: 0.0 };
-    let (mut far, mut shapeless): (Vec<_>, Vec<_>) =
-        cases.filter(|case| !is_right(case)).partition(|case| measured(&case.solved.verdict).is_some());
+/// The worst answers with the numbers of their examples.
+fn worst(solved: Vec<Solved>) -> Vec<(u64, Solved)> {
+    let cases = (0..).zip(solved).filter(|(_, solved)| solved.verdict != Verdict::Measured { error: 0.0 });
+    let error = |(_, solved): &(u64, Solved)| measured(&solved.verdict);
+    let (mut far, mut shapeless): (Vec<_>, Vec<_>) = cases.partition(|case| error(case).is_some());
     // A stable sort: of equal errors, the first comes first.
-    far.sort_by(|a, b| {
-        let [a, b] = [a, b].map(|case| measured(&case.solved.verdict));
-        b.partial_cmp(&a).unwrap_or(Ordering::Equal)
-    });
+    far.sort_by(|a, b| error(b).partial_cmp(&error(a)).unwrap_or(Ordering::Equal));
     far.truncate(WORST);
     shapeless.truncate(WORST);
     far.into_iter().chain(shapeless).collect()
@@ -138,11 +143,12 @@ pub(crate) mod tests {
                 "norms":{"l1":[[0.05,0.5,0.2,0.8]]}}}}"#,
         )
         .expect("an evaluation");
+        let case = |(index, solved)| WorstCase { index, solved, exact_tokens: "V2 V1 + 1 E0 + 2 E0".to_owned() };
         let all = [Some(0.0), Some(0.02), None, Some(f64::INFINITY), Some(0.75)].map(solved);
         Assessment {
             step: 2,
             verdicts: all.iter().map(|solved| solved.verdict).collect(),
-            worst: worst(all.to_vec()),
+            worst: worst(all.to_vec()).into_iter().map(case).collect(),
             by_law: vec![("gaussian".to_owned(), evaluation.clone()), ("uniform".to_owned(), evaluation.clone())],
             evaluation,
         }
@@ -152,7 +158,7 @@ pub(crate) mod tests {
     fn the_worst_come_first_and_right_answers_not_at_all() {
         let worst = |errors: &[Option<f64>]| {
             let cases = worst(errors.iter().map(|error| solved(*error)).collect());
-            cases.iter().map(|case| case.index).collect::<Vec<_>>()
+            cases.iter().map(|(index, _)| *index).collect::<Vec<_>>()
         };
         assert_eq!(worst(&[Some(0.0), Some(0.1), None, Some(2.0), Some(f64::NAN), Some(0.1)]), [3, 1, 5, 2, 4]);
         assert_eq!(worst(&[Some(0.1); 10]), [0, 1, 2, 3]);

@@ -53,11 +53,11 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
         blocks.push(Block::Paragraph("Every answer is right.".to_owned()));
         return blocks;
     }
-    let columns = ["example", "found", "input", "exact", "answer", "input tokens", "answer tokens"];
+    let columns = ["example", "found", "input", "exact", "answer", "input tokens", "exact tokens", "answer tokens"];
     let mut table = Table::new("Worst cases", &columns);
     let mut html = String::new();
     for case in &assessment.worst {
-        let WorstCase { index, solved } = case;
+        let WorstCase { index, solved, exact_tokens } = case;
         table.push(vec![
             Cell::number(index.to_string(), *index as f64),
             Cell::text(verdict(&solved.verdict)),
@@ -65,6 +65,7 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
             Cell::text(solved.exact.to_string()),
             Cell::text(solved.found.as_ref().map_or_else(|_| String::new(), DenseMatrix::to_string)),
             Cell::text(&solved.src),
+            Cell::text(exact_tokens),
             Cell::text(&solved.answer),
         ]);
         html += &card(case);
@@ -83,7 +84,7 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
 }
 
 /// An example as matrices and as tokens.
-fn card(WorstCase { index, solved }: &WorstCase) -> String {
+fn card(WorstCase { index, solved, exact_tokens }: &WorstCase) -> String {
     let found = match &solved.found {
         Ok(matrix) => grid("model's answer", matrix),
         Err(error) => {
@@ -99,11 +100,12 @@ fn card(WorstCase { index, solved }: &WorstCase) -> String {
     format!(
         "<article class=\"case\">\n<h5>Test example {index}: {}</h5>\n\
          <div class=\"scroll matrices\" role=\"region\" aria-label=\"Matrices of test example {index}\" tabindex=\"0\">{}{}{found}</div>\n\
-         <dl><dt>input tokens</dt><dd><code>{}</code></dd><dt>answer tokens</dt><dd><code>{}</code></dd></dl>\n</article>\n",
+         <dl><dt>input tokens</dt><dd><code>{}</code></dd><dt>exact tokens</dt><dd><code>{}</code></dd><dt>answer tokens</dt><dd><code>{}</code></dd></dl>\n</article>\n",
         escape(&verdict(&solved.verdict)),
         grid("input", &solved.input),
         grid("exact answer", &solved.exact),
         escape(&solved.src),
+        escape(exact_tokens),
         escape(&solved.answer)
     )
 }

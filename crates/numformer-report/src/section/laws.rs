@@ -13,8 +13,11 @@ pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, Rep
         .filter_map(|named| Some((named, named.run.assessment.as_ref().filter(|asked| !asked.by_law.is_empty())?)))
         .collect();
     let Some((_, first)) = asked.first() else { return Ok(Vec::new()) };
+    // In the order of the run that was asked about most of them.
+    let longest = asked.iter().map(|(_, assessment)| &assessment.by_law).max_by_key(|by_law| by_law.len());
+    let others = asked.iter().flat_map(|(_, assessment)| &assessment.by_law);
     let mut laws: Vec<&str> = Vec::new();
-    for (law, _) in asked.iter().flat_map(|(_, assessment)| &assessment.by_law) {
+    for (law, _) in longest.into_iter().flatten().chain(others) {
         if !laws.contains(&law.as_str()) {
             laws.push(law);
         }
