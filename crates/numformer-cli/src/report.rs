@@ -62,8 +62,8 @@ fn read(path: &Path, examples: u64, laws: &[String]) -> Result<ReportedRun> {
         return Ok(run);
     }
     report!("asking {}, {examples} matrices of each law", path.display());
-    let assessment = Assessment::of(path, examples, laws)
-        .with_context(|| format!("cannot ask the model of {}; --examples 0 reports what was logged", path.display()))?;
+    let assessment =
+        Assessment::of(path, examples, laws).context("--examples 0 reports what was logged, without the model")?;
     Ok(run.with_assessment(assessment))
 }
 

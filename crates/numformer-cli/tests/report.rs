@@ -70,6 +70,7 @@ fn what_cannot_be_reported_is_told() {
 
     fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
     told(&["run"], "--examples 0 reports what was logged");
+    told(&["run"], "cannot ask the model of run");
     assert_eq!(numformer(&["report", "run", "--examples", "0"], dir.path()).2, 0);
     fs::write(dir.path().join("run/metrics.jsonl"), "").unwrap();
     told(&["run"], "found an empty log");

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{Split, Task};
+use numformer_data::{Split, Task, TaskError};
 use numformer_metrics::Verdict;
 use numformer_train::{Catalogue, Evaluation, Solved, StoredRun, TrainError, evaluate, solve};
+
+use crate::ReportError;
 
 /// Examples solved together.
 const BATCH: usize = 256;
@@ -49,11 +51,17 @@ impl Assessment {
     ///
     /// # Errors
     /// When there is no run, it has no good checkpoint, or `examples` is 0.
-    pub fn of(dir: &Path, examples: u64, laws: &[impl AsRef<str>]) -> Result<Self, TrainError> {
+    pub fn of(dir: &Path, examples: u64, laws: &[impl AsRef<str>]) -> Result<Self, ReportError> {
+        let laws: Vec<&str> = laws.iter().map(AsRef::as_ref).collect();
+        Self::ask(dir, examples, &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
+    }
+
+    fn ask(dir: &Path, examples: u64, laws: &[&str]) -> Result<Self, Box<TrainError>> {
         let run = StoredRun::load(dir)?;
         let evaluation = run.evaluate(Split::Test, examples)?;
         let experiment = run.experiment();
-        let task = Arc::new(experiment.task_written_as(&Catalogue::standard(), run.task())?);
+        let task = experiment.task_written_as(&Catalogue::standard(), run.task()).map_err(TrainError::from)?;
+        let task = Arc::new(task);
         let solved = solve_all(&run, &task, examples)?;
         let verdicts = solved.iter().map(|solved| solved.verdict).collect();
         let worst = worst(solved).into_iter().map(|(index, solved)| {
@@ -61,11 +69,11 @@ impl Assessment {
             let exact_tokens = task.vocabulary().render(&example.tgt[1..example.tgt.len() - 1]);
             Ok(WorstCase { index, solved, exact_tokens })
         });
-        let worst = worst.collect::<Result<_, TrainError>>()?;
+        let worst = worst.collect::<Result<_, TaskError>>().map_err(TrainError::from)?;
 
         let mut by_law = Vec::new();
         let has_one_law = experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
-        for law in laws.iter().map(AsRef::as_ref).filter(|_| has_one_law) {
+        for &law in laws.iter().filter(|_| has_one_law) {
             let setting = format!("matrices.law={law}");
             let Ok(experiment) = experiment.with_settings(&[setting]) else { continue };
             let Ok(task) = experiment.task_written_as(&Catalogue::standard(), run.task()).map(Arc::new) else {
@@ -94,7 +102,7 @@ fn measured(verdict: &Verdict) -> Option<f64> {
     verdict.error().filter(|error| error.is_finite())
 }
 
-fn solve_all(run: &StoredRun, task: &Arc<Task>, examples: u64) -> Result<Vec<Solved>, TrainError> {
+fn solve_all(run: &StoredRun, task: &Arc<Task>, examples: u64) -> Result<Vec<Solved>, Box<TrainError>> {
     let source = task.batches(run.experiment().evaluate.seed, Split::Test, BATCH);
     let mut all = Vec::new();
     for index in 0..examples.div_ceil(BATCH as u64) {

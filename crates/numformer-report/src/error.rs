@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use numformer_train::RunDirError;
+use numformer_train::{RunDirError, TrainError};
 
 /// Why a report cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum ReportError {
     NothingLogged {
         /// The log.
         path: PathBuf,
+    },
+    /// The model of a run cannot be asked.
+    #[error("cannot ask the model of {}", path.display())]
+    Model {
+        /// The directory of the run.
+        path: PathBuf,
+        /// Cause.
+        source: Box<TrainError>,
     },
     /// There is no run to report on.
     #[error("expected at least one run to report on, found none")]

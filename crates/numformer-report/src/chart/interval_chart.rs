@@ -96,9 +96,9 @@ mod tests {
     fn the_axis_begins_where_intervals_can_be_seen() {
         let begin = |lower| {
             let groups = vec![("all".to_owned(), vec![(1.0, (0.999, 1.0)), (0.995, (lower, 1.0))])];
-            IntervalChart { name: String::new(), series: Vec::new(), groups }.begin()
+            IntervalChart { name: String::new(), series: Vec::new(), groups }.begin() * 100.0
         };
-        assert_eq!([0.99, 0.97, 0.85, 0.7, 0.0].map(begin), [0.98, 0.96, 0.8, 0.0, 0.0]);
+        assert_eq!([0.99, 0.97, 0.85, 0.7, 0.0].map(|lower| begin(lower).round() as u32), [98, 96, 80, 0, 0]);
     }
 
     #[test]
