@@ -9,7 +9,8 @@
 //! - [`data`]: examples and batches of token ids;
 //! - [`ops`]: fused differentiable operations;
 //! - [`model`]: the encoder-decoder transformer;
-//! - [`train`]: experiments, training, evaluation, runs on disk.
+//! - [`train`]: experiments, training, evaluation, runs on disk;
+//! - [`report`]: reports of runs.
 //!
 //! # Features
 //! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet. Needs the CUDA toolkit to build; off by default.
@@ -22,4 +23,5 @@ pub use numformer_metrics as metrics;
 pub use numformer_model as model;
 pub use numformer_ops as ops;
 pub use numformer_problems as problems;
+pub use numformer_report as report;
 pub use numformer_train as train;

@@ -23,6 +23,7 @@ mod matrix_file;
 mod output;
 mod presets;
 mod problems;
+mod report;
 mod resume;
 mod runs;
 mod score;
@@ -66,6 +67,7 @@ enum Command {
     Bench(bench::Arguments),
     Presets(presets::Arguments),
     Runs(runs::Arguments),
+    Report(report::Arguments),
     Completions(completions::Arguments),
     Man(completions::ManArguments),
 }
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Presets(arguments) => presets::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Runs(arguments) => runs::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Report(arguments) => report::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Man(arguments) => completions::man(&arguments).map(|()| ExitCode::SUCCESS),
     };

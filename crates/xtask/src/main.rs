@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod bench_compare;
+mod browser_test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -18,10 +19,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     BenchCompare(bench_compare::Arguments),
+    BrowserTest(browser_test::Arguments),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::BenchCompare(arguments) => bench_compare::run(&arguments),
+        Command::BrowserTest(arguments) => browser_test::run(&arguments),
     }
 }

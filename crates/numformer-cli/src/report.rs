@@ -1,0 +1,86 @@
+//! `numformer report`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use numformer_report::{Assessment, Report, ReportedRun};
+use numformer_train::Catalogue;
+
+use crate::output;
+
+/// Write a report on runs: one HTML file with curves, accuracies, errors, the worst answers and the configuration.
+///
+/// The file needs no other, and no network. The models of the latest checkpoints are asked for answers to unseen matrices,
+/// like those they were trained on and of other laws. Of several runs there is a comparison, too.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  numformer report runs/transpose-3x3-seed0
+  numformer report runs/wigner runs/laplace --laws wigner,laplace,positive --out laws.html
+  numformer report runs/wigner --svg figures --examples 10000")]
+pub(crate) struct Arguments {
+    /// Directories of runs.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The file to write; `-` for standard output.
+    #[arg(long, default_value = "report.html")]
+    out: PathBuf,
+    /// Write the figures alone, too: light, as SVG files in this directory.
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
+    /// Matrices that each model is asked about, of each law; 0 for a report of what was logged.
+    #[arg(long, default_value_t = 1000)]
+    examples: u64,
+    /// Other laws of random matrices to ask about, separated by commas, or `none`; all of which a run's problem has
+    /// matrices, when absent.
+    #[arg(long, value_delimiter = ',')]
+    laws: Option<Vec<String>>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let laws = laws(arguments.laws.as_deref())?;
+    let runs = arguments.runs.iter().map(|path| read(path, arguments.examples, &laws));
+    let report = Report::new(runs.collect::<Result<_>>()?)?;
+    if let Some(dir) = &arguments.svg {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        for figure in report.figures() {
+            write(&dir.join(format!("{}.svg", figure.name)), &figure.to_svg())?;
+        }
+    }
+    if arguments.out.as_os_str() == "-" {
+        return output::write(&report.to_html());
+    }
+    write(&arguments.out, &report.to_html())?;
+    report!("{}", arguments.out.display());
+    Ok(())
+}
+
+fn read(path: &Path, examples: u64, laws: &[String]) -> Result<ReportedRun> {
+    let run = ReportedRun::read(path)?;
+    if examples == 0 {
+        return Ok(run);
+    }
+    report!("asking {}, {examples} matrices of each law", path.display());
+    let assessment =
+        Assessment::of(path, examples, laws).context("--examples 0 reports what was logged, without the model")?;
+    Ok(run.with_assessment(assessment))
+}
+
+/// The laws to ask about.
+fn laws(chosen: Option<&[String]>) -> Result<Vec<String>> {
+    let catalogue = Catalogue::standard();
+    let known: Vec<String> = catalogue.laws().map(str::to_owned).collect();
+    match chosen {
+        None => Ok(known),
+        Some([none]) if none == "none" => Ok(Vec::new()),
+        Some(laws) => match laws.iter().find(|law| !known.contains(law)) {
+            Some(law) => bail!("--laws: expected some of {}, found `{law}`", known.join(", ")),
+            None => Ok(laws.to_vec()),
+        },
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

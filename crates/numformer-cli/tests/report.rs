@@ -1,0 +1,77 @@
+//! Reports of runs, by the command.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const EXPERIMENT: &str = r#"
+name = "tiny"
+problem.name = "transpose"
+matrices = { law = "uniform", rows = 2 }
+encoding = { input = "p1000", output = "p10" }
+model.encoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+model.decoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+train = { batch_size = 8, steps = 4, lr = 1e-3, warmup_steps = 2 }
+evaluate = { every = 2, examples = 8 }
+log = { every = 1 }
+"#;
+
+fn numformer(arguments: &[&str], dir: &Path) -> (String, String, i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_numformer")).args(arguments).current_dir(dir).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
+}
+
+fn trained() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), EXPERIMENT).unwrap();
+    let (_, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    dir
+}
+
+#[test]
+fn a_report_and_its_figures_are_written() {
+    let dir = trained();
+    let arguments = ["report", "run", "--examples", "5", "--laws", "gaussian,wigner", "--svg", "figures"];
+    let (stdout, stderr, code) = numformer(&arguments, dir.path());
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    let html = fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(
+        html.contains("<h1>Run run</h1>") && html.contains("tested on") && html.contains("5 test matrices"),
+        "{html}"
+    );
+    for name in ["run-loss-examples", "run-accuracy-time", "run-errors", "laws"] {
+        let svg = fs::read_to_string(dir.path().join(format!("figures/{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg") && html.contains(&format!("id=\"figure-{name}\"")), "{name}");
+    }
+
+    let again = numformer(&[&arguments[..6], &["--out", "-"]].concat(), dir.path()).0;
+    assert_eq!(again, html, "the same run gives the same bytes");
+}
+
+#[test]
+fn what_cannot_be_reported_is_told() {
+    let dir = trained();
+    let told = |arguments: &[&str], expected: &str| {
+        let (_, stderr, code) = numformer(&[&["report"], arguments].concat(), dir.path());
+        assert!(code == 1 && stderr.contains(expected), "{arguments:?}: {stderr}");
+    };
+    told(&["none"], "expected a run in none");
+    told(&["run", "--laws", "uniform,cauchy"], "found `cauchy`");
+    told(&["run", "--examples", "1", "--out", "no/such/dir.html"], "cannot write no/such/dir.html");
+
+    let timings = dir.path().join("run/timings.jsonl");
+    let lines = fs::read_to_string(&timings).unwrap();
+    fs::write(&timings, lines.replacen("step", "stop", 1)).unwrap();
+    told(&["run"], "timings.jsonl, line 1: expected a step and its seconds");
+    fs::write(&timings, lines).unwrap();
+
+    fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
+    told(&["run"], "--examples 0 reports what was logged");
+    told(&["run"], "cannot ask the model of run");
+    assert_eq!(numformer(&["report", "run", "--examples", "0"], dir.path()).2, 0);
+    fs::write(dir.path().join("run/metrics.jsonl"), "").unwrap();
+    told(&["run"], "found an empty log");
+}

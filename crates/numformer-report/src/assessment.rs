@@ -1,0 +1,182 @@
+//! How a stored model does on unseen matrices, and where it fails.
+
+use std::cmp::Ordering;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use numformer_data::{Split, Task, TaskError};
+use numformer_metrics::Verdict;
+use numformer_train::{Catalogue, Evaluation, Solved, StoredRun, TrainError, evaluate, solve};
+
+use crate::ReportError;
+
+/// Examples solved together.
+const BATCH: usize = 256;
+/// Answers kept as the worst: of those with an error, and of those that are no matrix of the right shape.
+const WORST: usize = 4;
+
+/// How the model of a run does on unseen matrices, also on others than it was trained on, and where it fails.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessment {
+    /// Updates that the model has had.
+    pub step: u64,
+    /// The figures, on matrices like those it was trained on.
+    pub evaluation: Evaluation,
+    /// What the answer to each example was found to be, in the norm L1.
+    pub verdicts: Vec<Verdict>,
+    /// The answers that are furthest from right, the worst first, then some that are no matrix of the right shape.
+    pub worst: Vec<WorstCase>,
+    /// The figures on matrices of other laws, as many examples of each.
+    pub by_law: Vec<(String, Evaluation)>,
+}
+
+/// An answer that is far from right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorstCase {
+    /// The number of the example among those of the test split, from 0.
+    pub index: u64,
+    /// The example beside the answer.
+    pub solved: Solved,
+    /// The exact answer as tokens.
+    pub exact_tokens: String,
+}
+
+impl Assessment {
+    /// Asks the model of the run in `dir` for answers to the first `examples` of its test split, and to as many for each of
+    /// `laws`, written with the tokens that it knows.
+    ///
+    /// A law of which the run's problem has no matrices, such as one of rectangular matrices for a problem on symmetric
+    /// ones, is left out. All are, if problems of the run have matrices of their own.
+    ///
+    /// # Errors
+    /// When there is no run, it has no good checkpoint, or `examples` is 0.
+    pub fn of(dir: &Path, examples: u64, laws: &[impl AsRef<str>]) -> Result<Self, ReportError> {
+        let laws: Vec<&str> = laws.iter().map(AsRef::as_ref).collect();
+        Self::ask(dir, examples, &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
+    }
+
+    fn ask(dir: &Path, examples: u64, laws: &[&str]) -> Result<Self, Box<TrainError>> {
+        let run = StoredRun::load(dir)?;
+        let evaluation = run.evaluate(Split::Test, examples)?;
+        let experiment = run.experiment();
+        let task = experiment.task_written_as(&Catalogue::standard(), run.task()).map_err(TrainError::from)?;
+        let task = Arc::new(task);
+        let solved = solve_all(&run, &task, examples)?;
+        let verdicts = solved.iter().map(|solved| solved.verdict).collect();
+        let worst = worst(solved).into_iter().map(|(index, solved)| {
+            let example = task.example(experiment.evaluate.seed, Split::Test, index)?;
+            let exact_tokens = task.vocabulary().render(&example.tgt[1..example.tgt.len() - 1]);
+            Ok(WorstCase { index, solved, exact_tokens })
+        });
+        let worst = worst.collect::<Result<_, TaskError>>().map_err(TrainError::from)?;
+
+        let mut by_law = Vec::new();
+        let has_one_law = experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
+        for &law in laws.iter().filter(|_| has_one_law) {
+            let setting = format!("matrices.law={law}");
+            let Ok(experiment) = experiment.with_settings(&[setting]) else { continue };
+            let Ok(task) = experiment.task_written_as(&Catalogue::standard(), run.task()).map(Arc::new) else {
+                continue;
+            };
+            let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
+            by_law.push((law.to_owned(), evaluate(run.model(), &task, &source, examples, &Device::Cpu)?));
+        }
+        Ok(Self { step: run.step(), evaluation, verdicts, worst, by_law })
+    }
+
+    /// The shares of answers that are no matrix of the right shape, or beyond measure.
+    #[must_use]
+    pub fn without_error(&self) -> u64 {
+        self.verdicts.iter().filter(|verdict| measured(verdict).is_none()).count() as u64
+    }
+
+    /// The errors of the answers that have one, in the order of the examples.
+    pub fn errors(&self) -> impl Iterator<Item = f64> {
+        self.verdicts.iter().filter_map(measured)
+    }
+}
+
+/// The error, if there is one that can be drawn.
+fn measured(verdict: &Verdict) -> Option<f64> {
+    verdict.error().filter(|error| error.is_finite())
+}
+
+fn solve_all(run: &StoredRun, task: &Arc<Task>, examples: u64) -> Result<Vec<Solved>, Box<TrainError>> {
+    let source = task.batches(run.experiment().evaluate.seed, Split::Test, BATCH);
+    let mut all = Vec::new();
+    for index in 0..examples.div_ceil(BATCH as u64) {
+        all.extend(solve(run.model(), task, &source, index, &Device::Cpu)?);
+    }
+    all.truncate(examples as usize);
+    Ok(all)
+}
+
+/// The worst answers with the numbers of their examples.
+fn worst(solved: Vec<Solved>) -> Vec<(u64, Solved)> {
+    let cases = (0..).zip(solved).filter(|(_, solved)| solved.verdict != Verdict::Measured { error: 0.0 });
+    let error = |(_, solved): &(u64, Solved)| measured(&solved.verdict);
+    let (mut far, mut shapeless): (Vec<_>, Vec<_>) = cases.partition(|case| error(case).is_some());
+    // A stable sort: of equal errors, the first comes first.
+    far.sort_by(|a, b| error(b).partial_cmp(&error(a)).unwrap_or(Ordering::Equal));
+    far.truncate(WORST);
+    shapeless.truncate(WORST);
+    far.into_iter().chain(shapeless).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An answer with this error; without one, no matrix.
+    pub(crate) fn solved(error: Option<f64>) -> Solved {
+        let matrix = |text: &str| text.parse().expect("a matrix");
+        Solved {
+            src: "V1 V2 + 1 E0 + 2 E0".to_owned(),
+            answer: "V2 V1 + 1 E0 <script>".to_owned(),
+            input: matrix("1 2"),
+            exact: matrix("1; 2"),
+            found: Ok(matrix("1; 2.5")),
+            verdict: error.map_or(Verdict::Malformed, |error| Verdict::Measured { error }),
+        }
+    }
+
+    pub(crate) fn example() -> Assessment {
+        let evaluation: Evaluation = serde_json::from_str(
+            r#"{"count":4,"accuracy":[[0.05,0.5]],"exact":0.25,"decodable":0.75,"cross_entropy":0.5,
+            "exact_interval":[0.1,0.4],"decodable_interval":[0.6,0.9],"norms":{"l1":[[0.05,0.5,0.2,0.8]]},
+            "by_dimension":{"2x2":{"count":4,"accuracy":[[0.05,0.5]],"exact":0.25,"decodable":0.75,"cross_entropy":0.5,
+                "norms":{"l1":[[0.05,0.5,0.2,0.8]]}},
+              "3x3":{"count":4,"accuracy":[[0.05,0.5]],"exact":0.25,"decodable":0.75,"cross_entropy":0.5,
+                "norms":{"l1":[[0.05,0.5,0.2,0.8]]}}}}"#,
+        )
+        .expect("an evaluation");
+        let case = |(index, solved)| WorstCase { index, solved, exact_tokens: "V2 V1 + 1 E0 + 2 E0".to_owned() };
+        let all = [Some(0.0), Some(0.02), None, Some(f64::INFINITY), Some(0.75)].map(solved);
+        Assessment {
+            step: 2,
+            verdicts: all.iter().map(|solved| solved.verdict).collect(),
+            worst: worst(all.to_vec()).into_iter().map(case).collect(),
+            by_law: vec![("gaussian".to_owned(), evaluation.clone()), ("uniform".to_owned(), evaluation.clone())],
+            evaluation,
+        }
+    }
+
+    #[test]
+    fn the_worst_come_first_and_right_answers_not_at_all() {
+        let worst = |errors: &[Option<f64>]| {
+            let cases = worst(errors.iter().map(|error| solved(*error)).collect());
+            cases.iter().map(|(index, _)| *index).collect::<Vec<_>>()
+        };
+        assert_eq!(worst(&[Some(0.0), Some(0.1), None, Some(2.0), Some(f64::NAN), Some(0.1)]), [3, 1, 5, 2, 4]);
+        assert_eq!(worst(&[Some(0.1); 10]), [0, 1, 2, 3]);
+        assert_eq!(worst(&[None; 10]), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn answers_beyond_measure_have_no_error() {
+        let assessment = example();
+        assert_eq!(assessment.without_error(), 2);
+        assert_eq!(assessment.errors().collect::<Vec<_>>(), [0.0, 0.02, 0.75]);
+    }
+}

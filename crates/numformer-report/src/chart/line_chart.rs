@@ -1,0 +1,114 @@
+//! Quantities against another, as lines.
+
+use std::ops::Range;
+
+use plotters::prelude::*;
+
+use super::DrawError;
+use super::canvas::{Area, WIDTH, draw, draw_legend, legend_height, letters};
+use super::marker::draw_marker;
+use crate::theme::Ink;
+
+/// Markers along a line.
+const MARKERS: usize = 8;
+
+/// Lines over one horizontal axis.
+pub(crate) struct LineChart {
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    pub(crate) series: Vec<Series>,
+}
+
+/// An axis: its name with its unit, what it spans, and how its numbers are written.
+pub(crate) struct Axis {
+    pub(crate) name: String,
+    pub(crate) range: Range<f64>,
+    pub(crate) format: fn(f64) -> String,
+}
+
+/// One line.
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl LineChart {
+    pub(crate) fn to_svg(&self) -> Result<String, DrawError> {
+        let names: Vec<&str> = self.series.iter().map(|series| series.name.as_str()).collect();
+        let legend = legend_height(&names);
+        draw((WIDTH, 260 + legend), |area| {
+            draw_legend(area, &names)?;
+            let (_, below) = area.split_vertically(legend);
+            self.draw_lines(&below)
+        })
+    }
+
+    fn draw_lines(&self, area: &Area<'_>) -> Result<(), DrawError> {
+        let mut builder = ChartBuilder::on(area);
+        builder.margin_top(8).margin_right(20).margin_left(4).x_label_area_size(42).y_label_area_size(58);
+        let mut chart = builder.build_cartesian_2d(self.x.range.clone(), self.y.range.clone())?;
+        chart
+            .configure_mesh()
+            .x_desc(&self.x.name)
+            .y_desc(&self.y.name)
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|x| (self.x.format)(*x))
+            .y_label_formatter(&|y| (self.y.format)(*y))
+            .label_style(letters(Ink::Text))
+            .axis_desc_style(letters(Ink::Text))
+            .axis_style(Ink::Axis.light())
+            .bold_line_style(Ink::Grid.light())
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (index, series) in self.series.iter().enumerate() {
+            let style = Ink::Series(index).light().stroke_width(2);
+            chart.draw_series(LineSeries::new(series.points.iter().copied(), style))?;
+        }
+        // Above all lines. Where there is but one, its ends alone: one point makes no line.
+        let markers = if self.series.len() > 1 { MARKERS } else { 1 };
+        let root = area.strip_coord_spec();
+        let (left, top) = area.get_base_pixel();
+        for (index, series) in self.series.iter().enumerate() {
+            for place in 0..=markers {
+                let Some(last) = series.points.len().checked_sub(1) else { continue };
+                let (x, y) = chart.backend_coord(&series.points[last * place / markers]);
+                draw_marker(&root, index, (x - left, y - top))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn two_lines() -> LineChart {
+        let axis = |name: &str| Axis { name: name.to_owned(), range: 0.0..2.0, format: |x| x.to_string() };
+        let series = |name: &str, points: &[(f64, f64)]| Series { name: name.to_owned(), points: points.to_vec() };
+        LineChart {
+            x: axis("time, seconds"),
+            y: axis("loss, nats"),
+            series: vec![series("first & last", &[(0.0, 1.0), (2.0, 0.0)]), series("second", &[(1.0, 2.0)])],
+        }
+    }
+
+    #[test]
+    fn axes_and_lines_have_names() {
+        let svg = two_lines().to_svg().expect("drawn");
+        for text in ["time, seconds", "loss, nats", "first &amp; last", "second"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_have_colours_and_markers_of_their_own() {
+        let svg = two_lines().to_svg().expect("drawn");
+        let first = "<polyline fill=\"none\" opacity=\"1\" stroke=\"#0072B2\" stroke-width=\"2\"";
+        assert!(svg.matches(first).count() >= 2, "{svg}");
+        assert!(svg.contains("<circle") && svg.matches("fill=\"#C84E00\"").count() >= 2, "{svg}");
+        let empty = LineChart { series: Vec::new(), ..two_lines() };
+        assert!(empty.to_svg().expect("drawn").ends_with("</svg>\n"));
+    }
+}

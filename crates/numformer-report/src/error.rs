@@ -1,0 +1,61 @@
+//! Why a report cannot be made.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use numformer_train::{RunDirError, TrainError};
+
+/// Why a report cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// There is no run, or its experiment cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunDirError),
+    /// A log cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause; for damaged metrics, with the line.
+        source: io::Error,
+    },
+    /// A line is not what its file holds.
+    #[error("{}, line {line}: expected {expected}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What should stand there.
+        expected: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The run has logged nothing.
+    #[error("expected a step or an evaluation in {}, line 1, found an empty log: the run has not reported yet", path.display())]
+    NothingLogged {
+        /// The log.
+        path: PathBuf,
+    },
+    /// The model of a run cannot be asked.
+    #[error("cannot ask the model of {}", path.display())]
+    Model {
+        /// The directory of the run.
+        path: PathBuf,
+        /// Cause.
+        source: Box<TrainError>,
+    },
+    /// There is no run to report on.
+    #[error("expected at least one run to report on, found none")]
+    NoRuns,
+    /// A figure cannot be drawn.
+    #[error("cannot draw the figure `{figure}`")]
+    Drawing {
+        /// Its name.
+        figure: String,
+        /// Cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,163 @@
+//! What a report shows of a run.
+
+use std::path::{Path, PathBuf};
+
+use numformer_train::{EvaluationReport, Experiment, MatricesConfig, Record, RunSummary, StepReport, read_metrics};
+
+use crate::{Assessment, ReportError, TrainingTime};
+
+/// What a report shows of a run: its experiment, what it logged, and, where its model was asked, an [`Assessment`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedRun {
+    /// Its directory.
+    pub path: PathBuf,
+    /// What was run.
+    pub experiment: Experiment,
+    /// The logged steps.
+    pub steps: Vec<StepReport>,
+    /// The logged evaluations on the validation set.
+    pub evaluations: Vec<EvaluationReport>,
+    /// When the steps were reached.
+    pub time: TrainingTime,
+    /// How the model does on unseen matrices.
+    pub assessment: Option<Assessment>,
+}
+
+impl ReportedRun {
+    /// Reads the experiment and the logs of the run in a directory. The run may still be training.
+    ///
+    /// # Errors
+    /// When there is no run, it has logged nothing, or a file is damaged: the error names the file and the line.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let experiment = RunSummary::read(path)?.experiment;
+        let log = path.join("metrics.jsonl");
+        let records = if log.exists() {
+            read_metrics(&log).map_err(|source| ReportError::Io { path: log.clone(), source })?
+        } else {
+            Vec::new()
+        };
+        if records.is_empty() {
+            return Err(ReportError::NothingLogged { path: log });
+        }
+        let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
+        for record in records {
+            match record {
+                Record::Step(step) => steps.push(step),
+                Record::Evaluation(evaluation) => evaluations.push(evaluation),
+            }
+        }
+        let time = TrainingTime::read(&path.join("timings.jsonl"))?;
+        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, time, assessment: None })
+    }
+
+    /// With how the model does on unseen matrices.
+    #[must_use]
+    pub fn with_assessment(self, assessment: Assessment) -> Self {
+        Self { assessment: Some(assessment), ..self }
+    }
+
+    /// The name of its directory.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Updates taken when it last logged.
+    #[must_use]
+    pub fn last_step(&self) -> u64 {
+        let steps = self.steps.last().map(|step| step.step);
+        steps.max(self.evaluations.last().map(|evaluation| evaluation.step)).unwrap_or(0)
+    }
+
+    /// Training examples seen when it last logged.
+    #[must_use]
+    pub fn last_examples(&self) -> u64 {
+        let steps = self.steps.last().map(|step| step.examples);
+        steps.max(self.evaluations.last().map(|evaluation| evaluation.examples)).unwrap_or(0)
+    }
+
+    /// The names of the laws it was trained on.
+    #[must_use]
+    pub fn trained_on(&self) -> String {
+        self.of_matrices(|matrices| matrices.law.0.clone())
+    }
+
+    /// What there is to say of the matrices of its problems, each once.
+    pub(crate) fn of_matrices(&self, say: impl Fn(&MatricesConfig) -> Vec<String>) -> String {
+        let problems = &self.experiment.problem.0;
+        let matrices = problems.iter().map(|problem| problem.matrices.as_ref().unwrap_or(&self.experiment.matrices));
+        let mut said: Vec<String> = Vec::new();
+        for what in matrices.flat_map(say) {
+            if !said.contains(&what) {
+                said.push(what);
+            }
+        }
+        said.join(" + ")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const STEP: &str = r#"{"event":"step","step":10,"examples":640,"loss":2.5,"lr":1e-3,"gradient_norm":1.0}"#;
+
+    fn write_run(path: &Path, metrics: &str) {
+        fs::create_dir_all(path).expect("made");
+        let experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        fs::write(path.join("experiment.toml"), experiment.to_toml()).expect("written");
+        fs::write(path.join("metrics.jsonl"), metrics).expect("written");
+    }
+
+    /// A run with a falling loss and rising accuracies, as if it had been read.
+    pub(crate) fn example(name: &str) -> ReportedRun {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join(name);
+        let step = |step: u64| {
+            let loss = 3.0 / step as f64;
+            format!(
+                r#"{{"event":"step","step":{step},"examples":{},"loss":{loss},"lr":1e-3,"gradient_norm":1.0}}"#,
+                64 * step
+            )
+        };
+        let evaluation = |step: u64, share: f64| {
+            format!(
+                r#"{{"event":"evaluation","step":{step},"examples":{},"count":10,"accuracy":[[0.05,{share}],[0.01,{share}]],"exact":{share},"decodable":1.0,"cross_entropy":0.5}}"#,
+                64 * step
+            )
+        };
+        write_run(&path, &[step(1), evaluation(1, 0.0), step(2), evaluation(2, 0.75)].join("\n"));
+        let timings = [(1, 0.5), (1, 0.75), (2, 1.5), (2, 2.0)]
+            .map(|(step, seconds)| format!("{{\"step\":{step},\"seconds\":{seconds}}}\n"));
+        fs::write(path.join("timings.jsonl"), timings.concat()).expect("written");
+        ReportedRun { path: name.into(), ..ReportedRun::read(&path).expect("a run") }
+    }
+
+    #[test]
+    fn the_log_is_split_into_steps_and_evaluations() {
+        let run = example("mine");
+        assert_eq!((run.steps.len(), run.evaluations.len()), (2, 2));
+        assert_eq!((run.last_step(), run.last_examples(), run.time.total()), (2, 128, Some(2.0)));
+        assert_eq!((run.name().as_str(), run.trained_on().as_str()), ("mine", "uniform"));
+    }
+
+    #[test]
+    fn what_is_damaged_or_empty_is_named() {
+        let dir = tempfile::tempdir().expect("dir");
+        let error = |metrics: &str| {
+            write_run(dir.path(), metrics);
+            let error = ReportedRun::read(dir.path()).expect_err(metrics);
+            std::error::Error::source(&error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+        };
+        for metrics in ["", "{\"event\":\"st"] {
+            assert!(error(metrics).contains("metrics.jsonl, line 1, found an empty log"), "{}", error(metrics));
+        }
+        let damaged = error(&format!("{STEP}\nnonsense\n{STEP}\n"));
+        assert!(damaged.contains("metrics.jsonl, line 2"), "{damaged}");
+        fs::remove_file(dir.path().join("experiment.toml")).expect("removed");
+        let error = ReportedRun::read(dir.path()).expect_err("no run").to_string();
+        assert!(error.contains("expected a run in"), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Several runs side by side.
+
+use super::curves::{Horizontal, accuracy_axis, line_figure, loss_axis};
+use super::summary::{self, within_five_percent};
+use super::{Block, Named};
+use crate::chart::line_chart::Series;
+use crate::{Cell, ReportError, Table};
+
+/// Tables and curves of several runs; nothing of a single one.
+pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {
+    let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let mut blocks = vec![Block::section("comparison", "Comparison")];
+
+    let table = summary::table("Runs side by side", &runs.iter().collect::<Vec<_>>());
+    blocks.push(Block::Table { name: "comparison".to_owned(), table });
+
+    let differences: Vec<_> =
+        others.iter().map(|other| first.run.experiment.differences(&other.run.experiment)).collect();
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for difference in differences.iter().flatten() {
+        if keys.iter().all(|(key, _)| *key != difference.key) {
+            keys.push((&difference.key, &difference.left));
+        }
+    }
+    if keys.is_empty() {
+        blocks.push(Block::Paragraph("All are runs of the same experiment.".to_owned()));
+    } else {
+        let labels = runs.iter().map(|named| named.label.as_str());
+        let columns: Vec<&str> = ["key"].into_iter().chain(labels).collect();
+        let mut table = Table::new("What their experiments differ in", &columns);
+        for (key, left) in keys {
+            let mut row = vec![Cell::text(key), Cell::text(left)];
+            row.extend(differences.iter().map(|differences| {
+                Cell::text(differences.iter().find(|other| other.key == key).map_or(left, |other| &other.right))
+            }));
+            table.push(row);
+        }
+        blocks.push(Block::Table { name: "differences".to_owned(), table });
+    }
+
+    let horizontals = Horizontal::of(runs.iter().map(|named| named.run));
+    for horizontal in &horizontals {
+        let losses = runs.iter().map(|named| {
+            let points = named.run.steps.iter().map(|report| (report.step, report.examples, report.loss));
+            Series { name: named.label.clone(), points: horizontal.points(named.run, points) }
+        });
+        let losses: Vec<_> = losses.collect();
+        let axis = loss_axis(&losses);
+        blocks.extend(line_figure("comparison-loss", "Training loss", horizontal, axis, losses)?);
+    }
+    for horizontal in &horizontals {
+        let accuracies = runs.iter().map(|named| {
+            let points =
+                named.run.evaluations.iter().filter_map(|report| {
+                    Some((report.step, report.examples, within_five_percent(&report.evaluation)?))
+                });
+            Series { name: named.label.clone(), points: horizontal.points(named.run, points) }
+        });
+        let title = "Validation accuracy within 5%";
+        let axis = accuracy_axis();
+        blocks.extend(line_figure("comparison-accuracy", title, horizontal, axis, accuracies.collect())?);
+    }
+    Ok(blocks)
+}

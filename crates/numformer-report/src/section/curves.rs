@@ -1,0 +1,126 @@
+//! How a model learned: against examples and against time.
+
+use super::{Block, Named};
+use crate::chart::line_chart::{Axis, LineChart, Series};
+use crate::format::{percent_short, short, significant};
+use crate::{Cell, ReportError, ReportedRun, Table};
+
+/// What curves are drawn against.
+pub(super) struct Horizontal {
+    /// The last part of the names of figures.
+    suffix: &'static str,
+    /// The last words of their titles.
+    against: &'static str,
+    /// With its unit.
+    axis: &'static str,
+    /// The last value.
+    end: f64,
+    /// Seconds in the unit of time; `None` for examples.
+    unit: Option<f64>,
+}
+
+impl Horizontal {
+    /// Examples, and time where it is known of a run, in a unit that suits it.
+    pub(super) fn of<'a>(runs: impl Iterator<Item = &'a ReportedRun> + Clone) -> Vec<Self> {
+        let examples = runs.clone().map(|run| run.last_examples() as f64).fold(1.0, f64::max);
+        let axis = "training examples";
+        let mut all = vec![Self { suffix: "examples", against: "examples", axis, end: examples, unit: None }];
+        if let Some(seconds) = runs.filter_map(|run| run.time.total()).reduce(f64::max).filter(|total| *total > 0.0) {
+            let (unit, axis) = match seconds {
+                s if s < 300.0 => (1.0, "training time, seconds"),
+                s if s < 4.0 * 3600.0 => (60.0, "training time, minutes"),
+                _ => (3600.0, "training time, hours"),
+            };
+            all.push(Self { suffix: "time", against: "time", axis, end: seconds / unit, unit: Some(unit) });
+        }
+        all
+    }
+
+    /// Points of a curve, from steps, examples and values. What has no time is left out of a curve against it.
+    pub(super) fn points(&self, run: &ReportedRun, values: impl Iterator<Item = (u64, u64, f64)>) -> Vec<(f64, f64)> {
+        let point = |(step, examples, value): (u64, u64, f64)| {
+            let x = match self.unit {
+                None => examples as f64,
+                Some(unit) => run.time.at(step)? / unit,
+            };
+            value.is_finite().then_some((x, value))
+        };
+        values.filter_map(point).collect()
+    }
+}
+
+/// The axis of losses, from 0 to what holds them all.
+pub(super) fn loss_axis(series: &[Series]) -> Axis {
+    let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-6, f64::max);
+    Axis { name: "loss, nats per token".to_owned(), range: 0.0..1.05 * highest, format: short }
+}
+
+pub(super) fn accuracy_axis() -> Axis {
+    Axis { name: "share of answers".to_owned(), range: 0.0..1.05, format: percent_short }
+}
+
+/// A figure of lines with its numbers; none without points.
+pub(super) fn line_figure(
+    name: &str,
+    title: &str,
+    horizontal: &Horizontal,
+    y: Axis,
+    series: Vec<Series>,
+) -> Result<Option<Block>, ReportError> {
+    if series.iter().all(|series| series.points.is_empty()) {
+        return Ok(None);
+    }
+    let mut sentences = format!("Lines of {} against {}. ", y.name, horizontal.axis);
+    let mut table = Table::new(format!("{title} against {}", horizontal.against), &["line", horizontal.axis, &y.name]);
+    for Series { name, points } in &series {
+        if let (Some(first), Some(last)) = (points.first(), points.last()) {
+            let [first, last] = [first.1, last.1].map(|value| (y.format)(value_for(value)));
+            sentences += &format!("{name}: {first} at first, {last} at last. ");
+        }
+        for &(x, value) in points {
+            table.push(vec![
+                Cell::text(name),
+                Cell::number(significant(x), x),
+                Cell::number(significant(value), value),
+            ]);
+        }
+    }
+    let x = Axis { name: horizontal.axis.to_owned(), range: 0.0..horizontal.end, format: short };
+    let drawing = LineChart { x, y, series }.to_svg();
+    let title = format!("{title} against {}", horizontal.against);
+    let name = format!("{name}-{}", horizontal.suffix);
+    Block::figure(name, &title, sentences.trim_end().to_owned(), table, drawing).map(Some)
+}
+
+/// Few digits, in words.
+fn value_for(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+/// The learning curves of a run.
+pub(crate) fn curves(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
+    let Named { run, prefix, .. } = named;
+    let mut blocks = vec![Block::heading(3, "Learning curves")];
+    let horizontals = Horizontal::of([*run].into_iter());
+    for horizontal in &horizontals {
+        let steps = run.steps.iter().map(|report| (report.step, report.examples, report.loss));
+        let losses = vec![Series { name: "training loss".to_owned(), points: horizontal.points(run, steps) }];
+        let axis = loss_axis(&losses);
+        blocks.extend(line_figure(&format!("{prefix}-loss"), "Training loss", horizontal, axis, losses)?);
+    }
+    let Some(last) = run.evaluations.last() else { return Ok(blocks) };
+    for horizontal in &horizontals {
+        let within = last.evaluation.accuracy.iter().enumerate().map(|(index, (tolerance, _))| {
+            let reports = run.evaluations.iter();
+            let points = reports
+                .filter_map(|report| Some((report.step, report.examples, report.evaluation.accuracy.get(index)?.1)));
+            Series { name: format!("within {tolerance}"), points: horizontal.points(run, points) }
+        });
+        let exact = run.evaluations.iter().map(|report| (report.step, report.examples, report.evaluation.exact));
+        let exact = Series { name: "exact".to_owned(), points: horizontal.points(run, exact) };
+        let series = within.chain([exact]).collect();
+        let name = format!("{prefix}-accuracy");
+        blocks.extend(line_figure(&name, "Validation accuracy", horizontal, accuracy_axis(), series)?);
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,126 @@
+//! How far answers are from right, and the worst of them.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use numformer_encoding::DenseMatrix;
+
+use super::{Block, Named};
+use crate::chart::histogram::ErrorHistogram;
+use crate::format::{count, percent, percent_short, verdict};
+use crate::markup::escape;
+use crate::{Assessment, Cell, ReportError, Table, WorstCase};
+
+/// The histogram of errors and the worst cases; nothing if the model was not asked.
+pub(crate) fn errors(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
+    let Some(assessment) = &named.run.assessment else { return Ok(Vec::new()) };
+    let prefix = &named.prefix;
+    Ok([vec![Block::heading(3, "Errors"), histogram(prefix, assessment)?], worst_cases(prefix, assessment)].concat())
+}
+
+fn histogram(prefix: &str, assessment: &Assessment) -> Result<Block, ReportError> {
+    let histogram = ErrorHistogram::of(assessment.errors(), assessment.without_error());
+    let total = histogram.total().max(1) as f64;
+    let mut table = Table::new("Answers by relative error", &["from", "below", "answers", "share"]);
+    let mut row = |from: Cell, below: Cell, n: u64| {
+        let share = n as f64 / total;
+        table.push(vec![from, below, Cell::number(count(n), n as f64), Cell::number(percent(share), share)]);
+    };
+    row(Cell::number("0", 0.0), Cell::number("0", 0.0), histogram.zero);
+    for (bin, n) in histogram.bins.iter().enumerate() {
+        let (from, below) = ErrorHistogram::ends(bin);
+        // Three digits of what are roots of powers of ten.
+        let [from, below] = [from, below].map(|end| {
+            let rounded = format!("{end:.2e}").parse().unwrap_or(end);
+            Cell::number(if rounded == f64::INFINITY { "∞".to_owned() } else { percent_short(rounded) }, rounded)
+        });
+        row(from, below, *n);
+    }
+    row(Cell::none(), Cell::none(), histogram.none);
+    let description = format!(
+        "Histogram of the relative errors of {} answers: {} have none at all, {} are no matrix of the right shape or beyond \
+         measure.",
+        count(histogram.total()),
+        count(histogram.zero),
+        count(histogram.none)
+    );
+    Block::figure(format!("{prefix}-errors"), "Answers by relative error", description, table, histogram.to_svg())
+}
+
+fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
+    let mut blocks = vec![Block::heading(4, "Worst cases")];
+    if assessment.worst.is_empty() {
+        blocks.push(Block::Paragraph("Every answer is right.".to_owned()));
+        return blocks;
+    }
+    let columns = ["example", "found", "input", "exact", "answer", "input tokens", "exact tokens", "answer tokens"];
+    let mut table = Table::new("Worst cases", &columns);
+    let mut html = String::new();
+    for case in &assessment.worst {
+        let WorstCase { index, solved, exact_tokens } = case;
+        table.push(vec![
+            Cell::number(index.to_string(), *index as f64),
+            Cell::text(verdict(&solved.verdict)),
+            Cell::text(solved.input.to_string()),
+            Cell::text(solved.exact.to_string()),
+            Cell::text(solved.found.as_ref().map_or_else(|_| String::new(), DenseMatrix::to_string)),
+            Cell::text(&solved.src),
+            Cell::text(exact_tokens),
+            Cell::text(&solved.answer),
+        ]);
+        html += &card(case);
+    }
+    let sentence = format!(
+        "Of the {} answers, those with the largest errors, and some that have none because they are no matrix of the right \
+         shape.",
+        count(assessment.verdicts.len() as u64)
+    );
+    blocks.push(Block::Paragraph(sentence));
+    blocks.push(Block::Html(format!(
+        "<div class=\"cases\">\n{html}</div>\n{}",
+        table.download(&format!("{prefix}-worst"))
+    )));
+    blocks
+}
+
+/// An example as matrices and as tokens.
+fn card(WorstCase { index, solved, exact_tokens }: &WorstCase) -> String {
+    let found = match &solved.found {
+        Ok(matrix) => grid("model's answer", matrix),
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                write!(text, ": {cause}").expect("strings grow");
+                source = cause.source();
+            }
+            format!("<p class=\"none\">no matrix: {}</p>", escape(&text))
+        }
+    };
+    format!(
+        "<article class=\"case\">\n<h5>Test example {index}: {}</h5>\n\
+         <div class=\"scroll matrices\" role=\"region\" aria-label=\"Matrices of test example {index}\" tabindex=\"0\">{}{}{found}</div>\n\
+         <dl><dt>input tokens</dt><dd><code>{}</code></dd><dt>exact tokens</dt><dd><code>{}</code></dd><dt>answer tokens</dt><dd><code>{}</code></dd></dl>\n</article>\n",
+        escape(&verdict(&solved.verdict)),
+        grid("input", &solved.input),
+        grid("exact answer", &solved.exact),
+        escape(&solved.src),
+        escape(exact_tokens),
+        escape(&solved.answer)
+    )
+}
+
+fn grid(name: &str, matrix: &DenseMatrix) -> String {
+    let row = |row: &[f64]| {
+        let cells: String = row.iter().map(|x| format!("<td>{}</td>", coefficient(*x))).collect();
+        format!("<tr>{cells}</tr>")
+    };
+    let rows: String = matrix.coefficients.chunks(matrix.cols.max(1)).map(row).collect();
+    format!("<table class=\"matrix\"><caption>{name}</caption><tbody>{rows}</tbody></table>")
+}
+
+/// In full, unless that is long.
+fn coefficient(x: f64) -> String {
+    let text = x.to_string();
+    if text.len() > 9 { format!("{x:.4e}") } else { text }
+}

@@ -1,0 +1,68 @@
+//! What a report says, section by section.
+
+mod accuracy;
+mod comparison;
+mod curves;
+mod errors;
+mod laws;
+mod summary;
+
+pub(crate) use accuracy::accuracy;
+pub(crate) use comparison::comparison;
+pub(crate) use curves::curves;
+pub(crate) use errors::errors;
+pub(crate) use laws::laws;
+pub(crate) use summary::summary;
+
+use crate::chart::DrawError;
+use crate::{Figure, ReportError, ReportedRun, Table};
+
+/// A run with the names that it has in a report.
+pub(crate) struct Named<'a> {
+    pub(crate) run: &'a ReportedRun,
+    /// What it is called on the page.
+    pub(crate) label: String,
+    /// What the names of its figures and files begin with.
+    pub(crate) prefix: String,
+}
+
+/// A part of a page, in reading order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Block {
+    /// The heading of a section, which the contents link to by its name.
+    Section { id: String, text: String },
+    /// A heading within a section, of a level from 3.
+    Heading { level: u8, text: String },
+    /// A paragraph.
+    Paragraph(String),
+    /// A figure; neighbours stand side by side where there is room.
+    Figure(Box<Figure>),
+    /// A table, and the name of its file.
+    Table { name: String, table: Table },
+    /// A part with a markup of its own.
+    Html(String),
+}
+
+impl Block {
+    pub(crate) fn section(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Section { id: id.into(), text: text.into() }
+    }
+
+    pub(crate) fn heading(level: u8, text: impl Into<String>) -> Self {
+        Self::Heading { level, text: text.into() }
+    }
+
+    /// A figure, from what was drawn of it.
+    fn figure(
+        name: String,
+        title: &str,
+        description: String,
+        table: Table,
+        drawing: Result<String, DrawError>,
+    ) -> Result<Self, ReportError> {
+        match drawing {
+            Ok(svg) => Ok(Self::Figure(Box::new(Figure::new(name, title, description, table, svg)))),
+            Err(source) => Err(ReportError::Drawing { figure: name, source }),
+        }
+    }
+}
