@@ -44,6 +44,7 @@ impl ReportedRun {
             match record {
                 Record::Step(step) => steps.push(step),
                 Record::Evaluation(evaluation) => evaluations.push(evaluation),
+                Record::Divergence(_) | Record::Stage(_) => {}
             }
         }
         let time = TrainingTime::read(&path.join("timings.jsonl"))?;
