@@ -1,40 +1,55 @@
 //! `numformer evaluate`.
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use numformer_data::Split;
-use numformer_train::{Catalogue, Moment, StoredRun};
+use numformer_metrics::Tolerance;
+use numformer_train::{Catalogue, EvaluationTable, Moment, OneOrMany, StoredRun};
+use serde_json::json;
 
 use crate::output::write;
 
 /// Judge the model of a run on unseen matrices, also on others than it was trained on.
 ///
-/// With --set, the matrices are those of the changed experiment, written with the tokens that the model knows; a matrix that
-/// they cannot write is drawn again, and counted as rejected. The model is that of the run's latest checkpoint.
+/// The matrices are those of the run's test split, and of each [[evaluate.set]] of its experiment. With --set, they are those of
+/// the changed experiment. All are written with the tokens that the model knows; a matrix that they cannot write is drawn again,
+/// and counted as rejected. The model is that of the run's latest checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer evaluate runs/transpose-3x3-seed0
-  numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json")]
+  numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json
+  numformer evaluate runs/wigner runs/laplace --grid ensembles --csv")]
 pub(crate) struct Arguments {
-    /// The directory of the run.
-    run: PathBuf,
+    /// The directory of the run; of several runs with --grid.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
     /// Which of its checkpoints: latest, a step, or the figure by which it was the best, as in within_5%.
     #[arg(long, value_name = "WHICH", default_value_t = Moment::Latest)]
     checkpoint: Moment,
-    /// How many matrices.
+    /// How many matrices, of each set.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     examples: u64,
-    /// Which of the streams of unseen matrices.
+    /// Which of the streams of unseen matrices; test sets are for the test split.
     #[arg(long, value_enum, default_value_t = Stream::Test)]
     split: Stream,
     /// Another value for a key of the experiment, as in matrices.law=laplace; may be given again and again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// The figures as one object of JSON, as in metrics.jsonl.
+    /// Each run on the matrices of each law: what it was trained on against what it is tested on.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "settings")]
+    grid: Option<Grid>,
+    /// The laws of --grid, separated by commas; those that the runs were trained on, when absent.
+    #[arg(long, value_delimiter = ',', requires = "grid")]
+    laws: Vec<String>,
+    /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several.
     #[arg(long)]
     json: bool,
+    /// The figures as comma-separated values, one in a line.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -43,18 +58,113 @@ enum Stream {
     Test,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Grid {
+    /// The laws of random matrices.
+    Ensembles,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let mut run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
+    match (arguments.grid, &arguments.runs[..]) {
+        (Some(Grid::Ensembles), runs) => grid(arguments, runs),
+        (None, [run]) => one(arguments, run),
+        (None, runs) => bail!("expected one run, found {}; several are for --grid", runs.len()),
+    }
+}
+
+fn load(arguments: &Arguments, run: &Path) -> Result<StoredRun> {
+    Ok(StoredRun::load_at(run, arguments.checkpoint, &Catalogue::standard())?)
+}
+
+fn one(arguments: &Arguments, run: &Path) -> Result<()> {
+    let mut run = load(arguments, run)?;
     if !arguments.settings.is_empty() {
         run = run.with_settings(&arguments.settings)?;
     }
-    let split = match arguments.split {
-        Stream::Validation => Split::Validation,
-        Stream::Test => Split::Test,
+    let table = match arguments.split {
+        Stream::Test => run.evaluate_sets(arguments.examples)?,
+        Stream::Validation => {
+            let mut table = EvaluationTable::default();
+            table.push("validation", run.evaluate(Split::Validation, arguments.examples)?);
+            table
+        }
     };
-    let evaluation = run.evaluate(split, arguments.examples)?;
-    if arguments.json {
-        return write(&format!("{}\n", serde_json::to_string(&evaluation)?));
+    if arguments.csv {
+        return write(&table.to_csv());
     }
-    write(&format!("After {} steps, on {} unseen matrices:\n{evaluation:#}\n", run.step(), evaluation.count))
+    let evaluations: Vec<_> = table.iter().map(|(_, evaluation)| evaluation).collect();
+    if arguments.json {
+        let json = match evaluations[..] {
+            [only] => serde_json::to_string(only)?,
+            _ => serde_json::to_string(&table)?,
+        };
+        return write(&format!("{json}\n"));
+    }
+    let first = evaluations[0];
+    let mut text = format!("After {} steps, on {} unseen matrices:\n{first:#}\n", run.step(), first.count);
+    if evaluations.len() > 1 {
+        write!(text, "\n{table}\n")?;
+    }
+    write(&text)
+}
+
+/// A line for each run, with its accuracy within 5% on each law.
+fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
+    let runs = paths.iter().map(|path| load(arguments, path).with_context(|| path.display().to_string()));
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let trained_on = |run: &StoredRun| {
+        let OneOrMany(laws) = &run.experiment().matrices.law;
+        laws.clone()
+    };
+    let laws = if arguments.laws.is_empty() {
+        let mut laws: Vec<String> = runs.iter().flat_map(trained_on).collect();
+        laws.sort_unstable();
+        laws.dedup();
+        laws
+    } else {
+        let known: Vec<String> = Catalogue::standard().laws().map(str::to_owned).collect();
+        for law in &arguments.laws {
+            ensure!(known.contains(law), "--laws: expected some of {}, found `{law}`", known.join(", "));
+        }
+        arguments.laws.clone()
+    };
+    let tables = runs.iter().map(|run| run.evaluate_laws(&laws, arguments.examples)).collect::<Result<Vec<_>, _>>()?;
+    let trained: Vec<String> = runs.iter().map(|run| trained_on(run).join("+")).collect();
+    if arguments.json {
+        let rows = paths.iter().zip(&trained).zip(&tables);
+        let rows = rows.map(|((run, trained), by_law)| json!({"run": run, "trained_on": trained, "by_law": by_law}));
+        return write(&format!("{}\n", serde_json::Value::from_iter(rows)));
+    }
+    let within = |table: &EvaluationTable, law: &str| {
+        let evaluation = table.get(law)?;
+        let five = evaluation.accuracy.iter().find(|(tolerance, _)| *tolerance == Tolerance::relative(0.05));
+        five.map(|(_, share)| 100.0 * share)
+    };
+    let mut text = String::new();
+    if arguments.csv {
+        writeln!(text, "run,trained_on,tested_on,examples,within_5%,exact,drawn_again")?;
+        for ((path, trained), table) in paths.iter().zip(&trained).zip(&tables) {
+            for (law, evaluation) in table.iter() {
+                let share = within(table, law).map(|share| (share / 100.0).to_string()).unwrap_or_default();
+                let (count, exact, rejected) = (evaluation.count, evaluation.exact, evaluation.rejected);
+                writeln!(text, "{},{trained},{law},{count},{share},{exact},{rejected}", path.display())?;
+            }
+        }
+        return write(&text);
+    }
+    writeln!(text, "per cent of answers within 5%, on {} matrices of each law", arguments.examples)?;
+    let width = trained.iter().map(String::len).max().unwrap_or(0).max("trained on".len());
+    write!(text, "{:<width$}", "trained on")?;
+    for law in &laws {
+        write!(text, "  {law:>6}")?;
+    }
+    for ((path, trained), table) in paths.iter().zip(&trained).zip(&tables) {
+        write!(text, "\n{trained:<width$}")?;
+        for law in &laws {
+            let cell = within(table, law).map_or_else(|| "-".to_owned(), |share| format!("{share:.1}"));
+            write!(text, "  {cell:>0$}", law.len().max(6))?;
+        }
+        write!(text, "  {}", path.display())?;
+    }
+    write(&format!("{text}\n"))
 }

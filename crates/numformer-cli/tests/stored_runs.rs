@@ -117,3 +117,56 @@ fn a_stored_run_is_judged_on_other_matrices() {
         assert!(code == 1 && stderr.contains(expected), "{setting}: {stderr}");
     }
 }
+
+#[test]
+fn a_run_is_judged_on_its_test_sets_and_on_laws() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = r#"
+[[evaluate.set]]
+name = "small"
+matrices = { law = "uniform", rows = 1, cols = 2 }
+
+[[evaluate.set]]
+name = "noisy"
+noise = 0.1
+"#;
+    fs::write(
+        dir.path().join("my.toml"),
+        EXPERIMENT.replace("every = 4, examples = 8", "every = 4, examples = 9") + sets,
+    )
+    .unwrap();
+    let (_, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    let evaluate = |more: &[&str]| {
+        let (stdout, stderr, code) = numformer(&[&["evaluate", "run", "--examples", "20"], more].concat(), dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        stdout
+    };
+    let text = evaluate(&[]);
+    assert!(text.contains("\nset    examples  within 5%"), "{text}");
+    let names: Vec<&str> = text.lines().rev().take(3).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["noisy", "small", "test"], "{text}");
+    let object: Value = serde_json::from_str(&evaluate(&["--json"])).unwrap();
+    assert_eq!(object["small"]["count"], 20);
+    assert!(object["test"]["by_dimension"].is_object() && object["small"]["by_dimension"].is_null());
+    assert!(object["noisy"]["cross_entropy"] != object["test"]["cross_entropy"]);
+    assert!(evaluate(&["--csv"]).lines().any(|line| line.starts_with("test,dimension 1x2,")));
+
+    let grid = evaluate(&["--grid", "ensembles", "--laws", "uniform,gaussian,wigner"]);
+    let [head, line] = grid.lines().skip(1).collect::<Vec<_>>()[..] else { panic!("{grid}") };
+    assert!(head.starts_with("trained on  uniform  gaussian  wigner"), "{grid}");
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!((cells[0], cells[3], cells[4]), ("uniform", "-", "run"), "{grid}");
+    let csv = evaluate(&["--grid", "ensembles", "--csv"]);
+    assert!(csv.lines().nth(1).unwrap().starts_with("run,uniform,uniform,20,"), "{csv}");
+
+    for (wrong, expected) in [
+        ("name = \"test\"", "other than `test`, found `test` again"),
+        ("name = \"large\"\nmatrices = { law = \"uniform\", rows = 9 }", "evaluate.set `large`"),
+        ("name = \"n\"\nnoise = -1.0", "evaluate.set.noise"),
+    ] {
+        fs::write(dir.path().join("wrong.toml"), format!("{EXPERIMENT}[[evaluate.set]]\n{wrong}\n")).unwrap();
+        let (_, stderr, code) = numformer(&["train", "wrong.toml"], dir.path());
+        assert!(code == 1 && stderr.contains(expected), "{stderr}");
+    }
+}

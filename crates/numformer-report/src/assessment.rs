@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use numformer_data::{Split, Task, TaskError};
 use numformer_metrics::Verdict;
-use numformer_train::{Catalogue, Evaluation, Solved, StoredRun, TrainError, evaluate, solve};
+use numformer_train::{Catalogue, Evaluation, Solved, StoredRun, TrainError, solve};
 
 use crate::ReportError;
 
@@ -71,17 +71,8 @@ impl Assessment {
         });
         let worst = worst.collect::<Result<_, TaskError>>().map_err(TrainError::from)?;
 
-        let mut by_law = Vec::new();
-        let has_one_law = experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
-        for &law in laws.iter().filter(|_| has_one_law) {
-            let setting = format!("matrices.law={law}");
-            let Ok(experiment) = experiment.with_settings(&[setting]) else { continue };
-            let Ok(task) = experiment.task_written_as(&Catalogue::standard(), run.task()).map(Arc::new) else {
-                continue;
-            };
-            let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
-            by_law.push((law.to_owned(), evaluate(run.model(), &task, &source, examples, &Device::Cpu)?));
-        }
+        let by_law = run.evaluate_laws(laws, examples)?;
+        let by_law = by_law.iter().map(|(law, evaluation)| (law.to_owned(), evaluation.clone())).collect();
         Ok(Self { step: run.step(), evaluation, verdicts, worst, by_law })
     }
 

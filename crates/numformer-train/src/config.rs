@@ -339,11 +339,35 @@ pub struct EvaluateConfig {
     pub examples: u64,
     /// Seed of the validation and test sets: apart from the run's, so that runs are judged on the same examples.
     pub seed: u64,
+    /// Other matrices that a trained model is judged on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<TestSetConfig>,
+}
+
+/// A set of examples that a trained model is judged on, beside those of its test split. They are written with the tokens of
+/// the experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestSetConfig {
+    /// Its name in tables.
+    pub name: String,
+    /// What is computed; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<OneOrMany<ProblemConfig>>,
+    /// The matrices it is computed on; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrices: Option<MatricesConfig>,
+    /// Noise on the inputs; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// Seed of the examples; that of the experiment's test split when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl Default for EvaluateConfig {
     fn default() -> Self {
-        Self { every: 1_000, examples: 1_000, seed: 0 }
+        Self { every: 1_000, examples: 1_000, seed: 0, set: Vec::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::adam::AdamConfig;
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
-    Span, StageConfig, StopConfig, TrainConfig, is_default,
+    Span, StageConfig, StopConfig, TestSetConfig, TrainConfig, is_default,
 };
 use crate::divergence::DivergencePolicy;
 use crate::model_config::{Architecture, ModelConfig};
@@ -74,6 +74,9 @@ pub struct Experiment {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stage: Vec<StageConfig>,
 }
+
+/// The name of the test split among test sets.
+pub(crate) const TEST: &str = "test";
 
 /// Examples of a window of buckets, at most: their lengths are looked at for every batch.
 const MAX_WINDOW_EXAMPLES: u64 = 1 << 18;
@@ -254,6 +257,7 @@ impl Experiment {
         }
         self.validate_optimizer()?;
         self.validate_ends()?;
+        self.validate_test_sets()?;
         let task = self.task(catalogue)?;
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
@@ -263,6 +267,27 @@ impl Experiment {
             task.try_every_law(self.seed).map_err(|source| stage.error(source.into()))?;
             if let Some(found) = limit.filter(|limit| longest(&task) > *limit) {
                 return Err(stage.error(ExperimentError::TooFewPositions { found, needed: longest(&task) }));
+            }
+        }
+        for set in &self.evaluate.set {
+            let of_set = self.of_test_set(set).task_written_as(catalogue, &task).map_err(|error| set.error(error))?;
+            if let Some(found) = limit.filter(|limit| longest(&of_set) > *limit) {
+                return Err(set.error(ExperimentError::TooFewPositions { found, needed: longest(&of_set) }));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_test_sets(&self) -> Result<(), ExperimentError> {
+        for (index, set) in self.evaluate.set.iter().enumerate() {
+            if set.name == TEST || self.evaluate.set[..index].iter().any(|earlier| earlier.name == set.name) {
+                return Err(ExperimentError::SameTestSetName { set: set.name.clone() });
+            }
+            if let Some(found) = set.noise.filter(|noise| !(noise.is_finite() && *noise >= 0.0)) {
+                return Err(ExperimentError::Negative { key: "evaluate.set.noise", found });
+            }
+            if let Some(found) = set.seed.filter(|seed| *seed > i64::MAX as u64) {
+                return Err(ExperimentError::TooLarge { key: "evaluate.set.seed", limit: i64::MAX as u64, found });
             }
         }
         Ok(())
@@ -344,6 +369,17 @@ impl Experiment {
         tasks.collect()
     }
 
+    /// The experiment on the examples of a test set.
+    pub(crate) fn of_test_set(&self, set: &TestSetConfig) -> Self {
+        let mut experiment = self.clone();
+        experiment.stage.clear();
+        experiment.problem = set.problem.clone().unwrap_or(experiment.problem);
+        experiment.matrices = set.matrices.clone().unwrap_or(experiment.matrices);
+        experiment.data.noise = set.noise.unwrap_or(experiment.data.noise);
+        experiment.evaluate.seed = set.seed.unwrap_or(experiment.evaluate.seed);
+        experiment
+    }
+
     /// The experiment on a stage's problems and matrices.
     fn of_stage(&self, stage: &StageConfig) -> Self {
         let mut experiment = self.clone();
@@ -408,6 +444,13 @@ impl Experiment {
     /// than the task's sequences.
     pub fn model_config(&self, task: &Task) -> Result<numformer_model::ModelConfig, ExperimentError> {
         self.model.of(task.vocabulary(), task.max_src_len().max(task.max_tgt_len()))
+    }
+}
+
+impl TestSetConfig {
+    /// An error that names the set.
+    fn error(&self, source: ExperimentError) -> ExperimentError {
+        ExperimentError::TestSet { set: self.name.clone(), source: Box::new(source) }
     }
 }
 
@@ -506,6 +549,20 @@ pub enum ExperimentError {
         stage: String,
         /// What is wrong with it.
         source: Box<ExperimentError>,
+    },
+    /// A test set is impossible.
+    #[error("evaluate.set `{set}`")]
+    TestSet {
+        /// Its name.
+        set: String,
+        /// What is wrong with it.
+        source: Box<ExperimentError>,
+    },
+    /// Tables could not tell two test sets apart.
+    #[error("expected test sets with names of their own, other than `{TEST}`, found `{set}` again")]
+    SameTestSetName {
+        /// The name.
+        set: String,
     },
     /// A stage has no end.
     #[error("stage `{stage}` has no end: expected `steps`, `until`, or both")]

@@ -49,6 +49,7 @@ mod difference;
 mod divergence;
 mod evaluation;
 mod evaluation_metrics;
+mod evaluation_table;
 mod experiment;
 mod figure_name;
 mod figures;
@@ -84,13 +85,14 @@ pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress};
 pub use config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
-    Span, StageConfig, StopConfig, TrainConfig,
+    Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
 pub use evaluation::evaluate;
 pub use evaluation_metrics::{EvaluationMetrics, Judged};
+pub use evaluation_table::EvaluationTable;
 pub use experiment::{Experiment, ExperimentError};
 pub use figure_name::{FigureName, FigureNameError};
 pub use figures::{Estimate, Evaluation};

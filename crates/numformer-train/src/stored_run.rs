@@ -14,7 +14,8 @@ use numformer_model::Model;
 use crate::catalogue::Catalogue;
 use crate::checkpoint::Checkpoint;
 use crate::evaluation::evaluate;
-use crate::experiment::Experiment;
+use crate::evaluation_table::EvaluationTable;
+use crate::experiment::{Experiment, TEST};
 use crate::figure_name::{FigureName, FigureNameError};
 use crate::figures::Evaluation;
 use crate::run_dir::{EXPERIMENT, RunDirError, checkpoint_path, latest, steps};
@@ -140,9 +141,56 @@ impl StoredRun {
     /// # Errors
     /// As [`evaluate`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
-        const BATCH: usize = 256;
         let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
         evaluate(&self.model, &self.task, &source, count, &Device::Cpu)
+    }
+
+    /// Judges the model on the first `count` examples of its test split, named `test`, and of each test set of the
+    /// experiment.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate_sets(&self, count: u64) -> Result<EvaluationTable, TrainError> {
+        let mut table = EvaluationTable::default();
+        table.push(TEST, self.evaluate(Split::Test, count)?);
+        for set in &self.experiment.evaluate.set {
+            table.push(&set.name, self.evaluate_on(&self.experiment.of_test_set(set), count)?);
+        }
+        Ok(table)
+    }
+
+    /// Judges the model on matrices of each of these laws, `count` of each, written with the tokens that it knows. A law of
+    /// which the run's problem has no matrices, such as one of rectangular matrices for a problem on symmetric ones, is left
+    /// out. All are, if problems of the run have matrices of their own.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate_laws(&self, laws: &[impl AsRef<str>], count: u64) -> Result<EvaluationTable, TrainError> {
+        let mut table = EvaluationTable::default();
+        let has_one_law = self.experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
+        for law in laws.iter().map(AsRef::as_ref).filter(|_| has_one_law) {
+            let Ok(experiment) = self.experiment.with_settings(&[format!("matrices.law={law}")]) else { continue };
+            match self.evaluate_on(&experiment, count) {
+                Ok(evaluation) => table.push(law, evaluation),
+                // Not of this problem.
+                Err(TrainError::Experiment(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(table)
+    }
+
+    /// Judges the model on the test split of another experiment, written as its own.
+    fn evaluate_on(&self, experiment: &Experiment, count: u64) -> Result<Evaluation, TrainError> {
+        let task = Arc::new(experiment.task_written_as(&Catalogue::standard(), &self.task)?);
+        if let Some(limit) = self.max_positions {
+            let needed = task.max_src_len().max(task.max_tgt_len());
+            if needed > limit {
+                return Err(TrainError::TooLong { limit, needed });
+            }
+        }
+        let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
+        evaluate(&self.model, &task, &source, count, &Device::Cpu)
     }
 
     /// The model's answer for a matrix, beside the exact one: for the first of the run's problems.
@@ -205,6 +253,9 @@ impl fmt::Display for Moment {
         }
     }
 }
+
+/// Examples made together; figures do not depend on it.
+const BATCH: usize = 256;
 
 fn checkpoint_at(dir: &Path, moment: Moment) -> Result<Checkpoint, TrainError> {
     let newest = || match latest(dir)? {
