@@ -130,11 +130,9 @@ matrices = { law = "uniform", rows = 1, cols = 2 }
 name = "noisy"
 noise = 0.1
 "#;
-    fs::write(
-        dir.path().join("my.toml"),
-        EXPERIMENT.replace("every = 4, examples = 8", "every = 4, examples = 9") + sets,
-    )
-    .unwrap();
+    let inline = "evaluate = { every = 4, examples = 8 }\n";
+    let experiment = EXPERIMENT.replace(inline, "") + "[evaluate]\nevery = 4\nexamples = 8\n";
+    fs::write(dir.path().join("my.toml"), format!("{experiment}{sets}")).unwrap();
     let (_, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run"], dir.path());
     assert_eq!(code, 0, "{stderr}");
     let evaluate = |more: &[&str]| {
@@ -165,7 +163,7 @@ noise = 0.1
         ("name = \"large\"\nmatrices = { law = \"uniform\", rows = 9 }", "evaluate.set `large`"),
         ("name = \"n\"\nnoise = -1.0", "evaluate.set.noise"),
     ] {
-        fs::write(dir.path().join("wrong.toml"), format!("{EXPERIMENT}[[evaluate.set]]\n{wrong}\n")).unwrap();
+        fs::write(dir.path().join("wrong.toml"), format!("{experiment}[[evaluate.set]]\n{wrong}\n")).unwrap();
         let (_, stderr, code) = numformer(&["train", "wrong.toml"], dir.path());
         assert!(code == 1 && stderr.contains(expected), "{stderr}");
     }
