@@ -1,12 +1,14 @@
 //! `numformer solve`.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::Verdict;
+use numformer_report::Explanation;
 use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
 
@@ -21,6 +23,7 @@ use crate::output::write;
 #[command(after_help = "Examples:
   numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
   numformer solve runs/transpose-3x3-seed0 --file matrix.npy
+  numformer solve runs/transpose-3x3-seed0 --random --explain answer.html
   numformer solve runs/transpose-3x3-seed0 --random 2 --json")]
 pub(crate) struct Arguments {
     /// The directory of the run.
@@ -33,6 +36,10 @@ pub(crate) struct Arguments {
     /// Seed of random matrices; with another, others.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Write a page on how the model came to its answer: which coefficients each token of it looked at, and how probable the
+    /// tokens were. For a single matrix.
+    #[arg(long, value_name = "FILE")]
+    explain: Option<PathBuf>,
     /// One object of JSON a line for each matrix.
     #[arg(long)]
     json: bool,
@@ -62,6 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Input { random, .. } => run.solve_random(arguments.seed, Split::Test, random.unwrap_or(1))?,
     };
+    if let Some(path) = &arguments.explain {
+        let [one] = &solved[..] else { bail!("--explain is for a single matrix, found {}", solved.len()) };
+        let html = Explanation::of(&arguments.run, &run, one)?.to_html()?;
+        fs::write(path, html).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let texts =
         solved.iter().map(|solved| if arguments.json { object(solved).to_string() } else { solved.to_string() });
     let separator = if arguments.json { "\n" } else { "\n\n" };

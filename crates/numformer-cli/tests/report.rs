@@ -52,6 +52,21 @@ fn a_report_and_its_figures_are_written() {
 }
 
 #[test]
+fn an_answer_is_explained() {
+    let dir = trained();
+    let arguments = ["solve", "run", "--matrix", "1.5 2; 3 4", "--explain", "answer.html"];
+    let (stdout, stderr, code) = numformer(&arguments, dir.path());
+    assert!(code == 0 && stdout.contains("source  V2 V2 + 150"), "{stderr}");
+    let html = fs::read_to_string(dir.path().join("answer.html")).unwrap();
+    // One layer of two heads, and their mean; every coefficient is there to be looked at.
+    for text in ["figure-layer-1", "figure-layer-1-head-2", ">a11</th>", ">a22</th>", "Probabilities"] {
+        assert!(html.contains(text), "{text}");
+    }
+    let (_, stderr, code) = numformer(&["solve", "run", "--random", "2", "--explain", "answer.html"], dir.path());
+    assert!(code == 1 && stderr.contains("single matrix, found 2"), "{stderr}");
+}
+
+#[test]
 fn what_cannot_be_reported_is_told() {
     let dir = trained();
     let told = |arguments: &[&str], expected: &str| {

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use candle_nn::ops::softmax_last_dim;
 use numformer_ops::{Activation, Causality, Lengths};
 
 use crate::batched::Batched;
@@ -102,5 +103,49 @@ impl MultiHeadAttention {
         let read =
             numformer_ops::attention(&queries, &memory.keys, &memory.values, self.n_heads, causality, key_lengths)?;
         self.output.forward(&read, Activation::Identity)
+    }
+
+    /// How much of what each state of `x` `[b, t, d_model]` reads comes from each token of an unpadded `memory`, by head:
+    /// `[b, n_heads, t, s]`, with sums of 1 over the last axis. [`MultiHeadAttention::forward`] never holds them.
+    ///
+    /// # Errors
+    /// When batch or widths disagree.
+    pub fn weights(&self, x: &Tensor, memory: &KeysValues) -> Result<Tensor> {
+        let by_head = |states: &Tensor| {
+            let (b, t, d) = states.dims3()?;
+            states.reshape((b, t, self.n_heads, d / self.n_heads))?.transpose(1, 2)?.contiguous()
+        };
+        let queries = by_head(&self.query.forward(x, Activation::Identity)?)?;
+        let keys = by_head(&memory.keys)?;
+        let scores = queries.matmul(&keys.t()?.contiguous()?)?;
+        softmax_last_dim(&(scores / (queries.dim(3)? as f64).sqrt())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::parameters::Parameters;
+
+    #[test]
+    fn what_is_read_is_the_mean_of_the_values_by_the_weights() {
+        let (d, d_memory, n_heads) = (6, 4, 3);
+        let vb = Parameters::random(1, &Device::Cpu).frozen();
+        let attention = MultiHeadAttention::new(d, d_memory, n_heads, &vb).expect("built");
+        let x = Tensor::randn(0f32, 3.0, (2, 5, d), &Device::Cpu).expect("states");
+        let memory = Tensor::randn(0f32, 3.0, (2, 7, d_memory), &Device::Cpu).expect("states");
+        let memory = attention.keys_values(&memory).expect("keys and values");
+        let weights = attention.weights(&x, &memory).expect("weights");
+        assert_eq!(weights.dims(), [2, n_heads, 5, 7]);
+
+        let values = memory.values.reshape((2, 7, n_heads, d / n_heads)).and_then(|values| values.transpose(1, 2));
+        let read = weights.matmul(&values.and_then(|values| values.contiguous()).expect("values"));
+        let read = read.and_then(|read| read.transpose(1, 2)?.reshape((2, 5, d))).expect("what is read");
+        let expected = attention.forward(&x, &memory, Causality::Full, None).expect("read");
+        let found = attention.output.forward(&read, Activation::Identity).expect("projected");
+        let error = (found - expected).and_then(|error| error.abs()?.max_all()?.to_scalar::<f32>()).expect("a scalar");
+        assert!(error < 1e-5, "{error}");
     }
 }

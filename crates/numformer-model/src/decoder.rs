@@ -62,6 +62,16 @@ impl DecoderLayer {
         self.self_attention.forward(x, room, Causality::Full, Some(&lengths))
     }
 
+    /// What comes of self-attention, and what then asks in cross-attention.
+    fn queries(&self, x: &Tensor, past: Option<&mut Past>, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let y = self.self_attention_end.forward(&self.read_target(x, past)?, x, mode)?;
+        let query = match self.cross_attention_query {
+            CrossAttentionQuery::SelfAttended => y.clone(),
+            CrossAttentionQuery::LayerInput => x.clone(),
+        };
+        Ok((y, query))
+    }
+
     /// `cross` holds this layer's keys and values of the memory.
     fn forward(
         &self,
@@ -71,12 +81,8 @@ impl DecoderLayer {
         past: Option<&mut Past>,
         mode: Mode,
     ) -> Result<Tensor> {
-        let y = self.self_attention_end.forward(&self.read_target(x, past)?, x, mode)?;
-        let query = match self.cross_attention_query {
-            CrossAttentionQuery::SelfAttended => &y,
-            CrossAttentionQuery::LayerInput => x,
-        };
-        let read = self.cross_attention.forward(query, cross, Causality::Full, memory.lengths())?;
+        let (y, query) = self.queries(x, past, mode)?;
+        let read = self.cross_attention.forward(&query, cross, Causality::Full, memory.lengths())?;
         let attended = self.cross_attention_end.forward(&read, &y, mode)?;
         let z = self.feed_forward.forward(&attended)?;
         let z = self.feed_forward_end.forward(&z, &attended, mode)?;
@@ -144,6 +150,20 @@ impl Decoder {
         let states = self.forward_after(memory, tgt, cache.len_tokens, past, mode)?;
         cache.len_tokens += tgt.ids().dim(1)?;
         Ok(states)
+    }
+
+    /// The weights of each layer's cross-attention, `[b, n_heads, t, s]`, for unpadded sources and targets.
+    pub(crate) fn cross_attention_weights(&self, memory: &Memory, tgt: &Padded) -> Result<Vec<Tensor>> {
+        let mode = Mode::Evaluate;
+        let mut x = self.embedding.forward(tgt.ids(), 0)?;
+        let mut weights = Vec::with_capacity(self.layers.len());
+        for (i, (layer, cross)) in self.layers.iter().zip(memory.cross()).enumerate() {
+            let input = self.step_embedding.forward(&x, i)?;
+            let (_, query) = layer.queries(&input, None, mode)?;
+            weights.push(layer.cross_attention.weights(&query, cross)?);
+            x = layer.forward(&input, cross, memory, None, mode)?;
+        }
+        Ok(weights)
     }
 
     /// The states of `tgt`, the first of whose tokens is at position `start`.

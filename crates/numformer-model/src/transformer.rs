@@ -68,6 +68,19 @@ impl Transformer {
         Ok(model)
     }
 
+    /// How much each position of `tgt` `[b, t]` looks at each token of the source, by layer of the decoder and by head:
+    /// `[b, n_heads, t, s]` for each layer, with sums of 1 over the last axis.
+    ///
+    /// # Errors
+    /// As [`Seq2Seq::decode`], and when source or target is padded.
+    pub fn cross_attention_weights(&self, memory: &Memory, tgt: &Padded) -> Result<Vec<Tensor>> {
+        check_rows(memory.states().dim(0)?, tgt)?;
+        if memory.lengths().or(tgt.lengths()).is_some() {
+            return Err(Error::Msg("expected unpadded sources and targets, found padding".to_owned()));
+        }
+        self.decoder.cross_attention_weights(memory, tgt)
+    }
+
     /// Sizes and options.
     #[must_use]
     pub fn config(&self) -> &TransformerConfig {

@@ -23,12 +23,14 @@
 //!
 //! - [`ReportedRun`]: what a report shows of a run: its experiment, its log, its [`TrainingTime`].
 //! - [`Assessment`]: how its model does on unseen matrices, also of other laws, and where it fails.
+//! - [`Explanation`]: what a model looked at when it wrote one answer, and what else it might have written.
 //! - [`Report`]: the page; [`Figure`] and [`Table`] are what it is made of.
 #![forbid(unsafe_code)]
 
 mod assessment;
 mod chart;
 mod error;
+mod explanation;
 mod figure;
 mod format;
 mod markup;
@@ -42,6 +44,7 @@ mod training_time;
 
 pub use assessment::{Assessment, WorstCase};
 pub use error::ReportError;
+pub use explanation::{Explanation, LookedAt, Written};
 pub use figure::Figure;
 pub use report::Report;
 pub use run::ReportedRun;

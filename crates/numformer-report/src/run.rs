@@ -15,8 +15,10 @@ pub struct ReportedRun {
     pub experiment: Experiment,
     /// The logged steps.
     pub steps: Vec<StepReport>,
-    /// The logged evaluations on the validation set.
+    /// The logged evaluations on the validation set of the experiment proper: without those on the examples of stages.
     pub evaluations: Vec<EvaluationReport>,
+    /// How many steps could not be taken, since their loss or gradient was not finite.
+    pub diverged: u64,
     /// When the steps were reached.
     pub time: TrainingTime,
     /// How the model does on unseen matrices.
@@ -39,16 +41,17 @@ impl ReportedRun {
         if records.is_empty() {
             return Err(ReportError::NothingLogged { path: log });
         }
-        let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
+        let (mut steps, mut evaluations, mut diverged) = (Vec::new(), Vec::new(), 0);
         for record in records {
             match record {
                 Record::Step(step) => steps.push(step),
-                Record::Evaluation(evaluation) => evaluations.push(evaluation),
-                Record::Divergence(_) | Record::Stage(_) => {}
+                Record::Evaluation(evaluation) if evaluation.stage.is_none() => evaluations.push(evaluation),
+                Record::Divergence(_) => diverged += 1,
+                Record::Evaluation(_) | Record::Stage(_) => {}
             }
         }
         let time = TrainingTime::read(&path.join("timings.jsonl"))?;
-        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, time, assessment: None })
+        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, diverged, time, assessment: None })
     }
 
     /// With how the model does on unseen matrices.
@@ -142,6 +145,19 @@ pub(crate) mod tests {
         assert_eq!((run.steps.len(), run.evaluations.len()), (2, 2));
         assert_eq!((run.last_step(), run.last_examples(), run.time.total()), (2, 128, Some(2.0)));
         assert_eq!((run.name().as_str(), run.trained_on().as_str()), ("mine", "uniform"));
+    }
+
+    #[test]
+    fn what_stages_were_judged_by_is_set_apart() {
+        let dir = tempfile::tempdir().expect("dir");
+        let evaluation = r#"{"event":"evaluation","step":10,"examples":640,"stage":"small","count":5,"accuracy":[],"exact":1.0,"decodable":1.0,"cross_entropy":0.5}"#;
+        let divergence = r#"{"event":"divergence","step":11,"diverged":11,"loss":"NaN","lr":1e-3,"gradient_norm":"NaN","remedy":"skipped"}"#;
+        write_run(
+            dir.path(),
+            &[r#"{"event":"stage","step":0,"stage":"small"}"#, STEP, evaluation, divergence].join("\n"),
+        );
+        let run = ReportedRun::read(dir.path()).expect("a run");
+        assert_eq!((run.steps.len(), run.evaluations.len(), run.diverged), (1, 0, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use numformer_encoding::DenseMatrix;
+use numformer_train::Solved;
 
 use super::{Block, Named};
 use crate::chart::histogram::ErrorHistogram;
@@ -85,6 +86,20 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
 
 /// An example as matrices and as tokens.
 fn card(WorstCase { index, solved, exact_tokens }: &WorstCase) -> String {
+    format!(
+        "<article class=\"case\">\n<h5>Test example {index}: {}</h5>\n{}\
+         <dl><dt>input tokens</dt><dd><code>{}</code></dd><dt>exact tokens</dt><dd><code>{}</code></dd>\
+         <dt>answer tokens</dt><dd><code>{}</code></dd></dl>\n</article>\n",
+        escape(&verdict(&solved.verdict)),
+        matrices(&format!("test example {index}"), solved),
+        escape(&solved.src),
+        escape(exact_tokens),
+        escape(&solved.answer)
+    )
+}
+
+/// Input, exact answer and the model's answer side by side.
+pub(super) fn matrices(of: &str, solved: &Solved) -> String {
     let found = match &solved.found {
         Ok(matrix) => grid("model's answer", matrix),
         Err(error) => {
@@ -98,15 +113,9 @@ fn card(WorstCase { index, solved, exact_tokens }: &WorstCase) -> String {
         }
     };
     format!(
-        "<article class=\"case\">\n<h5>Test example {index}: {}</h5>\n\
-         <div class=\"scroll matrices\" role=\"region\" aria-label=\"Matrices of test example {index}\" tabindex=\"0\">{}{}{found}</div>\n\
-         <dl><dt>input tokens</dt><dd><code>{}</code></dd><dt>exact tokens</dt><dd><code>{}</code></dd><dt>answer tokens</dt><dd><code>{}</code></dd></dl>\n</article>\n",
-        escape(&verdict(&solved.verdict)),
+        "<div class=\"scroll matrices\" role=\"region\" aria-label=\"Matrices of {of}\" tabindex=\"0\">{}{}{found}</div>\n",
         grid("input", &solved.input),
-        grid("exact answer", &solved.exact),
-        escape(&solved.src),
-        escape(exact_tokens),
-        escape(&solved.answer)
+        grid("exact answer", &solved.exact)
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::summary::within_five_percent;
 use super::{Block, Named};
-use crate::chart::heat_map::HeatMap;
+use crate::chart::heat_map::{HeatMap, Size};
 use crate::format::{count, percent};
 use crate::{Cell, ReportError, Table};
 
@@ -66,6 +66,7 @@ pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, Rep
         }
     }
     let map = HeatMap {
+        size: Size::Large,
         row_name: "tested on".to_owned(),
         column_name: "trained on".to_owned(),
         columns: (0..asked.len()).map(label).collect(),

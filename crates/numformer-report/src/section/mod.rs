@@ -4,6 +4,7 @@ mod accuracy;
 mod comparison;
 mod curves;
 mod errors;
+mod explanation;
 mod laws;
 mod summary;
 
@@ -11,6 +12,7 @@ pub(crate) use accuracy::accuracy;
 pub(crate) use comparison::comparison;
 pub(crate) use curves::curves;
 pub(crate) use errors::errors;
+pub(crate) use explanation::explanation;
 pub(crate) use laws::laws;
 pub(crate) use summary::summary;
 

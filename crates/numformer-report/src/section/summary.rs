@@ -28,6 +28,7 @@ fn facts(run: &ReportedRun) -> Vec<(&'static str, Cell)> {
         ("input encoding", Cell::text(&encoding.input)),
         ("output encoding", Cell::text(&encoding.output)),
         ("steps", Cell::number(count(steps), steps as f64)),
+        ("steps that diverged", Cell::number(count(run.diverged), run.diverged as f64)),
         ("training examples", Cell::number(count(examples), examples as f64)),
         ("training time, s", optional(run.time.total(), significant)),
         ("loss, nats per token", optional(run.steps.last().map(|step| step.loss), significant)),
