@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::fresh::Fresh;
+use crate::simd::{accumulate, add, vectorized};
 use crate::{host, parallel};
 
 /// Rows of the token table whose gradients make one task.
@@ -80,13 +81,20 @@ pub fn embed_rows(y: &mut [f32], ids: &[u32], tokens: &[f32], positions: &[f32],
 pub fn scatter_rows(table: &mut [f32], rows: &[f32], ids: &[u32], d: usize) {
     assert_eq!(rows.len(), ids.len() * d, "an id for each row of {d} entries");
     parallel::for_each(table.chunks_mut(ROWS * d).enumerate(), |(block, table)| {
+        scatter_from(table, block * ROWS, rows, ids, d);
+    });
+}
+
+vectorized! {
+    /// Adds row `i` of `rows` to row `ids[i] - first` of `table`, where it has that row.
+    fn scatter_from(table: &mut [f32], first: usize, rows: &[f32], ids: &[u32], d: usize) {
         for (id, row) in ids.iter().zip(rows.chunks_exact(d)) {
-            let at = (*id as usize).checked_sub(block * ROWS);
+            let at = (*id as usize).checked_sub(first);
             if let Some(entries) = at.and_then(|at| table.chunks_exact_mut(d).nth(at)) {
-                add(entries, row);
+                accumulate(entries, row);
             }
         }
-    });
+    }
 }
 
 #[derive(Debug)]
@@ -139,32 +147,18 @@ impl Embedding {
         y.finish()
     }
 
-    /// The gradients of tables of so many entries.
-    ///
-    /// Each task owns a few rows of the token table and looks for their ids in order, so additions have one order.
+    /// The gradients of tables of so many entries: [`scatter_rows`] into tables that each task clears itself.
     fn backward(&self, gradient: &[f32], tokens: usize, positions: usize) -> [Vec<f32>; 2] {
         let Self { ids, t, d, start } = self;
         let mut d_tokens = Fresh::new(tokens);
         parallel::for_each(d_tokens.chunks(ROWS * d).enumerate(), |(block, rows)| {
-            let rows = rows.clear();
-            for (id, gradient) in ids.iter().zip(gradient.chunks_exact(*d)) {
-                let row = (*id as usize).checked_sub(block * ROWS);
-                if let Some(row) = row.and_then(|row| rows.chunks_exact_mut(*d).nth(row)) {
-                    add(row, gradient);
-                }
-            }
+            scatter_from(rows.clear(), block * ROWS, gradient, ids, *d);
         });
         let mut d_positions = vec![0.0; positions];
         for example in gradient.chunks_exact(t * d) {
             add(&mut d_positions[start * d..(start + t) * d], example);
         }
         [d_tokens.finish(), d_positions]
-    }
-}
-
-fn add(row: &mut [f32], x: &[f32]) {
-    for (row, x) in row.iter_mut().zip(x) {
-        *row += x;
     }
 }
 

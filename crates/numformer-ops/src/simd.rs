@@ -100,6 +100,21 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
+/// Adds `x` to `y`, entry by entry.
+#[inline(always)]
+pub(crate) fn accumulate(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+vectorized! {
+    /// As [`accumulate`], from code that is not compiled for each level itself.
+    pub(crate) fn add(y: &mut [f32], x: &[f32]) {
+        accumulate(y, x);
+    }
+}
+
 /// Σ xᵢ in [`LANES`] interleaved partial sums.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
