@@ -191,7 +191,7 @@ fn instruction_sets_do_not_change_the_bits() -> Result<()> {
     pool.install(|| {
         let widest = step()?;
         for level in Level::available() {
-            assert!(level.run(&step)? == widest, "{level:?}");
+            assert!(level.run(step)? == widest, "{level:?}");
         }
         Ok(())
     })

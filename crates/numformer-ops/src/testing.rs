@@ -180,7 +180,7 @@ impl View {
 /// inputs at once in each [`View`], and each by itself.
 pub(crate) fn check_views(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     let alone = (0..inputs.len()).map(|i| i..i + 1);
-    let chosen: Vec<_> = alone.chain([0..inputs.len()]).collect();
+    let chosen: Vec<_> = alone.chain(std::iter::once(0..inputs.len())).collect();
     for view in [View::Transposed, View::Narrowed, View::Broadcast] {
         for chosen in &chosen {
             let bases = inputs.iter().enumerate().map(|(i, input)| match view.base(input)? {
