@@ -33,11 +33,11 @@ pub(crate) struct Arguments {
     /// Which shape: T1 to T5.
     #[arg(long, value_name = "NAME", default_value = "T1", value_parser = workload)]
     config: Workload,
-    /// Examples per step.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// Examples per step, at most 4096: memory grows with them.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096), allow_negative_numbers = true)]
     batch: u32,
     /// Threads; all of the machine when absent.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024), allow_negative_numbers = true)]
     threads: Option<u32>,
     /// Where to train: cpu.
     #[arg(long, default_value = "cpu")]
@@ -46,10 +46,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOW", default_value = "explicit")]
     gradients: How,
     /// Windows whose rates are compared.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
     windows: u32,
-    /// Length of a window.
-    #[arg(long, default_value_t = 4.0)]
+    /// Length of a window, in seconds.
+    #[arg(long, default_value_t = 4.0, value_parser = window_seconds, allow_negative_numbers = true)]
     seconds: f64,
     /// Measure greedy decoding, too, of twice as many examples at once.
     #[arg(long)]
@@ -69,6 +69,11 @@ enum How {
 
 fn workload(name: &str) -> Result<Workload, String> {
     Workload::named(name).ok_or_else(|| format!("expected one of {}", Workload::NAMES.join(", ")))
+}
+
+fn window_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 3600.0);
+    seconds.ok_or_else(|| "expected a number above 0 and at most 3600".to_owned())
 }
 
 /// The fields of the PyTorch script beside which this is run, and our own: `program`, `gradients` and the rates of
@@ -105,9 +110,6 @@ struct Rate {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.device != "cpu" {
         bail!("expected --device cpu, found `{}`: training on a GPU is not there yet", arguments.device);
-    }
-    if !(arguments.seconds > 0.0 && arguments.seconds <= 3600.0) {
-        bail!("expected --seconds above 0 and at most 3600, found {}", arguments.seconds);
     }
     let threads = arguments.threads.map_or(0, |threads| threads as usize);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;

@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Answers that beam search follows at a time.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = beam_width, requires = "generate")]
     beam_width: usize,
+    /// Most tokens of the model's own answer, delimiters included; no more than the model has positions.
+    #[arg(long, value_name = "N", default_value_t = Scorer::MAX_ANSWER as u32, value_parser = max_tokens(), requires = "generate")]
+    max_tokens: u32,
     /// Write a JSON object for each line.
     #[arg(long)]
     json: bool,
@@ -55,6 +58,11 @@ fn beam_width(text: &str) -> Result<usize, String> {
     width.ok_or_else(|| format!("expected a number from 1 to {WIDEST}"))
 }
 
+/// Two delimiters at least.
+fn max_tokens() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(2..=1_000_000)
+}
+
 /// Lines that are read before any is scored.
 const BATCH: usize = 64;
 
@@ -67,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(Generate::Greedy) => Generation::Greedy,
         Some(Generate::Beam) => Generation::Beam(Beam::new(arguments.beam_width)),
     });
+    let scorer = scorer.with_max_answer(arguments.max_tokens as usize);
 
     let mut output = BufWriter::new(io::stdout().lock());
     let mut code = ExitCode::SUCCESS;

@@ -330,3 +330,20 @@ fn files_are_trained_and_judged_on() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn bench_names_the_option_that_it_cannot_take() {
+    for (option, values, expected) in [
+        ("--batch", &["0", "-1", "4097", "99999999999999999999", "x"][..], "'--batch <BATCH>'"),
+        ("--windows", &["0", "1001", "1.5"], "'--windows <WINDOWS>'"),
+        ("--threads", &["0", "1025", "-2"], "'--threads <THREADS>'"),
+        ("--seconds", &["0", "-1", "NaN", "inf", "3601", "1e999", "x"], "'--seconds <SECONDS>'"),
+        ("--config", &["T0", ""], "'--config <NAME>'"),
+    ] {
+        for value in values {
+            let (stdout, stderr, code) = filter(&["bench", "--json", option, value], b"");
+            assert_eq!((stdout.as_str(), code), ("", 2), "{option} {value}: {stderr}");
+            assert!(stderr.contains(&format!("invalid value '{value}' for {expected}")), "{option} {value}: {stderr}");
+        }
+    }
+}

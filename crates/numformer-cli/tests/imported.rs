@@ -79,6 +79,15 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["exact"], true);
     let (stdout, _, _) = numformer(&["score", "imported", "--generate", "greedy"], line.as_bytes(), dir.path());
     assert_eq!(stdout.trim_end().split_once('\t').unwrap().1, scores[0]["generated"]);
+    // The opening delimiter is one of three.
+    let arguments = ["score", "imported", "--generate", "greedy", "--max-tokens", "3"];
+    let (stdout, _, _) = numformer(&arguments, line.as_bytes(), dir.path());
+    let answer: Vec<&str> = stdout.trim_end().split_once('\t').unwrap().1.split(' ').collect();
+    let whole: Vec<&str> = scores[0]["generated"].as_str().unwrap().split(' ').collect();
+    assert_eq!(answer, whole[..2]);
+    let (_, stderr, code) = numformer(&[&arguments[..5], &["1"]].concat(), b"", dir.path());
+    assert!(stderr.contains("'1' for '--max-tokens <N>'") && code == 2, "{stderr}");
+
     // A beam finds an answer that is no less probable per token.
     let beam = ["score", "imported", "--generate", "beam", "--beam-width", "2", "--json"];
     let (stdout, stderr, code) = numformer(&beam, line.as_bytes(), dir.path());

@@ -1,10 +1,11 @@
 //! The explicit schedule against automatic differentiation: loss and gradients of random models on random batches.
 
-use candle_core::{Device, Result};
+use candle_core::{Device, Result, Tensor};
 use numformer_model::{
     Composition, CrossAttentionQuery, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, StackConfig,
     TokenRows, TrainingStep, Transformer, TransformerConfig,
 };
+use numformer_ops::kernels::Level;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -165,6 +166,64 @@ fn threads_do_not_change_the_bits() -> Result<()> {
     };
     let one = on(1)?;
     assert!(on(2)? == one && on(5)? == one);
+    Ok(())
+}
+
+/// Forward and backward pass with the loops of each instruction set of this processor, by either way to the gradients.
+#[test]
+fn instruction_sets_do_not_change_the_bits() -> Result<()> {
+    // Widths that are no multiple of a vector, sequences shorter and longer than one.
+    let config = TransformerConfig::new(37, 40, StackConfig::new(14, 2, 2), StackConfig::new(21, 3, 2));
+    let (src, tgt) = (Tokens::random(1, &[7, 1, 33, 20], 37), Tokens::random(2, &[9, 33, 2, 17], 37));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a small pool starts");
+    let step = || -> Result<_> {
+        let (parameters, mut composition) = parameters_of(&config, 5)?;
+        let weights = weights_of(&composition, &parameters, 6)?;
+        let mut schedule = ExplicitSchedule::new(&config.clone().into(), &parameters)?;
+        let steps: [&mut dyn TrainingStep; 2] = [&mut schedule, &mut composition];
+        let bits = steps.map(|step| -> Result<_> {
+            let mut gradients = vec![f32::NAN; weights.len()];
+            let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
+            Ok((loss.to_bits(), gradients.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
+        });
+        bits.into_iter().collect::<Result<Vec<_>>>()
+    };
+    pool.install(|| {
+        let widest = step()?;
+        for level in Level::available() {
+            assert!(level.run(step)? == widest, "{level:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn parameters_of_another_model_are_named() -> Result<()> {
+    let (parameters, _) = parameters_of(&small(), 5)?;
+    let mut tensors: Vec<(String, Tensor)> =
+        parameters.to_vec().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+    let error = |tensors: &[(String, Tensor)]| -> Result<String> {
+        let parameters = Parameters::from_tensors(tensors.iter().cloned(), &Device::Cpu)?;
+        Ok(ExplicitSchedule::new(&small().into(), &parameters).expect_err("another model").to_string())
+    };
+    for (at, (name, tensor)) in tensors.iter().enumerate() {
+        // As many coefficients, but not as a matrix of this shape; and one row more.
+        let turned = if tensor.rank() == 2 { tensor.t()? } else { tensor.unsqueeze(0)? };
+        for wrong in [turned, Tensor::cat(&[tensor.clone(), tensor.narrow(0, 0, 1)?], 0)?] {
+            if wrong.dims() == tensor.dims() {
+                continue;
+            }
+            let mut tensors = tensors.clone();
+            tensors[at].1 = wrong.clone();
+            let expected = format!("parameter `{name}`: expected shape {:?}, found {:?}", tensor.dims(), wrong.dims());
+            assert!(error(&tensors)?.starts_with(&expected), "{expected}");
+        }
+        let mut tensors = tensors.clone();
+        tensors.remove(at);
+        assert!(error(&tensors)?.starts_with(&format!("no parameter `{name}`")));
+    }
+    tensors.push(("extra".to_owned(), Tensor::new(&[1f32, 2.0], &Device::Cpu)?));
+    assert!(error(&tensors)?.contains("coefficients of the model alone"));
     Ok(())
 }
 

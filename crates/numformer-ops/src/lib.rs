@@ -84,6 +84,7 @@ pub mod kernels {
     pub use crate::norm::{add_layer_norm_rows, layer_norm_gradients, layer_norm_rows};
     pub use crate::parallel::{Threads, for_each};
     pub use crate::projection_loss::ProjectionLoss;
+    pub use crate::simd::Level;
 }
 
 /// The operations composed of candle's own, on any device: what ours are tested and measured against.

@@ -84,7 +84,7 @@ impl CustomOp1 for ZeroPadding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_same_on_any_threads, check_gradients, check_other_dtypes, random};
+    use crate::testing::{assert_same_on_any_threads, check_gradients, check_other_dtypes, check_views, random};
 
     #[test]
     fn value_and_gradient_match_the_composition() -> Result<()> {
@@ -103,6 +103,14 @@ mod tests {
         let x = Tensor::full(f32::NAN, (1, 2, 1), &candle_core::Device::Cpu)?;
         let y = zero_padding(&x, Some(&[0]))?;
         assert_eq!(y.to_vec3::<f32>()?, [[[0.0], [0.0]]]);
+        Ok(())
+    }
+
+    #[test]
+    fn strides_change_nothing() -> Result<()> {
+        for (t, d) in [(1, 1), (7, 33), (33, 7)] {
+            check_views(&[random((3, t, d), 1)?], |x| zero_padding(&x[0], Some(&[0, 1, t as u32])))?;
+        }
         Ok(())
     }
 

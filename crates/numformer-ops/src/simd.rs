@@ -1,15 +1,38 @@
 //! Loops compiled once per instruction set, the widest chosen when the program runs.
 
 use std::array;
+use std::cell::Cell;
 
 /// Number of partial results a reduction keeps: one AVX-512 register of `f32`.
 ///
 /// Part of the definition of every sum below, so it does not change with the processor.
 pub(crate) const LANES: usize = 16;
 
+thread_local! {
+    /// The level of [`Level::run`].
+    static CHOSEN: Cell<Option<Level>> = const { Cell::new(None) };
+}
+
 /// An instruction set that this processor is known to have.
+///
+/// The loops of this crate run at the widest and give the same bits at each. Matrix products are those of the
+/// [gemm](https://docs.rs/gemm) crate, which chooses its instruction set by itself.
+///
+/// # Examples
+/// ```
+/// use numformer_ops::kernels::{Level, layer_norm_rows};
+///
+/// let normalized = || {
+///     let mut y = [0.0; 3];
+///     layer_norm_rows(&mut y, &[1.0, 2.5, 4.0], &mut [[0.0; 2]], &[1.0; 3], &[0.0; 3], 1e-12);
+///     y
+/// };
+/// for level in Level::available() {
+///     assert_eq!(level.run(normalized), normalized(), "{level:?}");
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Level(Set);
+pub struct Level(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
@@ -21,16 +44,41 @@ enum Set {
 }
 
 impl Level {
-    /// What every processor of the target has.
-    #[cfg(any(test, not(target_arch = "x86_64")))]
-    const PLAIN: Self = Self(Set::Plain);
-
-    /// The widest level of this processor.
-    pub(crate) fn detect() -> Self {
-        #[cfg(test)]
-        if let Some(level) = tests::FORCED.get() {
-            return level;
+    /// All levels of this processor, the plain code of the target first, the widest last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let widest = Self::widest();
+        let mut levels = vec![Self(Set::Plain)];
+        #[cfg(target_arch = "x86_64")]
+        if widest.has_avx512() {
+            levels.push(Self(Set::Avx2));
         }
+        if widest.0 != Set::Plain {
+            levels.push(widest);
+        }
+        levels
+    }
+
+    /// Runs `f` with the loops of this thread at this level: to compare levels. Work that `f` hands to other threads runs at
+    /// the widest, so call this in a pool of one thread.
+    pub fn run<T>(self, f: impl FnOnce() -> T) -> T {
+        /// Puts the level back, also when `f` panics.
+        struct Restored(Option<Level>);
+        impl Drop for Restored {
+            fn drop(&mut self) {
+                CHOSEN.set(self.0);
+            }
+        }
+        let _restored = Restored(CHOSEN.replace(Some(self)));
+        f()
+    }
+
+    /// The level chosen for this thread, or the widest of this processor.
+    pub(crate) fn detect() -> Self {
+        CHOSEN.get().unwrap_or_else(Self::widest)
+    }
+
+    fn widest() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f")
@@ -100,6 +148,21 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
+/// Adds `x` to `y`, entry by entry.
+#[inline(always)]
+pub(crate) fn accumulate(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+vectorized! {
+    /// As [`accumulate`], from code that is not compiled for each level itself.
+    pub(crate) fn add(y: &mut [f32], x: &[f32]) {
+        accumulate(y, x);
+    }
+}
+
 /// Σ xᵢ in [`LANES`] interleaved partial sums.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
@@ -162,30 +225,24 @@ pub(crate) fn join_lanes(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) ->
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "sums of small integers are exact")]
 pub(crate) mod tests {
-    use std::cell::Cell;
-
     use super::*;
-
-    thread_local! {
-        pub(crate) static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
-    }
 
     /// Runs `f` once at each level this processor has, on this thread.
     pub(crate) fn at_each_level<T>(f: impl Fn() -> T) -> Vec<T> {
+        Level::available().into_iter().map(|level| level.run(&f)).collect()
+    }
+
+    #[test]
+    fn a_level_holds_until_its_run_ends() {
         let widest = Level::detect();
-        let mut levels = vec![Level::PLAIN];
-        #[cfg(target_arch = "x86_64")]
-        if widest.has_avx512() {
-            levels.push(Level(Set::Avx2));
+        let levels = Level::available();
+        assert_eq!((levels[0], levels[levels.len() - 1]), (Level(Set::Plain), widest));
+        for level in levels {
+            assert_eq!(level.run(Level::detect), level);
+            assert_eq!(level.run(|| widest.run(Level::detect)), widest);
+            assert!(std::panic::catch_unwind(|| level.run(|| panic!("on purpose"))).is_err());
+            assert_eq!(Level::detect(), widest);
         }
-        levels.push(widest);
-        let run = |level| {
-            FORCED.set(Some(level));
-            let result = f();
-            FORCED.set(None);
-            result
-        };
-        levels.into_iter().map(run).collect()
     }
 
     vectorized! {
@@ -214,7 +271,6 @@ pub(crate) mod tests {
         let x: Vec<f32> = (0..101).map(|i| (i as f32 * 0.7).sin()).collect();
         let y: Vec<f32> = (0..101).map(|i| (i as f32 * 1.3).cos()).collect();
         let results = at_each_level(|| reductions(&x, &y).map(f32::to_bits));
-        assert!(results.len() >= 2);
         assert!(results.iter().all(|r| *r == results[0]), "{results:?}");
     }
 }

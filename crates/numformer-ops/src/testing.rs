@@ -134,3 +134,78 @@ pub(crate) fn assert_same_on_any_threads(inputs: &[Tensor], op: impl Fn(&[Tensor
     };
     assert_eq!(on(1), on(2));
 }
+
+/// How an input lies in memory: each has the same entries as a contiguous tensor, and other strides.
+#[derive(Clone, Copy, Debug)]
+enum View {
+    /// The last two axes in the other order.
+    Transposed,
+    /// Part of a tensor that goes on before and after it, along every axis.
+    Narrowed,
+    /// One entry of the first axis, again and again.
+    Broadcast,
+}
+
+impl View {
+    /// A contiguous tensor of which [`of`](Self::of) makes one of the shape of `input`; none where there is no such view.
+    fn base(self, input: &Tensor) -> Result<Option<Tensor>> {
+        let rank = input.rank();
+        match self {
+            Self::Transposed if rank < 2 => Ok(None),
+            Self::Transposed => input.transpose(rank - 2, rank - 1)?.contiguous().map(Some),
+            Self::Narrowed => {
+                let surrounded = (0..rank).try_fold(input.clone(), |t, axis| {
+                    let end = t.narrow(axis, 0, 1)?.affine(-1.0, 9.0)?;
+                    Tensor::cat(&[&end, &t, &end, &end], axis)
+                });
+                surrounded?.contiguous().map(Some)
+            }
+            Self::Broadcast => input.narrow(0, 0, 1)?.contiguous().map(Some),
+        }
+    }
+
+    /// The view of `base`, of `shape`.
+    fn of(self, base: &Tensor, shape: &Shape) -> Result<Tensor> {
+        match self {
+            Self::Transposed => base.transpose(base.rank() - 2, base.rank() - 1),
+            Self::Narrowed => {
+                shape.dims().iter().enumerate().try_fold(base.clone(), |t, (axis, len)| t.narrow(axis, 1, *len))
+            }
+            Self::Broadcast => base.broadcast_as(shape.clone()),
+        }
+    }
+}
+
+/// Checks that `op` gives the same bits, value and gradients, for inputs with other strides as for contiguous ones: all
+/// inputs at once in each [`View`], and each by itself.
+pub(crate) fn check_views(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
+    let alone = (0..inputs.len()).map(|i| i..i + 1);
+    let chosen: Vec<_> = alone.chain(std::iter::once(0..inputs.len())).collect();
+    for view in [View::Transposed, View::Narrowed, View::Broadcast] {
+        for chosen in &chosen {
+            let bases = inputs.iter().enumerate().map(|(i, input)| match view.base(input)? {
+                Some(base) if chosen.contains(&i) => Ok((base, true)),
+                _ => Ok((input.clone(), false)),
+            });
+            let (bases, viewed): (Vec<_>, Vec<_>) = bases.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            let on = |contiguous: bool| {
+                value_and_gradients(
+                    &|bases: &[Tensor]| {
+                        let tensors = bases.iter().zip(&viewed).zip(inputs).map(|((base, viewed), input)| {
+                            let tensor = if *viewed { view.of(base, input.shape())? } else { base.clone() };
+                            if contiguous { tensor.force_contiguous() } else { Ok(tensor) }
+                        });
+                        op(&tensors.collect::<Result<Vec<_>>>()?)
+                    },
+                    &bases,
+                )
+            };
+            let ((value, gradients), (expected, expected_gradients)) = (on(false)?, on(true)?);
+            assert_eq!(flat(&value), flat(&expected), "{view:?} of inputs {chosen:?}");
+            for (found, expected) in gradients.iter().zip(&expected_gradients) {
+                assert_eq!(flat(found), flat(expected), "{view:?} of inputs {chosen:?}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -13,10 +13,6 @@ use crate::stored_model::StoredModel;
 /// Tokens that are run together, padding included, so that memory is bounded whatever the lengths.
 const TOKENS: usize = 16_384;
 
-/// Longest answer generated, delimiters included, unless the model has fewer positions: enough for a 10×10 matrix in
-/// P10, the longest in the paper.
-const MAX_ANSWER: usize = 512;
-
 /// A model that scores pairs of source and target.
 ///
 /// # Examples
@@ -34,6 +30,7 @@ pub struct Scorer {
     vocabulary: Vocabulary,
     device: Device,
     generation: Generation,
+    max_answer: usize,
 }
 
 /// Whether a [`Scorer`] also asks the model for its own answers.
@@ -76,6 +73,10 @@ pub struct Score {
 }
 
 impl Scorer {
+    /// The most tokens of an answer by default, delimiters included: enough for a 10×10 matrix in P10, the longest in the
+    /// paper.
+    pub const MAX_ANSWER: usize = 512;
+
     /// Puts a model on the CPU.
     ///
     /// # Errors
@@ -87,6 +88,7 @@ impl Scorer {
             vocabulary: stored.vocabulary.clone(),
             device,
             generation: Generation::default(),
+            max_answer: Self::MAX_ANSWER,
         })
     }
 
@@ -94,6 +96,14 @@ impl Scorer {
     #[must_use]
     pub fn with_generation(mut self, generation: Generation) -> Self {
         self.generation = generation;
+        self
+    }
+
+    /// Sets the most tokens of the model's own answers, delimiters included, in the place of [`Self::MAX_ANSWER`]. A model
+    /// with fewer positions answers in as many as it has.
+    #[must_use]
+    pub fn with_max_answer(mut self, tokens: usize) -> Self {
+        self.max_answer = tokens;
         self
     }
 
@@ -130,7 +140,7 @@ impl Scorer {
     /// # Errors
     /// When the model fails.
     pub fn score(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
-        let limit = self.model.max_positions().map_or(MAX_ANSWER, |limit| limit.min(MAX_ANSWER));
+        let limit = self.model.max_positions().map_or(self.max_answer, |limit| limit.min(self.max_answer));
         let scored = score_pairs(&self.model, pairs, self.generation, limit, &self.device)?;
         let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
             cross_entropy: scored.cross_entropy,
@@ -300,6 +310,20 @@ mod tests {
             assert_eq!((&alone.generated, alone.exact), (&together.generated, together.exact));
         }
         assert_eq!(together.iter().map(|score| score.target_tokens).collect::<Vec<_>>(), [8, 11, 2, 1, 2]);
+    }
+
+    /// A model that never ends its answer is cut at the limit, or where it has no more positions.
+    #[test]
+    fn answers_are_as_long_as_they_may_be() {
+        let scorer = scorer_that_ends(-1e3).with_generation(Generation::Greedy);
+        let answer = |scorer: &Scorer| {
+            let pair = scorer.parse("V1\tV1").expect("a pair");
+            let answer = scorer.score(&[pair]).expect("a score")[0].generated.clone();
+            answer.expect("asked for").split(' ').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let longest = answer(&scorer);
+        assert_eq!(longest.len(), 12 - 1, "the opening delimiter has a position");
+        assert_eq!(answer(&scorer.clone().with_max_answer(7)), longest[..6]);
     }
 
     #[test]

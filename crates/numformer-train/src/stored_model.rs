@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process;
 
 use candle_core::{Device, Tensor};
 use numformer_encoding::Vocabulary;
@@ -51,7 +52,9 @@ impl StoredModel {
         if dir.exists() {
             return Err(CheckpointError::Exists { path: dir.to_owned() });
         }
-        let partial = dir.with_extension("partial");
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        // The process is part of the name: another may be writing a model of the same name.
+        let partial = dir.with_file_name(format!(".{name}.{}.partial", process::id()));
         let write = || {
             if partial.exists() {
                 fs::remove_dir_all(&partial)?;
@@ -65,7 +68,7 @@ impl StoredModel {
             sync_dir(dir.parent().unwrap_or(Path::new(".")))
         };
         write().map_err(|source| {
-            // The first error is the one to tell; what is left is overwritten by the next attempt.
+            // The first error is the one to tell.
             let _ = fs::remove_dir_all(&partial);
             CheckpointError::Io { path: dir.to_owned(), source }
         })
@@ -160,6 +163,31 @@ mod tests {
         assert!(model.model(&Device::Cpu).is_ok());
         let error = model.save(&path).expect_err("exists").to_string();
         assert!(error.ends_with("model exists: remove it, or save to another place"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_attempt_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut model = untrained();
+        // Fewer values than its shape says: noticed when the other files are written.
+        model.weights.get_mut("projection.bias").expect("every model has one").1.pop();
+        let error = model.save(&dir.path().join("model")).expect_err("not writable");
+        assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 0);
+    }
+
+    /// Models whose names differ in what follows a dot, and another process's attempt at the same name, are left alone.
+    #[test]
+    fn partial_models_are_told_apart() {
+        let dir = tempfile::tempdir().expect("dir");
+        let others = ["model.partial", ".model.0.partial"].map(|name| dir.path().join(name));
+        for other in &others {
+            untrained().save(other).expect("saved");
+        }
+        untrained().save(&dir.path().join("model.v2")).expect("saved");
+        untrained().save(&dir.path().join("model")).expect("saved");
+        assert!(others.iter().all(|other| StoredModel::load(other).is_ok()));
+        assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 4);
     }
 
     #[test]

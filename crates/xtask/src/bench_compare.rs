@@ -160,12 +160,13 @@ fn report(command: &mut Command, arguments: &Arguments, config: &str) -> Result<
     serde_json::from_str(line).with_context(|| format!("{name} printed no report: {line}"))
 }
 
-/// Builds the command, and returns its path.
+/// Builds the command, and returns its path. With the whole workspace, so that dependencies have the features that they
+/// have in every other build, and are not compiled anew.
 fn build(root: &Path) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(root)
-        .args(["build", "--release", "--quiet", "--package", "numformer-cli"])
+        .args(["build", "--release", "--quiet", "--workspace", "--bins"])
         .status()
         .context("cannot run cargo")?;
     if !status.success() {

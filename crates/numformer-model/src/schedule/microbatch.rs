@@ -31,11 +31,12 @@ impl Model {
             OutputProjection::Separate => "projection.weight",
         };
         let bias = "projection.bias";
+        let shape = [config.vocab_size, config.decoder.d_model];
         Ok(Self {
             config: config.clone(),
             encoder: Encoder::new(places, config)?,
-            projection: [places.weights(weight)?, places.weights(bias)?],
-            private_projection: places.pair_of(weight, bias)?,
+            projection: [places.weights(weight, &shape)?, places.weights(bias, &shape[..1])?],
+            private_projection: places.pair_of(weight, bias, &shape)?,
             decoder,
         })
     }

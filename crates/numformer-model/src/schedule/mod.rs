@@ -162,7 +162,8 @@ impl ExplicitSchedule {
     /// The step of the transformer that `config` describes, whose weights `parameters` holds.
     ///
     /// # Errors
-    /// When the configuration is impossible or [misses](Self::missing) here, or a parameter is missing.
+    /// When the configuration is impossible or has something that is [missing](Self::missing) here, or `parameters` are not
+    /// those of the model: one is not there, has another shape, or is not the model's.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         config.validate().map_err(Error::wrap)?;
         let config = match (config, Self::missing(config)) {
@@ -189,8 +190,14 @@ impl ExplicitSchedule {
         // The first part needs none. A power of two, so that they share out evenly among as many threads.
         let affordable = 1 + PRIVATE / places.private_len().max(1);
         let most_parts = PARTS.min(1 << affordable.max(2).ilog2());
+        let model = Model::new(&places, config)?;
+        // All that the model needs is there: what goes beyond it would have no gradients.
+        let (expected, found) = (config.parameter_counts().total(), layout.len() as u64);
+        if found != expected {
+            return Err(Error::Msg(format!("expected {expected} coefficients of the model alone, found {found}")));
+        }
         Ok(Self {
-            model: Model::new(&places, config)?,
+            model,
             layout,
             places,
             projection,

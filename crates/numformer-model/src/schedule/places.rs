@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Error, Result};
+use candle_core::{Error, Result, Shape};
 
 use crate::flat::FlatLayout;
 
@@ -20,6 +20,7 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Place {
     name: String,
+    shape: Shape,
     weights: Range<usize>,
     private: Option<Range<usize>>,
 }
@@ -35,7 +36,7 @@ impl Places {
                 private_len += range.len();
                 start..private_len
             });
-            Place { name: slot.name().to_owned(), weights: range, private }
+            Place { name: slot.name().to_owned(), shape: slot.shape().clone(), weights: range, private }
         });
         let places = places.collect();
         Self { places, private_len }
@@ -51,20 +52,21 @@ impl Places {
         self.places.iter().filter_map(|place| Some((place.private.clone()?, place.weights.clone())))
     }
 
-    /// The weights called `name`.
-    pub(super) fn weights(&self, name: &str) -> Result<Range<usize>> {
-        self.place(name).map(|place| place.weights.clone())
+    /// The weights called `name`, of the given shape.
+    pub(super) fn weights(&self, name: &str, shape: &[usize]) -> Result<Range<usize>> {
+        self.place(name, shape).map(|place| place.weights.clone())
     }
 
-    /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients.
-    pub(super) fn pair(&self, name: &str) -> Result<Pair> {
-        self.pair_of(&format!("{name}.weight"), &format!("{name}.bias"))?
+    /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients. There is a bias for each row of the
+    /// weight.
+    pub(super) fn pair(&self, name: &str, shape: &[usize]) -> Result<Pair> {
+        self.pair_of(&format!("{name}.weight"), &format!("{name}.bias"), shape)?
             .ok_or_else(|| Error::Msg(format!("expected private gradients of `{name}`")))
     }
 
     /// A weight and its bias by their names; none where their gradients are not private.
-    pub(super) fn pair_of(&self, weight: &str, bias: &str) -> Result<Option<Pair>> {
-        let (weight, bias) = (self.place(weight)?, self.place(bias)?);
+    pub(super) fn pair_of(&self, weight: &str, bias: &str, shape: &[usize]) -> Result<Option<Pair>> {
+        let (weight, bias) = (self.place(weight, shape)?, self.place(bias, &shape[..1])?);
         let private = weight.private.clone().zip(bias.private.clone());
         Ok(private.map(|(private_weight, private_bias)| Pair {
             weight: weight.weights.clone(),
@@ -74,9 +76,14 @@ impl Places {
         }))
     }
 
-    fn place(&self, name: &str) -> Result<&Place> {
+    fn place(&self, name: &str, shape: &[usize]) -> Result<&Place> {
         let found = self.places.iter().find(|place| place.name == name);
-        found.ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))
+        let place = found.ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))?;
+        if place.shape.dims() != shape {
+            let found = place.shape.dims();
+            return Err(Error::Msg(format!("parameter `{name}`: expected shape {shape:?}, found {found:?}")));
+        }
+        Ok(place)
     }
 }
 

@@ -31,12 +31,15 @@ enum PositionTable {
 impl Embedding {
     fn new(places: &Places, name: &str, config: &TransformerConfig, d_model: usize) -> Result<Self> {
         Ok(Self {
-            tokens: places.weights(&format!("{name}.tokens.weight"))?,
+            tokens: places.weights(&format!("{name}.tokens.weight"), &[config.vocab_size, d_model])?,
             positions: match config.positions {
-                Positions::Learned => PositionTable::Learned(places.weights(&format!("{name}.positions.weight"))?),
+                Positions::Learned => {
+                    let shape = [config.max_positions, d_model];
+                    PositionTable::Learned(places.weights(&format!("{name}.positions.weight"), &shape)?)
+                }
                 Positions::Sinusoidal => PositionTable::Fixed(sinusoidal_positions(config.max_positions, d_model)),
             },
-            norm: Norm::new(places, &format!("{name}.norm"))?,
+            norm: Norm::new(places, &format!("{name}.norm"), d_model)?,
             d_model,
         })
     }

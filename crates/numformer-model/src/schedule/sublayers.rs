@@ -46,8 +46,8 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    pub(super) fn new(places: &Places, name: &str, d_in: usize) -> Result<Self> {
-        Ok(Self { pair: places.pair(name)?, d_in })
+    pub(super) fn new(places: &Places, name: &str, [d_in, d_out]: [usize; 2]) -> Result<Self> {
+        Ok(Self { pair: places.pair(name, &[d_out, d_in])?, d_in })
     }
 
     pub(super) fn forward(&self, weights: &[f32], x: &[f32], activation: Activation, y: &mut Buffer) {
@@ -80,8 +80,8 @@ impl Affine {
 pub(super) struct Norm(Pair);
 
 impl Norm {
-    pub(super) fn new(places: &Places, name: &str) -> Result<Self> {
-        places.pair(name).map(Self)
+    pub(super) fn new(places: &Places, name: &str, d_model: usize) -> Result<Self> {
+        places.pair(name, &[d_model]).map(Self)
     }
 
     /// Adds `residual` to `activations.sum` and normalises it.
@@ -152,13 +152,13 @@ impl Attention {
         n_heads: usize,
         causality: Causality,
     ) -> Result<Self> {
-        let affine = |part: &str, d_in| Affine::new(places, &format!("{name}.{part}"), d_in);
+        let affine = |part: &str, d_in| Affine::new(places, &format!("{name}.{part}"), [d_in, d_model]);
         Ok(Self {
             query: affine("query", d_model)?,
             key: affine("key", d_memory)?,
             value: affine("value", d_memory)?,
             output: affine("output", d_model)?,
-            norm: Norm::new(places, &format!("{name}_norm"))?,
+            norm: Norm::new(places, &format!("{name}_norm"), d_model)?,
             n_heads,
             d_model,
             causality,
@@ -268,9 +268,9 @@ impl FeedForward {
     /// The sublayer whose parameters begin with `name`.
     pub(super) fn new(places: &Places, name: &str, d_model: usize, d_ff: usize) -> Result<Self> {
         Ok(Self {
-            up: Affine::new(places, &format!("{name}.up"), d_model)?,
-            down: Affine::new(places, &format!("{name}.down"), d_ff)?,
-            norm: Norm::new(places, &format!("{name}_norm"))?,
+            up: Affine::new(places, &format!("{name}.up"), [d_model, d_ff])?,
+            down: Affine::new(places, &format!("{name}.down"), [d_ff, d_model])?,
+            norm: Norm::new(places, &format!("{name}_norm"), d_model)?,
         })
     }
 
