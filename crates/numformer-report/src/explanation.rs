@@ -72,10 +72,13 @@ impl LookedAt {
     /// The mean over the heads.
     #[must_use]
     pub fn mean(&self) -> Vec<Vec<f64>> {
-        let mut mean = vec![vec![0.0; self.sources.len()]; self.heads.first().map_or(0, Vec::len)];
-        for (row, means) in self.heads.iter().flat_map(|head| head.iter().enumerate()).map(|(i, row)| (row, i)) {
-            for (share, sum) in row.iter().zip(&mut mean[means]) {
-                *sum += share / self.heads.len() as f64;
+        let n_written = self.heads.first().map_or(0, Vec::len);
+        let mut mean = vec![vec![0.0; self.sources.len()]; n_written];
+        for head in &self.heads {
+            for (means, shares) in mean.iter_mut().zip(head) {
+                for (mean, share) in means.iter_mut().zip(shares) {
+                    *mean += share / self.heads.len() as f64;
+                }
             }
         }
         mean

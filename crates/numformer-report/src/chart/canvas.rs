@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn long_texts_lose_their_middle() {
         let long = "a-name-longer-than-there-is-room-for";
-        assert_eq!((fit(long, 1000).as_str(), fit(long, 100).as_str()), (long, "a-name-…oom-for"));
-        assert!(text_width(&fit(long, 100)) <= 103);
+        assert_eq!((fit(long, 1000).as_str(), fit(long, 100).as_str()), (long, "a-name-…om-for"));
+        assert!(text_width(&fit(long, 100)) <= 100);
         assert_eq!(fit("äöü", 7), "…");
     }
 
