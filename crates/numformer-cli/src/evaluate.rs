@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use numformer_data::Split;
 use numformer_train::{Catalogue, Moment, StoredRun};
 
+use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::output::write;
 
 /// Judge the model of a run on unseen matrices, also on others than it was trained on.
@@ -16,7 +17,8 @@ use crate::output::write;
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer evaluate runs/transpose-3x3-seed0
-  numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json")]
+  numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json
+  numformer evaluate runs/transpose-3x3-seed0 --decoding beam --beam-width 5 --constrained")]
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
@@ -32,6 +34,10 @@ pub(crate) struct Arguments {
     /// Another value for a key of the experiment, as in matrices.law=laplace; may be given again and again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    #[command(flatten)]
+    decoding: DecodingArguments,
+    #[command(flatten)]
+    task: TaskArguments,
     /// The figures as one object of JSON, as in metrics.jsonl.
     #[arg(long)]
     json: bool,
@@ -48,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.settings.is_empty() {
         run = run.with_settings(&arguments.settings)?;
     }
+    let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let split = match arguments.split {
         Stream::Validation => Split::Validation,
         Stream::Test => Split::Test,

@@ -10,6 +10,7 @@ use numformer_metrics::Verdict;
 use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
 
+use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::matrix_file::read_matrix;
 use crate::output::write;
 
@@ -21,7 +22,8 @@ use crate::output::write;
 #[command(after_help = "Examples:
   numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
   numformer solve runs/transpose-3x3-seed0 --file matrix.npy
-  numformer solve runs/transpose-3x3-seed0 --random 2 --json")]
+  numformer solve runs/transpose-3x3-seed0 --random 2 --json
+  numformer solve runs/transpose-3x3-seed0 --random --decoding sample --candidates 8 --constrained --verified")]
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
@@ -33,6 +35,10 @@ pub(crate) struct Arguments {
     /// Seed of random matrices; with another, others.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    decoding: DecodingArguments,
+    #[command(flatten)]
+    task: TaskArguments,
     /// One object of JSON a line for each matrix.
     #[arg(long)]
     json: bool,
@@ -54,6 +60,7 @@ struct Input {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
+    let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let solved = match &arguments.input {
         Input { matrix: Some(matrix), .. } => vec![run.solve(matrix).context("--matrix")?],
         Input { file: Some(path), .. } => {

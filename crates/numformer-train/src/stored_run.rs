@@ -11,9 +11,10 @@ use numformer_data::{Split, Task};
 use numformer_encoding::DenseMatrix;
 use numformer_model::Model;
 
+use crate::answering::{Answerer, Answering};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::Checkpoint;
-use crate::evaluation::evaluate;
+use crate::evaluation::evaluate_with;
 use crate::experiment::Experiment;
 use crate::figure_name::{FigureName, FigureNameError};
 use crate::figures::Evaluation;
@@ -50,6 +51,7 @@ pub struct StoredRun {
     model: Model,
     /// The longest sequence that the model reads or writes, if there is a limit.
     max_positions: Option<usize>,
+    answering: Answering,
 }
 
 impl StoredRun {
@@ -89,7 +91,8 @@ impl StoredRun {
         let stored =
             StoredModel { config: checkpoint.config, vocabulary: checkpoint.vocabulary, weights: checkpoint.model };
         let model = stored.model(&Device::Cpu)?;
-        Ok(Self { experiment, step, task, model, max_positions: stored.config.max_positions() })
+        let max_positions = stored.config.max_positions();
+        Ok(Self { experiment, step, task, model, max_positions, answering: Answering::default() })
     }
 
     /// The same model on other examples: with some values of the experiment [set](Experiment::with_settings), as
@@ -109,6 +112,13 @@ impl StoredRun {
             }
         }
         Ok(Self { experiment, task, ..self })
+    }
+
+    /// Has answers found in another way than by greedy decoding.
+    #[must_use]
+    pub fn with_answering(mut self, answering: Answering) -> Self {
+        self.answering = answering;
+        self
     }
 
     /// The experiment, with what was set.
@@ -138,11 +148,11 @@ impl StoredRun {
     /// Judges the model on the first `count` examples of a split that the experiment makes, files set aside.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate_with`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
         const BATCH: usize = 256;
         let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
-        evaluate(&self.model, &self.task, &source, count, &Device::Cpu)
+        evaluate_with(&self.model, &self.task, &source, count, self.answering, &Device::Cpu)
     }
 
     /// The model's answer for a matrix, beside the exact one: for the first of the run's problems.
@@ -157,7 +167,11 @@ impl StoredRun {
         {
             return Err(TrainError::TooLong { limit, needed });
         }
-        solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
+        solve_example(&self.answerer()?, &self.task, &example, 0, &Device::Cpu)
+    }
+
+    fn answerer(&self) -> Result<Answerer<'_, Model>, TrainError> {
+        Ok(Answerer::new(&self.model, &self.task, self.answering)?)
     }
 
     /// The model's answers for the first `count` examples of a split, drawn with this seed.
@@ -165,9 +179,10 @@ impl StoredRun {
     /// # Errors
     /// As [`StoredRun::solve`].
     pub fn solve_random(&self, seed: u64, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        let answerer = self.answerer()?;
         let solved = (0..count).map(|index| {
             let example = self.task.example(seed, split, index)?;
-            solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
+            solve_example(&answerer, &self.task, &example, index, &Device::Cpu)
         });
         solved.collect()
     }
