@@ -132,7 +132,7 @@ impl Scorer {
             let Some(decoding) = &self.decoding else { return Ok(vec![None; batch.pairs.len()]) };
             let sources = batch.pairs.iter().map(|pair| pair.src.as_slice());
             let src = padded(sources, self.model.padding_id(), &self.device)?;
-            let first_index = first_index + batch.first as u64;
+            let first_index = first_index.wrapping_add(batch.first as u64);
             let candidates = generate(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
             Ok(candidates.into_iter().map(|candidates| candidates.into_iter().next()).collect())
         };

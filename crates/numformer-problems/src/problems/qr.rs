@@ -95,8 +95,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Determinant;
     use crate::testing::{assert_solved, assert_zero_is_wrong, general, uniform, wild};
+    use crate::{Determinant, Instance};
 
     fn tall(a: Mat<f64>) -> Mat<f64> {
         if a.nrows() < a.ncols() { a.transpose().to_owned() } else { a }

@@ -172,6 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Instance;
     use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, wild};
 
     #[test]
