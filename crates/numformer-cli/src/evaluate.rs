@@ -10,6 +10,7 @@ use numformer_metrics::Tolerance;
 use numformer_train::{Catalogue, EvaluationTable, Moment, OneOrMany, StoredRun};
 use serde_json::json;
 
+use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::output::write;
 
 /// Judge the model of a run on unseen matrices, also on others than it was trained on.
@@ -21,6 +22,7 @@ use crate::output::write;
 #[command(after_help = "Examples:
   numformer evaluate runs/transpose-3x3-seed0
   numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json
+  numformer evaluate runs/transpose-3x3-seed0 --decoding beam --beam-width 5 --constrained
   numformer evaluate runs/wigner runs/laplace --grid ensembles --csv")]
 pub(crate) struct Arguments {
     /// The directory of the run; of several runs with --grid.
@@ -44,6 +46,10 @@ pub(crate) struct Arguments {
     /// The laws of --grid, separated by commas; those that the runs were trained on, when absent.
     #[arg(long, value_delimiter = ',', requires = "grid")]
     laws: Vec<String>,
+    #[command(flatten)]
+    decoding: DecodingArguments,
+    #[command(flatten)]
+    task: TaskArguments,
     /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several.
     #[arg(long)]
     json: bool,
@@ -81,6 +87,7 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
     if !arguments.settings.is_empty() {
         run = run.with_settings(&arguments.settings)?;
     }
+    let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let table = match arguments.split {
         Stream::Test => run.evaluate_sets(arguments.examples)?,
         Stream::Validation => {
@@ -128,7 +135,8 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
         }
         arguments.laws.clone()
     };
-    let tables = runs.iter().map(|run| run.evaluate_laws(&laws, arguments.examples)).collect::<Result<Vec<_>, _>>()?;
+    let tables =
+        runs.iter().map(|run| Ok(run.evaluate_laws(&laws, arguments.examples)?)).collect::<Result<Vec<_>>>()?;
     let trained: Vec<String> = runs.iter().map(|run| trained_on(run).join("+")).collect();
     if arguments.json {
         let rows = paths.iter().zip(&trained).zip(&tables);

@@ -9,6 +9,7 @@ macro_rules! report {
     }};
 }
 
+mod decoding;
 mod device;
 mod verbosity;
 

@@ -5,57 +5,39 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
-use numformer_model::Beam;
-use numformer_train::{Generation, Pair, Score, Scorer, StoredModel};
+use clap::Args;
+use numformer_train::{Pair, Score, Scorer, StoredModel};
 
+use crate::decoding::DecodingArguments;
 use crate::filter::is_open;
 
 /// Score answers with a model: mean cross-entropy in nats, one line for each line of standard input.
 ///
 /// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean is
 /// over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored gives an
-/// error with its number on standard error, and exit code 1 at the end.
+/// error with its number on standard error, and exit code 1 at the end. With --decoding, the model's own answer follows after
+/// a tab.
 #[derive(Args)]
 #[command(after_help = "Example:
-  $ printf 'V1 V1 + 314 E-2\\tV1 V1 + 314 E-2\\n' | numformer score imported --generate greedy
+  $ printf 'V1 V1 + 314 E-2\\tV1 V1 + 314 E-2\\n' | numformer score imported --decoding greedy
   0.002813\tV1 V1 + 314 E-2
 
 With --json, each line is an object:
   cross_entropy  the mean
   target_tokens  number of tokens in the mean: those of the target and the closing delimiter
-  exact          whether the model's own answer is the target; null without --generate
-  generated      the model's own answer; null without --generate")]
+  exact          whether the model's own answer is the target; null without --decoding
+  generated      the model's own answer; null without --decoding")]
 pub(crate) struct Arguments {
     /// A directory that numformer import-lawt wrote, or a checkpoint of a run: runs/NAME/checkpoints/step-...
     model: PathBuf,
-    /// Show the model's own answer, too, after a tab.
-    #[arg(long, value_name = "HOW")]
-    generate: Option<Generate>,
-    /// Answers that beam search follows at a time.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = beam_width, requires = "generate")]
-    beam_width: usize,
+    #[command(flatten)]
+    decoding: DecodingArguments,
     /// Most tokens of the model's own answer, delimiters included; no more than the model has positions.
-    #[arg(long, value_name = "N", default_value_t = Scorer::MAX_ANSWER as u32, value_parser = max_tokens(), requires = "generate")]
+    #[arg(long, value_name = "N", default_value_t = Scorer::MAX_ANSWER as u32, value_parser = max_tokens(), requires = "decoding")]
     max_tokens: u32,
     /// Write a JSON object for each line.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Generate {
-    /// The most probable token each time.
-    Greedy,
-    /// Beam search: the answer with the largest probability per token.
-    Beam,
-}
-
-fn beam_width(text: &str) -> Result<usize, String> {
-    // More would only take time.
-    const WIDEST: usize = 1_000;
-    let width = text.parse().ok().filter(|width| (1..=WIDEST).contains(width));
-    width.ok_or_else(|| format!("expected a number from 1 to {WIDEST}"))
 }
 
 /// Two delimiters at least.
@@ -70,18 +52,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let stored = StoredModel::load(&arguments.model)?;
     let scorer =
         Scorer::new(&stored).with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
-    let scorer = scorer.with_generation(match arguments.generate {
-        None => Generation::None,
-        Some(Generate::Greedy) => Generation::Greedy,
-        Some(Generate::Beam) => Generation::Beam(Beam::new(arguments.beam_width)),
-    });
+    let scorer = match arguments.decoding.decoding() {
+        Some(decoding) => scorer.with_decoding(decoding),
+        None => scorer,
+    };
     let scorer = scorer.with_max_answer(arguments.max_tokens as usize);
 
     let mut output = BufWriter::new(io::stdout().lock());
     let mut code = ExitCode::SUCCESS;
     let mut batch: Vec<Pair> = Vec::with_capacity(BATCH);
+    let mut scored = 0;
     let mut write_scores = |batch: &mut Vec<Pair>| -> Result<bool> {
-        for score in scorer.score(batch).context("the model failed")? {
+        let scores = scorer.score_from(scored, batch).context("the model failed")?;
+        scored += batch.len() as u64;
+        for score in scores {
             if !is_open(writeln!(output, "{}", shown(&score, arguments.json)?))? {
                 return Ok(false);
             }

@@ -12,6 +12,7 @@ use numformer_report::Explanation;
 use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
 
+use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::matrix_file::read_matrix;
 use crate::output::write;
 
@@ -24,7 +25,8 @@ use crate::output::write;
   numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
   numformer solve runs/transpose-3x3-seed0 --file matrix.npy
   numformer solve runs/transpose-3x3-seed0 --random --explain answer.html
-  numformer solve runs/transpose-3x3-seed0 --random 2 --json")]
+  numformer solve runs/transpose-3x3-seed0 --random 2 --json
+  numformer solve runs/transpose-3x3-seed0 --random --decoding sample --candidates 8 --constrained --verified")]
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
@@ -40,6 +42,10 @@ pub(crate) struct Arguments {
     /// tokens were. For a single matrix.
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    #[command(flatten)]
+    decoding: DecodingArguments,
+    #[command(flatten)]
+    task: TaskArguments,
     /// One object of JSON a line for each matrix.
     #[arg(long)]
     json: bool,
@@ -61,6 +67,7 @@ struct Input {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
+    let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let solved = match &arguments.input {
         Input { matrix: Some(matrix), .. } => vec![run.solve(matrix).context("--matrix")?],
         Input { file: Some(path), .. } => {

@@ -94,6 +94,17 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     assert_eq!((stderr.as_str(), code), ("", 0));
     let best = serde_json::from_str::<Value>(&stdout).unwrap()["generated"].as_str().unwrap().to_owned();
     let lines = format!("{line}T V1 V1 N314 E-2\t{best}\n");
+    // A sample is drawn by the number of the pair, and a cold one is greedy.
+    let sampled = |temperature: &str| {
+        let arguments = ["score", "imported", "--decoding", "sample", "--temperature", temperature];
+        let input = "T V1 V1 N314 E-2\tT V1 V1\n".repeat(70);
+        let (stdout, stderr, code) = numformer(&arguments, input.as_bytes(), dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        stdout.lines().map(|line| line.split_once('\t').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    assert!(sampled("1e-9").iter().all(|answer| *answer == scores[0]["generated"]));
+    let answers = sampled("2");
+    assert!(answers[0] != answers[64] || answers[1] != answers[65], "{answers:?}");
     let (stdout, _, _) = numformer(&["score", "imported"], lines.as_bytes(), dir.path());
     let costs: Vec<f64> = stdout.lines().map(|cost| cost.parse().unwrap()).collect();
     assert!(costs[1] < costs[0] + 1e-5, "{costs:?}");

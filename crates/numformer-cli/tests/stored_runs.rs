@@ -168,3 +168,55 @@ noise = 0.1
         assert!(code == 1 && stderr.contains(expected), "{stderr}");
     }
 }
+
+#[test]
+fn answers_are_found_in_the_way_that_is_asked_for() {
+    let dir = trained();
+    let solve = |arguments: &[&str]| -> Vec<Value> {
+        let (stdout, stderr, code) =
+            numformer(&[&["solve", "run", "--random", "6", "--json"], arguments].concat(), dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // So short a training teaches nothing: what is a matrix is one because of the constraint.
+    assert!(solve(&[]).iter().any(|object| object["verdict"] != "ok"));
+    let sample = ["--decoding", "sample", "--candidates", "3", "--temperature", "1.5"];
+    for decoding in [&[][..], &["--decoding", "beam", "--beam-width", "2", "--length-penalty", "-0.5"], &sample] {
+        let solved = solve(&[decoding, &["--constrained"]].concat());
+        assert!(solved.iter().all(|object| object["verdict"] == "ok"), "{solved:?}");
+    }
+    assert_eq!(solve(&sample), solve(&sample));
+    assert_ne!(solve(&sample), solve(&[&sample[..], &["--sampling-seed", "1"]].concat()));
+
+    let evaluate = |arguments: &[&str]| {
+        let all = [&["evaluate", "run", "--examples", "20", "--json"], arguments].concat();
+        let (stdout, stderr, code) = numformer(&all, dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()
+    };
+    assert_eq!(evaluate(&["--decoding", "greedy"]), evaluate(&[]));
+    assert!(evaluate(&[])["decodable"].as_f64().unwrap() < 1.0);
+    let constrained = evaluate(&[&sample[..], &["--constrained", "--verified"]].concat());
+    assert_eq!(constrained["decodable"].as_f64(), Some(1.0), "{constrained}");
+}
+
+#[test]
+fn ways_that_there_are_not_are_refused() {
+    let dir = trained();
+    for (arguments, expected) in [
+        (&["--decoding", "greedily"][..], "[possible values: greedy, beam, sample]"),
+        (&["--decoding", "sample", "--temperature", "0"], "expected a positive, finite number"),
+        (&["--decoding", "sample", "--candidates", "0"], "expected a number from 1 to 1000"),
+        (&["--decoding", "beam", "--length-penalty", "inf"], "expected a finite number"),
+        (&["--beam-width", "2"], "--decoding <HOW>"),
+        (&["--verified"], "--decoding <HOW>"),
+    ] {
+        for command in [&["solve", "run", "--random"][..], &["evaluate", "run"]] {
+            let (_, stderr, code) = numformer(&[command, arguments].concat(), dir.path());
+            assert!(code == 2 && stderr.contains(expected), "{arguments:?}: {stderr}");
+        }
+    }
+    // Which problem a model without a run has learned is not known.
+    let (_, stderr, code) = numformer(&["score", "model", "--constrained"], dir.path());
+    assert!(code == 2 && stderr.contains("unexpected argument '--constrained'"), "{stderr}");
+}

@@ -1,6 +1,6 @@
 //! Why a task is impossible, or one of its examples.
 
-use numformer_encoding::{DecodeError, EncodeError, VocabularyError};
+use numformer_encoding::{DecodeError, EncodeError, GrammarError, VocabularyError};
 use numformer_problems::SolveError;
 
 /// Why a task is impossible, or one of its examples.
@@ -109,4 +109,13 @@ pub enum TaskError {
         /// Rows and columns of the target.
         found: (usize, usize),
     },
+    /// The encoding of answers does not say which tokens may follow which.
+    #[error("expected an encoding of answers with a grammar, found {encoding}")]
+    NoGrammar {
+        /// The encoding.
+        encoding: String,
+    },
+    /// An answer cannot be written within the limits.
+    #[error("the answer cannot be written")]
+    AnswerGrammar(#[source] GrammarError),
 }

@@ -23,6 +23,7 @@
 //! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
 //!   problems and shapes, adds noise and chooses the vocabulary.
 //! - [`Judgement`]: what one prediction was found to be, in every norm.
+//! - [`AnswerGrammar`]: what may follow in an answer, token by token.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
@@ -33,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer_grammar;
 mod batch;
 mod builder;
 mod dataset;
@@ -47,6 +49,7 @@ mod split;
 mod task;
 mod write;
 
+pub use answer_grammar::{AnswerGrammar, AnswerState};
 pub use batch::{Batch, Sequences};
 pub use builder::{TaskBuilder, VocabularyKind};
 pub use dataset::{Dataset, DatasetBatches, DatasetError, Order, RecordError};

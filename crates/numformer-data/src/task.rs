@@ -284,8 +284,13 @@ impl Task {
     /// The problem whose letter a source, without delimiters, begins with. If there is none, it is the first, whose
     /// encoding then says what is wrong.
     fn posed_by(&self, src: &[TokenId]) -> &Posed {
-        let letter = |posed: &&Posed| posed.src.task_letter().is_some_and(|letter| src.first() == Some(&letter));
-        self.posed.iter().find(letter).unwrap_or(&self.posed[0])
+        &self.posed[self.problem_of(src)]
+    }
+
+    /// The index of that problem.
+    pub(crate) fn problem_of(&self, src: &[TokenId]) -> usize {
+        let letter = |posed: &Posed| posed.src.task_letter().is_some_and(|letter| src.first() == Some(&letter));
+        self.posed.iter().position(letter).unwrap_or(0)
     }
 
     /// Reads a target sequence or a prediction, delimiters included or not, as an answer to a source.
@@ -309,6 +314,42 @@ impl Task {
         norm: Norm,
     ) -> Result<Verdict, TaskError> {
         Ok(self.judgement(src, tgt, Some(hypothesis))?.verdict(norm))
+    }
+
+    /// How far predicted tokens are from an answer to a source, as the [residual](Problem::residual) of the problem says
+    /// without a target: 0 for an exact answer. None where the problem has no residual, and of tokens that are not a matrix
+    /// of an answer's shape. Delimiters may be there or not.
+    ///
+    /// # Errors
+    /// If `src` is not a matrix that its problem is posed on.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use numformer_data::Task;
+    /// use numformer_encoding::Positional;
+    /// use numformer_metrics::Norm;
+    /// use numformer_problems::{Inversion, UniformEntries};
+    ///
+    /// let p10 = Arc::new(Positional::p10());
+    /// let task = Task::new(Inversion::default(), UniformEntries::new(1, 1, 10.0)?, p10.clone(), p10)?;
+    /// let tokens = |text| task.vocabulary().tokenize(text);
+    /// let (four, quarter, third) = (tokens("V1 V1 + 4 E0")?, tokens("V1 V1 + 2 5 0 E-3")?, tokens("V1 V1 + 3 E-1")?);
+    /// assert_eq!(task.residual(&four, &quarter, Norm::L1)?, Some(0.0));
+    /// assert!(task.residual(&four, &third, Norm::L1)?.is_some_and(|residual| (residual - 0.2).abs() < 1e-12));
+    /// assert_eq!(task.residual(&four, &third[1..], Norm::L1)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn residual(&self, src: &[TokenId], hypothesis: &[TokenId], norm: Norm) -> Result<Option<f64>, TaskError> {
+        let (Posed { problem, tgt, .. }, input) = self.read_posed(src)?;
+        let expected = problem.output_shape((input.rows, input.cols)).map_err(|source| no_answer(problem, source))?;
+        match tgt.decode(self.between_delimiters(hypothesis)) {
+            Ok(candidate) if (candidate.rows, candidate.cols) == expected => {
+                let residual = problem.residual(view(&input), view(&candidate), norm);
+                residual.map_err(|source| no_answer(problem, source))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Checks that two sequences, delimiters included, are an input and a matrix of the shape of its answer, and that

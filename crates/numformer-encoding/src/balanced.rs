@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{Decimal, value};
-use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId};
+use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId, WordGrammar};
 
 /// A signed significand and the exponent of ten, one token each.
 ///
@@ -115,6 +115,11 @@ impl NumberEncoding for Balanced {
         let exponents = self.decimal.exponents_within(&magnitudes)?;
         let restricted = Self::new(self.precision(), exponents).expect("a part of a valid range");
         Some(Arc::new(restricted))
+    }
+
+    fn grammar(&self) -> Option<WordGrammar> {
+        let first_exponent = self.first_exponent();
+        Some(WordGrammar::sequence([0..first_exponent, first_exponent..self.symbols.len() as u32]))
     }
 }
 

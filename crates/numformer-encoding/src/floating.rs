@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{decade, value};
-use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId};
+use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId, WordGrammar};
 
 /// One token per number: a significand of `p` digits and one of few exponents.
 ///
@@ -197,6 +197,11 @@ impl NumberEncoding for Floating {
         let (_, k) = self.round(*magnitudes.end()).ok()?;
         let restricted = Self::new(self.precision, k + 1, self.decimals).expect("fewer exponents than before");
         Some(Arc::new(restricted))
+    }
+
+    #[expect(clippy::single_range_in_vec_init, reason = "one token, from a range")]
+    fn grammar(&self) -> Option<WordGrammar> {
+        Some(WordGrammar::sequence([0..self.values.len() as u32]))
     }
 }
 

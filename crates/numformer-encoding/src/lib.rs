@@ -19,6 +19,7 @@
 //!   [`Preset`] names the published parameters.
 //! - [`Vocabulary`]: symbols and their ids ([`TokenId`]).
 //! - [`MatrixEncoding`]: an encoding bound to a vocabulary; [`DenseMatrix`]: what it reads.
+//! - [`MatrixGrammar`]: what may follow in a matrix, token by token; [`WordGrammar`]: in a number.
 //! - [`EncodeError`], [`DecodeError`]: why a number or a list of tokens was refused.
 //!
 //! # Reference
@@ -32,19 +33,23 @@ mod dense;
 mod error;
 mod floating;
 mod matrix;
+mod matrix_grammar;
 mod number;
 mod positional;
 mod preset;
 #[cfg(test)]
 mod spelling;
 mod vocabulary;
+mod word_grammar;
 
 pub use balanced::Balanced;
 pub use dense::{DenseMatrix, ParseMatrixError};
 pub use error::{DecodeError, EncodeError, EncodingError};
 pub use floating::Floating;
 pub use matrix::MatrixEncoding;
+pub use matrix_grammar::{GrammarError, MatrixGrammar, MatrixState};
 pub use number::NumberEncoding;
 pub use positional::Positional;
 pub use preset::{Preset, UnknownEncoding, encoding_by_name};
 pub use vocabulary::{TokenId, Vocabulary, VocabularyError};
+pub use word_grammar::{Branch, WordGrammar, WordGrammarError};

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::vocabulary::{dimension_symbol, symbol_or_unknown};
-use crate::{DecodeError, DenseMatrix, EncodeError, NumberEncoding, TokenId, Vocabulary, VocabularyError};
+use crate::{
+    DecodeError, DenseMatrix, EncodeError, MatrixGrammar, NumberEncoding, TokenId, Vocabulary, VocabularyError,
+};
 
 /// A number encoding with dimension tokens, bound to a vocabulary: reads and writes vocabulary ids.
 ///
@@ -98,6 +100,15 @@ impl MatrixEncoding {
     /// The tokens of the longest encoding of a matrix of that shape, without delimiters.
     pub fn max_len(&self, rows: usize, cols: usize) -> usize {
         self.header_len() + rows * cols * self.number.max_word_len()
+    }
+
+    /// What may follow in a matrix, token by token, if the encoding of numbers [says](NumberEncoding::grammar) what may
+    /// follow in a number.
+    pub fn grammar(&self) -> Option<MatrixGrammar> {
+        let word = self.number.grammar()?;
+        let delimiter = self.vocabulary.delimiter();
+        let local_ids = self.local_ids.clone();
+        Some(MatrixGrammar::new(self.task_letter, &self.dimensions, delimiter, word, &self.ids, local_ids))
     }
 
     /// The tokens before the first coefficient.

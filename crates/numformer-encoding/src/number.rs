@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::{DecodeError, EncodeError, TokenId};
+use crate::{DecodeError, EncodeError, TokenId, WordGrammar};
 
 /// Writes real numbers as short words of tokens and reads them back.
 ///
@@ -116,6 +116,11 @@ pub trait NumberEncoding: Debug + Send + Sync {
     /// are such symbols. Both write such numbers with the same symbols; the restricted encoding may write smaller ones as
     /// zero, and refuses larger ones where the symbols for them are gone.
     fn restricted(&self, _magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
+        None
+    }
+    /// Which symbols may follow which in a word, if that is known: exactly the words that [`decode`](Self::decode)
+    /// reads. With it, a model can be kept from writing anything else.
+    fn grammar(&self) -> Option<WordGrammar> {
         None
     }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{Decimal, value};
-use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId};
+use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId, WordGrammar};
 
 /// A sign, the digits of the significand in some base, and the exponent of ten, one token each.
 ///
@@ -195,6 +195,20 @@ impl NumberEncoding for Positional {
         let exponents = self.decimal.exponents_within(&magnitudes)?;
         let restricted = Self::new(self.base, self.precision(), exponents).expect("a part of a valid range");
         Some(Arc::new(restricted))
+    }
+
+    fn grammar(&self) -> Option<WordGrammar> {
+        let digits = FIRST_DIGIT..FIRST_DIGIT + self.base;
+        let exponents = digits.end..self.symbols.len() as u32;
+        // State `n` comes after the sign and `n - 1` digits.
+        let after_digits = |n: usize| {
+            let digit = (n <= self.max_digits).then(|| Branch { tokens: digits.clone(), next: Some(n + 1) });
+            let exponent = (n > 1).then(|| Branch { tokens: exponents.clone(), next: None });
+            digit.into_iter().chain(exponent).collect()
+        };
+        let sign = vec![Branch { tokens: 0..FIRST_DIGIT, next: Some(1) }];
+        let states = [sign].into_iter().chain((1..=self.max_digits + 1).map(after_digits)).collect();
+        Some(WordGrammar::new(states).expect("each state leads to the next, or to the end"))
     }
 }
 

@@ -1,11 +1,15 @@
 //! Beam search: writing the answer that is the most probable as a whole.
 
-use candle_core::{D, Error, Result, Tensor};
+use std::ops::Range;
+
+use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
+use crate::constraint::{Constraint, Unconstrained};
 use crate::generate::{End, Hypothesis};
 use crate::mode::Mode;
 use crate::padded::Padded;
+use crate::scores::{Scores, largest, nothing_allowed, runs};
 use crate::seq2seq::Seq2Seq;
 
 /// How to search.
@@ -80,8 +84,20 @@ pub struct Ranked {
 /// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen), or every step is recorded for a backward pass.
 ///
 /// # Errors
-/// As [`Seq2Seq::encode`], when the width is zero or the penalty not finite, and when the model's scores are no numbers.
+/// As [`generate`](crate::generate): also when the width is zero or the penalty not finite.
 pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) -> Result<Vec<Vec<Ranked>>> {
+    beam_within(model, src, max_len, beam, &Unconstrained)
+}
+
+/// [`beam`], of what the constraint allows. Probabilities are those that the model gives whatever is allowed, so that the
+/// best is the most probable of all answers that are.
+pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
+    model: &M,
+    src: &Padded,
+    max_len: usize,
+    beam: &Beam,
+    constraint: &C,
+) -> Result<Vec<Vec<Ranked>>> {
     beam.check()?;
     let batch = src.batch_size()?;
     if max_len < 2 {
@@ -93,33 +109,43 @@ pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) ->
     let mut memory = model.encode(src, Mode::Evaluate)?;
     let mut cache = M::Cache::default();
     let mut finished: Vec<Vec<Ranked>> = vec![Vec::new(); batch];
-    let start = |source| Partial { source, ids: Vec::new(), log_probability: 0.0 };
-    let mut running: Vec<Partial> = (0..batch).map(start).collect();
+    let start = |source| {
+        let state = constraint.start(source, max_len)?;
+        Ok(Partial { source, ids: Vec::new(), log_probability: 0.0, state })
+    };
+    let mut running: Vec<Partial<C::State>> = (0..batch).map(start).collect::<Result<_>>()?;
     for len in 2..=max_len {
         let last: Vec<u32> = running.iter().map(|partial| *partial.ids.last().unwrap_or(&delimiter)).collect();
         let column = Tensor::new(last, src.ids().device())?.unsqueeze(1)?;
         let states = model.decode(&memory, &Padded::full(column), Some(&mut cache), Mode::Evaluate)?;
-        let logits: Vec<Vec<f32>> = model.logits(&states)?.squeeze(D::Minus2)?.to_vec2()?;
+        let scores = Scores::read(&model.logits(&states)?, len - 2, |row| running[row].source)?;
 
         let mut followed = Vec::new();
         let mut first_row = 0;
         for siblings in running.chunk_by(|a, b| a.source == b.source) {
             let source = siblings[0].source;
-            let rows = first_row..first_row + siblings.len();
             let kept = &mut finished[source];
             let mut next = Vec::new();
+            let continued = siblings
+                .iter()
+                .zip(first_row..)
+                .map(|(partial, row)| (partial.log_probability, scores.row(row), constraint.allowed(&partial.state)));
             // Of twice the width at most half end.
-            for Candidate { row, token, log_probability } in
-                best(siblings, &logits[rows], beam.width.saturating_mul(2))?
-            {
-                let Partial { ids, .. } = &siblings[row];
+            let candidates = best(continued, beam.width.saturating_mul(2));
+            if candidates.is_empty() {
+                return Err(nothing_allowed(source, len - 2));
+            }
+            for Candidate { row, token, log_probability } in candidates {
+                let Partial { ids, state, .. } = &siblings[row];
                 let end = if token == delimiter { End::Delimiter } else { End::Limit };
                 let ids = if token == delimiter { ids.clone() } else { [ids, &[token][..]].concat() };
                 if token == delimiter || len == max_len {
                     let score = beam.score(log_probability, len - 1);
                     keep(kept, Ranked { hypothesis: Hypothesis { ids, end }, score }, beam.width);
                 } else {
-                    next.push((first_row + row, Partial { source, ids, log_probability }));
+                    let mut state = state.clone();
+                    constraint.advance(&mut state, token);
+                    next.push((first_row + row, Partial { source, ids, log_probability, state }));
                 }
                 if next.len() == beam.width {
                     break;
@@ -145,7 +171,7 @@ pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) ->
         if followed.is_empty() {
             break;
         }
-        let (parents, next): (Vec<usize>, Vec<Partial>) = followed.into_iter().unzip();
+        let (parents, next): (Vec<usize>, Vec<Partial<C::State>>) = followed.into_iter().unzip();
         let rows: Vec<u32> = parents.iter().map(|row| *row as u32).collect();
         // Rows of one source remember the same.
         let same_sources = next.len() == running.len() && next.iter().zip(&running).all(|(a, b)| a.source == b.source);
@@ -161,11 +187,13 @@ pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) ->
 }
 
 /// An answer that has not ended.
-struct Partial {
+struct Partial<S> {
     /// Row of its source in the batch.
     source: usize,
     ids: Vec<u32>,
     log_probability: f64,
+    /// How far the constraint has followed it.
+    state: S,
 }
 
 /// A token that may follow.
@@ -177,28 +205,28 @@ struct Candidate {
     log_probability: f64,
 }
 
-/// The `count` most probable continuations of all `partials`, best first; of equals, the first.
-fn best(partials: &[Partial], logits: &[Vec<f32>], count: usize) -> Result<Vec<Candidate>> {
+/// The `count` most probable continuations of all partial answers, best first; of equals, the first. Of each is given the
+/// logarithm of its probability, the scores of all tokens after it, and those that are allowed.
+fn best<'s>(partials: impl Iterator<Item = (f64, &'s [f32], &'s [Range<u32>])>, count: usize) -> Vec<Candidate> {
     let mut best: Vec<Candidate> = Vec::new();
-    for (row, (partial, logits)) in partials.iter().zip(logits).enumerate() {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let total: f64 = logits.iter().map(|logit| f64::from((logit - largest).exp())).sum();
-        let constant = partial.log_probability - f64::from(largest) - total.ln();
-        if constant.is_nan() {
-            return Err(Error::Msg(format!("expected finite scores of tokens, found a largest one of {largest}")));
-        }
-        for (token, logit) in (0..).zip(logits) {
-            let log_probability = constant + f64::from(*logit);
-            let is_among =
-                best.len() < count || best.last().is_some_and(|worst| log_probability > worst.log_probability);
-            if is_among {
-                let place = best.partition_point(|other| other.log_probability >= log_probability);
-                best.insert(place, Candidate { row, token, log_probability });
-                best.truncate(count);
+    for (row, (log_probability, scores, allowed)) in partials.enumerate() {
+        let largest = largest(scores);
+        let total: f64 = scores.iter().map(|score| f64::from((score - largest).exp())).sum();
+        let constant = log_probability - f64::from(largest) - total.ln();
+        for run in runs(scores, allowed) {
+            for (token, score) in (run.first..).zip(run.scores) {
+                let log_probability = constant + f64::from(*score);
+                let is_among =
+                    best.len() < count || best.last().is_some_and(|worst| log_probability > worst.log_probability);
+                if is_among {
+                    let place = best.partition_point(|other| other.log_probability >= log_probability);
+                    best.insert(place, Candidate { row, token, log_probability });
+                    best.truncate(count);
+                }
             }
         }
     }
-    Ok(best)
+    best
 }
 
 /// Adds an answer to the best `width`; of equals, the first stays first.

@@ -1,10 +1,16 @@
 //! Writing answers: from a trained model and sources to target tokens.
 
-use candle_core::{D, Result, Tensor};
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
 
 use crate::batched::Batched;
+use crate::beam_search::{Beam, beam_within};
+use crate::constraint::{Constraint, Unconstrained};
 use crate::mode::Mode;
 use crate::padded::Padded;
+use crate::sampling::{Sampling, sample};
+use crate::scores::{Scores, most_probable, nothing_allowed};
 use crate::seq2seq::Seq2Seq;
 
 /// One generated answer.
@@ -25,31 +31,109 @@ pub enum End {
     Limit,
 }
 
-/// Greedy decoding: at each position the most probable token (of equals, the first), until the closing delimiter or
-/// until `max_len` tokens, both delimiters included.
+/// How answers are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Decoding {
+    /// At each position the most probable token.
+    #[default]
+    Greedy,
+    /// The answers that are the most probable as a whole, best first.
+    Beam(Beam),
+    /// Answers drawn at random.
+    Sample(Sampling),
+}
+
+/// Answers to each source: one at least, the best first where there is an order. An answer has at most `max_len` tokens,
+/// both delimiters included, and says what `constraint` allows.
 ///
 /// A sequence that has ended costs nothing more. An answer does not depend on what else is in the batch, but where two
-/// tokens are equally probable to within rounding.
+/// tokens are equally probable to within rounding. Samples are a function of the seed and the index of the source: that
+/// of the first row is `first_index`, the others count on. Where the constraint forbids tokens, a beam ranks answers by the
+/// probabilities that the model gives them, and samples share out those of the tokens that are allowed.
 ///
 /// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen), or every step is recorded for a backward pass.
 ///
 /// # Errors
-/// As [`Seq2Seq::encode`].
+/// As [`Seq2Seq::encode`]; when the decoding is impossible; and, with the row and the position, when the model's scores
+/// are not finite or the constraint allows nothing.
+pub fn generate<M: Seq2Seq, C: Constraint>(
+    model: &M,
+    src: &Padded,
+    first_index: u64,
+    max_len: usize,
+    decoding: &Decoding,
+    constraint: &C,
+) -> Result<Vec<Vec<Hypothesis>>> {
+    match decoding {
+        Decoding::Greedy => {
+            Ok(greedy_within(model, src, max_len, constraint)?.into_iter().map(|answer| vec![answer]).collect())
+        }
+        Decoding::Beam(search) => {
+            let ranked = beam_within(model, src, max_len, search, constraint)?;
+            let hypotheses = |ranked: Vec<crate::Ranked>| ranked.into_iter().map(|ranked| ranked.hypothesis).collect();
+            Ok(ranked.into_iter().map(hypotheses).collect())
+        }
+        Decoding::Sample(sampling) => sample(model, src, first_index, max_len, sampling, constraint),
+    }
+}
+
+/// Greedy decoding: at each position the most probable token (of equals, the first), until the closing delimiter or
+/// until `max_len` tokens, both delimiters included. As [`generate`], without a constraint.
+///
+/// # Errors
+/// As [`generate`].
 pub fn greedy<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize) -> Result<Vec<Hypothesis>> {
-    let batch = src.batch_size()?;
-    let mut hypotheses = vec![Hypothesis { ids: Vec::new(), end: End::Limit }; batch];
-    let mut memory = model.encode(src, Mode::Evaluate)?;
+    greedy_within(model, src, max_len, &Unconstrained)
+}
+
+fn greedy_within<M: Seq2Seq, C: Constraint>(
+    model: &M,
+    src: &Padded,
+    max_len: usize,
+    constraint: &C,
+) -> Result<Vec<Hypothesis>> {
+    let sources = (0..src.batch_size()?).collect();
+    let paths = Paths { memory: model.encode(src, Mode::Evaluate)?, sources, device: src.ids().device() };
+    follow(model, paths, max_len, constraint, |_, scores, allowed| most_probable(scores, allowed))
+}
+
+/// Answers that are written side by side, none of which depends on another.
+pub(crate) struct Paths<'d, M> {
+    /// One row for each answer.
+    pub(crate) memory: M,
+    /// The row of the batch that each answers.
+    pub(crate) sources: Vec<usize>,
+    pub(crate) device: &'d Device,
+}
+
+/// Writes answers token by token, until the closing delimiter or the limit: `choose` is given the path, the scores of all
+/// tokens and those that are allowed, and says which it is to be.
+pub(crate) fn follow<M: Seq2Seq, C: Constraint>(
+    model: &M,
+    paths: Paths<'_, M::Memory>,
+    max_len: usize,
+    constraint: &C,
+    mut choose: impl FnMut(usize, &[f32], &[Range<u32>]) -> Option<u32>,
+) -> Result<Vec<Hypothesis>> {
+    let Paths { mut memory, sources, device } = paths;
+    let mut hypotheses = vec![Hypothesis { ids: Vec::new(), end: End::Limit }; sources.len()];
+    let mut states: Vec<C::State> =
+        sources.iter().map(|source| constraint.start(*source, max_len)).collect::<Result<_>>()?;
     let mut cache = M::Cache::default();
-    // The hypothesis that each row continues, and its last token.
-    let mut running: Vec<usize> = (0..batch).collect();
-    let mut last = vec![model.delimiter_id(); batch];
-    for _ in 1..max_len {
-        let column = Tensor::new(last.as_slice(), src.ids().device())?.unsqueeze(1)?;
-        let states = model.decode(&memory, &Padded::full(column), Some(&mut cache), Mode::Evaluate)?;
-        let tokens: Vec<u32> = model.logits(&states)?.argmax(D::Minus1)?.flatten_all()?.to_vec1()?;
-        let mut kept = Vec::new();
-        for (row, token) in tokens.into_iter().enumerate() {
-            let hypothesis = &mut hypotheses[running[row]];
+    // The path that each row continues, and its last token.
+    let mut running: Vec<usize> = (0..sources.len()).collect();
+    let mut last = vec![model.delimiter_id(); sources.len()];
+    for position in 0..max_len.saturating_sub(1) {
+        let column = Tensor::new(last.as_slice(), device)?.unsqueeze(1)?;
+        let decoded = model.decode(&memory, &Padded::full(column), Some(&mut cache), Mode::Evaluate)?;
+        let scores = Scores::read(&model.logits(&decoded)?, position, |row| sources[running[row]])?;
+        let mut kept = Vec::with_capacity(running.len());
+        for (row, &path) in running.iter().enumerate() {
+            let state = &mut states[path];
+            let token = choose(path, scores.row(row), constraint.allowed(state));
+            let token = token.ok_or_else(|| nothing_allowed(sources[path], position))?;
+            constraint.advance(state, token);
+            let hypothesis = &mut hypotheses[path];
             if token == model.delimiter_id() {
                 hypothesis.end = End::Delimiter;
             } else {

@@ -26,8 +26,8 @@
 //! - [`Recurrent`] with its [`RecurrentConfig`]: LSTMs and GRUs.
 //! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Composition`], or as an explicit forward and
 //!   backward schedule, [`ExplicitSchedule`].
-//! - [`greedy`], [`beam`]: generation by any model, whose rows are [`Batched`]; a transformer has a [`Cache`] of keys and
-//!   values.
+//! - [`generate`]: answers of any model, whose rows are [`Batched`], by a [`Decoding`] under a [`Constraint`]; [`greedy`]
+//!   and [`beam`] are without one. A transformer has a [`Cache`] of keys and values.
 //!
 //! # Features
 //! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
@@ -46,6 +46,7 @@ mod beam_search;
 mod cache;
 mod composition;
 mod config;
+mod constraint;
 mod copy_gate;
 mod decoder;
 mod dropout;
@@ -66,7 +67,9 @@ mod parameters;
 mod projection;
 mod recurrent;
 mod residual;
+mod sampling;
 mod schedule;
+mod scores;
 mod seq2seq;
 mod step_embedding;
 mod training_step;
@@ -80,12 +83,13 @@ pub use composition::Composition;
 pub use config::{
     ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
 };
+pub use constraint::{Constraint, Unconstrained};
 pub use decoder::Decoder;
 pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
 pub use feed_forward::FeedForward;
 pub use flat::{FlatLayout, Slot};
-pub use generate::{End, Hypothesis, greedy};
+pub use generate::{Decoding, End, Hypothesis, generate, greedy};
 pub use linear::Linear;
 pub use memory::Memory;
 pub use mode::Mode;
@@ -97,6 +101,7 @@ pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
 pub use projection::Projection;
 pub use recurrent::{Cell, Recurrent, RecurrentConfig, States};
+pub use sampling::Sampling;
 pub use schedule::ExplicitSchedule;
 pub use seq2seq::Seq2Seq;
 pub use training_step::{TokenRows, TrainingStep};

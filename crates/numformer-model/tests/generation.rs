@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use candle_core::{DType, Device, Result, Tensor};
+use std::ops::Range;
+
 use numformer_model::{
-    Batched, Beam, Cache, End, Hypothesis, Mode, Padded, Parameters, Ranked, Seq2Seq, StackConfig, Stopping,
-    Transformer, TransformerConfig, beam, greedy,
+    Batched, Beam, Cache, Constraint, Decoding, End, Hypothesis, Mode, Padded, Parameters, Ranked, Sampling, Seq2Seq,
+    StackConfig, Stopping, Transformer, TransformerConfig, Unconstrained, beam, generate, greedy,
 };
 
 const CPU: &Device = &Device::Cpu;
@@ -270,4 +272,210 @@ fn impossible_beams_are_errors() {
     assert_eq!(message(Beam::new(0)), "expected a beam of width 1 at least, found 0");
     let unbounded = Beam { length_penalty: f64::INFINITY, ..Beam::new(1) };
     assert_eq!(message(unbounded), "expected a finite length penalty, found inf");
+}
+
+/// Answers that never go down, and end with token 9.
+struct Ascending {
+    /// What may follow each token: it and larger ones.
+    after: Vec<Vec<Range<u32>>>,
+}
+
+impl Ascending {
+    fn new() -> Self {
+        Self { after: (0..11).map(|token: u32| if token == 9 { vec![0..1] } else { vec![token.max(2)..10] }).collect() }
+    }
+}
+
+impl Constraint for Ascending {
+    /// The last token and how many may follow.
+    type State = (u32, usize);
+
+    fn start(&self, _row: usize, max_len: usize) -> Result<(u32, usize)> {
+        Ok((0, max_len - 1))
+    }
+
+    fn allowed<'a>(&'a self, (last, room): &'a (u32, usize)) -> &'a [Range<u32>] {
+        if *room == 2 && *last != 9 { &[9..10] } else { &self.after[*last as usize] }
+    }
+
+    fn advance(&self, (last, room): &mut (u32, usize), token: u32) {
+        (*last, *room) = (token, *room - 1);
+    }
+}
+
+const DECODINGS: [Decoding; 3] = [
+    Decoding::Greedy,
+    Decoding::Beam(Beam { width: 3, length_penalty: 1.0, stopping: Stopping::Exhausted }),
+    Decoding::Sample(Sampling { count: 3, temperature: 1.5, seed: 7 }),
+];
+
+#[test]
+fn answers_say_what_the_constraint_allows_and_end_in_time() -> Result<()> {
+    let (together, _) = sources();
+    let mut lengths = Vec::new();
+    for decoding in DECODINGS {
+        for (seed, max_len) in (0..4).flat_map(|seed| [3, 4, 12].map(|max_len| (seed, max_len))) {
+            let model = opinionated(11, 0.0, seed);
+            let answers = generate(&model, &together, 0, max_len, &decoding, &Ascending::new())?;
+            assert_eq!(answers.len(), 9);
+            for Hypothesis { ids, end } in answers.iter().flatten() {
+                assert!(ids.is_sorted() && ids[0] >= 2 && ids.iter().position(|id| *id == 9) == Some(ids.len() - 1));
+                assert!(*end == End::Delimiter && ids.len() + 2 <= max_len, "{decoding:?} {ids:?}");
+                lengths.push(ids.len());
+            }
+        }
+    }
+    lengths.sort_unstable();
+    lengths.dedup();
+    assert!(lengths.len() > 4, "{lengths:?}");
+    Ok(())
+}
+
+#[test]
+fn constrained_greedy_answers_are_the_most_probable_tokens_that_are_allowed() -> Result<()> {
+    let model = opinionated(11, 0.0, 2);
+    let (together, alone) = sources();
+    let constraint = Ascending::new();
+    for (answer, src) in
+        generate(&model, &together, 0, 12, &Decoding::Greedy, &constraint)?.into_iter().flatten().zip(&alone)
+    {
+        let memory = model.encode(src, Mode::Evaluate)?;
+        let mut state = constraint.start(0, 12)?;
+        let mut written = vec![DELIMITER];
+        for token in answer.ids.into_iter().chain([DELIMITER]) {
+            let tgt = Padded::full(Tensor::new(written.as_slice(), CPU)?.unsqueeze(0)?);
+            let states = model.decode(&memory, &tgt, None, Mode::Evaluate)?;
+            let logits: Vec<f32> = model.logits(&states)?.get(0)?.get(written.len() - 1)?.to_vec1()?;
+            let allowed = constraint.allowed(&state).iter().cloned().flatten();
+            let best = allowed.max_by(|a, b| logits[*a as usize].total_cmp(&logits[*b as usize]));
+            assert_eq!(best, Some(token));
+            constraint.advance(&mut state, token);
+            written.push(token);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wide_beam_finds_the_most_probable_answer_that_is_allowed() -> Result<()> {
+    /// Neither 2 after 2 nor 3 after 3.
+    struct Alternating;
+
+    impl Constraint for Alternating {
+        type State = u32;
+        fn start(&self, _row: usize, _max_len: usize) -> Result<u32> {
+            Ok(0)
+        }
+        fn allowed<'a>(&'a self, last: &'a u32) -> &'a [Range<u32>] {
+            match last {
+                2 => &[0..1, 3..4],
+                3 => &[0..1, 2..3],
+                _ => &[2..4],
+            }
+        }
+        fn advance(&self, last: &mut u32, token: u32) {
+            *last = token;
+        }
+    }
+    for seed in 0..4 {
+        let model = opinionated(4, 0.5, seed);
+        let src = Padded::new(&[0, 2, 3, 3, 0], &[5], 5, CPU)?;
+        let is_allowed = |ids: &[u32]| {
+            !ids.is_empty() && ids.iter().all(|id| [2, 3].contains(id)) && ids.windows(2).all(|pair| pair[0] != pair[1])
+        };
+        let all = all_answers(&model, &src, 5, 1.0).into_iter().map(|ranked| ranked.hypothesis);
+        let expected: Vec<Hypothesis> = all.filter(|answer| is_allowed(&answer.ids)).collect();
+        let found = generate(&model, &src, 0, 5, &Decoding::Beam(Beam::new(20)), &Alternating)?.swap_remove(0);
+        assert_eq!(found, expected, "seed {seed}");
+        assert_eq!(found.len(), 8);
+    }
+    Ok(())
+}
+
+#[test]
+fn samples_are_a_function_of_seed_and_index() -> Result<()> {
+    let (together, alone) = sources();
+    let model = opinionated(11, 1.0, 2);
+    let sampling = Sampling { count: 2, temperature: 2.0, seed: 3 };
+    let of =
+        |src: &Padded, first, sampling| generate(&model, src, first, 12, &Decoding::Sample(sampling), &Unconstrained);
+    let samples = of(&together, 100, sampling)?;
+    for (row, src) in alone.iter().enumerate() {
+        assert_eq!(of(src, 100 + row as u64, sampling)?[0], samples[row], "row {row}");
+        // More of them begin with the same.
+        assert_eq!(of(src, 100 + row as u64, Sampling { count: 5, ..sampling })?[0][..2], samples[row]);
+    }
+    assert!(samples.iter().filter(|samples| samples[0] == samples[1]).count() < 4);
+    assert_ne!(of(&together, 101, sampling)?, samples);
+    assert_ne!(of(&together, 100, Sampling { seed: 4, ..sampling })?, samples);
+    // The colder, the surer.
+    let cold: Vec<_> = of(&together, 0, Sampling { temperature: 1e-9, count: 1, seed: 0 })?.concat();
+    assert_eq!(cold, greedy(&model, &together, 12)?);
+    Ok(())
+}
+
+#[test]
+fn samples_are_as_probable_as_the_model_says() -> Result<()> {
+    let model = opinionated(4, 0.5, 1);
+    let src = Padded::new(&[0, 2, 3, 0], &[4], 4, CPU)?;
+    let count = 4000;
+    let samples = generate(&model, &src, 0, 4, &Decoding::Sample(Sampling::new(count)), &Unconstrained)?.swap_remove(0);
+    for Ranked { hypothesis, score } in all_answers(&model, &src, 4, 0.0) {
+        let found = samples.iter().filter(|sample| **sample == hypothesis).count() as f64 / count as f64;
+        let expected = score.exp();
+        let deviation = (expected * (1.0 - expected) / count as f64).sqrt();
+        assert!((found - expected).abs() < 4.5 * deviation + 1e-4, "{hypothesis:?}: {found} {expected}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_that_is_no_number_is_an_error_that_says_where() -> Result<()> {
+    let (together, _) = sources();
+    let config = TransformerConfig::new(11, MAX_LEN, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 2));
+    let parameters = Parameters::random(0, CPU);
+    Transformer::init(&config, &parameters)?;
+    for (name, var) in parameters.to_vec() {
+        if name == "projection.bias" {
+            var.set(&Tensor::new(&[0f32, 0., 0., 0., 0., 0., 0., f32::NAN, 0., 0., 0.], CPU)?)?;
+        }
+    }
+    let model = Transformer::new(&config, &parameters.frozen())?;
+    for decoding in DECODINGS {
+        let error = generate(&model, &together, 0, 12, &decoding, &Unconstrained).expect_err("no number").to_string();
+        let expected = "expected finite scores of tokens in row 0, position 0, found NaN for token 7";
+        assert!(error.contains(expected), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn impossible_generations_are_errors() {
+    struct Nothing;
+
+    impl Constraint for Nothing {
+        type State = ();
+        fn start(&self, _row: usize, _max_len: usize) -> Result<()> {
+            Ok(())
+        }
+        fn allowed<'a>(&'a self, (): &'a ()) -> &'a [Range<u32>] {
+            &[]
+        }
+        fn advance(&self, (): &mut (), _token: u32) {}
+    }
+    let (together, _) = sources();
+    let model = opinionated(11, 0.0, 0);
+    for decoding in DECODINGS {
+        let error = generate(&model, &together, 0, 12, &decoding, &Nothing).expect_err("impossible").to_string();
+        assert!(error.contains("expected a token that may follow in row 0, position 0, found none"), "{error}");
+    }
+    let message = |sampling| {
+        let error = generate(&model, &together, 0, 12, &Decoding::Sample(sampling), &Unconstrained);
+        error.expect_err("impossible").to_string()
+    };
+    assert!(message(Sampling::new(0)).contains("expected one sample of each answer at least, found 0"));
+    for temperature in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+        let message = message(Sampling { temperature, ..Sampling::new(1) });
+        assert!(message.contains("expected a positive, finite temperature, found"), "{message}");
+    }
 }

@@ -107,8 +107,8 @@ pub trait Problem: Debug + Send + Sync {
 
     /// How far a candidate is from solving an instance: 0 for an exact answer.
     ///
-    /// By default the [`relative_error`] against the target. A problem whose answers are not unique overrides this with
-    /// a residual.
+    /// By default the [`residual`](Self::residual), and for a problem that has none the [`relative_error`] against the
+    /// target.
     ///
     /// # Errors
     /// If the input holds an entry that is not finite.
@@ -117,7 +117,28 @@ pub trait Problem: Debug + Send + Sync {
     /// If the shape of the candidate or of the target is not the [`output_shape`](Self::output_shape) of the input.
     fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
         require_finite(instance.input)?;
-        Ok(relative_error(candidate, instance.target, norm))
+        let residual = self.residual(instance.input, candidate, norm)?;
+        Ok(residual.unwrap_or_else(|| relative_error(candidate, instance.target, norm)))
+    }
+
+    /// How far a candidate is from solving the problem on an input, as the input alone says: 0 for an exact answer. It
+    /// needs no solution, so that the best of several candidates can be told.
+    ///
+    /// `None` by default, for problems that have no such measure. One whose answers are not unique has one, and is judged
+    /// by it.
+    ///
+    /// # Errors
+    /// If the input holds an entry that is not finite, or is not of a shape that the problem is posed on.
+    ///
+    /// # Panics
+    /// If the shape of the candidate is not the [`output_shape`](Self::output_shape) of the input.
+    fn residual(
+        &self,
+        _input: MatRef<'_, f64>,
+        _candidate: MatRef<'_, f64>,
+        _norm: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        Ok(None)
     }
 
     /// The matrices that the program of the paper's authors compares to judge this candidate: for published figures.
@@ -187,6 +208,15 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
 
     fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
         (**self).error(instance, candidate, norm)
+    }
+
+    fn residual(
+        &self,
+        input: MatRef<'_, f64>,
+        candidate: MatRef<'_, f64>,
+        norm: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        (**self).residual(input, candidate, norm)
     }
 
     fn reference_comparison(
@@ -398,6 +428,10 @@ mod tests {
                 Ok(0.5)
             }
 
+            fn residual(&self, _: MatRef<'_, f64>, _: MatRef<'_, f64>, _: Norm) -> Result<Option<f64>, SolveError> {
+                Ok(Some(0.25))
+            }
+
             fn reference_comparison(
                 &self,
                 _: Instance<'_>,
@@ -416,6 +450,7 @@ mod tests {
         assert_eq!(Problem::solve(&boxed, input.as_ref()), Ok(mat![[3.0, 4.0]]));
         let instance = Instance { input: input.as_ref(), target: input.as_ref() };
         assert_eq!(Problem::error(&boxed, instance, input.as_ref(), Norm::L1), Ok(0.5));
+        assert_eq!(Problem::residual(&boxed, input.as_ref(), input.as_ref(), Norm::L1), Ok(Some(0.25)));
         let comparison = Problem::reference_comparison(&boxed, instance, input.as_ref());
         assert_eq!(comparison, Ok(ReferenceComparison::new(mat![[8.0]], mat![[9.0]])));
         assert_eq!((Problem::task_letter(&boxed), Problem::input_shape(&boxed, (1, 1))), ("X", (1, 2)));

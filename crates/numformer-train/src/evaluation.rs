@@ -6,11 +6,12 @@ use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
-use numformer_model::{End, Hypothesis, Padded, Seq2Seq, TokenRows};
+use numformer_model::{End, Hypothesis, Seq2Seq, TokenRows};
 
+use crate::answering::{Answerer, Answering};
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
 use crate::figures::Evaluation;
-use crate::score::{Generation, Pair, Scored, score_pairs};
+use crate::score::{Batch as ScoredBatch, Pair, Scored, score_pairs};
 use crate::trainer::TrainError;
 
 /// Examples judged together. They are gathered from as many batches as it takes, so that not even the rounding of the
@@ -19,6 +20,8 @@ const TOGETHER: usize = 256;
 
 /// Judges `model` by greedy decoding on the first `count` examples of a source. The figures are a function of the model
 /// and the examples: how the source cuts them into batches does not matter.
+///
+/// Where the model finds the target more probable than all else together, greedy decoding would write it, and is spared.
 ///
 /// Build `model` on [`Parameters::frozen`](numformer_model::Parameters::frozen).
 ///
@@ -31,14 +34,38 @@ pub fn evaluate(
     count: u64,
     device: &Device,
 ) -> Result<Evaluation, TrainError> {
+    evaluate_with(model, task, source, count, Answering::default(), device)
+}
+
+/// As [`evaluate`], by answers that are found in another way.
+///
+/// # Errors
+/// As [`evaluate`]; when the decoding is impossible; and for constrained answers when their encoding has no grammar.
+pub fn evaluate_with(
+    model: &impl Seq2Seq,
+    task: &Task,
+    source: &dyn BatchSource,
+    count: u64,
+    answering: Answering,
+    device: &Device,
+) -> Result<Evaluation, TrainError> {
     let size = source.batch_size() as u64;
     if size == 0 {
         return Err(TrainError::NothingToEvaluate);
     }
     let mut metrics = EvaluationMetrics::default();
+    let answerer = Answerer::new(model, task, answering)?;
+    let mut judged_before = 0;
     let mut judge = |examples: Vec<(Pair, Origin)>| -> Result<(), TrainError> {
         let (pairs, origins): (Vec<_>, Vec<_>) = examples.into_iter().unzip();
-        let scored = score_pairs(model, &pairs, Generation::Greedy, task.max_tgt_len(), device)?;
+        let answer = |ScoredBatch { first, pairs, cross_entropies }: ScoredBatch<'_>| {
+            let first_index = judged_before + first as u64;
+            let limit = task.max_tgt_len();
+            let answers = answerer.answers_to_scored(pairs, cross_entropies, first_index, limit, device)?;
+            Ok::<_, TrainError>(answers.into_iter().map(Some).collect())
+        };
+        let scored = score_pairs(model, &pairs, device, answer)?;
+        judged_before += pairs.len() as u64;
         for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
             metrics.update(&judged(task, pair, origin, scored)?);
         }
@@ -87,11 +114,6 @@ pub(crate) fn finished(answer: &Hypothesis) -> Option<Vec<TokenId>> {
     (answer.end == End::Delimiter).then(|| tokens_of(&answer.ids))
 }
 
-/// A batch of token ids as tensors.
-pub(crate) fn padded(sequences: &Sequences, device: &Device) -> candle_core::Result<Padded> {
-    Padded::new(&sequences.ids, &sequences.lengths, sequences.width, device)
-}
-
 /// A batch of token ids, to train on.
 pub(crate) fn token_rows(sequences: &Sequences) -> TokenRows<'_> {
     let Sequences { ids, lengths, width } = sequences;
@@ -108,7 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use numformer_data::{Split, TaskError};
-    use numformer_model::Mode;
+    use numformer_model::{Decoding, Mode, Padded, Sampling};
 
     use super::*;
     use crate::{Catalogue, Experiment, Trainer};
@@ -161,6 +183,14 @@ mod tests {
         }
         assert!(matches!(of(0), Err(TrainError::NothingToEvaluate)));
 
+        let answering = Answering { decoding: Decoding::Sample(Sampling::new(2)), constrained: true, verified: true };
+        let sampled = |size| {
+            let source = task.batches(0, Split::Test, size);
+            evaluate_with(trainer.model(), &task, &source, count, answering, &Device::Cpu).expect("an evaluation")
+        };
+        assert_eq!(sampled(TOGETHER), sampled(31));
+        assert_ne!(sampled(31).by_problem, whole.by_problem);
+
         let bare = Bare(task.batches(0, Split::Test, 64));
         let bare = evaluate(trainer.model(), &task, &bare, count, &Device::Cpu).expect("an evaluation");
         assert_eq!(bare, Evaluation { by_law: bare.by_law.clone(), ..whole });
@@ -196,7 +226,10 @@ mod tests {
         let evaluation = trainer.evaluate(Split::Test, 50).expect("an evaluation");
         let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
         let batch = task.batches(0, Split::Test, 50).batch(0).expect("a batch");
-        let [src, tgt] = [&batch.src, &batch.tgt].map(|rows| padded(rows, &Device::Cpu).expect("ids"));
+        let padded = |Sequences { ids, lengths, width }: &Sequences| {
+            Padded::new(ids, lengths, *width, &Device::Cpu).expect("ids")
+        };
+        let [src, tgt] = [&batch.src, &batch.tgt].map(padded);
         let loss =
             trainer.model().loss(&src, &tgt, Mode::Evaluate).expect("a loss").to_scalar::<f32>().expect("a scalar");
         let difference = (evaluation.cross_entropy - f64::from(loss)).abs();

@@ -28,6 +28,7 @@
 //! - [`import_lawt`], [`StoredModel`], [`Scorer`]: models trained elsewhere, models on disk, and how probable a model finds
 //!   given answers.
 //! - [`Workload`]: fixed shapes of training, to be timed.
+//! - [`Answering`]: how a model's answers are found: greedily, by beam search or at random, constrained, verified.
 //! - [`evaluate`], [`Evaluation`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a
 //!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart.
 //!
@@ -39,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod adam;
+mod answering;
 mod appended_file;
 mod candle_optimizer;
 mod catalogue;
@@ -80,6 +82,7 @@ mod warm_start;
 mod workload;
 
 pub use adam::{Adam, AdamConfig};
+pub use answering::Answering;
 pub use candle_optimizer::{CandleOptimizer, CandleOptimizerConfig};
 pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress};
@@ -90,7 +93,7 @@ pub use config::{
 pub use curve::LearningCurve;
 pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
-pub use evaluation::evaluate;
+pub use evaluation::{evaluate, evaluate_with};
 pub use evaluation_metrics::{EvaluationMetrics, Judged};
 pub use evaluation_table::EvaluationTable;
 pub use experiment::{Experiment, ExperimentError};
@@ -108,7 +111,7 @@ pub use pytorch::{PickleError, PytorchError, TensorError};
 pub use run_dir::{Latest, RunDir, RunDirError};
 pub use run_summary::RunSummary;
 pub use schedule::{AfterWarmUp, Schedule, WarmUp};
-pub use score::{Generation, Pair, PairError, Score, Scorer};
+pub use score::{Pair, PairError, Score, Scorer};
 pub use sgd::{Sgd, SgdConfig};
 pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};

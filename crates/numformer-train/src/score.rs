@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{Beam, End, Hypothesis, Model, Padded, Seq2Seq, beam, greedy};
+use numformer_model::{Decoding, End, Hypothesis, Model, Padded, Seq2Seq, Unconstrained, generate};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -29,20 +29,8 @@ pub struct Scorer {
     model: Model,
     vocabulary: Vocabulary,
     device: Device,
-    generation: Generation,
+    decoding: Option<Decoding>,
     max_answer: usize,
-}
-
-/// Whether a [`Scorer`] also asks the model for its own answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Generation {
-    /// The given targets are scored, no more.
-    #[default]
-    None,
-    /// The model's own answers by greedy decoding, too.
-    Greedy,
-    /// The model's best answers by beam search, too.
-    Beam(Beam),
 }
 
 /// A source and a target as ids, with their delimiters.
@@ -56,6 +44,11 @@ impl Pair {
     /// Number of tokens that are predicted: those of the target and the closing delimiter.
     pub(crate) fn target_tokens(&self) -> usize {
         self.tgt.len() - 1
+    }
+
+    /// The target without its delimiters.
+    pub(crate) fn inner(&self) -> &[u32] {
+        &self.tgt[1..self.tgt.len() - 1]
     }
 }
 
@@ -87,15 +80,15 @@ impl Scorer {
             model: stored.model(&device)?,
             vocabulary: stored.vocabulary.clone(),
             device,
-            generation: Generation::default(),
+            decoding: None,
             max_answer: Self::MAX_ANSWER,
         })
     }
 
-    /// Sets whether the model is asked for its own answers.
+    /// Asks the model for its own answers, too, found in this way. Of several candidates the first is the answer.
     #[must_use]
-    pub fn with_generation(mut self, generation: Generation) -> Self {
-        self.generation = generation;
+    pub fn with_decoding(mut self, decoding: Decoding) -> Self {
+        self.decoding = Some(decoding);
         self
     }
 
@@ -140,8 +133,25 @@ impl Scorer {
     /// # Errors
     /// When the model fails.
     pub fn score(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
+        self.score_from(0, pairs)
+    }
+
+    /// As [`score`](Self::score), of a part of more pairs, before which there were `first_index`: samples are drawn by the
+    /// index of a pair, so that the parts do not matter.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
         let limit = self.model.max_positions().map_or(self.max_answer, |limit| limit.min(self.max_answer));
-        let scored = score_pairs(&self.model, pairs, self.generation, limit, &self.device)?;
+        let answer = |batch: Batch<'_>| {
+            let Some(decoding) = &self.decoding else { return Ok(vec![None; batch.pairs.len()]) };
+            let sources = batch.pairs.iter().map(|pair| pair.src.as_slice());
+            let src = padded(sources, self.model.padding_id(), &self.device)?;
+            let first_index = first_index.wrapping_add(batch.first as u64);
+            let candidates = generate(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
+            Ok(candidates.into_iter().map(|candidates| candidates.into_iter().next()).collect())
+        };
+        let scored = score_pairs::<candle_core::Error>(&self.model, pairs, &self.device, answer)?;
         let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
             cross_entropy: scored.cross_entropy,
             target_tokens: pair.target_tokens(),
@@ -161,43 +171,43 @@ pub(crate) struct Scored {
 impl Scored {
     /// Whether the model's own answer is the target; none if it was not asked for.
     pub(crate) fn is_exact(&self, pair: &Pair) -> Option<bool> {
-        let target = &pair.tgt[1..pair.tgt.len() - 1];
-        self.answer.as_ref().map(|answer| answer.end == End::Delimiter && answer.ids == target)
+        self.answer.as_ref().map(|answer| answer.end == End::Delimiter && answer.ids == pair.inner())
     }
 }
 
-/// Scores pairs, in their order, and has the model answer in up to `limit` tokens, delimiters included, if it is asked
-/// to.
-pub(crate) fn score_pairs(
+/// Pairs that are run together.
+pub(crate) struct Batch<'p> {
+    /// How many pairs there were before these.
+    pub(crate) first: usize,
+    pub(crate) pairs: &'p [Pair],
+    /// Mean cross-entropy of each.
+    pub(crate) cross_entropies: &'p [f64],
+}
+
+/// Scores pairs, in their order; `answer` is asked for the model's own answers.
+pub(crate) fn score_pairs<E: From<candle_core::Error>>(
     model: &impl Seq2Seq,
     pairs: &[Pair],
-    generation: Generation,
-    limit: usize,
     device: &Device,
-) -> candle_core::Result<Vec<Scored>> {
+    mut answer: impl FnMut(Batch<'_>) -> Result<Vec<Option<Hypothesis>>, E>,
+) -> Result<Vec<Scored>, E> {
     let padding = model.padding_id();
     let mut scored = Vec::with_capacity(pairs.len());
-    let mut rest = pairs;
-    while !rest.is_empty() {
-        let (batch, after) = rest.split_at(fitting(rest));
-        let src = padded(batch.iter().map(|pair| pair.src.as_slice()), padding, device)?;
-        let tgt = padded(batch.iter().map(|pair| pair.tgt.as_slice()), padding, device)?;
-        let losses = model.losses(&src, &tgt)?.into_iter().map(f64::from);
-        let answers: Vec<Option<Hypothesis>> = match generation {
-            Generation::None => vec![None; batch.len()],
-            Generation::Greedy => greedy(model, &src, limit)?.into_iter().map(Some).collect(),
-            Generation::Beam(search) => beam(model, &src, limit, &search)?
-                .into_iter()
-                .map(|ranked| ranked.into_iter().next().map(|best| best.hypothesis))
-                .collect(),
-        };
-        scored.extend(losses.zip(answers).map(|(cross_entropy, answer)| Scored { cross_entropy, answer }));
-        rest = after;
+    while scored.len() < pairs.len() {
+        let first = scored.len();
+        let rest = &pairs[first..];
+        let pairs = &rest[..fitting(rest)];
+        let src = padded(pairs.iter().map(|pair| pair.src.as_slice()), padding, device)?;
+        let tgt = padded(pairs.iter().map(|pair| pair.tgt.as_slice()), padding, device)?;
+        let cross_entropies: Vec<f64> = model.losses(&src, &tgt)?.into_iter().map(f64::from).collect();
+        let answers = answer(Batch { first, pairs, cross_entropies: &cross_entropies })?;
+        let both = cross_entropies.into_iter().zip(answers);
+        scored.extend(both.map(|(cross_entropy, answer)| Scored { cross_entropy, answer }));
     }
     Ok(scored)
 }
 
-fn padded<'a>(
+pub(crate) fn padded<'a>(
     sequences: impl Iterator<Item = &'a [u32]> + Clone,
     padding: u32,
     device: &Device,
@@ -266,7 +276,7 @@ pub enum PairError {
 mod tests {
     use candle_core::Tensor;
     use numformer_encoding::Positional;
-    use numformer_model::{Mode, Parameters, StackConfig, Transformer, TransformerConfig};
+    use numformer_model::{Beam, Mode, Parameters, StackConfig, Transformer, TransformerConfig, beam};
 
     use super::*;
 
@@ -300,7 +310,7 @@ mod tests {
 
     #[test]
     fn scores_do_not_depend_on_the_batch() {
-        let scorer = scorer().with_generation(Generation::Greedy);
+        let scorer = scorer().with_decoding(Decoding::Greedy);
         let pairs = LINES.map(|line| scorer.parse(line).expect("a pair"));
         let together = scorer.score(&pairs).expect("scores");
         for (pair, together) in pairs.iter().zip(&together) {
@@ -315,7 +325,7 @@ mod tests {
     /// A model that never ends its answer is cut at the limit, or where it has no more positions.
     #[test]
     fn answers_are_as_long_as_they_may_be() {
-        let scorer = scorer_that_ends(-1e3).with_generation(Generation::Greedy);
+        let scorer = scorer_that_ends(-1e3).with_decoding(Decoding::Greedy);
         let answer = |scorer: &Scorer| {
             let pair = scorer.parse("V1\tV1").expect("a pair");
             let answer = scorer.score(&[pair]).expect("a score")[0].generated.clone();
@@ -348,8 +358,8 @@ mod tests {
     fn answers_are_those_of_the_generation_asked_for() {
         let scorer = scorer_that_ends(3.0);
         let pairs = LINES.map(|line| scorer.parse(line).expect("a pair"));
-        let generated = |generation| -> Vec<String> {
-            let scores = scorer.clone().with_generation(generation).score(&pairs).expect("scores");
+        let generated = |decoding| -> Vec<String> {
+            let scores = scorer.clone().with_decoding(decoding).score(&pairs).expect("scores");
             scores.into_iter().map(|score| score.generated.expect("asked for")).collect()
         };
         let search = Beam::new(4);
@@ -359,14 +369,14 @@ mod tests {
             let best = beam(&scorer.model, &src, 12, &search).expect("answers").swap_remove(0).swap_remove(0);
             scorer.vocabulary.render(&tokens_of(&best.hypothesis.ids))
         });
-        assert_eq!(generated(Generation::Beam(search)), expected.collect::<Vec<_>>());
-        assert_ne!(generated(Generation::Beam(search)), generated(Generation::Greedy));
+        assert_eq!(generated(Decoding::Beam(search)), expected.collect::<Vec<_>>());
+        assert_ne!(generated(Decoding::Beam(search)), generated(Decoding::Greedy));
     }
 
     #[test]
     fn the_own_answer_is_exact_when_it_is_the_target() {
         let answer = |bias: u8, line: &str| {
-            let scorer = scorer_that_ends(f32::from(bias)).with_generation(Generation::Greedy);
+            let scorer = scorer_that_ends(f32::from(bias)).with_decoding(Decoding::Greedy);
             let pair = scorer.parse(line).ok()?;
             Some(scorer.score(&[pair]).expect("a score").swap_remove(0))
         };

@@ -4,12 +4,13 @@ use std::error::Error;
 use std::fmt;
 
 use candle_core::Device;
-use numformer_data::{BatchSource, Task, TaskError};
+use numformer_data::{BatchSource, Example, Task, TaskError};
 use numformer_encoding::{DenseMatrix, TokenId};
 use numformer_metrics::{Norm, Verdict};
-use numformer_model::{Hypothesis, Padded, Seq2Seq, greedy};
+use numformer_model::{Hypothesis, Seq2Seq};
 
-use crate::evaluation::{finished, padded, tokens_of};
+use crate::answering::{Answerer, Answering};
+use crate::evaluation::{finished, tokens_of};
 use crate::trainer::TrainError;
 
 /// One example beside the model's answer, as tokens and as matrices.
@@ -44,24 +45,27 @@ pub fn solve(
     device: &Device,
 ) -> Result<Vec<Solved>, TrainError> {
     let batch = source.batch(index)?;
-    let hypotheses = greedy(model, &padded(&batch.src, device)?, task.max_tgt_len())?;
+    let sources: Vec<&[u32]> = (0..batch.src.len()).map(|row| batch.src.row(row)).collect();
+    let hypotheses =
+        Answerer::new(model, task, Answering::default())?.answers(&sources, 0, task.max_tgt_len(), device)?;
     let solved = hypotheses.iter().enumerate().map(|(row, hypothesis)| {
         solved(task, &tokens_of(batch.src.row(row)), &tokens_of(batch.tgt.row(row)), hypothesis)
     });
     solved.collect()
 }
 
-/// Solves one example, given as tokens with their delimiters.
+/// Solves one example, the `index`-th of some.
 pub(crate) fn solve_example(
-    model: &impl Seq2Seq,
+    answerer: &Answerer<'_, impl Seq2Seq>,
     task: &Task,
-    src: &[TokenId],
-    tgt: &[TokenId],
+    example: &Example,
+    index: u64,
     device: &Device,
 ) -> Result<Solved, TrainError> {
+    let Example { src, tgt, .. } = example;
     let ids: Vec<u32> = src.iter().map(|token| token.0).collect();
-    let padded = Padded::new(&ids, &[ids.len() as u32], ids.len(), device)?;
-    let hypothesis = greedy(model, &padded, task.max_tgt_len().max(tgt.len()))?.swap_remove(0);
+    let limit = task.max_tgt_len().max(tgt.len());
+    let hypothesis = answerer.answers(&[&ids], index, limit, device)?.swap_remove(0);
     solved(task, src, tgt, &hypothesis)
 }
 

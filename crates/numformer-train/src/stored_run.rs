@@ -11,9 +11,10 @@ use numformer_data::{Split, Task};
 use numformer_encoding::DenseMatrix;
 use numformer_model::Model;
 
+use crate::answering::{Answerer, Answering};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::Checkpoint;
-use crate::evaluation::evaluate;
+use crate::evaluation::evaluate_with;
 use crate::evaluation_table::EvaluationTable;
 use crate::experiment::{Experiment, TEST};
 use crate::figure_name::{FigureName, FigureNameError};
@@ -51,6 +52,7 @@ pub struct StoredRun {
     model: Model,
     /// The longest sequence that the model reads or writes, if there is a limit.
     max_positions: Option<usize>,
+    answering: Answering,
 }
 
 impl StoredRun {
@@ -90,7 +92,8 @@ impl StoredRun {
         let stored =
             StoredModel { config: checkpoint.config, vocabulary: checkpoint.vocabulary, weights: checkpoint.model };
         let model = stored.model(&Device::Cpu)?;
-        Ok(Self { experiment, step, task, model, max_positions: stored.config.max_positions() })
+        let max_positions = stored.config.max_positions();
+        Ok(Self { experiment, step, task, model, max_positions, answering: Answering::default() })
     }
 
     /// The same model on other examples: with some values of the experiment [set](Experiment::with_settings), as
@@ -110,6 +113,13 @@ impl StoredRun {
             }
         }
         Ok(Self { experiment, task, ..self })
+    }
+
+    /// Has answers found in another way than by greedy decoding.
+    #[must_use]
+    pub fn with_answering(mut self, answering: Answering) -> Self {
+        self.answering = answering;
+        self
     }
 
     /// The experiment, with what was set.
@@ -139,17 +149,17 @@ impl StoredRun {
     /// Judges the model on the first `count` examples of a split that the experiment makes, files set aside.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate_with`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
         let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
-        evaluate(&self.model, &self.task, &source, count, &Device::Cpu)
+        evaluate_with(&self.model, &self.task, &source, count, self.answering, &Device::Cpu)
     }
 
     /// Judges the model on the first `count` examples of its test split, named `test`, and of each test set of the
     /// experiment.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate_with`].
     pub fn evaluate_sets(&self, count: u64) -> Result<EvaluationTable, TrainError> {
         let mut table = EvaluationTable::default();
         table.push(TEST, self.evaluate(Split::Test, count)?);
@@ -164,7 +174,7 @@ impl StoredRun {
     /// out. All are, if problems of the run have matrices of their own.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate_with`].
     pub fn evaluate_laws(&self, laws: &[impl AsRef<str>], count: u64) -> Result<EvaluationTable, TrainError> {
         let mut table = EvaluationTable::default();
         let has_one_law = self.experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
@@ -190,7 +200,7 @@ impl StoredRun {
             }
         }
         let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
-        evaluate(&self.model, &task, &source, count, &Device::Cpu)
+        evaluate_with(&self.model, &task, &source, count, self.answering, &Device::Cpu)
     }
 
     /// The model's answer for a matrix, beside the exact one: for the first of the run's problems.
@@ -205,7 +215,11 @@ impl StoredRun {
         {
             return Err(TrainError::TooLong { limit, needed });
         }
-        solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
+        solve_example(&self.answerer()?, &self.task, &example, 0, &Device::Cpu)
+    }
+
+    fn answerer(&self) -> Result<Answerer<'_, Model>, TrainError> {
+        Ok(Answerer::new(&self.model, &self.task, self.answering)?)
     }
 
     /// The model's answers for the first `count` examples of a split, drawn with this seed.
@@ -213,9 +227,10 @@ impl StoredRun {
     /// # Errors
     /// As [`StoredRun::solve`].
     pub fn solve_random(&self, seed: u64, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        let answerer = self.answerer()?;
         let solved = (0..count).map(|index| {
             let example = self.task.example(seed, split, index)?;
-            solve_example(&self.model, &self.task, &example.src, &example.tgt, &Device::Cpu)
+            solve_example(&answerer, &self.task, &example, index, &Device::Cpu)
         });
         solved.collect()
     }

@@ -161,14 +161,16 @@ impl Problem for Eigenvectors {
         require_representable(output.as_ref())
     }
 
-    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
-        require_finite(instance.input)?;
-        assert_eq!(candidate.shape(), instance.target.shape(), "shapes of the candidate and of the exact answer");
+    fn residual(
+        &self,
+        input: MatRef<'_, f64>,
+        candidate: MatRef<'_, f64>,
+        norm: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        require_finite(input)?;
+        assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
         let (values, vectors) = candidate.split_at_row(1);
-        Ok(largest([
-            pair_residual(instance.input, vectors, vectors, values, norm),
-            orthogonality_defect(vectors, norm),
-        ]))
+        Ok(Some(largest([pair_residual(input, vectors, vectors, values, norm), orthogonality_defect(vectors, norm)])))
     }
 
     fn reference_comparison(

@@ -6,7 +6,7 @@ use numformer_metrics::{Norm, relative_error};
 
 use super::inverse::invert;
 use crate::small::{Lu, overflow_guard, power_of_two_scale, reshape, rows_of, with_capacity};
-use crate::{Instance, Problem, SolveError, require_finite, require_representable};
+use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The solution of a system of linear equations: $[A \mid b] \mapsto A^{-1} b$, from $n \times (n + 1)$ to $n \times 1$.
 ///
@@ -55,10 +55,16 @@ impl Problem for LinearSolve {
         require_representable(output.as_ref())
     }
 
-    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
-        require_finite(instance.input)?;
-        let (a, b) = instance.input.split_at_col(instance.input.nrows());
-        Ok(relative_error((a * candidate).as_ref(), b, norm))
+    fn residual(
+        &self,
+        input: MatRef<'_, f64>,
+        candidate: MatRef<'_, f64>,
+        norm: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        require_finite(input)?;
+        assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
+        let (a, b) = input.split_at_col(input.nrows());
+        Ok(Some(relative_error((a * candidate).as_ref(), b, norm)))
     }
 }
 

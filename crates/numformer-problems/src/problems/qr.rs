@@ -6,7 +6,7 @@ use numformer_metrics::{Norm, norm};
 
 use crate::residual::{largest, orthogonality_defect, quotient};
 use crate::small::{power_of_two_scale, reshape};
-use crate::{Instance, Problem, SolveError, require_finite, require_representable};
+use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The thin QR decomposition of a matrix with at least as many rows as columns: from $r \times c$ to $(r + c) \times c$.
 ///
@@ -68,19 +68,24 @@ impl Problem for Qr {
         require_representable(output.as_ref())
     }
 
-    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, kind: Norm) -> Result<f64, SolveError> {
-        require_finite(instance.input)?;
-        assert_eq!(candidate.shape(), instance.target.shape(), "shapes of the candidate and of the exact answer");
-        let a = instance.input;
+    fn residual(
+        &self,
+        input: MatRef<'_, f64>,
+        candidate: MatRef<'_, f64>,
+        kind: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        require_finite(input)?;
+        assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
+        let a = input;
         let (q, r) = candidate.split_at_row(a.nrows());
         let n = a.ncols();
         let below = Mat::from_fn(n, n, |i, j| if i > j { r[(i, j)] } else { 0.0 });
         let size = norm(a, kind);
-        Ok(largest([
+        Ok(Some(largest([
             quotient(norm((q * r - a).as_ref(), kind), size),
             quotient(norm(below.as_ref(), kind), size),
             orthogonality_defect(q, kind),
-        ]))
+        ])))
     }
 }
 
@@ -90,8 +95,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Determinant;
     use crate::testing::{assert_solved, assert_zero_is_wrong, general, uniform, wild};
+    use crate::{Determinant, Instance};
 
     fn tall(a: Mat<f64>) -> Mat<f64> {
         if a.nrows() < a.ncols() { a.transpose().to_owned() } else { a }

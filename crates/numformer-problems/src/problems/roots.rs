@@ -4,7 +4,7 @@ use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
 use crate::small::reshape;
-use crate::{Instance, Problem, SolveError, require_finite, require_representable};
+use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The complex roots of a real polynomial of degree $n$: from $1 \times (n + 1)$ to $n \times 2$.
 ///
@@ -76,10 +76,15 @@ impl Problem for PolynomialRoots {
         Ok(())
     }
 
-    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
-        require_finite(instance.input)?;
-        assert_eq!(candidate.shape(), instance.target.shape(), "shapes of the candidate and of the exact answer");
-        Ok(backward_error(instance.input, candidate, norm))
+    fn residual(
+        &self,
+        input: MatRef<'_, f64>,
+        candidate: MatRef<'_, f64>,
+        norm: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        require_finite(input)?;
+        assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
+        Ok(Some(backward_error(input, candidate, norm)))
     }
 }
 
@@ -167,6 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Instance;
     use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, wild};
 
     #[test]

@@ -120,20 +120,25 @@ impl Problem for Svd {
         require_representable(output.as_ref())
     }
 
-    fn error(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>, norm: Norm) -> Result<f64, SolveError> {
-        require_finite(instance.input)?;
-        assert_eq!(candidate.shape(), instance.target.shape(), "shapes of the candidate and of the exact answer");
-        let a = instance.input;
+    fn residual(
+        &self,
+        input: MatRef<'_, f64>,
+        candidate: MatRef<'_, f64>,
+        norm: Norm,
+    ) -> Result<Option<f64>, SolveError> {
+        require_finite(input)?;
+        assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
+        let a = input;
         let (values, vectors) = candidate.split_at_row(1);
         let (u, v) = vectors.split_at_row(a.nrows());
         let negative = Mat::from_fn(1, values.ncols(), |_, j| values[(0, j)] - values[(0, j)].abs());
-        Ok(largest([
+        Ok(Some(largest([
             pair_residual(a, v, u, values, norm),
             pair_residual(a.transpose(), u, v, values, norm),
             orthogonality_defect(u, norm),
             orthogonality_defect(v, norm),
             quotient(numformer_metrics::norm(negative.as_ref(), norm), numformer_metrics::norm(a, norm)),
-        ]))
+        ])))
     }
 
     fn reference_comparison(
