@@ -199,7 +199,6 @@ impl NumberEncoding for Floating {
         Some(Arc::new(restricted))
     }
 
-    #[expect(clippy::single_range_in_vec_init, reason = "one token, from a range")]
     fn grammar(&self) -> Option<WordGrammar> {
         Some(WordGrammar::sequence([0..self.values.len() as u32]))
     }
