@@ -240,11 +240,11 @@ mod tests {
         Transformer::init(&config, &parameters).expect("a model");
         for (name, var) in parameters.to_vec() {
             if !name.contains("norm") {
-                var.set(&(var.as_detached_tensor() * 6.0).expect("a tensor")).expect("the same shape");
+                var.set(&(var.as_detached_tensor() * 12.0).expect("a tensor")).expect("the same shape");
             }
             if name == "projection.bias" {
                 let mut bias = var.to_vec1::<f32>().expect("a vector");
-                bias[0] += 6.0;
+                bias[0] += 30.0;
                 var.set(&candle_core::Tensor::new(bias, &Device::Cpu).expect("a tensor")).expect("the same shape");
             }
         }
@@ -261,10 +261,10 @@ mod tests {
         const LIMIT: usize = 12;
         let task = task_of(Inversion::default());
         let (mut spared, mut unspared) = (0, 0);
-        for seed in 0..6 {
+        for seed in 0..20 {
             let model = opinionated(&task, seed);
             let answerer = Answerer::new(&model, &task, Answering::default()).expect("no constraint");
-            let sources: Vec<Vec<u32>> = (0..40)
+            let sources: Vec<Vec<u32>> = (0..20)
                 .map(|index| task.example(seed, Split::Test, index).expect("an example"))
                 .map(|example| example.src.iter().map(|token| token.0).collect())
                 .collect();
