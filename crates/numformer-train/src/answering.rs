@@ -297,6 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn decoding_is_spared_when_the_whole_target_is_more_probable_than_not() {
+        let pair = |tgt: &[u32]| Pair { src: vec![0, 0], tgt: tgt.to_vec() };
+        // Three tokens are predicted.
+        let target = pair(&[0, 5, 6, 0]);
+        let mean = |probability: f64| -probability.ln() / 3.0;
+        assert!(is_greedy_answer(&target, mean(0.51), 4));
+        assert!(!is_greedy_answer(&target, mean(0.5), 4) && !is_greedy_answer(&target, f64::NAN, 4));
+        assert!(!is_greedy_answer(&target, mean(0.9), 3), "it would not end in time");
+        assert!(!is_greedy_answer(&pair(&[0, 0, 6, 0]), mean(0.9), 4), "it would end sooner");
+    }
+
+    #[test]
     fn of_candidates_the_one_with_the_smallest_residual_is_chosen() {
         let finished = |task: &Task, text: &str| {
             let ids = task.vocabulary().tokenize(text).expect("symbols").iter().map(|token| token.0).collect();
