@@ -200,7 +200,8 @@ impl NumberEncoding for Floating {
     }
 
     fn grammar(&self) -> Option<WordGrammar> {
-        Some(WordGrammar::sequence([0..self.values.len() as u32]))
+        let numbers = 0..self.values.len() as u32;
+        Some(WordGrammar::sequence([numbers]))
     }
 }
 

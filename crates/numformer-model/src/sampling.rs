@@ -110,6 +110,7 @@ fn draw(scores: &[f32], allowed: &[Range<u32>], temperature: f64, share: f64) ->
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "sets of ids are lists of ranges")]
 mod tests {
     use super::*;
 

@@ -115,6 +115,7 @@ pub(crate) enum GenerationError {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "sets of ids are lists of ranges")]
 mod tests {
     use candle_core::Device;
 

@@ -1,5 +1,6 @@
 //! Generation: its answers are those of the model's scores, whatever the batch, the cache and the width.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+#![expect(clippy::single_range_in_vec_init, reason = "sets of ids are lists of ranges")]
 
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
