@@ -90,7 +90,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Presets(arguments) => presets::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Runs(arguments) => runs::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Report(arguments) => report::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Report(arguments) => report::run(&arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Man(arguments) => completions::man(&arguments).map(|()| ExitCode::SUCCESS),
     };

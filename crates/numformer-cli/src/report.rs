@@ -9,6 +9,7 @@ use numformer_report::{Assessment, Report, ReportedRun};
 use numformer_train::Catalogue;
 
 use crate::output;
+use crate::verbosity::Verbosity;
 
 /// Write a report on runs: one HTML file with curves, accuracies, errors, the worst answers and the configuration.
 ///
@@ -38,9 +39,9 @@ pub(crate) struct Arguments {
     laws: Option<Vec<String>>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let laws = laws(arguments.laws.as_deref())?;
-    let runs = arguments.runs.iter().map(|path| read(path, arguments.examples, &laws));
+    let runs = arguments.runs.iter().map(|path| read(path, arguments.examples, &laws, verbosity));
     let report = Report::new(runs.collect::<Result<_>>()?)?;
     if let Some(dir) = &arguments.svg {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -52,16 +53,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return output::write(&report.to_html());
     }
     write(&arguments.out, &report.to_html())?;
-    report!("{}", arguments.out.display());
+    if !verbosity.quiet {
+        report!("{}", arguments.out.display());
+    }
     Ok(())
 }
 
-fn read(path: &Path, examples: u64, laws: &[String]) -> Result<ReportedRun> {
+fn read(path: &Path, examples: u64, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
     let run = ReportedRun::read(path)?;
     if examples == 0 {
         return Ok(run);
     }
-    report!("asking {}, {examples} matrices of each law", path.display());
+    if !verbosity.quiet {
+        report!("asking {}, {examples} matrices of each law", path.display());
+    }
     let assessment =
         Assessment::of(path, examples, laws).context("--examples 0 reports what was logged, without the model")?;
     Ok(run.with_assessment(assessment))

@@ -691,7 +691,7 @@ pub enum TrainError {
     Layout(#[from] LayoutError),
     /// The weights to begin with do not fit the model.
     #[error(
-        "start_from {}: {source}; vocabulary and positions may differ, all other sizes are to be the same",
+        "the weights of start_from, {}, do not fit: vocabulary and positions may differ, all other sizes are to be the same",
         path.display()
     )]
     StartFrom {

@@ -158,7 +158,7 @@ mod tests {
 
         larger.model.encoder.d_model = 32;
         let error = Trainer::new(larger).expect_err("another width").to_string();
-        assert!(error.contains("expected shape") && error.contains("start_from"), "{error}");
+        assert!(error.contains("start_from") && error.contains("do not fit"), "{error}");
     }
 
     #[test]
