@@ -364,6 +364,56 @@ fn a_run_that_goes_back_resumes_with_the_same_bits() {
     assert_eq!(steps, [2, 4, 5, 6, 8, 10, 10, 12, 12]);
 }
 
+/// Dies after a step, without saving: as by SIGKILL.
+struct DieAfter(u64);
+
+impl Observer for DieAfter {
+    fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
+        assert!(step.step < self.0, "dies");
+        ControlFlow::Continue(())
+    }
+}
+
+/// Kills a run after each of these steps and starts it again, and compares its end with that of an uninterrupted run.
+fn assert_survives(experiment: &Experiment, deaths: &[u64]) {
+    let dir = tempfile::tempdir().unwrap();
+    for death in deaths {
+        let mut trainer = open(experiment, dir.path()).with_observer(DieAfter(*death));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(trainer.run()))).unwrap_err();
+    }
+    open(experiment, dir.path()).run().unwrap();
+    let (found, expected) = (result(dir.path(), experiment.train.steps), uninterrupted(experiment));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert_eq!(text(&found[2]), text(&expected[2]));
+    assert!(found == expected);
+}
+
+#[test]
+fn a_run_that_is_killed_between_checkpoints_ends_with_the_same_bits_and_lines() {
+    assert_survives(&tiny(), &[1, 6, 11]);
+    assert_survives(&staged(), &[2, 4, 7]);
+    let mut back = tiny();
+    back.train.lr = 1e30;
+    back.train.divergence = DivergencePolicy::RollBack { lr_factor: 1e-33, limit: 1 };
+    back.checkpoint.every = 2;
+    assert_survives(&back, &[1, 1, 6]);
+}
+
+#[test]
+fn an_evaluation_that_finds_no_numbers_is_a_divergence() {
+    let mut experiment = tiny();
+    experiment.train.lr = 1e30;
+    experiment.evaluate.every = 1;
+    let error = Trainer::new(experiment.clone()).unwrap().run().unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { step: 2, .. }), "{error}");
+    experiment.train.divergence = DivergencePolicy::RollBack { lr_factor: 1e-33, limit: 1 };
+    experiment.checkpoint.every = 1;
+    assert_resumes_exactly(&experiment, &[1, 5]);
+    experiment.train.divergence = DivergencePolicy::Skip { limit: 3 };
+    let error = Trainer::new(experiment).unwrap().run().unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { step: 2, .. }), "{error}");
+}
+
 /// Two stages before the experiment proper: by steps, and by a goal that is reached at once.
 fn staged() -> Experiment {
     let mut experiment = tiny();
@@ -432,6 +482,7 @@ fn impossible_stages_are_named() {
     assert!(refused(|e| e.stage[1].name = "rows".to_owned()).contains("found `rows` again"));
     assert!(refused(|e| e.stage[0].steps = Some(0)).contains("stage.steps must be at least 1"));
     assert!(refused(|e| e.data.train = Some("file.tsv".into())).contains("no data.train"));
+    assert!(refused(|e| e.stage[0].steps = Some(12)).contains("less than train.steps = 12 of them, found 12"));
     let longer = refused(|e| e.stage[0].matrices.as_mut().unwrap().rows = 9.into());
     assert!(longer.contains("stage `rows`") && longer.contains("positions"), "{longer}");
     let unknown = refused(|e| e.stage[0].problem = Some(ProblemConfig::new("transpos").into()));
@@ -477,9 +528,13 @@ fn a_run_that_begins_with_the_weights_of_another_goes_on_without_them() {
     let experiment = Experiment { start_from: Some(first.clone()), seed: 5, ..tiny() };
     assert_ne!(uninterrupted(&experiment), uninterrupted(&Experiment { seed: 5, ..tiny() }));
     let expected = uninterrupted(&experiment);
-    open(&experiment, &second).with_observer(StopAfter(6)).run().unwrap();
+    // From then on, the first run may go.
+    open(&experiment, &second).with_observer(StopAfter(1)).run().unwrap();
+    fs::remove_dir_all(&first).unwrap();
     open(&experiment, &second).run().unwrap();
     assert!(result(&second, 12) == expected);
+    let error = Trainer::new(experiment).unwrap().check_start().unwrap_err().to_string();
+    assert!(error.contains("holds no model"), "{error}");
 }
 
 #[test]

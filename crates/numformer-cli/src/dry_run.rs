@@ -11,15 +11,23 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::HumanDuration;
 use numformer_data::{BatchSource, Split};
-use numformer_train::{Catalogue, Experiment, Observer, StepReport, StopReason, Trainer};
+use numformer_train::{
+    Catalogue, DivergencePolicy, Experiment, Observer, StepReport, StopReason, TrainConfig, Trainer,
+};
 
 use crate::output::write;
 
 /// Steps taken to estimate the time: the first is slower than the others.
 const STEPS: u64 = 4;
 
-/// Numbers of four bytes that training keeps for each parameter: the weight, its gradient and two moments.
-const NUMBERS_PER_PARAMETER: u64 = 4;
+/// Numbers of four bytes that training keeps for each parameter: the weight, its gradient, what the optimizer remembers, one more
+/// gradient where several batches make a step, and two copies of weights and optimizer of a run that may go back.
+fn numbers_per_parameter(train: &TrainConfig) -> u64 {
+    let remembered = train.optimizer.build(0).state().len() as u64;
+    let of_accumulation = u64::from(train.accumulate > 1);
+    let copies = if matches!(train.divergence, DivergencePolicy::RollBack { .. }) { 2 * (1 + remembered) } else { 0 };
+    2 + remembered + of_accumulation + copies
+}
 
 /// Prints sizes, memory and time of the run that `path` would hold, and leaves nothing there.
 pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
@@ -42,15 +50,15 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
         task.max_tgt_len()
     )?;
     writeln!(text, "parameters:\n{counts}")?;
-    let bytes = 4 * NUMBERS_PER_PARAMETER * counts.total();
-    writeln!(text, "memory:      {:.0} MB for weights, gradients and moments", bytes as f64 / 1e6)?;
+    let bytes = 4 * numbers_per_parameter(&experiment.train) * counts.total();
+    writeln!(text, "memory:      {:.0} MB for weights, gradients and optimizer", bytes as f64 / 1e6)?;
     writeln!(
         text,
         "time:        {:.3} s a step, about {} for {} steps of {} examples, without evaluations",
         step.as_secs_f64(),
         HumanDuration(step.saturating_mul(steps)),
         experiment.train.steps,
-        experiment.train.batch_size
+        experiment.train.examples(1)
     )?;
     write(&text)
 }

@@ -14,14 +14,36 @@ pub(crate) fn read_matrix(path: &Path) -> Result<DenseMatrix> {
 }
 
 fn npy(path: &Path) -> Result<DenseMatrix> {
-    // The reader trusts what the header says of sizes: better to hold it against the file first.
     let bytes = fs::metadata(path)?.len();
     ensure!(bytes < LARGEST, "expected less than {LARGEST} bytes, found {bytes}");
-    let tensor = Tensor::read_npy(path)?;
-    let shape = tensor.dims();
+    // The reader below trusts what the header says of sizes: first it is held against the file.
+    let file = fs::read(path)?;
+    let shape = npy_shape(&file).context("expected NumPy's format")?;
     ensure!(shape.len() == 2, "expected a matrix, found an array of shape {shape:?}");
+    let count = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
+    ensure!(
+        count.is_some_and(|count| count <= file.len() as u64),
+        "expected as many numbers as a shape of {shape:?} says, found {} bytes",
+        file.len()
+    );
+    let tensor = Tensor::read_npy(path)?;
     let rows = tensor.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     of_rows(rows)
+}
+
+/// The shape that the header of a `.npy` file gives, as in `'shape': (2, 3), `.
+fn npy_shape(file: &[u8]) -> Option<Vec<u64>> {
+    // The header's length stands in two bytes in version 1 of the format, in four later.
+    let rest = file.strip_prefix(b"\x93NUMPY")?;
+    let (start, length) = match rest {
+        [1, _, a, b, ..] => (4, usize::from(u16::from_le_bytes([*a, *b]))),
+        [2 | 3, _, a, b, c, d, ..] => (6, u32::from_le_bytes([*a, *b, *c, *d]) as usize),
+        _ => return None,
+    };
+    let header = std::str::from_utf8(rest.get(start..)?.get(..length)?).ok()?;
+    let (_, after) = header.split_once("'shape':")?;
+    let (inside, _) = after.trim_start().strip_prefix('(')?.split_once(')')?;
+    inside.split(',').map(str::trim).filter(|size| !size.is_empty()).map(|size| size.parse().ok()).collect()
 }
 
 /// A file beyond this is no matrix that a model reads.
@@ -108,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, Vec<u8>, &str); 8] = [
+        let cases: [(&str, Vec<u8>, &str); 10] = [
             ("m.csv", b"1 2\n3 x".to_vec(), "line 2: expected a number, found `x`"),
             ("m.csv", b"1 2\n3".to_vec(), "line 2: expected 2 numbers, as in the first row, found 1"),
             ("m.csv", b"# nothing\n".to_vec(), "expected numbers, found none"),
@@ -117,6 +139,12 @@ mod tests {
             ("m.npy", npy_file("<f8", "False", "(2, 2)", &[0; 8]), "m.npy"),
             ("m.npy", npy_file("<f8", "True", "(1, 1)", &[0; 8]), "m.npy"),
             ("m.npy", npy_file("<f8", "False", "(1,)", &[0; 8]), "found an array of shape [1]"),
+            ("m.npy", npy_file("<f8", "False", "(100000000000, 8)", &[0; 8]), "a shape of [100000000000, 8]"),
+            (
+                "m.npy",
+                npy_file("<f8", "False", "(9999999999999, 9999999999)", &[0; 8]),
+                "a shape of [9999999999999, 99",
+            ),
         ];
         for (name, content, expected) in cases {
             let error = read(name, &content).expect_err(expected);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use numformer_train::{CheckpointError, Observer, StepReport, StopReason};
+use numformer_train::{CheckpointError, DivergenceReport, Observer, StepReport, StopReason};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -34,19 +34,40 @@ impl Signals {
     }
 }
 
-impl Observer for Signals {
-    fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
+/// Tells the handlers that the run is over: the next signal ends the process at once.
+pub(crate) struct Over(Arc<AtomicBool>);
+
+impl Over {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Signals {
+    /// To be set when the run is over.
+    pub(crate) fn over(&self) -> Over {
+        Over(Arc::clone(&self.end))
+    }
+
+    fn flow(&self) -> ControlFlow<StopReason> {
         if self.end.load(Ordering::Relaxed) {
             return ControlFlow::Break(StopReason::Interrupted);
         }
         ControlFlow::Continue(())
     }
+}
+
+impl Observer for Signals {
+    fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
+        self.flow()
+    }
+
+    fn on_divergence(&mut self, _: &DivergenceReport) -> ControlFlow<StopReason> {
+        self.flow()
+    }
 
     fn on_full_disk(&mut self, _: &CheckpointError) -> ControlFlow<StopReason> {
-        if self.end.load(Ordering::Relaxed) {
-            return ControlFlow::Break(StopReason::Interrupted);
-        }
-        ControlFlow::Continue(())
+        self.flow()
     }
 
     fn wants_checkpoint(&mut self) -> bool {

@@ -94,6 +94,10 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
     experiment.start_from = arguments.start_from.or(experiment.start_from);
+    if let Some(path) = &mut experiment.start_from {
+        // The run may be resumed from elsewhere.
+        *path = std::path::absolute(&*path).with_context(|| format!("start_from {}", path.display()))?;
+    }
     experiment.validate(&Catalogue::standard())?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
@@ -111,12 +115,20 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     match ending.device {
         DeviceName::Cpu => {}
     }
+    // From the beginning: a signal that comes early must not end the process in the middle.
+    let signals = Signals::handled().context("cannot handle signals")?;
     // First what may fail: a mistake in the experiment leaves no directory behind.
-    let trainer = Trainer::new(experiment.clone())?;
+    let mut trainer = Trainer::new(experiment.clone())?;
+    if !path.join("experiment.toml").exists() {
+        trainer.check_start()?;
+    }
     let run_dir = RunDir::open(path, &experiment)?;
     let log = run_dir.metrics_log(experiment.log.every);
     let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
-    let history = run_dir.evaluations().context("cannot read the run's metrics")?;
+    let mut history = run_dir.evaluations().context("cannot read the run's metrics")?;
+    // A run that was made longer had been judged at its former end: that does not count.
+    let is_due = |step: u64| step.is_multiple_of(experiment.evaluate.every) || step == experiment.train.steps;
+    history.retain(|report| is_due(report.step));
     let (trainer, damaged) = trainer.in_dir(run_dir)?;
     for checkpoint in damaged {
         report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
@@ -128,10 +140,11 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     if verbosity.verbose {
         report!("{} threads", rayon::current_num_threads());
     }
-    if !verbosity.quiet {
-        let progress = Progress::stderr();
-        trainer = trainer.with_observer(if verbosity.verbose { progress.with_checkpoints() } else { progress });
-    }
+    trainer = trainer.with_observer(match verbosity {
+        Verbosity { quiet: true, .. } => Progress::quiet(),
+        Verbosity { verbose: true, .. } => Progress::stderr().with_checkpoints(),
+        _ => Progress::stderr(),
+    });
     if let Some(goal) = experiment.stop.target {
         trainer = trainer.with_observer(TargetReached::new(goal).with_history(history.clone()));
     }
@@ -141,11 +154,17 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     if let Some(board) = board {
         trainer = trainer.with_observer(board);
     }
-    trainer = trainer.with_observer(Signals::handled().context("cannot handle signals")?);
+    let over = signals.over();
+    trainer = trainer.with_observer(signals);
     let report = trainer.run()?;
+    // What is left is to report on it: a signal may end that.
+    over.set();
 
     let run_dir = trainer.run_dir().expect("given above");
-    let curve = run_dir.write_learning_curve().context("cannot draw the learning curve")?;
+    let curve = run_dir.write_learning_curve();
+    if let Err(error) = &curve {
+        report!("warning: cannot draw the learning curve: {error}");
+    }
     match report.stop {
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => {
@@ -156,6 +175,9 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
             return Ok(());
         }
         stop => bail!("{stop}"),
+    }
+    if let Some(stage) = trainer.stage_name() {
+        report!("warning: the run ended in stage {stage}: the experiment proper was not trained");
     }
     // A file is for reporting on as a whole.
     let count = if trainer.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
@@ -176,7 +198,9 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     }
     writeln!(report, "\nrun:            {}", run_dir.path().display())?;
     writeln!(report, "metrics:        {}", run_dir.path().join("metrics.jsonl").display())?;
-    writeln!(report, "learning curve: {}", curve.display())?;
+    if let Ok(curve) = curve {
+        writeln!(report, "learning curve: {}", curve.display())?;
+    }
     writeln!(report, "weights:        {}", run_dir.checkpoint_path(trainer.step()).display())?;
     write(&report)
 }

@@ -48,13 +48,13 @@ impl AppendedFile {
         Ok(())
     }
 
-    /// Writes what waits, if there is room, and sees to it that a crash loses nothing of what is written.
+    /// Writes what waits, and sees to it that a crash loses nothing; an error where there is no room.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.write(&[])?;
-        match self.file.as_ref().map_or(Ok(()), File::sync_data) {
-            Err(error) if is_full_disk(&error) => Ok(()),
-            synced => synced,
+        if !self.waiting.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
         }
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 }
 
@@ -85,5 +85,6 @@ mod tests {
         file.write(b"first ").expect("waits");
         file.write(b"second").expect("waits");
         assert_eq!(file.waiting, b"first second");
+        assert!(is_full_disk(&file.sync().expect_err("full")));
     }
 }

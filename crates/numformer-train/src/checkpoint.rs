@@ -30,7 +30,8 @@ pub(crate) const STATE: &str = "state.json";
 /// - `vocabulary.json`: the symbols in the order of their ids,
 /// - `model.safetensors`: the weights by name,
 /// - `optimizer.safetensors`: what the optimizer remembers: of Adam, `first_moment.NAME` and `second_moment.NAME`,
-/// - `state.json`: format version, step, experiment, and length and CRC-32 of the other files.
+/// - `state.json`: format version, step, what happened up to there, experiment, fingerprint of the training data, and length
+///   and CRC-32 of the other files.
 ///
 /// The next batch needs no state of its own: it is a function of the experiment and the step.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,7 +173,10 @@ impl Checkpoint {
             fs::remove_dir_all(dir)?;
         }
         fs::rename(partial, dir)?;
-        sync_dir(dir.parent().unwrap_or(Path::new(".")))
+        let checkpoints = dir.parent().unwrap_or(Path::new("."));
+        sync_dir(checkpoints)?;
+        // The folder of the checkpoints may be new.
+        sync_dir(checkpoints.parent().unwrap_or(Path::new(".")))
     }
 
     /// Reads and checks a checkpoint.

@@ -277,7 +277,7 @@ pub struct TrainConfig {
     /// Batches whose gradients make one step: as one batch of so many times the size, in the memory of one.
     #[serde(default = "TrainConfig::default_accumulate", skip_serializing_if = "is_one")]
     pub accumulate: u32,
-    /// Optimizer updates in all. The only value that may differ when a run is continued.
+    /// Optimizer updates in all. This and [`StopConfig`] may differ when a run is continued.
     pub steps: u64,
     /// Learning rate after warm-up.
     pub lr: f64,

@@ -48,9 +48,9 @@ impl LearningCurve {
         let mut curve = Self::default();
         for record in records {
             match record {
-                Record::Divergence(_) | Record::Stage(_) => {}
                 Record::Step(step) => curve.loss.push((step.examples as f64, step.loss)),
-                Record::Evaluation(report) => {
+                // A stage is judged on its own examples.
+                Record::Evaluation(report) if report.stage.is_none() => {
                     let examples = report.examples as f64;
                     curve.exact.push((examples, report.evaluation.exact));
                     for (tolerance, share) in &report.evaluation.accuracy {
@@ -61,6 +61,7 @@ impl LearningCurve {
                         }
                     }
                 }
+                Record::Evaluation(_) | Record::Divergence(_) | Record::Stage(_) => {}
             }
         }
         curve

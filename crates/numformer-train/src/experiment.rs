@@ -330,6 +330,10 @@ impl Experiment {
         if !self.stage.is_empty() && self.data.train.is_some() {
             return Err(ExperimentError::StagesOfAFile);
         }
+        let steps = self.stage.iter().filter_map(|stage| stage.steps).fold(0, u64::saturating_add);
+        if !self.stage.is_empty() && steps >= self.train.steps {
+            return Err(ExperimentError::StagesTooLong { found: steps, limit: self.train.steps });
+        }
         for (index, stage) in self.stage.iter().enumerate() {
             if stage.steps == Some(0) {
                 return Err(ExperimentError::Zero { key: "stage.steps" });
@@ -575,6 +579,16 @@ pub enum ExperimentError {
     SameStageName {
         /// The name.
         stage: String,
+    },
+    /// The experiment proper would never be trained.
+    #[error(
+        "stages come before the experiment proper: expected less than train.steps = {limit} of them, found {found}"
+    )]
+    StagesTooLong {
+        /// Steps of all stages.
+        found: u64,
+        /// Steps of the run.
+        limit: u64,
     },
     /// The examples of stages cannot come from the one file.
     #[error("stages make their own examples: expected no data.train beside them")]

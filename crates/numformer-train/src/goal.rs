@@ -107,7 +107,7 @@ impl EarlyStopping {
 
 impl Observer for EarlyStopping {
     fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
-        self.seen.clear();
+        self.seen.retain(|(step, _)| *step <= start.step);
         past(&mut self.history, start.step).iter().try_for_each(|report| self.on_evaluation(report))
     }
 
@@ -143,6 +143,7 @@ fn past(history: &mut Vec<EvaluationReport>, step: u64) -> Vec<EvaluationReport>
 mod tests {
     use super::*;
     use crate::Experiment;
+    use crate::divergence::Remedy;
 
     fn report(step: u64, exact: f64) -> EvaluationReport {
         let json = format!(
@@ -156,7 +157,7 @@ mod tests {
     }
 
     fn start(experiment: &Experiment, step: u64) -> Start<'_> {
-        Start { experiment, step, parameters: 0, gradients: "" }
+        Start { experiment, step, roll_backs: 0, parameters: 0, gradients: "" }
     }
 
     #[test]
@@ -203,5 +204,18 @@ mod tests {
         assert!(resumed.on_start(&start(&experiment, 5)).is_continue());
         let said = reason(resumed.on_evaluation(&report(6, 0.34)));
         assert_eq!(said, "stopped: exact has not improved on 0.3 for 2 evaluations");
+
+        // What a run that went back had seen beyond is forgotten.
+        let back = DivergenceReport {
+            step: 3,
+            diverged: 7,
+            loss: f64::NAN,
+            lr: 1.0,
+            gradient_norm: f64::NAN,
+            remedy: Remedy::RolledBack,
+        };
+        assert!(resumed.on_divergence(&back).is_continue());
+        assert!(resumed.on_evaluation(&report(4, 0.2)).is_continue());
+        assert!(resumed.on_evaluation(&report(5, 0.2)).is_break());
     }
 }

@@ -101,40 +101,36 @@ impl MetricsLog {
     #[must_use]
     pub fn in_dir(dir: &Path, every: u64) -> Self {
         let [metrics, timings] = [METRICS, TIMINGS].map(|name| AppendedFile::new(dir.join(name)));
-        Self { metrics, timings, every, begin: Instant::now() }
+        Self { metrics, timings, every: every.max(1), begin: Instant::now() }
     }
 
     /// What is missing of the log of a run that goes on from `step`, if it was lost or cut.
     ///
     /// # Errors
-    /// As [`read_metrics`].
+    /// When the log cannot be read.
     pub fn gap(&self, step: u64) -> io::Result<Option<Gap>> {
         let expected = step - step % self.every;
-        let last = if self.metrics.path().exists() {
-            let records = read_metrics(self.metrics.path())?;
-            let steps = records.iter().filter(|record| matches!(record, Record::Step(_))).map(Record::step);
-            steps.filter(|logged| *logged <= step).max().unwrap_or(0)
-        } else {
-            0
-        };
+        let records = read_up_to_damage(self.metrics.path())?;
+        let steps = records.iter().filter(|record| match record {
+            Record::Step(_) => true,
+            // A step that was left out has this line in the place of its own.
+            Record::Divergence(report) => report.remedy == Remedy::Skipped,
+            Record::Evaluation(_) | Record::Stage(_) => false,
+        });
+        let last = steps.map(Record::step).filter(|logged| *logged <= step).max().unwrap_or(0);
         Ok((last < expected).then_some(Gap { last, expected }))
     }
 
     /// Keeps of the metrics what is asked for, and of the timings what lies not beyond `step`.
-    fn keep(&mut self, step: u64, is_kept: impl Fn(&Record) -> bool) -> io::Result<()> {
-        if self.metrics.path().exists() {
-            let kept = read_metrics(self.metrics.path())?
-                .into_iter()
-                .filter(|record| record.step() <= step && is_kept(record));
-            let lines: Vec<String> = kept.map(|record| to_line(&record)).collect();
-            write_atomically(self.metrics.path(), lines.concat().as_bytes())?;
-        }
-        if self.timings.path().exists() {
-            let text = fs::read_to_string(self.timings.path())?;
-            let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|timing: Timing| timing.step <= step);
-            let kept = text.split_inclusive('\n').filter(is_kept).collect::<String>();
-            write_atomically(self.timings.path(), kept.as_bytes())?;
-        }
+    fn keep(&mut self, step: u64, mut is_kept: impl FnMut(&Record) -> bool) -> io::Result<()> {
+        let kept = read_up_to_damage(self.metrics.path())?.into_iter();
+        let kept = kept.filter(|record| record.step() <= step && is_kept(record));
+        let lines: Vec<String> = kept.map(|record| to_line(&record)).collect();
+        replace(self.metrics.path(), lines.concat().as_bytes())?;
+        let timings = read_bytes(self.timings.path())?;
+        let is_kept = |line: &&[u8]| serde_json::from_slice(line).is_ok_and(|timing: Timing| timing.step <= step);
+        let kept: Vec<&[u8]> = timings.split_inclusive(|byte| *byte == b'\n').filter(is_kept).collect();
+        replace(self.timings.path(), &kept.concat())?;
         self.metrics.open()?;
         self.timings.open()
     }
@@ -151,10 +147,31 @@ impl MetricsLog {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 let path = self.metrics.path().display();
-                ControlFlow::Break(StopReason::Failed(format!("cannot write {path}: {error}")))
+                ControlFlow::Break(StopReason::Failed(format!("cannot keep the log {path}: {error}")))
             }
         }
     }
+}
+
+/// The records of a log before the first line that is none: what a crash may have left at the end is as good as not written.
+/// None if there is no log.
+pub(crate) fn read_up_to_damage(path: &Path) -> io::Result<Vec<Record>> {
+    let bytes = read_bytes(path)?;
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    Ok(lines.map_while(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// The bytes of a file; none if there is no file.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
+    }
+}
+
+/// Replaces the content of a file, where it is another: so that nothing needs room that was there before.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if read_bytes(path)? == bytes { Ok(()) } else { write_atomically(path, bytes) }
 }
 
 fn to_line(value: &impl Serialize) -> String {
@@ -165,9 +182,21 @@ impl Observer for MetricsLog {
     fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
         self.begin = Instant::now();
         let Experiment { evaluate, train, .. } = start.experiment;
+        // Of a run that begins, nothing: what stands there is of one that was killed before it was first saved.
+        let is_new = start.step == 0;
         // A run that was made longer had been judged at its former end, which is now a step like others.
         let is_due = |step: u64| step.is_multiple_of(evaluate.every) || step == train.steps;
-        let kept = self.keep(start.step, |record| is_due(record.step()) || !matches!(record, Record::Evaluation(_)));
+        let mut roll_backs = 0;
+        let kept = self.keep(start.step, |record| match record {
+            _ if is_new => false,
+            Record::Evaluation(report) => is_due(report.step),
+            // The run will go back again where it did after its checkpoint.
+            Record::Divergence(report) if report.remedy == Remedy::RolledBack => {
+                roll_backs += 1;
+                roll_backs <= start.roll_backs
+            }
+            _ => true,
+        });
         self.check(kept)
     }
 
@@ -194,15 +223,19 @@ impl Observer for MetricsLog {
         self.write(&Record::Evaluation(evaluation.clone()))
     }
 
-    fn before_checkpoint(&mut self, _step: u64) -> ControlFlow<StopReason> {
-        let synced = self.metrics.sync();
-        self.check(synced)
+    fn before_checkpoint(&mut self, _step: u64) -> io::Result<()> {
+        self.metrics.sync()?;
+        self.timings.sync()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn log_of(dir: &tempfile::TempDir) -> MetricsLog {
+        MetricsLog::in_dir(dir.path(), 2)
+    }
 
     fn step(step: u64) -> StepReport {
         StepReport { step, examples: 64 * step, loss: 1.0 / step as f64, lr: 1e-3, gradient_norm: 0.5 }
@@ -211,7 +244,7 @@ mod tests {
     #[test]
     fn a_continued_log_equals_an_uninterrupted_one() {
         let experiment = crate::Experiment::preset("transpose-3x3").expect("embedded");
-        let start = |step| Start { experiment: &experiment, step, parameters: 0, gradients: "" };
+        let start = |step| Start { experiment: &experiment, step, roll_backs: 0, parameters: 0, gradients: "" };
         let (whole, parts) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
         let mut log = MetricsLog::in_dir(whole.path(), 2);
         assert!(log.on_start(&start(0)).is_continue());
@@ -221,11 +254,15 @@ mod tests {
         assert!(log.on_start(&start(0)).is_continue());
         (1..=6).for_each(|i| assert!(log.on_step(&step(i)).is_continue()));
         drop(log);
-        // The process died in the middle of a line; its last checkpoint is at step 4.
+        // The power went in the middle of a line; what was not synced is any bytes. The last checkpoint is at step 4.
         let path = parts.path().join("metrics.jsonl");
         let mut torn = fs::read(&path).expect("log");
         torn.truncate(torn.len() - 10);
+        torn.extend([0, 0xff, b'\n', 0xc3, b'{']);
         fs::write(&path, torn).expect("log");
+        fs::write(parts.path().join("timings.jsonl"), [0xff, b'\n']).expect("log");
+        assert_eq!(log_of(&parts).gap(4).expect("readable"), None);
+        assert_eq!(log_of(&parts).gap(8).expect("readable"), Some(Gap { last: 4, expected: 8 }));
         let mut log = MetricsLog::in_dir(parts.path(), 2);
         assert!(log.on_start(&start(4)).is_continue());
         (5..=8).for_each(|i| assert!(log.on_step(&step(i)).is_continue()));

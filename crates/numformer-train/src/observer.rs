@@ -1,6 +1,7 @@
 //! Watching a run.
 
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -55,9 +56,13 @@ pub trait Observer {
     fn on_evaluation(&mut self, _evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
-    /// Weights are about to be saved: what belongs to the steps so far is to be on the disk when this returns.
-    fn before_checkpoint(&mut self, _step: u64) -> ControlFlow<StopReason> {
-        ControlFlow::Continue(())
+    /// Weights are about to be saved: what belongs to the steps so far is to be on the disk when this returns. An error ends
+    /// the run, without the checkpoint; for want of room the run may wait, and asks again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn before_checkpoint(&mut self, _step: u64) -> io::Result<()> {
+        Ok(())
     }
     /// There is no room to save: the run waits and tries again. To break ends the run with the error.
     fn on_full_disk(&mut self, _error: &CheckpointError) -> ControlFlow<StopReason> {
@@ -78,6 +83,8 @@ pub struct Start<'a> {
     pub experiment: &'a Experiment,
     /// Steps taken before.
     pub step: u64,
+    /// Times that the run had gone back by then after it diverged.
+    pub roll_backs: u32,
     /// Trainable coefficients.
     pub parameters: usize,
     /// How gradients are computed, in words, and where that is the slower way, why.
@@ -133,7 +140,7 @@ pub enum StopReason {
     Interrupted,
     /// An observer asked for it, for the reason it gives.
     Asked(String),
-    /// An observer failed, as it says: the run was saved and can go on.
+    /// An observer failed, as it says: the run was saved, where it could be, and can go on.
     Failed(String),
 }
 

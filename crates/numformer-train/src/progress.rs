@@ -36,6 +36,8 @@ pub struct Progress {
 enum Display {
     Bar(ProgressBar),
     Plain,
+    /// Nothing but what is wrong.
+    Quiet,
 }
 
 impl Progress {
@@ -60,6 +62,12 @@ impl Progress {
         }
     }
 
+    /// On standard error, nothing but what is wrong: steps that diverge, and a full disk.
+    #[must_use]
+    pub fn quiet() -> Self {
+        Self { display: Display::Quiet, ..Self::stderr() }
+    }
+
     /// Tells of every checkpoint, too.
     #[must_use]
     pub fn with_checkpoints(self) -> Self {
@@ -71,6 +79,15 @@ impl Progress {
             Display::Bar(bar) => bar.println(text),
             // A reader that went away must not end the run.
             Display::Plain => drop(writeln!(io::stderr(), "{text}")),
+            Display::Quiet => {}
+        }
+    }
+
+    /// A line on what is wrong.
+    fn warning(&self, text: &str) {
+        match &self.display {
+            Display::Quiet => drop(writeln!(io::stderr(), "{text}")),
+            Display::Bar(_) | Display::Plain => self.line(text),
         }
     }
 
@@ -120,13 +137,13 @@ impl Observer for Progress {
                 let left = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
                 self.line(&format!("step {}/{}  {state}  {left:#} left", step.step, self.steps));
             }
-            Display::Plain => {}
+            Display::Plain | Display::Quiet => {}
         }
         ControlFlow::Continue(())
     }
 
     fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
-        self.line(&divergence.to_string());
+        self.warning(&divergence.to_string());
         if let Display::Bar(bar) = &self.display {
             bar.set_position(divergence.step);
         }
@@ -142,7 +159,7 @@ impl Observer for Progress {
         if self.told_full_disk.is_none_or(|told| told.elapsed() >= FULL_DISK_INTERVAL) {
             self.told_full_disk = Some(Instant::now());
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            self.line(&format!("paused: {error}{cause}; the run goes on when there is room, nothing is lost"));
+            self.warning(&format!("paused: {error}{cause}; the run goes on when there is room, nothing is lost"));
         }
         ControlFlow::Continue(())
     }

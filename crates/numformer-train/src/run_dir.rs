@@ -12,7 +12,7 @@ use crate::divergence::DivergencePolicy;
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figure_name::FigureName;
 use crate::files::write_atomically;
-use crate::metrics_log::{METRICS, MetricsLog, Record, read_metrics};
+use crate::metrics_log::{METRICS, MetricsLog, Record, read_up_to_damage};
 use crate::observer::EvaluationReport;
 use crate::tensorboard::TensorBoard;
 use crate::trainer::way_back;
@@ -45,7 +45,7 @@ pub struct Latest {
 impl RunDir {
     /// Opens the directory of a run of `experiment`, or makes it.
     ///
-    /// The number of steps may differ from an earlier opening: a run can be made longer.
+    /// The number of steps and what ends a run earlier may differ from an earlier opening: a run can be made longer.
     ///
     /// # Errors
     /// When the directory holds another experiment or something else, another process holds it, or it cannot be
@@ -80,7 +80,12 @@ impl RunDir {
                 return Err(RunDirError::StepsTaken { path, taken, asked: experiment.train.steps });
             }
         }
-        write_atomically(&file, experiment.to_toml().as_bytes()).map_err(io_error)?;
+        let toml = experiment.to_toml();
+        // Nothing needs room that was there before.
+        if fs::read(&file).ok().as_deref() != Some(toml.as_bytes()) {
+            write_atomically(&file, toml.as_bytes()).map_err(io_error)?;
+        }
+        run.remove_unfinished().map_err(io_error)?;
         Ok(run)
     }
 
@@ -118,12 +123,28 @@ impl RunDir {
         checkpoint_path(&self.path, step)
     }
 
+    /// Removes what a killed process left of checkpoints that it had begun to write.
+    fn remove_unfinished(&self) -> io::Result<()> {
+        let entries = match fs::read_dir(self.checkpoints()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with("step-") && name.ends_with(".partial")) {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Saves a checkpoint and removes the oldest; returns where it stands. The latest stay, as many as the experiment
-    /// says, and so do the best by its figures, and the last regular one if the run may go back to it.
+    /// says, and so do the best by its figures, the last regular one if the run may go back to it, and the steps `kept`.
     ///
     /// # Errors
     /// When it cannot be written; the earlier checkpoints are untouched then.
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
+    pub fn save(&self, checkpoint: &Checkpoint, kept: &[u64]) -> Result<PathBuf, CheckpointError> {
         let path = self.checkpoint_path(checkpoint.step);
         checkpoint.save(&path)?;
         let io_error = |source| CheckpointError::Io { path: self.checkpoints(), source };
@@ -131,7 +152,7 @@ impl RunDir {
         let goes_back = matches!(checkpoint.experiment.train.divergence, DivergencePolicy::RollBack { .. });
         let is_kept = |step: u64| {
             let is_best = checkpoint.progress.best.values().any(|best| best.step == step);
-            is_best || (goes_back && step == way_back(checkpoint.step, every))
+            is_best || kept.contains(&step) || (goes_back && step == way_back(checkpoint.step, every))
         };
         // Steps beyond this one were left by a run that was set back past a damaged checkpoint: they are not its past.
         let past = self.steps().map_err(io_error)?.into_iter().filter(|step| *step <= checkpoint.step);
@@ -150,15 +171,12 @@ impl RunDir {
         Ok(())
     }
 
-    /// The evaluations of the run so far, as its metrics log has them.
+    /// The evaluations of the run so far, as its metrics log has them, up to where that may be damaged; none without a log.
     ///
     /// # Errors
-    /// As [`read_metrics`]; a run without a log has none.
+    /// When the log cannot be read.
     pub fn evaluations(&self) -> io::Result<Vec<EvaluationReport>> {
-        let records = match read_metrics(&self.path.join(METRICS)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            records => records?,
-        };
+        let records = read_up_to_damage(&self.path.join(METRICS))?;
         let evaluations = records.into_iter().filter_map(|record| match record {
             Record::Evaluation(report) => Some(report),
             _ => None,
@@ -358,7 +376,7 @@ mod tests {
         let mut longer = experiment();
         longer.train.steps *= 2;
         let run = RunDir::open(&path, &longer).expect("the same experiment");
-        run.save(&checkpoint(longer.train.steps, 1)).expect("saved");
+        run.save(&checkpoint(longer.train.steps, 1), &[]).expect("saved");
         drop(run);
         let error = RunDir::open(&path, &experiment()).expect_err("shorter than it is").to_string();
         assert!(error.contains("3000 steps, 1500 asked"), "{error}");
@@ -397,7 +415,7 @@ mod tests {
         assert!(run.latest().expect("readable").is_none());
         fs::create_dir_all(dir.path().join("checkpoints/step-9")).expect("not ours");
         for step in [9, 10, 11, 100] {
-            run.save(&checkpoint(step, 2)).expect("saved");
+            run.save(&checkpoint(step, 2), &[]).expect("saved");
         }
         assert_eq!(run.steps().expect("readable"), [11, 100]);
         assert_eq!(run.latest().expect("readable").expect("some").checkpoint.step, 100);
@@ -412,12 +430,20 @@ mod tests {
             let mut checkpoint = checkpoint(step, 1);
             checkpoint.progress.best = std::mem::take(&mut best);
             checkpoint.experiment.train.divergence = DivergencePolicy::RollBack { lr_factor: 0.5, limit: 1 };
-            run.save(&checkpoint).expect("saved");
+            run.save(&checkpoint, &[]).expect("saved");
             best = checkpoint.progress.best;
         }
         assert_eq!(run.steps().expect("readable"), [3, 10, 12]);
         run.remove_after(10).expect("removed");
         assert_eq!(run.steps().expect("readable"), [3, 10]);
+        run.save(&checkpoint(11, 1), &[3]).expect("saved");
+        assert_eq!(run.steps().expect("readable"), [3, 11]);
+
+        let unfinished = dir.path().join("checkpoints/step-0000000012.partial");
+        fs::create_dir(&unfinished).expect("made");
+        drop(run);
+        drop(RunDir::open(dir.path(), &experiment()).expect("opened again"));
+        assert!(!unfinished.exists());
     }
 
     #[test]
@@ -425,7 +451,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let run = RunDir::open(dir.path(), &experiment()).expect("new");
         for step in [1, 2] {
-            run.save(&checkpoint(step, 2)).expect("saved");
+            run.save(&checkpoint(step, 2), &[]).expect("saved");
         }
         let truncate = |step: u64| {
             let file = run.checkpoint_path(step).join("model.safetensors");

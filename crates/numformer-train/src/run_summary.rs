@@ -57,7 +57,7 @@ impl RunSummary {
                 _ => None,
             }),
             accuracy: last(|record| match record {
-                Record::Evaluation(report) => {
+                Record::Evaluation(report) if report.stage.is_none() => {
                     let accuracy = &report.evaluation.accuracy;
                     accuracy
                         .iter()
@@ -67,7 +67,7 @@ impl RunSummary {
                 _ => None,
             }),
             exact: last(|record| match record {
-                Record::Evaluation(report) => Some(report.evaluation.exact),
+                Record::Evaluation(report) if report.stage.is_none() => Some(report.evaluation.exact),
                 _ => None,
             }),
             experiment,

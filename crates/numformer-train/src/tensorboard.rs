@@ -15,7 +15,8 @@ use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason}
 /// Writes event files that TensorBoard opens: `tensorboard --logdir DIR`.
 ///
 /// Scalars are `train/loss`, `train/lr` and `train/gradient_norm`; of evaluations, `validation/cross_entropy`,
-/// `validation/exact`, `validation/decodable` and, for each tolerance, `validation/within_5%`; all against the step. Every
+/// `validation/exact`, `validation/decodable`, `validation/coefficients` and, for each tolerance, `validation/within_5%`; all
+/// against the step. The judgement of a stage stands under `validation of STAGE`. Every
 /// beginning and continuation of a run writes a file of its own. A continuation tells TensorBoard to forget what came after
 /// its checkpoint.
 ///
@@ -103,11 +104,17 @@ impl Observer for TensorBoard {
     }
 
     fn on_evaluation(&mut self, report: &EvaluationReport) -> ControlFlow<StopReason> {
+        // A stage is judged on its own examples.
+        let set = report.stage.as_ref().map_or("validation".to_owned(), |stage| format!("validation of {stage}"));
         let figures = FigureName::all().filter_map(|figure| {
             let value = figure.of(&report.evaluation)?;
-            Some((format!("validation/{figure}"), value))
+            Some((format!("{set}/{figure}"), value))
         });
         self.write(report.step, &Payload::Scalars(&figures.collect::<Vec<_>>()))
+    }
+
+    fn before_checkpoint(&mut self, _step: u64) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), AppendedFile::sync)
     }
 }
 
@@ -223,6 +230,13 @@ mod tests {
         let step = [0x10, 0xac, 0x02];
         let summary = [0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15, 0, 0, 0, 0x3f];
         assert_eq!(event, [&time[..], &step, &summary].concat());
+    }
+
+    #[test]
+    fn a_restart_is_the_start_of_a_session() {
+        let event = event(Duration::ZERO, 5, &Payload::Restart);
+        // Field 7, a message of two bytes: its field 1 is 1, START.
+        assert_eq!(event, [0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 5, 0x3a, 2, 0x08, 1]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Mode, Model, ModelConfig, Parameters, TrainingStep};
+use numformer_model::{Mode, Model, ModelConfig, Parameters, Seq2Seq, TrainingStep};
 use numformer_ops::sum_of_squares;
 
 use crate::catalogue::Catalogue;
@@ -69,6 +69,10 @@ pub struct Trainer {
     run_dir: Option<RunDir>,
     waits_for_space: bool,
     observers: Vec<Box<dyn Observer>>,
+    /// Why the weights that the experiment starts from could not be taken over.
+    not_begun: Option<TrainError>,
+    /// Damaged checkpoints of the run that it starts from.
+    passed_over: Vec<CheckpointError>,
 }
 
 /// How a run ended.
@@ -119,11 +123,6 @@ impl Trainer {
         let model = Model::new(&config, &parameters.frozen())?;
         let mut weights = vec![0.0; training_step.layout().len()];
         training_step.layout().read(&parameters, &mut weights)?;
-        if let Some(dir) = &experiment.start_from {
-            warm_start::copy_weights(&warm_start::load(dir)?, training_step.layout(), task.vocabulary(), &mut weights)
-                .map_err(|source| TrainError::StartFrom { path: dir.clone(), source: Box::new(source) })?;
-            training_step.layout().write(&parameters, &weights)?;
-        }
         let optimizer = experiment.train.optimizer.build(weights.len());
         let mut trainer = Self {
             experiment,
@@ -145,34 +144,65 @@ impl Trainer {
             run_dir: None,
             waits_for_space: false,
             observers: Vec::new(),
+            not_begun: None,
+            passed_over: Vec::new(),
         };
+        // A run that goes on from a checkpoint does not need them: only then is it known.
+        trainer.not_begun = trainer.take_first_weights().err();
         if trainer.goes_back() {
             trainer.way_back = Some(trainer.checkpoint());
         }
         Ok(trainer)
     }
 
-    /// Saves checkpoints to `run_dir`, and goes on from its latest one, if any. The damaged checkpoints that were
-    /// passed over are returned beside the trainer.
+    /// Takes over the weights of the run or model that the experiment starts from, if any.
+    fn take_first_weights(&mut self) -> Result<(), TrainError> {
+        let Some(path) = self.experiment.start_from.clone() else { return Ok(()) };
+        let (stored, passed_over) = warm_start::load(&path)?;
+        let layout = self.training_step.layout();
+        warm_start::copy_weights(&stored, layout, self.task.vocabulary(), &mut self.weights)
+            .map_err(|source| TrainError::StartFrom { path, source: Box::new(source) })?;
+        layout.write(&self.parameters, &self.weights)?;
+        self.passed_over = passed_over;
+        Ok(())
+    }
+
+    /// Checks that the run can begin, before a directory is made for it: that the weights it starts from, if any, are there and
+    /// fit. A run that goes on from a checkpoint needs them no more.
     ///
     /// # Errors
-    /// When there are checkpoints and none is good, or the latest belongs to another experiment.
+    /// When they cannot be read, or do not fit.
+    pub fn check_start(&mut self) -> Result<(), TrainError> {
+        self.not_begun.take().map_or(Ok(()), Err)
+    }
+
+    /// Saves checkpoints to `run_dir`, and goes on from its latest one, if any. The damaged checkpoints that were
+    /// passed over, also of a run that this one starts from, are returned beside the trainer.
+    ///
+    /// # Errors
+    /// When there are checkpoints and none is good, or the latest belongs to another experiment; as
+    /// [`Trainer::check_start`], if there are none.
     pub fn in_dir(mut self, run_dir: RunDir) -> Result<(Self, Vec<CheckpointError>), TrainError> {
-        let mut skipped = Vec::new();
+        let mut skipped;
         if let Some(latest) = run_dir.latest()? {
             skipped = latest.skipped;
+            self.not_begun = None;
             self.restore(&latest.checkpoint)?;
             let every = self.experiment.checkpoint.every;
             if self.goes_back() {
                 let way_back = way_back(self.step, every);
-                if way_back > 0 {
-                    match Checkpoint::load(&run_dir.checkpoint_path(way_back)) {
+                let path = run_dir.checkpoint_path(way_back);
+                if path.exists() {
+                    match Checkpoint::load(&path) {
                         Ok(checkpoint) => self.way_back = Some(checkpoint),
                         Err(error) => skipped.push(error),
                     }
                 }
                 self.next_way_back = self.step.is_multiple_of(every).then_some(latest.checkpoint);
             }
+        } else {
+            self.check_start()?;
+            skipped = std::mem::take(&mut self.passed_over);
         }
         self.run_dir = Some(run_dir);
         Ok((self, skipped))
@@ -239,6 +269,7 @@ impl Trainer {
     /// # Errors
     /// When examples cannot be made, loss or gradient stop being finite, or a checkpoint cannot be written.
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
+        self.check_start()?;
         let mut observers = Observers(std::mem::take(&mut self.observers));
         let ended = self.run_observed(&mut observers).and_then(|report| {
             self.show_weights()?;
@@ -257,16 +288,23 @@ impl Trainer {
         let start = Start {
             experiment: &self.experiment,
             step: self.step,
+            roll_backs: self.progress.roll_backs,
             parameters: self.weights.len(),
             gradients: &self.computed,
         };
         let mut flow = observers.tell(|o| o.on_start(&start));
+        if self.step == 0 && self.experiment.start_from.is_some() {
+            // The weights it starts from may change or go.
+            self.save(&self.checkpoint(), observers)?;
+        }
         if let (0, Some(report)) = (self.step, self.stage_report()) {
             flow = first(flow, observers.tell(|o| o.on_stage(&report)));
         }
         let mut batches = self.training_batches();
         let mut gradients = Gradients::new(self.weights.len(), train.accumulate);
         let mut saved = None;
+        // Learning rate and gradient norm of the last step.
+        let mut last = (self.lr(), f64::NAN);
         while flow.is_continue() && self.step < train.steps {
             let loss = self.loss_and_gradients(&mut *batches, &mut gradients)?;
             match self.take_step(loss, &gradients.sum) {
@@ -274,6 +312,7 @@ impl Trainer {
                     if let Some(proven) = self.next_way_back.take() {
                         self.way_back = Some(proven);
                     }
+                    last = (report.lr, report.gradient_norm);
                     flow = observers.tell(|o| o.on_step(&report));
                 }
                 Err(diverged) => {
@@ -289,12 +328,25 @@ impl Trainer {
             let wants_checkpoint =
                 observers.0.iter_mut().filter_map(|o| o.wants_checkpoint().then_some(())).count() > 0;
             let finished = self.step == train.steps;
+            let is_due = self.step.is_multiple_of(evaluate.every);
             let (mut is_best, mut evaluation) = (false, None);
-            if finished || self.step.is_multiple_of(evaluate.every) {
-                let report = self.judge()?;
+            if finished || is_due {
+                let report = match self.judge(last) {
+                    Ok(report) => report,
+                    Err(Unjudged::Failed(error)) => return Err(*error),
+                    Err(Unjudged::Diverged(diverged)) => {
+                        let report = self.deal_with(&diverged)?;
+                        flow = observers.tell(|o| o.on_divergence(&report));
+                        batches = self.training_batches();
+                        continue;
+                    }
+                };
                 flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
-                is_best = self.note_best(&report);
-                evaluation = Some(report.evaluation);
+                // The judgement at the end of a run is one more: a longer run would not have had it.
+                if is_due {
+                    is_best = self.note_best(&report);
+                    evaluation = Some(report.evaluation);
+                }
             }
             if self.stage_is_over(evaluation.as_ref()) {
                 self.progress.stages.push(self.step);
@@ -387,7 +439,8 @@ impl Trainer {
         let remedy = match self.experiment.train.divergence {
             DivergencePolicy::Stop => return Err(give_up()),
             DivergencePolicy::Skip { limit } => {
-                if self.progress.skipped_in_a_row >= limit {
+                // A step that was taken cannot be left out.
+                if self.progress.skipped_in_a_row >= limit || step <= self.step {
                     return Err(give_up());
                 }
                 self.step += 1;
@@ -417,6 +470,12 @@ impl Trainer {
         matches!(self.experiment.train.divergence, DivergencePolicy::RollBack { .. })
     }
 
+    /// The name of the stage that the run is in; none in the experiment proper.
+    #[must_use]
+    pub fn stage_name(&self) -> Option<&str> {
+        self.stage().map(|(stage, _)| stage.name.as_str())
+    }
+
     /// The stage that the run is in: its configuration and its task.
     fn stage(&self) -> Option<(&StageConfig, &Arc<Task>)> {
         let current = self.progress.stages.len();
@@ -436,23 +495,34 @@ impl Trainer {
             || stage.until.zip(evaluation).is_some_and(|(goal, evaluation)| goal.is_reached(evaluation))
     }
 
-    /// Judges the model as the experiment says, on what it learns now.
-    fn judge(&self) -> Result<EvaluationReport, TrainError> {
+    /// Judges the model as the experiment says, on what it learns now; `last` is what there is to say of the last step.
+    fn judge(&self, (lr, gradient_norm): (f64, f64)) -> Result<EvaluationReport, Unjudged> {
+        self.show_weights()?;
         let count = self.experiment.evaluate.examples;
-        let (stage, evaluation) = match self.stage() {
-            None => (None, self.evaluate(Split::Validation, count)?),
+        let (stage, task, (source, count)) = match self.stage() {
+            None => (None, &self.task, self.examples(Split::Validation, EVALUATION_BATCH, count)),
             Some((stage, task)) => {
-                self.show_weights()?;
                 let source = task.batches(self.experiment.evaluate.seed, Split::Validation, EVALUATION_BATCH);
-                (Some(stage.name.clone()), evaluate(&self.model, task, &source, count, &self.device)?)
+                (Some(stage.name.clone()), task, (Box::new(source) as Box<dyn BatchSource>, count))
             }
         };
-        if !evaluation.cross_entropy.is_finite() {
-            let (loss, lr) = (evaluation.cross_entropy, self.lr());
-            return Err(TrainError::NotFinite { step: self.step, loss, gradient_norm: f64::NAN, lr });
+        let diverged = |loss| Unjudged::Diverged(Diverged { step: self.step, loss, gradient_norm, lr });
+        match evaluate(&self.model, task, &*source, count, &self.device) {
+            Ok(evaluation) if evaluation.cross_entropy.is_finite() => {
+                let examples = self.experiment.train.examples(self.step);
+                Ok(EvaluationReport { step: self.step, examples, stage, evaluation })
+            }
+            Ok(evaluation) => Err(diverged(evaluation.cross_entropy)),
+            // Scores that are no numbers have no answers: the loss tells whether that is it.
+            Err(TrainError::Model(error)) => {
+                let batch = source.batch(0).map_err(TrainError::from)?;
+                let [src, tgt] =
+                    [token_rows(&batch.src).padded(&self.device)?, token_rows(&batch.tgt).padded(&self.device)?];
+                let loss = self.model.loss(&src, &tgt, Mode::Evaluate)?.to_scalar::<f32>()?;
+                Err(if loss.is_finite() { TrainError::Model(error).into() } else { diverged(f64::from(loss)) })
+            }
+            Err(error) => Err(error.into()),
         }
-        let examples = self.experiment.train.examples(self.step);
-        Ok(EvaluationReport { step: self.step, examples, stage, evaluation })
     }
 
     /// Notes what is better than ever before, and says whether there was something.
@@ -534,11 +604,13 @@ impl Trainer {
 
     fn save(&self, checkpoint: &Checkpoint, observers: &mut Observers) -> Result<Option<PathBuf>, TrainError> {
         let Some(run_dir) = &self.run_dir else { return Ok(None) };
+        // A run that goes back has the best of its past again.
+        let ways_back = self.way_back.iter().chain(&self.next_way_back);
+        let kept: Vec<u64> = ways_back.flat_map(|past| past.progress.best.values()).map(|best| best.step).collect();
         loop {
-            if let ControlFlow::Break(stop) = observers.tell(|o| o.before_checkpoint(checkpoint.step)) {
-                return Err(TrainError::Observer { reason: stop.to_string() });
-            }
-            match run_dir.save(checkpoint) {
+            let written = observers.0.iter_mut().try_for_each(|o| o.before_checkpoint(checkpoint.step));
+            let written = written.map_err(|source| CheckpointError::Io { path: run_dir.path().to_owned(), source });
+            match written.and_then(|()| run_dir.save(checkpoint, &kept)) {
                 Err(error) if error.is_full_disk() && self.waits_for_space => {
                     if observers.tell(|o| o.on_full_disk(&error)).is_break() {
                         return Err(error.into());
@@ -606,6 +678,18 @@ const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
 /// at `step` itself may hold the very weights that diverge.
 pub(crate) fn way_back(step: u64, every: u64) -> u64 {
     step.saturating_sub(1) / every * every
+}
+
+/// Why there is no judgement.
+enum Unjudged {
+    Diverged(Diverged),
+    Failed(Box<TrainError>),
+}
+
+impl<E: Into<TrainError>> From<E> for Unjudged {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(error.into()))
+    }
 }
 
 /// Gradients of a step.
@@ -699,12 +783,6 @@ pub enum TrainError {
         path: PathBuf,
         /// What does not fit.
         source: Box<LayoutError>,
-    },
-    /// An observer failed before the run could be saved.
-    #[error("{reason}")]
-    Observer {
-        /// What it says.
-        reason: String,
     },
     /// Examples cannot be made.
     #[error("examples cannot be made")]

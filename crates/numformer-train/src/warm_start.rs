@@ -5,21 +5,23 @@ use std::path::Path;
 use numformer_encoding::Vocabulary;
 use numformer_model::FlatLayout;
 
-use crate::checkpoint::LayoutError;
+use crate::checkpoint::{CheckpointError, LayoutError};
 use crate::run_dir::{EXPERIMENT, RunDirError, latest};
 use crate::stored_model::StoredModel;
 use crate::trainer::TrainError;
 
-/// The model of a run as its latest good checkpoint has it, or the stored model in `dir`.
-pub(crate) fn load(dir: &Path) -> Result<StoredModel, TrainError> {
+/// The model of a run as its latest good checkpoint has it, or the stored model in `dir`; and the damaged checkpoints that were
+/// passed over.
+pub(crate) fn load(dir: &Path) -> Result<(StoredModel, Vec<CheckpointError>), TrainError> {
     if !dir.join(EXPERIMENT).is_file() {
-        return Ok(StoredModel::load(dir)?);
+        return Ok((StoredModel::load(dir)?, Vec::new()));
     }
     let Some(latest) = latest(dir)? else {
         return Err(RunDirError::NoCheckpoint { path: dir.to_owned() }.into());
     };
     let checkpoint = latest.checkpoint;
-    Ok(StoredModel { config: checkpoint.config, vocabulary: checkpoint.vocabulary, weights: checkpoint.model })
+    let model = StoredModel { config: checkpoint.config, vocabulary: checkpoint.vocabulary, weights: checkpoint.model };
+    Ok((model, latest.skipped))
 }
 
 /// Copies the weights of `stored` over `weights`. What belongs to a symbol goes to the same symbol, wherever it stands in
@@ -118,7 +120,7 @@ mod tests {
         let run_dir = RunDir::open(dir.path().join("small"), &small()).expect("new");
         let (mut trainer, _) = Trainer::new(small()).and_then(|trainer| trainer.in_dir(run_dir)).expect("a trainer");
         trainer.run().expect("a run");
-        let before = load(&dir.path().join("small")).expect("a run");
+        let (before, _) = load(&dir.path().join("small")).expect("a run");
 
         // Larger matrices: more positions, and another symbol in the middle of the vocabulary.
         let mut larger =
@@ -157,7 +159,8 @@ mod tests {
         assert!(symbols > 0);
 
         larger.model.encoder.d_model = 32;
-        let error = Trainer::new(larger).expect_err("another width").to_string();
+        let start = |experiment| Trainer::new(experiment).and_then(|mut trainer| trainer.check_start());
+        let error = start(larger).expect_err("another width").to_string();
         assert!(error.contains("start_from") && error.contains("do not fit"), "{error}");
     }
 
@@ -165,7 +168,8 @@ mod tests {
     fn what_is_not_there_is_named() {
         let mut experiment = small();
         experiment.start_from = Some("nowhere/at/all".into());
-        let error = Trainer::new(experiment).expect_err("no model").to_string();
+        let mut trainer = Trainer::new(experiment).expect("a trainer");
+        let error = trainer.run().expect_err("no model").to_string();
         assert!(error.contains("nowhere/at/all"), "{error}");
     }
 }
