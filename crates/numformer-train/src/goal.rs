@@ -215,7 +215,8 @@ mod tests {
             remedy: Remedy::RolledBack,
         };
         assert!(resumed.on_divergence(&back).is_continue());
-        assert!(resumed.on_evaluation(&report(4, 0.2)).is_continue());
-        assert!(resumed.on_evaluation(&report(5, 0.2)).is_break());
+        assert!(resumed.on_evaluation(&report(4, 0.26)).is_continue());
+        assert!(resumed.on_evaluation(&report(5, 0.26)).is_continue());
+        assert!(resumed.on_evaluation(&report(6, 0.26)).is_break());
     }
 }
