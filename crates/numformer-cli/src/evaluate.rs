@@ -1,5 +1,6 @@
 //! `numformer evaluate`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use numformer_data::Split;
 use numformer_metrics::Tolerance;
-use numformer_train::{Catalogue, EvaluationTable, Moment, OneOrMany, StoredRun};
+use numformer_problems::Problem;
+use numformer_train::{Catalogue, Diagnosis, EvaluationTable, Moment, OneOrMany, StoredRun, diagnose};
 use serde_json::json;
 
 use crate::decoding::{DecodingArguments, TaskArguments};
@@ -23,6 +25,7 @@ use crate::output::write;
   numformer evaluate runs/transpose-3x3-seed0
   numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json
   numformer evaluate runs/transpose-3x3-seed0 --decoding beam --beam-width 5 --constrained
+  numformer evaluate runs/inversion-2x2-seed0 --failures --examples 10000
   numformer evaluate runs/wigner runs/laplace --grid ensembles --csv")]
 pub(crate) struct Arguments {
     /// The directory of the run; of several runs with --grid.
@@ -46,6 +49,11 @@ pub(crate) struct Arguments {
     /// The laws of --grid, separated by commas; those that the runs were trained on, when absent.
     #[arg(long, value_delimiter = ',', requires = "grid")]
     laws: Vec<String>,
+    /// Why answers are wrong: which properties of exact answers they keep, whether the condition number of an answer foretells
+    /// failure, and how many steps of Newton's or Rayleigh's iteration lead from answers to exact ones. For the split, not for
+    /// the sets; of problems on inverses, eigenvectors and singular vectors.
+    #[arg(long, conflicts_with_all = ["grid", "csv"])]
+    failures: bool,
     #[command(flatten)]
     decoding: DecodingArguments,
     #[command(flatten)]
@@ -99,11 +107,13 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
     if arguments.csv {
         return write(&table.to_csv());
     }
+    let diagnoses = if arguments.failures { Some(diagnoses(&run, arguments)?) } else { None };
     let evaluations: Vec<_> = table.iter().map(|(_, evaluation)| evaluation).collect();
     if arguments.json {
-        let json = match evaluations[..] {
-            [only] => serde_json::to_string(only)?,
-            _ => serde_json::to_string(&table)?,
+        let json = match (&evaluations[..], diagnoses) {
+            (_, Some(diagnoses)) => serde_json::to_string(&json!({"evaluation": table, "failures": diagnoses}))?,
+            ([only], None) => serde_json::to_string(only)?,
+            (_, None) => serde_json::to_string(&table)?,
         };
         return write(&format!("{json}\n"));
     }
@@ -112,7 +122,25 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
     if evaluations.len() > 1 {
         write!(text, "\n{table}\n")?;
     }
+    for (problem, diagnosis) in diagnoses.into_iter().flatten() {
+        write!(text, "\n{problem}\n{diagnosis}\n")?;
+    }
     write(&text)
+}
+
+/// Why answers to the split are wrong, by problem.
+fn diagnoses(run: &StoredRun, arguments: &Arguments) -> Result<BTreeMap<String, Diagnosis>> {
+    let split = match arguments.split {
+        Stream::Test => Split::Test,
+        Stream::Validation => Split::Validation,
+    };
+    let diagnoses = diagnose(run.task(), &run.solve_split(split, arguments.examples)?);
+    ensure!(
+        !diagnoses.is_empty(),
+        "--failures: expected a problem on inverses, eigenvectors or singular vectors, found {}",
+        run.task().problems().map(Problem::name).collect::<Vec<_>>().join(", ")
+    );
+    Ok(diagnoses)
 }
 
 /// A line for each run, with its accuracy within 5% on each law.

@@ -9,7 +9,7 @@ use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::Verdict;
 use numformer_report::Explanation;
-use numformer_train::{Catalogue, Moment, Solved, StoredRun};
+use numformer_train::{Catalogue, Moment, Solved, StoredRun, TrainError};
 use serde_json::{Value, json};
 
 use crate::decoding::{DecodingArguments, TaskArguments};
@@ -26,6 +26,7 @@ use crate::output::write;
   numformer solve runs/transpose-3x3-seed0 --file matrix.npy
   numformer solve runs/transpose-3x3-seed0 --random --explain answer.html
   numformer solve runs/transpose-3x3-seed0 --random 2 --json
+  numformer solve runs/transpose-3x3-seed0 --file matrix.csv --decoding beam --beam-width 5 --all
   numformer solve runs/transpose-3x3-seed0 --random --decoding sample --candidates 8 --constrained --verified")]
 pub(crate) struct Arguments {
     /// The directory of the run.
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
     /// tokens were. For a single matrix.
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    /// Every answer of a beam, best first, or every sample. For a --matrix or a --file.
+    #[arg(long, requires = "decoding", conflicts_with_all = ["verified", "random", "explain"])]
+    all: bool,
     #[command(flatten)]
     decoding: DecodingArguments,
     #[command(flatten)]
@@ -69,10 +73,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
     let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let solved = match &arguments.input {
-        Input { matrix: Some(matrix), .. } => vec![run.solve(matrix).context("--matrix")?],
+        Input { matrix: Some(matrix), .. } => answers(&run, matrix, arguments.all).context("--matrix")?,
         Input { file: Some(path), .. } => {
             let matrix = read_matrix(path)?;
-            vec![run.solve(&matrix).with_context(|| format!("matrix in {}", path.display()))?]
+            answers(&run, &matrix, arguments.all).with_context(|| format!("matrix in {}", path.display()))?
         }
         Input { random, .. } => run.solve_random(arguments.seed, Split::Test, random.unwrap_or(1))?,
     };
@@ -85,6 +89,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         solved.iter().map(|solved| if arguments.json { object(solved).to_string() } else { solved.to_string() });
     let separator = if arguments.json { "\n" } else { "\n\n" };
     write(&format!("{}\n", texts.collect::<Vec<_>>().join(separator)))
+}
+
+/// The answer for a matrix, or all that the decoding finds.
+fn answers(run: &StoredRun, matrix: &DenseMatrix, all: bool) -> Result<Vec<Solved>, TrainError> {
+    if all { run.solve_in_every_way(matrix) } else { Ok(vec![run.solve(matrix)?]) }
 }
 
 fn object(solved: &Solved) -> Value {

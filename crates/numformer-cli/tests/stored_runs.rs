@@ -220,3 +220,51 @@ fn ways_that_there_are_not_are_refused() {
     let (_, stderr, code) = numformer(&["score", "model", "--constrained"], dir.path());
     assert!(code == 2 && stderr.contains("unexpected argument '--constrained'"), "{stderr}");
 }
+
+#[test]
+fn all_answers_of_a_beam_are_shown() {
+    let dir = trained();
+    let beam = ["--decoding", "beam", "--beam-width", "3", "--constrained", "--json"];
+    let solve = |arguments: &[&str]| {
+        let (stdout, stderr, code) =
+            numformer(&[&["solve", "run", "--matrix", "1 2; 3 4"], arguments].concat(), dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    let all = solve(&[&beam[..], &["--all"]].concat());
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[0], solve(&beam)[0]);
+    assert!(all[0]["answer_tokens"] != all[1]["answer_tokens"] && all[1]["src"] == all[0]["src"]);
+
+    for arguments in [&["--random", "--decoding", "beam", "--all"][..], &["--matrix", "1 2", "--all"]] {
+        let (_, stderr, code) = numformer(&[&["solve", "run"], arguments].concat(), dir.path());
+        assert_eq!(code, 2, "{stderr}");
+    }
+}
+
+#[test]
+fn failures_are_analysed_where_answers_have_properties() {
+    let dir = trained();
+    let (_, stderr, code) = numformer(&["evaluate", "run", "--examples", "5", "--failures"], dir.path());
+    assert!(code == 1 && stderr.contains("expected a problem on inverses"), "{stderr}");
+
+    let settings = ["--set", "problem.name=inversion", "--set", "matrices.rows=2"];
+    let (_, stderr, code) =
+        numformer(&[&["train", "my.toml", "--run-dir", "inverse"], &settings[..]].concat(), dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    let evaluate = ["evaluate", "inverse", "--examples", "30", "--failures", "--decoding", "greedy", "--constrained"];
+    let (text, stderr, code) = numformer(&evaluate, dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        text.contains("\ninversion\nanswers of the right shape: 30 of 30\n") && text.contains("cold start"),
+        "{text}"
+    );
+    let (json, _, _) = numformer(&[&evaluate[..], &["--json"]].concat(), dir.path());
+    let object: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&object["evaluation"]["test"]["count"], &object["failures"]["inversion"]["shaped"]),
+        (&30.into(), &30.into())
+    );
+    let cold = &object["failures"]["inversion"]["refinement"]["from_cold_starts"];
+    assert!(cold["reached"].as_f64().unwrap() > 0.9, "{object}");
+}

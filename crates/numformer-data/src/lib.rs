@@ -23,6 +23,7 @@
 //! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
 //!   problems and shapes, adds noise and chooses the vocabulary.
 //! - [`Judgement`]: what one prediction was found to be, in every norm.
+//! - [`Dissection`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has to go.
 //! - [`AnswerGrammar`]: what may follow in an answer, token by token.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
@@ -38,6 +39,7 @@ mod answer_grammar;
 mod batch;
 mod builder;
 mod dataset;
+mod dissection;
 mod error;
 mod example;
 mod format;
@@ -53,6 +55,7 @@ pub use answer_grammar::{AnswerGrammar, AnswerState};
 pub use batch::{Batch, Sequences};
 pub use builder::{TaskBuilder, VocabularyKind};
 pub use dataset::{Dataset, DatasetBatches, DatasetError, Order, RecordError};
+pub use dissection::{Dissection, RefinementSteps};
 pub use error::TaskError;
 pub use example::Example;
 pub use format::Format;

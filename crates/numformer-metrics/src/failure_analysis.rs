@@ -1,32 +1,37 @@
-//! Why predicted eigenvectors are wrong.
+//! Why predicted answers are wrong.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Accuracy, Metric, RocCurve, SpectralDeviation, Tolerance};
+use crate::{Accuracy, Deviations, Grouped, Metric, Property, RocCurve, Tolerance};
 
-/// Why predicted eigenvectors are wrong, over many predictions: which properties of an exact answer they keep, and how
-/// well the condition number of $V$ foretells that a prediction is wrong.
+/// Why predicted answers are wrong, over many predictions: which properties of an exact answer they keep, and how
+/// well the condition number of what was predicted foretells that it is wrong.
 ///
-/// A sample is the [`SpectralDeviation`] of a prediction and whether the prediction was judged correct. Predictions that
-/// cannot be read have no eigenvectors and no place here: they are counted where accuracy is. All of it is counts, the
+/// A sample is the [`Deviations`] of a prediction and whether it was judged correct. Predictions that
+/// cannot be read have no properties and no place here: they are counted where accuracy is. All of it is counts, the
 /// same bits however the samples are cut and merged.
 ///
 /// # Examples
 /// ```
 /// use faer::mat;
-/// use numformer_metrics::{FailureAnalysis, Metric, SpectralDeviation};
+/// use numformer_metrics::{Deviations, FailureAnalysis, Metric, Property};
 ///
-/// let exact = mat![[1.0, 3.0], [0.6, 0.8], [-0.8, 0.6]];
-/// let skew = mat![[1.0, 3.0], [0.6, 1.0], [-0.8, 0.0]];
+/// let values = mat![[1.0, 3.0]];
+/// let exact = mat![[0.6, 0.8], [-0.8, 0.6]];
+/// let skew = mat![[0.6, 1.0], [-0.8, 0.0]];
 /// let mut analysis = FailureAnalysis::default();
-/// for (candidate, is_correct) in [(&exact, true), (&skew, false)] {
-///     analysis.update(&(SpectralDeviation::new(candidate.as_ref(), exact.as_ref()), is_correct));
+/// for (vectors, is_correct) in [(&exact, true), (&skew, false)] {
+///     let (property, values) = (Property::Eigenvalues, values.as_ref());
+///     analysis.update(&(Deviations::of_vectors(property, values, values, &[vectors.as_ref()]), is_correct));
 /// }
 /// let summary = analysis.value().unwrap();
-/// assert_eq!((summary.eigenvalues, summary.norms, summary.orthogonality), (1.0, 1.0, 0.5));
+/// assert_eq!(summary.kept[&Property::Norms], 1.0);
+/// assert_eq!(summary.kept[&Property::Orthogonality], 0.5);
 /// assert_eq!(summary.area_under_curve, Some(1.0));
 /// let threshold = analysis.failures().at(1.03);
-/// assert_eq!(threshold.youden_index(), Some(1.0)); // cond(V) > 1.03 exactly when wrong
+/// assert_eq!(threshold.youden_index(), Some(1.0)); // the condition number is above 1.03 exactly when wrong
 /// ```
 ///
 /// # Reference
@@ -36,23 +41,20 @@ use crate::{Accuracy, Metric, RocCurve, SpectralDeviation, Tolerance};
 pub struct FailureAnalysis {
     tolerance: Tolerance,
     correct: Accuracy,
-    eigenvalues: Accuracy,
-    norms: Accuracy,
-    orthogonality: Accuracy,
+    kept: Grouped<Property, Accuracy>,
+    kept_when_wrong: Grouped<Property, Accuracy>,
     failures: RocCurve,
 }
 
 /// What a [`FailureAnalysis`] found.
-#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailureSummary {
     /// The share of correct predictions.
     pub correct: f64,
-    /// The share of predictions whose eigenvalues deviate by less than the tolerance.
-    pub eigenvalues: f64,
-    /// The share of predictions whose column norms all do.
-    pub norms: f64,
-    /// The share of predictions whose columns are all orthogonal to within it.
-    pub orthogonality: f64,
+    /// For each property, the share of predictions that deviate from it by less than the tolerance.
+    pub kept: BTreeMap<Property, f64>,
+    /// The same among wrong predictions; empty when all are correct.
+    pub kept_when_wrong: BTreeMap<Property, f64>,
     /// The probability that the condition number of a wrong prediction is higher than that of a correct one: the
     /// [area](RocCurve) under the curve. `None` when all are correct or all wrong.
     pub area_under_curve: Option<f64>,
@@ -65,9 +67,8 @@ impl FailureAnalysis {
         Self {
             tolerance,
             correct: Accuracy::default(),
-            eigenvalues: Accuracy::default(),
-            norms: Accuracy::default(),
-            orthogonality: Accuracy::default(),
+            kept: Grouped::default(),
+            kept_when_wrong: Grouped::default(),
             failures: RocCurve::default(),
         }
     }
@@ -84,22 +85,16 @@ impl FailureAnalysis {
         self.correct
     }
 
-    /// How many predictions have their eigenvalues within the tolerance.
+    /// For each property, how many predictions keep it.
     #[must_use]
-    pub fn eigenvalues(&self) -> Accuracy {
-        self.eigenvalues
+    pub fn kept(&self) -> &BTreeMap<Property, Accuracy> {
+        self.kept.groups()
     }
 
-    /// How many predictions have all their column norms within the tolerance of 1.
+    /// For each property, how many wrong predictions keep it.
     #[must_use]
-    pub fn norms(&self) -> Accuracy {
-        self.norms
-    }
-
-    /// How many predictions have the cosines of all pairs of columns within the tolerance of 0.
-    #[must_use]
-    pub fn orthogonality(&self) -> Accuracy {
-        self.orthogonality
+    pub fn kept_when_wrong(&self) -> &BTreeMap<Property, Accuracy> {
+        self.kept_when_wrong.groups()
     }
 
     /// How well thresholds on the condition number foretell that a prediction is wrong.
@@ -117,15 +112,19 @@ impl Default for FailureAnalysis {
 }
 
 impl Metric for FailureAnalysis {
-    type Sample = (SpectralDeviation, bool);
+    type Sample = (Deviations, bool);
     type Value = FailureSummary;
 
-    fn update(&mut self, (deviation, is_correct): &Self::Sample) {
+    fn update(&mut self, (deviations, is_correct): &Self::Sample) {
         self.correct.update(is_correct);
-        self.eigenvalues.update(&self.tolerance.admits(deviation.eigenvalues));
-        self.norms.update(&self.tolerance.admits(deviation.norms));
-        self.orthogonality.update(&self.tolerance.admits(deviation.orthogonality));
-        self.failures.update(&(deviation.condition_number, !is_correct));
+        for (property, deviation) in &deviations.properties {
+            let is_kept = self.tolerance.admits(*deviation);
+            self.kept.group_mut(*property).update(&is_kept);
+            if !is_correct {
+                self.kept_when_wrong.group_mut(*property).update(&is_kept);
+            }
+        }
+        self.failures.update(&(deviations.condition_number, !is_correct));
     }
 
     /// # Panics
@@ -133,18 +132,16 @@ impl Metric for FailureAnalysis {
     fn merge(&mut self, other: &Self) {
         assert_eq!(self.tolerance, other.tolerance, "tolerances of the analyses to merge");
         self.correct.merge(&other.correct);
-        self.eigenvalues.merge(&other.eigenvalues);
-        self.norms.merge(&other.norms);
-        self.orthogonality.merge(&other.orthogonality);
+        self.kept.merge(&other.kept);
+        self.kept_when_wrong.merge(&other.kept_when_wrong);
         self.failures.merge(&other.failures);
     }
 
     fn value(&self) -> Option<FailureSummary> {
         Some(FailureSummary {
             correct: self.correct.value()?,
-            eigenvalues: self.eigenvalues.value()?,
-            norms: self.norms.value()?,
-            orthogonality: self.orthogonality.value()?,
+            kept: self.kept.value().unwrap_or_default(),
+            kept_when_wrong: self.kept_when_wrong.value().unwrap_or_default(),
             area_under_curve: self.failures.value(),
         })
     }
@@ -163,8 +160,13 @@ mod tests {
         orthogonality: f64,
         condition_number: f64,
         correct: bool,
-    ) -> (SpectralDeviation, bool) {
-        (SpectralDeviation { eigenvalues, norms, orthogonality, condition_number }, correct)
+    ) -> (Deviations, bool) {
+        let properties = vec![
+            (Property::Eigenvalues, eigenvalues),
+            (Property::Norms, norms),
+            (Property::Orthogonality, orthogonality),
+        ];
+        (Deviations { properties, condition_number }, correct)
     }
 
     #[test]
@@ -180,8 +182,13 @@ mod tests {
             ],
         );
         let summary = analysis.value().unwrap();
-        assert_eq!((summary.correct, summary.eigenvalues), (0.4, 0.8));
-        assert_eq!((summary.norms, summary.orthogonality), (0.4, 0.6));
+        assert_eq!(summary.correct, 0.4);
+        let shares = |[eigenvalues, norms, orthogonality]: [f64; 3]| {
+            [(Property::Eigenvalues, eigenvalues), (Property::Norms, norms), (Property::Orthogonality, orthogonality)]
+                .into()
+        };
+        assert_eq!(summary.kept, shares([0.8, 0.4, 0.6]));
+        assert_eq!(summary.kept_when_wrong, shares([2.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]));
         // Of 6 pairs of a failure and a success, 4 are in order, one is a tie, one is out of order.
         assert_eq!(summary.area_under_curve, Some(0.75));
         let best = analysis.failures().best().unwrap();

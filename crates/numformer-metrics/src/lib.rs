@@ -27,8 +27,8 @@
 //! - [`Metric`]: a statistic that is updated sample by sample and merged across workers; [`Mean`],
 //!   [`WeightedMean`], [`Accuracy`] (with a confidence interval), [`ToleranceCurve`] and
 //!   [`CoefficientAccuracy`] implement it. [`Grouped`] keeps one for each group of samples.
-//! - [`SpectralDeviation`]: what is wrong with predicted eigenvectors; [`FailureAnalysis`] sums it up over
-//!   many, [`RocCurve`] says how well a score foretells an event.
+//! - [`Deviations`]: which properties of exact answers a predicted one lacks; [`FailureAnalysis`] sums it up over
+//!   many, [`RocCurve`] says how well a score foretells an event. [`StepCounts`]: how many steps an iteration takes.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
@@ -38,13 +38,14 @@
 
 mod accuracy;
 mod coefficients;
+mod deviations;
 mod failure_analysis;
 mod grouped;
 mod mean;
 mod metric;
 mod norm;
 mod roc_curve;
-mod spectral;
+mod step_counts;
 #[cfg(test)]
 mod testing;
 mod tolerance;
@@ -54,13 +55,14 @@ mod weighted_mean;
 
 pub use accuracy::Accuracy;
 pub use coefficients::{CoefficientAccuracy, coefficients_within};
+pub use deviations::{Deviations, Property};
 pub use failure_analysis::{FailureAnalysis, FailureSummary};
 pub use grouped::Grouped;
 pub use mean::Mean;
 pub use metric::Metric;
 pub use norm::{Norm, norm, relative_error};
 pub use roc_curve::{Detection, RocCurve};
-pub use spectral::SpectralDeviation;
+pub use step_counts::{StepCounts, StepSummary};
 pub use tolerance::{Tolerance, ToleranceError};
 pub use tolerance_curve::ToleranceCurve;
 pub use verdict::Verdict;

@@ -29,6 +29,7 @@
 //! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`]; symmetric ones: [`Wigner`], [`Wishart`],
 //!   and those of a given [`Spectrum`], [`SymmetricSpectrum`], all with uniform or Gaussian [`Entries`];
 //!   [`HaarOrthogonal`].
+//! - [`Refinement`], with [`NewtonInverse`] and [`RayleighQuotient`]: iterations that start from an answer.
 //! - Laws made from laws: [`Mixture`], [`RandomScale`].
 //!
 //! # References
@@ -41,6 +42,7 @@ mod ensemble;
 mod ensembles;
 mod problem;
 mod problems;
+mod refinement;
 mod residual;
 mod small;
 #[cfg(test)]
@@ -58,3 +60,4 @@ pub use problems::{
     MAX_INVERSE_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank,
     Signs, SingularValues, Svd, SymmetricInversion, Trace, Transpose,
 };
+pub use refinement::{MAX_REFINEMENT_STEPS, NewtonInverse, REFINED, RayleighQuotient, Refinement, steps_to_refine};

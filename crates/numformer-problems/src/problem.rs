@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 
 use faer::{Mat, MatRef};
-use numformer_metrics::{Norm, relative_error};
+use numformer_metrics::{Deviations, Norm, relative_error};
 
-use crate::ReferenceComparison;
+use crate::{ReferenceComparison, Refinement};
 
 /// A map from matrices to matrices, with a trusted solver in `f64`.
 ///
@@ -141,6 +141,20 @@ pub trait Problem: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Which properties of the exact answer a candidate lacks, for the analysis of failures. `None` by default, for problems
+    /// whose answers have no parts to tell apart.
+    ///
+    /// # Panics
+    /// If the shape of the candidate or of the target is not the [`output_shape`](Self::output_shape) of the input.
+    fn deviations(&self, _instance: Instance<'_>, _candidate: MatRef<'_, f64>) -> Option<Deviations> {
+        None
+    }
+
+    /// An iteration that brings answers closer to exact ones; `None` by default, where none is offered.
+    fn refinement(&self) -> Option<&dyn Refinement> {
+        None
+    }
+
     /// The matrices that the program of the paper's authors compares to judge this candidate: for published figures.
     ///
     /// By default the candidate and the target. A problem that program judges otherwise overrides this, and says how its
@@ -217,6 +231,14 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
         norm: Norm,
     ) -> Result<Option<f64>, SolveError> {
         (**self).residual(input, candidate, norm)
+    }
+
+    fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
+        (**self).deviations(instance, candidate)
+    }
+
+    fn refinement(&self) -> Option<&dyn Refinement> {
+        (**self).refinement()
     }
 
     fn reference_comparison(

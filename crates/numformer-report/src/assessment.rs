@@ -1,18 +1,15 @@
 //! How a stored model does on unseen matrices, and where it fails.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use candle_core::Device;
-use numformer_data::{Split, Task, TaskError};
+use numformer_data::{Split, TaskError};
 use numformer_metrics::Verdict;
-use numformer_train::{Catalogue, Evaluation, Solved, StoredRun, TrainError, solve};
+use numformer_train::{Diagnosis, Evaluation, EvaluationTable, Solved, StoredRun, TrainError, diagnose};
 
 use crate::ReportError;
 
-/// Examples solved together.
-const BATCH: usize = 256;
 /// Answers kept as the worst: of those with an error, and of those that are no matrix of the right shape.
 const WORST: usize = 4;
 
@@ -27,6 +24,10 @@ pub struct Assessment {
     pub verdicts: Vec<Verdict>,
     /// The answers that are furthest from right, the worst first, then some that are no matrix of the right shape.
     pub worst: Vec<WorstCase>,
+    /// Why answers are wrong, for each problem whose answers have properties to tell apart.
+    pub diagnoses: BTreeMap<String, Diagnosis>,
+    /// The figures on the test sets of the experiment, as many examples of each.
+    pub by_set: Vec<(String, Evaluation)>,
     /// The figures on matrices of other laws, as many examples of each.
     pub by_law: Vec<(String, Evaluation)>,
 }
@@ -58,22 +59,22 @@ impl Assessment {
 
     fn ask(dir: &Path, examples: u64, laws: &[&str]) -> Result<Self, Box<TrainError>> {
         let run = StoredRun::load(dir)?;
-        let evaluation = run.evaluate(Split::Test, examples)?;
+        let mut by_set: Vec<_> = rows(&run.evaluate_sets(examples)?);
+        // The first is the test split itself.
+        let (_, evaluation) = by_set.remove(0);
         let experiment = run.experiment();
-        let task = experiment.task_written_as(&Catalogue::standard(), run.task()).map_err(TrainError::from)?;
-        let task = Arc::new(task);
-        let solved = solve_all(&run, &task, examples)?;
+        let solved = run.solve_split(Split::Test, examples)?;
+        let diagnoses = diagnose(run.task(), &solved);
         let verdicts = solved.iter().map(|solved| solved.verdict).collect();
         let worst = worst(solved).into_iter().map(|(index, solved)| {
-            let example = task.example(experiment.evaluate.seed, Split::Test, index)?;
-            let exact_tokens = task.vocabulary().render(&example.tgt[1..example.tgt.len() - 1]);
+            let example = run.task().example(experiment.evaluate.seed, Split::Test, index)?;
+            let exact_tokens = run.task().vocabulary().render(&example.tgt[1..example.tgt.len() - 1]);
             Ok(WorstCase { index, solved, exact_tokens })
         });
         let worst = worst.collect::<Result<_, TaskError>>().map_err(TrainError::from)?;
 
-        let by_law = run.evaluate_laws(laws, examples)?;
-        let by_law = by_law.iter().map(|(law, evaluation)| (law.to_owned(), evaluation.clone())).collect();
-        Ok(Self { step: run.step(), evaluation, verdicts, worst, by_law })
+        let by_law = rows(&run.evaluate_laws(laws, examples)?);
+        Ok(Self { step: run.step(), evaluation, verdicts, worst, diagnoses, by_set, by_law })
     }
 
     /// The shares of answers that are no matrix of the right shape, or beyond measure.
@@ -88,19 +89,14 @@ impl Assessment {
     }
 }
 
+/// What each of several sets was found to give, by its name.
+fn rows(table: &EvaluationTable) -> Vec<(String, Evaluation)> {
+    table.iter().map(|(name, evaluation)| (name.to_owned(), evaluation.clone())).collect()
+}
+
 /// The error, if there is one that can be drawn.
 fn measured(verdict: &Verdict) -> Option<f64> {
     verdict.error().filter(|error| error.is_finite())
-}
-
-fn solve_all(run: &StoredRun, task: &Arc<Task>, examples: u64) -> Result<Vec<Solved>, Box<TrainError>> {
-    let source = task.batches(run.experiment().evaluate.seed, Split::Test, BATCH);
-    let mut all = Vec::new();
-    for index in 0..examples.div_ceil(BATCH as u64) {
-        all.extend(solve(run.model(), task, &source, index, &Device::Cpu)?);
-    }
-    all.truncate(examples as usize);
-    Ok(all)
 }
 
 /// The worst answers with the numbers of their examples.
@@ -123,6 +119,7 @@ pub(crate) mod tests {
     pub(crate) fn solved(error: Option<f64>) -> Solved {
         let matrix = |text: &str| text.parse().expect("a matrix");
         Solved {
+            problem: "transpose",
             src: "V1 V2 + 1 E0 + 2 E0".to_owned(),
             answer: "V2 V1 + 1 E0 <script>".to_owned(),
             input: matrix("1 2"),
@@ -148,6 +145,8 @@ pub(crate) mod tests {
             step: 2,
             verdicts: all.iter().map(|solved| solved.verdict).collect(),
             worst: worst(all.to_vec()).into_iter().map(case).collect(),
+            diagnoses: BTreeMap::new(),
+            by_set: vec![("heavy-tails".to_owned(), evaluation.clone())],
             by_law: vec![("gaussian".to_owned(), evaluation.clone()), ("uniform".to_owned(), evaluation.clone())],
             evaluation,
         }

@@ -2,7 +2,7 @@
 
 use crate::markup::{escape, file_name};
 use crate::page::page;
-use crate::section::{Block, Named, accuracy, comparison, curves, errors, laws, summary};
+use crate::section::{Block, Named, accuracy, comparison, curves, errors, failures, laws, summary};
 use crate::{Figure, ReportError, ReportedRun};
 
 /// The report on one run or several: a page and its figures.
@@ -63,7 +63,9 @@ fn of_run(named: &Named<'_>, laws: Vec<Block>) -> Result<Vec<Block>, ReportError
         "<details open><summary>experiment.toml</summary>\n<pre tabindex=\"0\"><code>{toml}</code></pre></details>\n"
     );
     let configuration = vec![Block::heading(3, "Configuration"), Block::Html(configuration)];
-    Ok([summary(named), curves(named)?, accuracy(named)?, errors(named)?, laws, configuration].concat())
+    let sections =
+        [summary(named), curves(named)?, accuracy(named)?, errors(named)?, failures(named)?, laws, configuration];
+    Ok(sections.concat())
 }
 
 /// Names of which no two are the same: those of the directories, or else their whole paths.
@@ -120,8 +122,16 @@ mod tests {
         }
         let names: Vec<_> = report().figures().map(|figure| figure.name.clone()).collect();
         let of_first: Vec<_> = names.iter().filter(|name| name.starts_with("first-")).collect();
-        let expected =
-            ["loss-examples", "loss-time", "accuracy-examples", "accuracy-time", "by-norm", "by-dimension", "errors"];
+        let expected = [
+            "loss-examples",
+            "loss-time",
+            "accuracy-examples",
+            "accuracy-time",
+            "by-norm",
+            "by-dimension",
+            "by-set",
+            "errors",
+        ];
         assert_eq!(of_first, expected.map(|name| format!("first-{name}")).iter().collect::<Vec<_>>());
         assert!(
             names.contains(&"laws".to_owned()) && names.contains(&"comparison-accuracy-time".to_owned()),

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use numformer_train::{EvaluationReport, Experiment, MatricesConfig, Record, RunSummary, StepReport, read_metrics};
+use numformer_train::{
+    EvaluationReport, Experiment, MatricesConfig, Record, RunSummary, StageReport, StepReport, read_metrics,
+};
 
 use crate::{Assessment, ReportError, TrainingTime};
 
@@ -17,6 +19,8 @@ pub struct ReportedRun {
     pub steps: Vec<StepReport>,
     /// The logged evaluations on the validation set of the experiment proper: without those on the examples of stages.
     pub evaluations: Vec<EvaluationReport>,
+    /// Where stages began; the last of them is that of the experiment proper. Empty if there is none but that.
+    pub stages: Vec<StageReport>,
     /// How many steps could not be taken, since their loss or gradient was not finite.
     pub diverged: u64,
     /// When the steps were reached.
@@ -41,17 +45,18 @@ impl ReportedRun {
         if records.is_empty() {
             return Err(ReportError::NothingLogged { path: log });
         }
-        let (mut steps, mut evaluations, mut diverged) = (Vec::new(), Vec::new(), 0);
+        let (mut steps, mut evaluations, mut stages, mut diverged) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for record in records {
             match record {
                 Record::Step(step) => steps.push(step),
                 Record::Evaluation(evaluation) if evaluation.stage.is_none() => evaluations.push(evaluation),
                 Record::Divergence(_) => diverged += 1,
-                Record::Evaluation(_) | Record::Stage(_) => {}
+                Record::Stage(stage) => stages.push(stage),
+                Record::Evaluation(_) => {}
             }
         }
         let time = TrainingTime::read(&path.join("timings.jsonl"))?;
-        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, diverged, time, assessment: None })
+        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, stages, diverged, time, assessment: None })
     }
 
     /// With how the model does on unseen matrices.
@@ -78,6 +83,20 @@ impl ReportedRun {
     pub fn last_examples(&self) -> u64 {
         let steps = self.steps.last().map(|step| step.examples);
         steps.max(self.evaluations.last().map(|evaluation| evaluation.examples)).unwrap_or(0)
+    }
+
+    /// Training examples seen when it had taken this many steps, by what is logged around it.
+    pub(crate) fn examples_at(&self, step: u64) -> f64 {
+        let mut before = (0, 0);
+        for report in &self.steps {
+            let after = (report.step, report.examples);
+            if after.0 >= step && after.0 > before.0 {
+                let each = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
+                return before.1 as f64 + each * (step - before.0) as f64;
+            }
+            before = after;
+        }
+        before.1 as f64
     }
 
     /// The names of the laws it was trained on.
@@ -158,6 +177,8 @@ pub(crate) mod tests {
         );
         let run = ReportedRun::read(dir.path()).expect("a run");
         assert_eq!((run.steps.len(), run.evaluations.len(), run.diverged), (1, 0, 1));
+        assert_eq!(run.stages, [StageReport { step: 0, stage: "small".to_owned() }]);
+        assert_eq!([0, 5, 10, 20].map(|step| run.examples_at(step)), [0.0, 320.0, 640.0, 640.0]);
     }
 
     #[test]

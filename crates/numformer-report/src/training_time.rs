@@ -10,7 +10,7 @@ use crate::ReportError;
 
 /// Seconds of training until each logged step, across interruptions.
 ///
-/// `timings.jsonl` counts from the beginning of each process. A process that goes on from a checkpoint begins where the
+/// `timings.jsonl` counts from the beginning of each process, and says by its number which. A process that goes on from a checkpoint begins where the
 /// one before it had that step; what was lost with the interruption is not counted.
 ///
 /// # Examples
@@ -20,8 +20,9 @@ use crate::ReportError;
 /// let dir = tempfile::tempdir()?;
 /// let path = dir.path().join("timings.jsonl");
 /// // Stopped after step 30, and continued from a checkpoint of step 20.
-/// let seconds = [(10, 1.0), (20, 2.0), (30, 3.0), (30, 1.5)];
-/// let lines = seconds.map(|(step, seconds)| format!("{{\"step\":{step},\"seconds\":{seconds}}}\n"));
+/// let seconds = [(7, 10, 1.0), (7, 20, 2.0), (7, 30, 3.0), (8, 30, 1.5)];
+/// let line = |(process, step, seconds)| format!("{{\"process\":{process},\"step\":{step},\"seconds\":{seconds}}}\n");
+/// let lines = seconds.map(line);
 /// std::fs::write(&path, lines.concat())?;
 /// let time = TrainingTime::read(&path)?;
 /// assert_eq!((time.at(20), time.at(30), time.at(40)), (Some(2.0), Some(3.5), None));
@@ -34,6 +35,8 @@ pub struct TrainingTime {
 
 #[derive(Deserialize)]
 struct Timing {
+    /// Its number; none in files of earlier versions.
+    process: Option<u32>,
     step: u64,
     /// Since the process began.
     seconds: f64,
@@ -67,14 +70,14 @@ impl TrainingTime {
 
     fn of(timings: &[Timing]) -> Self {
         let mut seconds = BTreeMap::<u64, f64>::new();
-        let (mut before, mut last) = (0.0, (0, 0.0));
-        for timing in timings {
-            if timing.seconds < last.1 || timing.step < last.0 {
+        let (mut before, mut last) = (0.0, (None, 0, 0.0));
+        for (index, timing) in timings.iter().enumerate() {
+            if index > 0 && timing.process != last.0 || timing.seconds < last.2 || timing.step < last.1 {
                 // Another process: what was logged from its first step on is done again.
                 seconds.split_off(&timing.step);
                 before = seconds.values().next_back().copied().unwrap_or(0.0);
             }
-            last = (timing.step, timing.seconds);
+            last = (timing.process, timing.step, timing.seconds);
             seconds.insert(timing.step, before + timing.seconds);
         }
         Self { seconds }
@@ -98,7 +101,16 @@ mod tests {
     use super::*;
 
     fn of(timings: &[(u64, f64)]) -> TrainingTime {
-        TrainingTime::of(&timings.iter().map(|&(step, seconds)| Timing { step, seconds }).collect::<Vec<_>>())
+        let timing = |&(step, seconds): &(u64, f64)| Timing { process: None, step, seconds };
+        TrainingTime::of(&timings.iter().map(timing).collect::<Vec<_>>())
+    }
+
+    /// A process that went on in a later step, and took longer to get there than the one before.
+    #[test]
+    fn processes_are_told_by_their_numbers() {
+        let timing = |(process, step, seconds)| Timing { process: Some(process), step, seconds };
+        let time = TrainingTime::of(&[(1, 10, 1.0), (1, 20, 2.0), (2, 30, 5.0), (2, 40, 6.0)].map(timing));
+        assert_eq!([10, 20, 30, 40].map(|step| time.at(step)), [Some(1.0), Some(2.0), Some(7.0), Some(8.0)]);
     }
 
     #[test]

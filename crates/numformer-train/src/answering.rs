@@ -50,6 +50,26 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         Ok(Self { model, task, grammar, answering })
     }
 
+    pub(crate) fn model(&self) -> &'a M {
+        self.model
+    }
+
+    pub(crate) fn task(&self) -> &'a Task {
+        self.task
+    }
+
+    /// All candidates for one source, in the order in which they were found: those of a beam best first.
+    pub(crate) fn all(
+        &self,
+        src: &[u32],
+        index: u64,
+        limit: usize,
+        device: &Device,
+    ) -> Result<Vec<Hypothesis>, TrainError> {
+        let candidates = self.candidates_for(&[src], index, limit, device)?;
+        Ok(candidates.into_iter().flatten().collect())
+    }
+
     /// An answer to each source; sources and the at most `limit` tokens include the delimiters. Samples are drawn by the
     /// indices of the sources, which count from `first_index`.
     pub(crate) fn answers(
@@ -59,16 +79,26 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         limit: usize,
         device: &Device,
     ) -> Result<Vec<Hypothesis>, TrainError> {
+        let candidates = self.candidates_for(sources, first_index, limit, device)?;
+        sources.iter().zip(candidates).map(|(src, candidates)| Ok(self.choose(&tokens_of(src), candidates)?)).collect()
+    }
+
+    fn candidates_for(
+        &self,
+        sources: &[&[u32]],
+        first_index: u64,
+        limit: usize,
+        device: &Device,
+    ) -> Result<Vec<Vec<Hypothesis>>, TrainError> {
         let src = padded(sources.iter().copied(), self.model.padding_id(), device)?;
-        let tokens: Vec<Vec<TokenId>> = sources.iter().map(|src| tokens_of(src)).collect();
-        let candidates = match &self.grammar {
-            None => self.candidates(&src, first_index, limit, &Unconstrained)?,
+        match &self.grammar {
+            None => Ok(self.candidates(&src, first_index, limit, &Unconstrained)?),
             Some(grammar) => {
-                let starts = tokens.iter().map(|src| grammar.start(src, limit)).collect::<Result<_, _>>()?;
-                self.candidates(&src, first_index, limit, &WellFormed { grammar, starts })?
+                let starts = sources.iter().map(|src| grammar.start(&tokens_of(src), limit));
+                let starts = starts.collect::<Result<_, TaskError>>()?;
+                Ok(self.candidates(&src, first_index, limit, &WellFormed { grammar, starts })?)
             }
-        };
-        tokens.iter().zip(candidates).map(|(src, candidates)| Ok(self.choose(src, candidates)?)).collect()
+        }
     }
 
     fn candidates(

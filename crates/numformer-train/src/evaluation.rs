@@ -7,6 +7,7 @@ use numformer_data::{Batch, BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
 use numformer_model::{End, Hypothesis, Seq2Seq, TokenRows};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::answering::{Answerer, Answering};
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
@@ -14,12 +15,13 @@ use crate::figures::Evaluation;
 use crate::score::{Batch as ScoredBatch, Pair, Scored, score_pairs};
 use crate::trainer::TrainError;
 
-/// Examples judged together. They are gathered from as many batches as it takes, so that not even the rounding of the
-/// cross-entropy depends on the size of a source's batches.
+/// Examples judged together, on one thread of rayon. They are gathered from as many batches as it takes, and the figures of
+/// chunks are merged in their order, so that not even the rounding of the cross-entropy depends on the size of a source's
+/// batches or the number of threads.
 const TOGETHER: usize = 256;
 
 /// Judges `model` by greedy decoding on the first `count` examples of a source. The figures are a function of the model
-/// and the examples: how the source cuts them into batches does not matter.
+/// and the examples: how the source cuts them into batches does not matter, nor on how many threads of rayon they are judged.
 ///
 /// Where the model finds the target more probable than all else together, greedy decoding would write it, and is spared.
 ///
@@ -28,7 +30,7 @@ const TOGETHER: usize = 256;
 /// # Errors
 /// When `count` is zero, examples cannot be made, or the model cannot read them.
 pub fn evaluate(
-    model: &impl Seq2Seq,
+    model: &(impl Seq2Seq + Sync),
     task: &Task,
     source: &dyn BatchSource,
     count: u64,
@@ -42,46 +44,95 @@ pub fn evaluate(
 /// # Errors
 /// As [`evaluate`]; when the decoding is impossible; and for constrained answers when their encoding has no grammar.
 pub fn evaluate_with(
-    model: &impl Seq2Seq,
+    model: &(impl Seq2Seq + Sync),
     task: &Task,
     source: &dyn BatchSource,
     count: u64,
     answering: Answering,
     device: &Device,
 ) -> Result<Evaluation, TrainError> {
-    let size = source.batch_size() as u64;
-    if size == 0 {
+    if source.batch_size() == 0 {
         return Err(TrainError::NothingToEvaluate);
     }
-    let mut metrics = EvaluationMetrics::default();
     let answerer = Answerer::new(model, task, answering)?;
-    let mut judged_before = 0;
-    let mut judge = |examples: Vec<(Pair, Origin)>| -> Result<(), TrainError> {
-        let (pairs, origins): (Vec<_>, Vec<_>) = examples.into_iter().unzip();
-        let answer = |ScoredBatch { first, pairs, cross_entropies }: ScoredBatch<'_>| {
-            let first_index = judged_before + first as u64;
-            let limit = task.max_tgt_len();
-            let answers = answerer.answers_to_scored(pairs, cross_entropies, first_index, limit, device)?;
-            Ok::<_, TrainError>(answers.into_iter().map(Some).collect())
-        };
-        let scored = score_pairs(model, &pairs, device, answer)?;
-        judged_before += pairs.len() as u64;
-        for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
-            metrics.update(&judged(task, pair, origin, scored)?);
+    let mut chunks = Chunks::of(source, count);
+    let mut metrics = EvaluationMetrics::default();
+    loop {
+        let chunks: Vec<_> = chunks.by_ref().take(rayon::current_num_threads()).collect::<Result<_, _>>()?;
+        if chunks.is_empty() {
+            return metrics.value().ok_or(TrainError::NothingToEvaluate);
         }
-        Ok(())
-    };
-    let mut waiting = VecDeque::new();
-    for index in 0..count.div_ceil(size) {
-        let mut batch = source.batch(index)?;
-        batch.truncate(size.min(count - index * size) as usize);
-        waiting.extend((0..batch.src.len()).map(|row| example(&batch, row)));
-        while waiting.len() >= TOGETHER {
-            judge(waiting.drain(..TOGETHER).collect())?;
+        let judged = chunks.into_par_iter().map(|chunk| judge(&answerer, chunk, device)).collect::<Vec<_>>();
+        // In their order, of failures too: the first is told.
+        for part in judged {
+            metrics.merge(&part?);
         }
     }
-    judge(waiting.into())?;
-    metrics.value().ok_or(TrainError::NothingToEvaluate)
+}
+
+/// Judges the examples of one chunk.
+fn judge<M: Seq2Seq>(
+    answerer: &Answerer<'_, M>,
+    chunk: Chunk,
+    device: &Device,
+) -> Result<EvaluationMetrics, TrainError> {
+    let (pairs, origins): (Vec<_>, Vec<_>) = chunk.examples.into_iter().unzip();
+    let task = answerer.task();
+    let answer = |ScoredBatch { first, pairs, cross_entropies }: ScoredBatch<'_>| {
+        let first_index = chunk.first_index + first as u64;
+        let answers = answerer.answers_to_scored(pairs, cross_entropies, first_index, task.max_tgt_len(), device)?;
+        Ok::<_, TrainError>(answers.into_iter().map(Some).collect())
+    };
+    let scored = score_pairs(answerer.model(), &pairs, device, answer)?;
+    let mut metrics = EvaluationMetrics::default();
+    for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
+        metrics.update(&judged(task, pair, origin, scored)?);
+    }
+    Ok(metrics)
+}
+
+/// Examples that are judged together.
+struct Chunk {
+    /// The number of the first among all.
+    first_index: u64,
+    examples: Vec<(Pair, Origin)>,
+}
+
+/// The first examples of a source, in chunks of [`TOGETHER`].
+struct Chunks<'s> {
+    source: &'s dyn BatchSource,
+    count: u64,
+    /// The number of the first of the next chunk.
+    first_index: u64,
+    next_batch: u64,
+    waiting: VecDeque<(Pair, Origin)>,
+}
+
+impl<'s> Chunks<'s> {
+    fn of(source: &'s dyn BatchSource, count: u64) -> Self {
+        Self { source, count, first_index: 0, next_batch: 0, waiting: VecDeque::new() }
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Result<Chunk, TrainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first_index = self.first_index;
+        let size = (self.count - first_index).min(TOGETHER as u64);
+        if size == 0 {
+            return None;
+        }
+        while (self.waiting.len() as u64) < size {
+            match self.source.batch(self.next_batch) {
+                Ok(batch) => self.waiting.extend((0..batch.src.len()).map(|row| example(&batch, row))),
+                Err(error) => return Some(Err(error.into())),
+            }
+            self.next_batch += 1;
+        }
+        self.first_index += size;
+        Some(Ok(Chunk { first_index, examples: self.waiting.drain(..size as usize).collect() }))
+    }
 }
 
 /// What is known of an example beside its tokens.
@@ -170,7 +221,7 @@ mod tests {
     fn figures_do_not_depend_on_the_batches() {
         let trainer = trainer();
         let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
-        let count = TOGETHER as u64 + 44;
+        let count = 3 * TOGETHER as u64 + 44;
         let of = |size| {
             let source = task.batches(0, Split::Test, size);
             evaluate(trainer.model(), &task, &source, count, &Device::Cpu)
@@ -180,6 +231,14 @@ mod tests {
         assert!(whole.decodable > 0.0 && whole.cross_entropy > 0.1, "{whole:#}");
         for size in [1, 7, 100, 1000] {
             assert_eq!(of(size).expect("an evaluation"), whole, "batches of {size}");
+        }
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            // The trainer itself is not for several threads; its model is.
+            let model = trainer.model();
+            let source = task.batches(0, Split::Test, 100);
+            let found = pool.install(|| evaluate(model, &task, &source, count, &Device::Cpu));
+            assert_eq!(found.expect("an evaluation"), whole, "{threads} threads");
         }
         assert!(matches!(of(0), Err(TrainError::NothingToEvaluate)));
 

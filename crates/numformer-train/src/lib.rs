@@ -30,7 +30,8 @@
 //! - [`Workload`]: fixed shapes of training, to be timed.
 //! - [`Answering`]: how a model's answers are found: greedily, by beam search or at random, constrained, verified.
 //! - [`evaluate`], [`Evaluation`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a
-//!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart.
+//!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart. [`diagnose`] says why answers are
+//!   wrong.
 //!
 //! # Features
 //! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
@@ -47,6 +48,7 @@ mod catalogue;
 mod checkpoint;
 mod config;
 mod curve;
+mod diagnosis;
 mod difference;
 mod divergence;
 mod evaluation;
@@ -87,10 +89,11 @@ pub use candle_optimizer::{CandleOptimizer, CandleOptimizerConfig};
 pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress};
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
-    Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany,
+    ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
+pub use diagnosis::{DIAGNOSED_TOLERANCE, Diagnosis, RefinementCounts, diagnose};
 pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
 pub use evaluation::{evaluate, evaluate_with};

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::process;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,9 @@ pub struct Gap {
 
 #[derive(Serialize, Deserialize)]
 struct Timing {
+    /// The number that tells this process from those which the run was in before.
+    #[serde(default)]
+    process: u32,
     step: u64,
     /// Seconds since this process began to train.
     seconds: f64,
@@ -136,7 +140,8 @@ impl MetricsLog {
     }
 
     fn write(&mut self, record: &Record) -> ControlFlow<StopReason> {
-        let timing = Timing { step: record.step(), seconds: self.begin.elapsed().as_secs_f64() };
+        let timing =
+            Timing { process: process::id(), step: record.step(), seconds: self.begin.elapsed().as_secs_f64() };
         let written = self.metrics.write(to_line(record).as_bytes());
         let written = written.and_then(|()| self.timings.write(to_line(&timing).as_bytes()));
         self.check(written)

@@ -19,6 +19,8 @@ use crate::trainer::TrainError;
 /// lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solved {
+    /// The name of the problem.
+    pub problem: &'static str,
     /// The input as tokens.
     pub src: String,
     /// The model's answer as tokens.
@@ -44,10 +46,21 @@ pub fn solve(
     index: u64,
     device: &Device,
 ) -> Result<Vec<Solved>, TrainError> {
+    solve_batch(&Answerer::new(model, task, Answering::default())?, task, source, index, device)
+}
+
+/// Solves the examples of one batch of a source.
+pub(crate) fn solve_batch(
+    answerer: &Answerer<'_, impl Seq2Seq>,
+    task: &Task,
+    source: &dyn BatchSource,
+    index: u64,
+    device: &Device,
+) -> Result<Vec<Solved>, TrainError> {
     let batch = source.batch(index)?;
     let sources: Vec<&[u32]> = (0..batch.src.len()).map(|row| batch.src.row(row)).collect();
-    let hypotheses =
-        Answerer::new(model, task, Answering::default())?.answers(&sources, 0, task.max_tgt_len(), device)?;
+    let first_index = index * source.batch_size() as u64;
+    let hypotheses = answerer.answers(&sources, first_index, task.max_tgt_len(), device)?;
     let solved = hypotheses.iter().enumerate().map(|(row, hypothesis)| {
         solved(task, &tokens_of(batch.src.row(row)), &tokens_of(batch.tgt.row(row)), hypothesis)
     });
@@ -62,22 +75,45 @@ pub(crate) fn solve_example(
     index: u64,
     device: &Device,
 ) -> Result<Solved, TrainError> {
-    let Example { src, tgt, .. } = example;
-    let ids: Vec<u32> = src.iter().map(|token| token.0).collect();
-    let limit = task.max_tgt_len().max(tgt.len());
+    let (ids, limit) = asked(task, example);
     let hypothesis = answerer.answers(&[&ids], index, limit, device)?.swap_remove(0);
-    solved(task, src, tgt, &hypothesis)
+    solved(task, &example.src, &example.tgt, &hypothesis)
 }
 
-fn solved(task: &Task, src: &[TokenId], tgt: &[TokenId], hypothesis: &Hypothesis) -> Result<Solved, TrainError> {
+/// All answers that the decoding finds to one example, the `index`-th of some.
+pub(crate) fn solve_in_every_way(
+    answerer: &Answerer<'_, impl Seq2Seq>,
+    task: &Task,
+    example: &Example,
+    index: u64,
+    device: &Device,
+) -> Result<Vec<Solved>, TrainError> {
+    let (ids, limit) = asked(task, example);
+    let hypotheses = answerer.all(&ids, index, limit, device)?;
+    hypotheses.iter().map(|hypothesis| solved(task, &example.src, &example.tgt, hypothesis)).collect()
+}
+
+/// The source of an example, and the most tokens that an answer has.
+fn asked(task: &Task, example: &Example) -> (Vec<u32>, usize) {
+    (example.src.iter().map(|token| token.0).collect(), task.max_tgt_len().max(example.tgt.len()))
+}
+
+pub(crate) fn solved(
+    task: &Task,
+    src: &[TokenId],
+    tgt: &[TokenId],
+    hypothesis: &Hypothesis,
+) -> Result<Solved, TrainError> {
     let answer = tokens_of(&hypothesis.ids);
+    let judgement = task.judgement(src, tgt, finished(hypothesis).as_deref())?;
     Ok(Solved {
+        problem: judgement.problem,
         src: task.vocabulary().render(&src[1..src.len() - 1]),
         answer: task.vocabulary().render(&answer),
         input: task.read_src(src)?.1,
         exact: task.read_tgt(src, tgt)?,
         found: task.read_tgt(src, &answer),
-        verdict: task.judgement(src, tgt, finished(hypothesis).as_deref())?.verdict(Norm::L1),
+        verdict: judgement.verdict(Norm::L1),
     })
 }
 

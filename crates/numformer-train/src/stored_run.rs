@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{Split, Task};
+use numformer_data::{Example, Split, Task};
 use numformer_encoding::DenseMatrix;
 use numformer_model::Model;
 
@@ -20,7 +20,7 @@ use crate::experiment::{Experiment, TEST};
 use crate::figure_name::{FigureName, FigureNameError};
 use crate::figures::Evaluation;
 use crate::run_dir::{EXPERIMENT, RunDirError, checkpoint_path, latest, steps};
-use crate::solved::{Solved, solve_example};
+use crate::solved::{Solved, solve_batch, solve_example, solve_in_every_way};
 use crate::stored_model::StoredModel;
 use crate::trainer::TrainError;
 
@@ -208,14 +208,41 @@ impl StoredRun {
     /// # Errors
     /// When the matrix has no answer, or it or its answer cannot be written, or is longer than the model can read.
     pub fn solve(&self, matrix: &DenseMatrix) -> Result<Solved, TrainError> {
+        solve_example(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &Device::Cpu)
+    }
+
+    /// All answers that the decoding finds for a matrix: those of a beam, best first, or the samples. Which of them would be
+    /// chosen by its residual is not looked at.
+    ///
+    /// # Errors
+    /// As [`StoredRun::solve`].
+    pub fn solve_in_every_way(&self, matrix: &DenseMatrix) -> Result<Vec<Solved>, TrainError> {
+        solve_in_every_way(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &Device::Cpu)
+    }
+
+    /// The first of the run's problems, posed on a matrix.
+    fn posed(&self, matrix: &DenseMatrix) -> Result<Example, TrainError> {
         let example = self.task.example_of(0, matrix)?;
         let needed = example.src.len().max(example.tgt.len());
-        if let Some(limit) = self.max_positions
-            && needed > limit
-        {
-            return Err(TrainError::TooLong { limit, needed });
+        match self.max_positions {
+            Some(limit) if needed > limit => Err(TrainError::TooLong { limit, needed }),
+            _ => Ok(example),
         }
-        solve_example(&self.answerer()?, &self.task, &example, 0, &Device::Cpu)
+    }
+
+    /// The model's answers to the first `count` examples of a split: those that [`evaluate`](Self::evaluate) judges.
+    ///
+    /// # Errors
+    /// As [`evaluate_with`].
+    pub fn solve_split(&self, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
+        let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
+        let answerer = self.answerer()?;
+        let mut all = Vec::new();
+        for index in 0..count.div_ceil(BATCH as u64) {
+            all.extend(solve_batch(&answerer, &self.task, &source, index, &Device::Cpu)?);
+        }
+        all.truncate(count as usize);
+        Ok(all)
     }
 
     fn answerer(&self) -> Result<Answerer<'_, Model>, TrainError> {

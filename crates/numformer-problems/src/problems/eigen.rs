@@ -2,7 +2,7 @@
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef, Scale, Side};
-use numformer_metrics::Norm;
+use numformer_metrics::{Deviations, Norm, Property};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::diagonal_of_first_row;
@@ -10,7 +10,10 @@ use crate::residual::{largest, orthogonality_defect, pair_residual};
 use crate::small::{
     from_fn, power_of_two_scale, require_symmetric, reshape, symmetric_eigen, symmetric_entry, with_capacity,
 };
-use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
+use crate::{
+    Instance, Problem, RayleighQuotient, ReferenceComparison, Refinement, SolveError, require_finite,
+    require_representable,
+};
 
 /// The eigenvalues of a symmetric matrix, in descending order: from $n \times n$ to $n \times 1$.
 ///
@@ -171,6 +174,16 @@ impl Problem for Eigenvectors {
         assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
         let (values, vectors) = candidate.split_at_row(1);
         Ok(Some(largest([pair_residual(input, vectors, vectors, values, norm), orthogonality_defect(vectors, norm)])))
+    }
+
+    fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
+        let (values, vectors) = candidate.split_at_row(1);
+        let exact = instance.target.subrows(0, 1);
+        Some(Deviations::of_vectors(Property::Eigenvalues, values, exact, &[vectors]))
+    }
+
+    fn refinement(&self) -> Option<&dyn Refinement> {
+        Some(&RayleighQuotient)
     }
 
     fn reference_comparison(

@@ -2,13 +2,16 @@
 
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, MatRef, Scale};
-use numformer_metrics::{Norm, relative_error};
+use numformer_metrics::{Deviations, Norm, relative_error};
 use serde::{Deserialize, Serialize};
 
 use super::eigen::require_square;
 use crate::residual::{larger, largest};
 use crate::small::{Lu, Square, identity, overflow_guard, require_symmetric, reshape, rows_of, with_capacity};
-use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
+use crate::{
+    Instance, NewtonInverse, Problem, ReferenceComparison, Refinement, SolveError, require_finite,
+    require_representable,
+};
 
 /// The largest entry of $AA^{-1} - I$ that an inverse may have: above, the matrix is rejected as too ill conditioned.
 ///
@@ -149,6 +152,14 @@ impl Problem for Inversion {
         self.judgement.residual(input, candidate, norm)
     }
 
+    fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
+        Some(Deviations::of_matrix(candidate, instance.target))
+    }
+
+    fn refinement(&self) -> Option<&dyn Refinement> {
+        Some(&NewtonInverse)
+    }
+
     fn reference_comparison(
         &self,
         instance: Instance<'_>,
@@ -190,6 +201,14 @@ impl Problem for SymmetricInversion {
         norm: Norm,
     ) -> Result<Option<f64>, SolveError> {
         self.judgement.residual(input, candidate, norm)
+    }
+
+    fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
+        Some(Deviations::of_matrix(candidate, instance.target))
+    }
+
+    fn refinement(&self) -> Option<&dyn Refinement> {
+        Some(&NewtonInverse)
     }
 
     fn reference_comparison(

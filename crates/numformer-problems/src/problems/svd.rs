@@ -2,7 +2,7 @@
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef, Scale};
-use numformer_metrics::Norm;
+use numformer_metrics::{Deviations, Norm, Property};
 
 use super::eigen::Signs;
 use crate::comparison::diagonal_of_first_row;
@@ -139,6 +139,13 @@ impl Problem for Svd {
             orthogonality_defect(v, norm),
             quotient(numformer_metrics::norm(negative.as_ref(), norm), numformer_metrics::norm(a, norm)),
         ])))
+    }
+
+    fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
+        let (values, vectors) = candidate.split_at_row(1);
+        let (u, v) = vectors.split_at_row(instance.input.nrows());
+        let exact = instance.target.subrows(0, 1);
+        Some(Deviations::of_vectors(Property::SingularValues, values, exact, &[u, v]))
     }
 
     fn reference_comparison(

@@ -17,6 +17,8 @@ pub(crate) struct LineChart {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
+    /// Where upright lines stand, as to part what came before from what came after.
+    pub(crate) marks: Vec<f64>,
 }
 
 /// An axis: its name with its unit, what it spans, and how its numbers are written.
@@ -61,6 +63,10 @@ impl LineChart {
             .bold_line_style(Ink::Grid.light())
             .light_line_style(TRANSPARENT)
             .draw()?;
+        for &x in &self.marks {
+            let upright = [(x, self.y.range.start), (x, self.y.range.end)];
+            chart.draw_series(DashedLineSeries::new(upright, 4, 4, Ink::Axis.light().stroke_width(1)))?;
+        }
         for (index, series) in self.series.iter().enumerate() {
             let style = Ink::Series(index).light().stroke_width(2);
             chart.draw_series(LineSeries::new(series.points.iter().copied(), style))?;
@@ -91,6 +97,7 @@ pub(crate) mod tests {
             x: axis("time, seconds"),
             y: axis("loss, nats"),
             series: vec![series("first & last", &[(0.0, 1.0), (2.0, 0.0)]), series("second", &[(1.0, 2.0)])],
+            marks: Vec::new(),
         }
     }
 
@@ -100,6 +107,14 @@ pub(crate) mod tests {
         for text in ["time, seconds", "loss, nats", "first &amp; last", "second"] {
             assert!(svg.contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn marks_are_upright_lines() {
+        let lines =
+            |marks: Vec<f64>| LineChart { marks, ..two_lines() }.to_svg().expect("drawn").matches("line").count();
+        // Dashed: one for each dash.
+        assert!(lines(vec![0.5]) > lines(Vec::new()) + 10);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Accuracies with their confidence intervals: of all examples, and by dimension, problem and law.
 
+use std::fmt::Display;
+
 use numformer_metrics::Norm;
 use numformer_train::{Estimate, Evaluation};
 
@@ -34,6 +36,10 @@ pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     blocks.extend(groups(named, "dimension", evaluation.by_dimension.iter())?);
     blocks.extend(groups(named, "problem", evaluation.by_problem.iter())?);
     blocks.extend(groups(named, "law", evaluation.by_law.iter())?);
+    if let Some(assessment) = run.assessment.as_ref().filter(|assessment| !assessment.by_set.is_empty()) {
+        let sets = assessment.by_set.iter().map(|(name, evaluation)| (name.as_str(), evaluation));
+        blocks.extend(groups(named, "set", [("test", &assessment.evaluation)].into_iter().chain(sets))?);
+    }
     Ok(blocks)
 }
 
@@ -68,10 +74,10 @@ fn figures(evaluation: &Evaluation) -> Table {
 }
 
 /// A figure of the groups of one kind; none if there are not several.
-fn groups<'a, K: ToString + 'a>(
+fn groups<'a>(
     named: &Named<'_>,
     kind: &str,
-    groups: impl Iterator<Item = (&'a K, &'a Evaluation)>,
+    groups: impl Iterator<Item = (impl Display, &'a Evaluation)>,
 ) -> Result<Option<Block>, ReportError> {
     let mut series = Vec::new();
     let mut rows = Vec::new();

@@ -48,7 +48,7 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
         });
         let losses: Vec<_> = losses.collect();
         let axis = loss_axis(&losses);
-        blocks.extend(line_figure("comparison-loss", "Training loss", horizontal, axis, losses)?);
+        blocks.extend(line_figure("comparison-loss", "Training loss", horizontal, axis, losses, Vec::new())?);
     }
     for horizontal in &horizontals {
         let accuracies = runs.iter().map(|named| {
@@ -60,7 +60,7 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
         });
         let title = "Validation accuracy within 5%";
         let axis = accuracy_axis();
-        blocks.extend(line_figure("comparison-accuracy", title, horizontal, axis, accuracies.collect())?);
+        blocks.extend(line_figure("comparison-accuracy", title, horizontal, axis, accuracies.collect(), Vec::new())?);
     }
     Ok(blocks)
 }

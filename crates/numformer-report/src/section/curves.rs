@@ -2,7 +2,7 @@
 
 use super::{Block, Named};
 use crate::chart::line_chart::{Axis, LineChart, Series};
-use crate::format::{percent_short, short, significant};
+use crate::format::{count, percent_short, short, significant};
 use crate::{Cell, ReportError, ReportedRun, Table};
 
 /// What curves are drawn against.
@@ -49,6 +49,17 @@ impl Horizontal {
     }
 }
 
+impl Horizontal {
+    /// Where stages begin but the first. What has no time is left out.
+    fn stages(&self, run: &ReportedRun) -> Vec<f64> {
+        let place = |step: u64| match self.unit {
+            None => Some(run.examples_at(step)),
+            Some(unit) => Some(run.time.at(step)? / unit),
+        };
+        run.stages.iter().skip(1).filter_map(|stage| place(stage.step)).collect()
+    }
+}
+
 /// The axis of losses, from 0 to what holds them all.
 pub(super) fn loss_axis(series: &[Series]) -> Axis {
     let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-6, f64::max);
@@ -66,6 +77,7 @@ pub(super) fn line_figure(
     horizontal: &Horizontal,
     y: Axis,
     series: Vec<Series>,
+    marks: Vec<f64>,
 ) -> Result<Option<Block>, ReportError> {
     if series.iter().all(|series| series.points.is_empty()) {
         return Ok(None);
@@ -86,7 +98,7 @@ pub(super) fn line_figure(
         }
     }
     let x = Axis { name: horizontal.axis.to_owned(), range: 0.0..horizontal.end, format: short };
-    let drawing = LineChart { x, y, series }.to_svg();
+    let drawing = LineChart { x, y, series, marks }.to_svg();
     let title = format!("{title} against {}", horizontal.against);
     let name = format!("{name}-{}", horizontal.suffix);
     Block::figure(name, &title, sentences.trim_end().to_owned(), table, drawing).map(Some)
@@ -101,12 +113,19 @@ fn value_for(value: f64) -> f64 {
 pub(crate) fn curves(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Named { run, prefix, .. } = named;
     let mut blocks = vec![Block::heading(3, "Learning curves")];
+    if let [first, .., _] = &run.stages[..] {
+        let later: Vec<String> =
+            run.stages[1..].iter().map(|stage| format!("{} after {} steps", stage.stage, count(stage.step))).collect();
+        let stages = format!("Upright lines are where a stage begins: {} first, {}.", first.stage, later.join(", "));
+        blocks.push(Block::Paragraph(stages));
+    }
     let horizontals = Horizontal::of([*run].into_iter());
     for horizontal in &horizontals {
         let steps = run.steps.iter().map(|report| (report.step, report.examples, report.loss));
         let losses = vec![Series { name: "training loss".to_owned(), points: horizontal.points(run, steps) }];
         let axis = loss_axis(&losses);
-        blocks.extend(line_figure(&format!("{prefix}-loss"), "Training loss", horizontal, axis, losses)?);
+        let name = format!("{prefix}-loss");
+        blocks.extend(line_figure(&name, "Training loss", horizontal, axis, losses, horizontal.stages(run))?);
     }
     let Some(last) = run.evaluations.last() else { return Ok(blocks) };
     for horizontal in &horizontals {
@@ -120,7 +139,14 @@ pub(crate) fn curves(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
         let exact = Series { name: "exact".to_owned(), points: horizontal.points(run, exact) };
         let series = within.chain([exact]).collect();
         let name = format!("{prefix}-accuracy");
-        blocks.extend(line_figure(&name, "Validation accuracy", horizontal, accuracy_axis(), series)?);
+        blocks.extend(line_figure(
+            &name,
+            "Validation accuracy",
+            horizontal,
+            accuracy_axis(),
+            series,
+            horizontal.stages(run),
+        )?);
     }
     Ok(blocks)
 }

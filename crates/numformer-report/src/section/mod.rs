@@ -5,6 +5,7 @@ mod comparison;
 mod curves;
 mod errors;
 mod explanation;
+mod failures;
 mod laws;
 mod summary;
 
@@ -13,6 +14,7 @@ pub(crate) use comparison::comparison;
 pub(crate) use curves::curves;
 pub(crate) use errors::errors;
 pub(crate) use explanation::explanation;
+pub(crate) use failures::failures;
 pub(crate) use laws::laws;
 pub(crate) use summary::summary;
 
