@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use numformer_encoding::{
-    DecodeError, DenseMatrix, MatrixEncoding, Preset, Vocabulary, VocabularyError, encoding_by_name,
+    DecodeError, DenseMatrix, EncodingNameError, MatrixEncoding, Vocabulary, VocabularyError, encoding_by_name,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,9 +43,10 @@ pub(crate) struct DecodeArguments {
 
 #[derive(Args)]
 struct CommonArguments {
-    /// How numbers are written: positional in base 10 or 1000, with a signed significand, or as one token (magnitudes
-    /// up to 9.99e8, in units of 10^-9).
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::ALL.map(Preset::name)))]
+    /// How numbers are written: p10 or p1000, positional in base 10 or 1000; b1999, with a signed significand; fp15, as one
+    /// token (magnitudes up to 9.99e8, in units of 10^-9); or a general one, as in 'positional(base = 100, precision = 2)',
+    /// 'balanced(precision = 2)', 'floating(precision = 2, exponents = 16, decimals = 7)'.
+    #[arg(long, value_name = "NAME", value_parser = encoding_name)]
     encoding: String,
     /// One object of JSON for each line: tokens, or rows, cols and matrix; error, line and where there is one position,
     /// for a line that cannot be read.
@@ -97,6 +97,10 @@ fn tokens_of(line: &str) -> Result<String> {
     }
     let Tokens { tokens } = serde_json::from_str(line).context("expected an object with tokens")?;
     Ok(tokens.join(" "))
+}
+
+fn encoding_name(name: &str) -> Result<String, EncodingNameError> {
+    encoding_by_name(name).map(|_| name.to_owned())
 }
 
 struct Codec {

@@ -9,6 +9,7 @@ macro_rules! report {
     }};
 }
 
+mod budget;
 mod decoding;
 mod device;
 mod verbosity;
@@ -25,6 +26,7 @@ mod output;
 mod presets;
 mod problems;
 mod report;
+mod reproduce;
 mod resume;
 mod runs;
 mod score;
@@ -69,6 +71,7 @@ enum Command {
     Presets(presets::Arguments),
     Runs(runs::Arguments),
     Report(report::Arguments),
+    Reproduce(reproduce::Arguments),
     Completions(completions::Arguments),
     Man(completions::ManArguments),
 }
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Presets(arguments) => presets::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Runs(arguments) => runs::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Report(arguments) => report::run(&arguments, verbosity).map(|()| ExitCode::SUCCESS),
+        Command::Reproduce(arguments) => reproduce::run(&arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Man(arguments) => completions::man(&arguments).map(|()| ExitCode::SUCCESS),
     };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use numformer_train::presets::PRESETS;
+use numformer_train::presets::{self, PRESETS, Preset};
 use numformer_train::{Experiment, ExperimentError};
 
 use crate::output;
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// List their names, each with what it is about.
+    /// List their names, each with its suite and what it is about.
     List,
     /// Print one, with its comments.
     Show {
@@ -32,8 +32,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.action {
         Action::List => {
             let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
-            let line = |(name, about): (&str, &str)| format!("{name:width$}  {about}\n");
-            output::write(&PRESETS.iter().map(|preset| line((preset.name, about(preset.toml)))).collect::<String>())
+            let line =
+                |preset: &Preset| format!("{:<5}  {:width$}  {}\n", preset.suite, preset.name, about(preset.toml));
+            output::write(&PRESETS.iter().map(line).collect::<String>())
         }
         Action::Show { name } => {
             // For its error, which names the nearest preset.
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 ExperimentError::UnknownPreset { .. } => Err(error),
                 _ => Ok(()),
             })?;
-            let preset = PRESETS.iter().find(|preset| preset.name == name);
+            let preset = presets::find(name);
             output::write(preset.map_or("", |preset| preset.toml))
         }
     }

@@ -13,7 +13,7 @@ use signal_hook::flag;
 const INTERRUPTED_TWICE: i32 = 128 + SIGINT;
 
 /// Ends a run, saved, at Ctrl-C and SIGTERM; saves and goes on at SIGUSR1, which queue systems send before they end a job.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Signals {
     end: Arc<AtomicBool>,
     save: Arc<AtomicBool>,
@@ -44,13 +44,18 @@ impl Over {
 }
 
 impl Signals {
+    /// Whether the end was asked for.
+    pub(crate) fn have_come(&self) -> bool {
+        self.end.load(Ordering::Relaxed)
+    }
+
     /// To be set when the run is over.
     pub(crate) fn over(&self) -> Over {
         Over(Arc::clone(&self.end))
     }
 
     fn flow(&self) -> ControlFlow<StopReason> {
-        if self.end.load(Ordering::Relaxed) {
+        if self.have_come() {
             return ControlFlow::Break(StopReason::Interrupted);
         }
         ControlFlow::Continue(())

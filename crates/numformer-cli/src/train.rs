@@ -7,10 +7,11 @@ use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
 use numformer_train::{
-    Catalogue, EarlyStopping, Experiment, Gap, Progress, RunDir, StopReason, TargetReached, Trainer,
+    Catalogue, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached, Trainer,
 };
 use serde_json::json;
 
+use crate::budget::Budget;
 use crate::device::DeviceName;
 use crate::dry_run;
 use crate::output::write;
@@ -26,7 +27,7 @@ use crate::verbosity::Verbosity;
 /// Ctrl-C and SIGTERM finish the step, save, and end with exit code 0; a second one ends at once. SIGUSR1 saves and goes on.
 /// While the disk is full, the run waits.
 ///
-/// Presets: transpose-3x3, transpose-5x5.
+/// `numformer presets list` names the presets.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer train transpose-3x3
@@ -117,50 +118,12 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     }
     // From the beginning: a signal that comes early must not end the process in the middle.
     let signals = Signals::handled().context("cannot handle signals")?;
-    // First what may fail: a mistake in the experiment leaves no directory behind.
-    let mut trainer = Trainer::new(experiment.clone())?;
-    if !path.join("experiment.toml").exists() {
-        trainer.check_start()?;
-    }
-    let run_dir = RunDir::open(path, &experiment)?;
-    let log = run_dir.metrics_log(experiment.log.every);
-    let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
-    let mut history = run_dir.evaluations().context("cannot read the run's metrics")?;
-    // A run that was made longer had been judged at its former end: that does not count.
-    let is_due = |step: u64| step.is_multiple_of(experiment.evaluate.every) || step == experiment.train.steps;
-    history.retain(|report| is_due(report.step));
-    let (trainer, damaged) = trainer.in_dir(run_dir)?;
-    for checkpoint in damaged {
-        report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
-    }
-    if let Some(Gap { last, expected }) = log.gap(trainer.step()).context("cannot read the run's metrics")? {
-        report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
-    }
-    let mut trainer = trainer.waiting_for_space().with_observer(log);
-    if verbosity.verbose {
-        report!("{} threads", rayon::current_num_threads());
-    }
-    trainer = trainer.with_observer(match verbosity {
-        Verbosity { quiet: true, .. } => Progress::quiet(),
-        Verbosity { verbose: true, .. } => Progress::stderr().with_checkpoints(),
-        _ => Progress::stderr(),
-    });
-    if let Some(goal) = experiment.stop.target {
-        trainer = trainer.with_observer(TargetReached::new(goal).with_history(history.clone()));
-    }
-    if let Some(patience) = experiment.stop.patience {
-        trainer = trainer.with_observer(EarlyStopping::new(patience).with_history(history));
-    }
-    if let Some(board) = board {
-        trainer = trainer.with_observer(board);
-    }
     let over = signals.over();
-    trainer = trainer.with_observer(signals);
-    let report = trainer.run()?;
+    let (trainer, report) = run_in(&experiment, path, verbosity, signals, None)?;
     // What is left is to report on it: a signal may end that.
     over.set();
 
-    let run_dir = trainer.run_dir().expect("given above");
+    let run_dir = trainer.run_dir().expect("given to it");
     let curve = run_dir.write_learning_curve();
     if let Err(error) = &curve {
         report!("warning: cannot draw the learning curve: {error}");
@@ -203,4 +166,57 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     }
     writeln!(report, "weights:        {}", run_dir.checkpoint_path(trainer.step()).display())?;
     write(&report)
+}
+
+/// Trains in a run directory, from where it stands, until the run or its budget ends.
+pub(crate) fn run_in(
+    experiment: &Experiment,
+    path: PathBuf,
+    verbosity: Verbosity,
+    signals: Signals,
+    budget: Option<Budget>,
+) -> Result<(Trainer, RunReport)> {
+    // First what may fail: a mistake in the experiment leaves no directory behind.
+    let mut trainer = Trainer::new(experiment.clone())?;
+    if !path.join("experiment.toml").exists() {
+        trainer.check_start()?;
+    }
+    let run_dir = RunDir::open(path, experiment)?;
+    let log = run_dir.metrics_log(experiment.log.every);
+    let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
+    let mut history = run_dir.evaluations().context("cannot read the run's metrics")?;
+    // A run that was made longer had been judged at its former end: that does not count.
+    let is_due = |step: u64| step.is_multiple_of(experiment.evaluate.every) || step == experiment.train.steps;
+    history.retain(|report| is_due(report.step));
+    let (trainer, damaged) = trainer.in_dir(run_dir)?;
+    for checkpoint in damaged {
+        report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
+    }
+    if let Some(Gap { last, expected }) = log.gap(trainer.step()).context("cannot read the run's metrics")? {
+        report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
+    }
+    let mut trainer = trainer.waiting_for_space().with_observer(log);
+    if verbosity.verbose {
+        report!("{} threads", rayon::current_num_threads());
+    }
+    trainer = trainer.with_observer(match verbosity {
+        Verbosity { quiet: true, .. } => Progress::quiet(),
+        Verbosity { verbose: true, .. } => Progress::stderr().with_checkpoints(),
+        _ => Progress::stderr(),
+    });
+    if let Some(goal) = experiment.stop.target {
+        trainer = trainer.with_observer(TargetReached::new(goal).with_history(history.clone()));
+    }
+    if let Some(patience) = experiment.stop.patience {
+        trainer = trainer.with_observer(EarlyStopping::new(patience).with_history(history));
+    }
+    if let Some(board) = board {
+        trainer = trainer.with_observer(board);
+    }
+    if let Some(budget) = budget {
+        trainer = trainer.with_observer(budget);
+    }
+    trainer = trainer.with_observer(signals);
+    let report = trainer.run()?;
+    Ok((trainer, report))
 }

@@ -30,6 +30,7 @@
 mod balanced;
 mod decimal;
 mod dense;
+mod encoding_name;
 mod error;
 mod floating;
 mod matrix;
@@ -44,12 +45,13 @@ mod word_grammar;
 
 pub use balanced::Balanced;
 pub use dense::{DenseMatrix, ParseMatrixError};
+pub use encoding_name::{EncodingNameError, encoding_by_name};
 pub use error::{DecodeError, EncodeError, EncodingError};
 pub use floating::Floating;
 pub use matrix::MatrixEncoding;
 pub use matrix_grammar::{GrammarError, MatrixGrammar, MatrixState};
 pub use number::NumberEncoding;
 pub use positional::Positional;
-pub use preset::{Preset, UnknownEncoding, encoding_by_name};
+pub use preset::{Preset, UnknownEncoding};
 pub use vocabulary::{TokenId, Vocabulary, VocabularyError};
 pub use word_grammar::{Branch, WordGrammar, WordGrammarError};

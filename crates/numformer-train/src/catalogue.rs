@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use numformer_encoding::{NumberEncoding, Preset};
+use numformer_encoding::{NumberEncoding, Preset, encoding_by_name};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, EnsembleError, Entries, GaussianEntries,
     HaarOrthogonal, Inversion, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
@@ -28,7 +28,7 @@ use crate::experiment::ExperimentError;
 /// // Three significant digits in base 20.
 /// let p20 = Positional::new(20, 3, -20..=20)?;
 /// let catalogue = Catalogue::standard().with_encoding("p20", Arc::new(p20));
-/// let toml = presets::PRESETS[0].toml.replace("p1000", "p20");
+/// let toml = presets::find("transpose-3x3").unwrap().toml.replace("p1000", "p20");
 /// let experiment = Experiment::from_toml(&toml, "my.toml", &catalogue)?;
 /// assert_eq!(experiment.task(&catalogue)?.vocabulary().tokenize("+ 1 19 0")?.len(), 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -225,11 +225,15 @@ impl Catalogue {
         Ok(find(&self.laws, "matrices.law", name)?(parameters)?)
     }
 
-    /// The encoding of that name; `key` is where an experiment names it.
+    /// The encoding of that name, or a general one with its parameters, as [`encoding_by_name`] reads it; `key` is where an
+    /// experiment names it.
     ///
     /// # Errors
     /// When there is none.
     pub fn encoding(&self, key: &'static str, name: &str) -> Result<Arc<dyn NumberEncoding>, ExperimentError> {
+        if name.contains('(') && !self.encodings.contains_key(name) {
+            return encoding_by_name(name).map_err(|source| ExperimentError::Encoding { key, source });
+        }
         find(&self.encodings, key, name).cloned()
     }
 }

@@ -402,6 +402,26 @@ pub struct StopConfig {
     pub patience: Option<Patience>,
 }
 
+/// What a trained model is expected to reach on unseen matrices. It changes nothing in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedConfig {
+    /// The figure.
+    pub metric: FigureName,
+    /// The value: reached, or better.
+    pub value: f64,
+    /// Who has found it, and where; or that no published figure is at hand.
+    pub source: String,
+}
+
+impl ExpectedConfig {
+    /// The value as a goal.
+    #[must_use]
+    pub fn goal(&self) -> Goal {
+        Goal { metric: self.metric, value: self.value }
+    }
+}
+
 /// A stage of a curriculum: what is learned before the experiment proper, with its model, encodings and optimisation.
 ///
 /// It is over after its steps, or earlier when its goal is reached.

@@ -5,12 +5,13 @@ use std::fmt::{self, Display};
 use crate::Experiment;
 
 impl Experiment {
-    /// The first key in which `other` differs, apart from when a run ends: `None` when one run can serve both.
+    /// The first key in which `other` differs, apart from when a run ends and what is expected of it: `None` when one run can serve both.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let mut other = other.clone();
         other.train.steps = self.train.steps;
         other.stop.clone_from(&self.stop);
+        other.expected.clone_from(&self.expected);
         self.differences(&other).into_iter().next()
     }
 

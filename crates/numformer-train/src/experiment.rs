@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use numformer_data::{Task, TaskBuilder, TaskError};
+use numformer_encoding::EncodingNameError;
 use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -11,8 +12,8 @@ use toml::{Table, Value};
 use crate::adam::AdamConfig;
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany, ProblemConfig,
-    Span, StageConfig, StopConfig, TestSetConfig, TrainConfig, is_default,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
+    ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig, is_default,
 };
 use crate::divergence::DivergencePolicy;
 use crate::model_config::{Architecture, ModelConfig};
@@ -70,6 +71,9 @@ pub struct Experiment {
     /// When a run ends before all its steps are taken.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stop: StopConfig,
+    /// What `numformer reproduce` holds the result against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<ExpectedConfig>,
     /// What is learned before the experiment proper, stage by stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stage: Vec<StageConfig>,
@@ -87,9 +91,7 @@ impl Experiment {
     /// # Errors
     /// When there is no preset of that name.
     pub fn preset(name: &str) -> Result<Self, ExperimentError> {
-        let preset = presets::PRESETS
-            .iter()
-            .find(|preset| preset.name == name)
+        let preset = presets::find(name)
             .ok_or_else(|| ExperimentError::UnknownPreset { name: name.to_owned(), known: presets::names() })?;
         Self::from_toml(preset.toml, &format!("preset {name}"), &Catalogue::standard())
     }
@@ -603,6 +605,14 @@ pub enum ExperimentError {
         /// Names there are.
         known: Vec<String>,
     },
+    /// There is no such encoding.
+    #[error("{key}")]
+    Encoding {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// Cause.
+        source: EncodingNameError,
+    },
     /// An option means nothing to the problem it is given to.
     #[error("{key} is not an option of the problem `{problem}`")]
     UnheededOption {
@@ -714,6 +724,7 @@ impl ExperimentError {
         match self {
             Self::UnknownName { key, found, .. } => Some((key, Some(found))),
             Self::UnheededOption { key, .. }
+            | Self::Encoding { key, .. }
             | Self::Zero { key }
             | Self::TooLarge { key, .. }
             | Self::NotPositive { key, .. }
@@ -736,8 +747,10 @@ mod tests {
         Experiment::from_toml(toml, "my.toml", &Catalogue::standard())
     }
 
+    const SMALL: &str = include_str!("../presets/cpu/transpose-3x3.toml");
+
     fn toml_with(from: &str, to: &str) -> String {
-        let toml = presets::PRESETS[0].toml;
+        let toml = SMALL;
         assert!(toml.contains(from), "{from} is not in the preset");
         toml.replacen(from, to, 1)
     }
@@ -764,11 +777,7 @@ mod tests {
     #[test]
     fn unknown_keys_give_the_line_and_the_nearest_key() {
         let error = error_with("warmup_steps = 500", "warmup_step = 500");
-        let line = 1 + presets::PRESETS[0]
-            .toml
-            .lines()
-            .position(|line| line.starts_with("warmup_steps"))
-            .expect("in the preset");
+        let line = 1 + SMALL.lines().position(|line| line.starts_with("warmup_steps")).expect("in the preset");
         assert!(error.starts_with(&format!("my.toml, line {line}: unknown key `warmup_step`")), "{error}");
         assert!(error.ends_with("did you mean `warmup_steps`?"), "{error}");
         let error = error_with("n_layers = 1", "n_layer = 1");

@@ -72,6 +72,7 @@ mod run_dir;
 mod run_summary;
 mod schedule;
 mod score;
+mod scorecard;
 mod sgd;
 mod shape;
 mod solved;
@@ -89,7 +90,7 @@ pub use candle_optimizer::{CandleOptimizer, CandleOptimizerConfig};
 pub use catalogue::{Catalogue, LawParameters};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress};
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, LogConfig, MatricesConfig, OneOrMany,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
     ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
@@ -115,6 +116,7 @@ pub use run_dir::{Latest, RunDir, RunDirError};
 pub use run_summary::RunSummary;
 pub use schedule::{AfterWarmUp, Schedule, WarmUp};
 pub use score::{Pair, PairError, Score, Scorer};
+pub use scorecard::{Outcome, Scorecard};
 pub use sgd::{Sgd, SgdConfig};
 pub use shape::{Shape, ShapeError};
 pub use solved::{Solved, solve};

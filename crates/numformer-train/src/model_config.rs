@@ -182,7 +182,7 @@ mod tests {
     use crate::{Catalogue, Experiment, ExperimentError, presets};
 
     fn with_model(model: &str) -> Result<Experiment, ExperimentError> {
-        let preset = presets::PRESETS[0].toml;
+        let preset = presets::find("transpose-3x3").expect("embedded").toml;
         let begin = preset.find("[model.encoder]").expect("in the preset");
         let end = preset.find("[train]").expect("in the preset");
         let toml = format!("{}[model]\n{model}\n{}", &preset[..begin], &preset[end..]);

@@ -1,0 +1,218 @@
+//! `numformer reproduce`: presets, run and held against what is expected of them.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use numformer_report::TrainingTime;
+use numformer_train::presets::{PRESETS, Suite};
+use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
+
+use crate::budget::Budget;
+use crate::output;
+use crate::signals::Signals;
+use crate::train::run_in;
+use crate::verbosity::Verbosity;
+
+/// Run presets, judge them on fresh matrices, and write what they reach beside what is expected.
+///
+/// What was run before is not run again, and a run that was interrupted goes on: the same command takes up where it
+/// stopped. The page, scorecard.md, and its figures, scorecard.json, are written anew after each run; they hold every run of
+/// the suite that is found among the runs.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  numformer reproduce
+  numformer reproduce --only transpose-3x3 --seeds 0,1,2
+  numformer reproduce --suite paper --budget 60 --out results
+  numformer reproduce --list")]
+pub(crate) struct Arguments {
+    /// Which presets: cpu, what two cores learn in minutes, or paper, published configurations.
+    #[arg(long, default_value_t = Suite::Cpu)]
+    suite: Suite,
+    /// Only these of its presets, separated by commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Seeds, separated by commas: each preset is run with each.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<u64>,
+    /// The most minutes that this command trains each run; what it has come to then is judged, and it may go on later.
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    budget: Option<f64>,
+    /// Unseen matrices that each model is judged on, of each of its test sets.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    examples: u64,
+    /// Where the runs are.
+    #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
+    runs: PathBuf,
+    /// Where the page and its figures are written.
+    #[arg(long, value_name = "DIR", default_value = "docs/results")]
+    out: PathBuf,
+    /// Write the page again from the runs there are, and run nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a run came to, in its directory.
+const OUTCOME: &str = "outcome.json";
+
+pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
+    let experiments = experiments(arguments)?;
+    if !arguments.list {
+        let signals = Signals::handled().context("cannot handle signals")?;
+        for experiment in &experiments {
+            for &seed in &arguments.seeds {
+                let experiment = Experiment { seed, ..experiment.clone() };
+                if !reproduce(&experiment, arguments, verbosity, &signals)? {
+                    report!("interrupted; the same command goes on from here");
+                    return Ok(());
+                }
+                write_scorecard(arguments)?;
+            }
+        }
+    }
+    let scorecard = write_scorecard(arguments)?;
+    output::write(&scorecard.to_markdown())
+}
+
+/// The presets that are asked for.
+fn experiments(arguments: &Arguments) -> Result<Vec<Experiment>> {
+    let of_suite: Vec<&str> =
+        PRESETS.iter().filter(|preset| preset.suite == arguments.suite).map(|preset| preset.name).collect();
+    if let Some(name) = arguments.only.iter().find(|name| !of_suite.contains(&name.as_str())) {
+        bail!("--only: expected presets of the suite {} ({}), found `{name}`", arguments.suite, of_suite.join(", "));
+    }
+    let is_asked = |name: &&str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    of_suite.into_iter().filter(is_asked).map(|name| Ok(Experiment::preset(name)?)).collect()
+}
+
+/// Runs an experiment and judges it, unless that was done; false if it was interrupted.
+fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosity, signals: &Signals) -> Result<bool> {
+    let path = arguments.runs.join(format!("{}-seed{}", experiment.name, experiment.seed));
+    if let Some(outcome) = read_outcome(&path)? {
+        let is_same = outcome.experiment.difference(experiment).is_none();
+        if is_same && outcome.is_complete && outcome.evaluation.count >= arguments.examples {
+            return Ok(true);
+        }
+    }
+    if !verbosity.quiet {
+        report!("{}", path.display());
+    }
+    let budget = arguments.budget.map(|minutes| Budget::new(Duration::from_secs_f64(60.0 * minutes)));
+    let (_, ended) = run_in(experiment, path.clone(), verbosity, signals.clone(), budget.clone())?;
+    match &ended.stop {
+        StopReason::Completed | StopReason::Asked(_) => {}
+        StopReason::Interrupted => return Ok(false),
+        stop => bail!("{stop}"),
+    }
+    let is_complete = !budget.is_some_and(|budget| budget.is_used());
+    let stored = StoredRun::load(&path)?;
+    let table = stored.evaluate_sets(arguments.examples)?;
+    if signals.have_come() {
+        return Ok(false);
+    }
+    let mut sets: Vec<_> = table.iter().map(|(name, evaluation)| (name.to_owned(), evaluation.clone())).collect();
+    // The first is the test split itself.
+    let (_, evaluation) = sets.remove(0);
+    let outcome = Outcome {
+        experiment: experiment.clone(),
+        step: stored.step(),
+        examples: experiment.train.examples(stored.step()),
+        seconds: TrainingTime::read(&path.join("timings.jsonl"))?.total().unwrap_or(0.0),
+        ended: ended.stop.to_string(),
+        is_complete,
+        evaluation,
+        sets,
+        hardware: hardware(),
+        commit: commit(),
+    };
+    write_file(&path.join(OUTCOME), &format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;
+    Ok(true)
+}
+
+/// What the run in a directory came to; none if it was not judged yet.
+fn read_outcome(run: &Path) -> Result<Option<Outcome>> {
+    let path = run.join(OUTCOME);
+    match fs::read_to_string(&path) {
+        Ok(json) => Ok(Some(
+            serde_json::from_str(&json)
+                .with_context(|| format!("{} is damaged; without it, the run is judged again", path.display()))?,
+        )),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes what all runs of the suite came to: in the order of the presets, then of the seeds.
+fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
+    let mut paths: Vec<PathBuf> = match fs::read_dir(&arguments.runs) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", arguments.runs.display())),
+    };
+    paths.sort();
+    let place = |name: &str| PRESETS.iter().position(|preset| preset.suite == arguments.suite && preset.name == name);
+    let mut outcomes = Vec::new();
+    for path in paths {
+        if let Some(outcome) = read_outcome(&path)?
+            && let Some(place) = place(&outcome.experiment.name)
+        {
+            outcomes.push((place, outcome.experiment.seed, outcome));
+        }
+    }
+    outcomes.sort_by_key(|(place, seed, _)| (*place, *seed));
+    let scorecard = Scorecard { outcomes: outcomes.into_iter().map(|(_, _, outcome)| outcome).collect() };
+    fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    // The cpu suite is what everyone can run: it has the plain name.
+    let name = match arguments.suite {
+        Suite::Cpu => "scorecard".to_owned(),
+        suite => format!("scorecard-{suite}"),
+    };
+    write_file(&arguments.out.join(format!("{name}.md")), &scorecard.to_markdown())?;
+    write_file(
+        &arguments.out.join(format!("{name}.json")),
+        &format!("{}\n", serde_json::to_string_pretty(&scorecard)?),
+    )?;
+    Ok(scorecard)
+}
+
+/// Writes beside the file first, so that it is whole whenever it is looked at.
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("partial");
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The processor and the threads that compute.
+fn hardware() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let processor = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let widest = ["avx512f", "avx2"]
+        .into_iter()
+        .find(|set| field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == *set)));
+    let vectors = widest.map_or_else(String::new, |set| format!(" ({set})"));
+    format!("{processor}{vectors}, {} threads", rayon::current_num_threads())
+}
+
+/// The commit that is checked out where the command runs, or the version of the program.
+fn commit() -> String {
+    let git = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=10"]).output();
+    let described = git.ok().filter(|output| output.status.success());
+    let text = described.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_else(|| format!("version {}", env!("CARGO_PKG_VERSION")))
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    // Longer than a year is a mistake.
+    const MOST: f64 = 527_040.0;
+    let minutes = text.parse().ok().filter(|minutes: &f64| *minutes > 0.0 && *minutes <= MOST);
+    minutes.ok_or_else(|| format!("expected a positive number of minutes, of at most {MOST}"))
+}
