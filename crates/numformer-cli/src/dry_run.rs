@@ -67,6 +67,8 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
 fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
     let mut short = experiment.clone();
     short.train.steps = STEPS;
+    // Of the experiment proper, to which most steps belong.
+    short.stage.clear();
     short.evaluate.examples = 1;
     let ends = Rc::new(RefCell::new(Vec::new()));
     let mut trainer = Trainer::new(short)?.with_observer(Clock(Rc::clone(&ends)));

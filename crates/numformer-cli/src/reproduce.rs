@@ -15,7 +15,7 @@ use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
 use crate::budget::Budget;
 use crate::output;
 use crate::signals::Signals;
-use crate::train::run_in;
+use crate::train::{run_in, start_threads};
 use crate::verbosity::Verbosity;
 
 /// Run presets, judge them on fresh matrices, and write what they reach beside what is expected.
@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Where the page and its figures are written.
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
     out: PathBuf,
+    /// Threads that compute; all of the machine when absent. The results are the same.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Write the page again from the runs there are, and run nothing.
     #[arg(long)]
     list: bool,
@@ -62,6 +65,7 @@ const OUTCOME: &str = "outcome.json";
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let experiments = experiments(arguments)?;
     if !arguments.list {
+        start_threads(arguments.threads)?;
         let signals = Signals::handled().context("cannot handle signals")?;
         for experiment in &experiments {
             for &seed in &arguments.seeds {

@@ -9,7 +9,7 @@ use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::Verdict;
 use numformer_report::Explanation;
-use numformer_train::{Catalogue, Moment, Solved, StoredRun, TrainError};
+use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
 
 use crate::decoding::{DecodingArguments, TaskArguments};
@@ -92,8 +92,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The answer for a matrix, or all that the decoding finds.
-fn answers(run: &StoredRun, matrix: &DenseMatrix, all: bool) -> Result<Vec<Solved>, TrainError> {
-    if all { run.solve_in_every_way(matrix) } else { Ok(vec![run.solve(matrix)?]) }
+fn answers(run: &StoredRun, matrix: &DenseMatrix, all: bool) -> Result<Vec<Solved>> {
+    Ok(if all { run.solve_in_every_way(matrix)? } else { vec![run.solve(matrix)?] })
 }
 
 fn object(solved: &Solved) -> Value {

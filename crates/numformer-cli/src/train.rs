@@ -75,13 +75,18 @@ pub(crate) struct Ending {
     json: bool,
 }
 
+/// Starts so many threads that compute; those of the machine where it does not matter.
+pub(crate) fn start_threads(threads: Option<u16>) -> Result<()> {
+    if let Some(threads) = threads {
+        let threads = usize::from(threads);
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
+    }
+    Ok(())
+}
+
 impl Ending {
     pub(crate) fn start_threads(&self) -> Result<()> {
-        if let Some(threads) = self.threads {
-            let threads = usize::from(threads);
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
-        }
-        Ok(())
+        start_threads(self.threads)
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn error(name: &str) -> String {
-        encoding_by_name(name).err().expect(name).to_string()
+        encoding_by_name(name).expect_err(name).to_string()
     }
 
     #[test]

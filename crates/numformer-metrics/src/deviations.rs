@@ -127,8 +127,12 @@ impl Deviations {
     pub fn of_matrix(candidate: MatRef<'_, f64>, exact: MatRef<'_, f64>) -> Self {
         assert_eq!(candidate.shape(), exact.shape(), "shapes of the candidate and of the exact answer");
         let [length, exact_length] = [candidate, exact].map(|matrix| norm(matrix, Norm::Frobenius));
-        // Two zeros are equally large.
-        let magnitude = if length == exact_length { 0.0 } else { (length / exact_length - 1.0).abs() };
+        let magnitude = match exact_length {
+            // Two zeros are equally large.
+            0.0 if length > 0.0 => f64::INFINITY,
+            0.0 => length,
+            _ => (length / exact_length - 1.0).abs(),
+        };
         let units = [(candidate, length), (exact, exact_length)].map(|(matrix, length)| match length {
             0.0 => matrix.to_owned(),
             length => Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)] / length),
@@ -335,7 +339,7 @@ mod tests {
             [c, m, d, found.condition_number]
         };
         let near = |found: [f64; 4], expected: [f64; 4]| {
-            let agree = found.iter().zip(expected).all(|(x, y)| (x - y).abs() < ROUNDING || *x == y);
+            let agree = found.iter().zip(expected).all(|(x, y)| (x - y).abs() < ROUNDING || x.to_bits() == y.to_bits());
             assert!(agree, "{found:?} {expected:?}");
         };
         near(of(exact.clone()), [0.0, 0.0, 0.0, 4.0 / 3.0]);

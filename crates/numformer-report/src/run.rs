@@ -178,7 +178,7 @@ pub(crate) mod tests {
         let run = ReportedRun::read(dir.path()).expect("a run");
         assert_eq!((run.steps.len(), run.evaluations.len(), run.diverged), (1, 0, 1));
         assert_eq!(run.stages, [StageReport { step: 0, stage: "small".to_owned() }]);
-        assert_eq!([0, 5, 10, 20].map(|step| run.examples_at(step)), [0.0, 320.0, 640.0, 640.0]);
+        assert_eq!([0, 5, 10, 20].map(|step| run.examples_at(step).round() as u64), [0, 320, 640, 640]);
     }
 
     #[test]

@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((steps.from_answers.not_reached(), steps.from_correct_answers.not_reached()), (1, 0));
         assert!(steps.from_correct_answers.counts().keys().eq(&[0, 3]), "{steps:?}");
         let cold = steps.from_cold_starts.value().expect("three starts");
-        assert!(cold.reached == 1.0 && cold.median > Some(3), "{cold:?}");
+        assert!(cold.reached > 0.99 && cold.median > Some(3), "{cold:?}");
 
         let eigenvectors = &diagnoses["eigenvectors"];
         let summary = eigenvectors.failures.value().expect("two answers");
