@@ -58,7 +58,8 @@ pub(crate) struct Arguments {
     decoding: DecodingArguments,
     #[command(flatten)]
     task: TaskArguments,
-    /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several.
+    /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several; with --failures, an object of
+    /// both, `evaluation` by set and `failures` by problem.
     #[arg(long)]
     json: bool,
     /// The figures as comma-separated values, one in a line.
