@@ -1,6 +1,6 @@
 //! Judging a model on 10,000 examples, in several ways. One line of JSON for each model.
 //!
-//! The preset `transpose-3x3` is trained for some of its steps, so that the model is wrong half of the time, and to its end. Each
+//! The preset `transpose-3x3` is trained for some of its steps, so that about every other batch holds a mistake, and to its end. Each
 //! model is judged by `evaluate` on all threads and on one, by greedy decoding of every example, and as the published program
 //! does it: a pass with teacher forcing, then greedy decoding of every batch in which a sequence was not right token by token. All
 //! ways use the same model code; in turn, several times.
@@ -21,7 +21,7 @@ const EXAMPLES: u64 = 10_000;
 const ROUNDS: usize = 3;
 /// The published program's batches of an evaluation.
 const BATCH: usize = 128;
-/// Updates after which about half of the answers are right, and after which all are.
+/// Updates after which some answers are wrong, and after which nearly all are right.
 const STEPS: [u64; 2] = [850, 1500];
 
 /// Judges the model, and says its accuracy within 5%.
