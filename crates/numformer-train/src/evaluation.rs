@@ -125,6 +125,11 @@ impl Iterator for Chunks<'_> {
         }
         while (self.waiting.len() as u64) < size {
             match self.source.batch(self.next_batch) {
+                // A source of one's own may end.
+                Ok(batch) if batch.src.is_empty() => {
+                    self.count = first_index + self.waiting.len() as u64;
+                    return self.next();
+                }
                 Ok(batch) => self.waiting.extend((0..batch.src.len()).map(|row| example(&batch, row))),
                 Err(error) => return Some(Err(error.into())),
             }
@@ -203,6 +208,30 @@ mod tests {
         let mut trainer = Trainer::new(experiment).expect("a trainer");
         trainer.run().expect("a run");
         trainer
+    }
+
+    /// The first so many batches of a source, and no more.
+    struct Ending<S>(S, u64);
+
+    impl<S: BatchSource> BatchSource for Ending<S> {
+        fn batch(&self, index: u64) -> Result<Batch, TaskError> {
+            if index < self.1 { self.0.batch(index) } else { Ok(Batch::default()) }
+        }
+        fn batch_size(&self) -> usize {
+            self.0.batch_size()
+        }
+    }
+
+    #[test]
+    fn a_source_that_ends_is_judged_as_far_as_it_goes() {
+        let trainer = trainer();
+        let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+        let of = |batches, count| {
+            let source = Ending(task.batches(0, Split::Test, 32), batches);
+            evaluate(trainer.model(), &task, &source, count, &Device::Cpu)
+        };
+        assert_eq!(of(10, 1000).expect("an evaluation"), of(20, 320).expect("an evaluation"));
+        assert!(matches!(of(0, 1000), Err(TrainError::NothingToEvaluate)));
     }
 
     /// The examples of another source, without what need not be known.

@@ -11,7 +11,7 @@ use crate::difference::Difference;
 use crate::divergence::DivergencePolicy;
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figure_name::FigureName;
-use crate::files::write_atomically;
+use crate::files::{create_durably, write_atomically};
 use crate::metrics_log::{METRICS, MetricsLog, Record, read_up_to_damage};
 use crate::observer::EvaluationReport;
 use crate::tensorboard::TensorBoard;
@@ -53,7 +53,7 @@ impl RunDir {
     pub fn open(path: impl Into<PathBuf>, experiment: &Experiment) -> Result<Self, RunDirError> {
         let path = path.into();
         let io_error = |source| RunDirError::Io { path: path.clone(), source };
-        fs::create_dir_all(&path).map_err(io_error)?;
+        create_durably(&path).map_err(io_error)?;
         let file = path.join(EXPERIMENT);
         let entries = fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(io_error)?;
         // Another process may be making the run right now: what it makes first is not foreign.
