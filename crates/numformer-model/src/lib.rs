@@ -25,12 +25,13 @@
 //!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
 //! - [`Recurrent`] with its [`RecurrentConfig`]: LSTMs and GRUs.
 //! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Composition`], or as an explicit forward and
-//!   backward schedule, [`ExplicitSchedule`].
+//!   backward schedule, [`ExplicitSchedule`] on the CPU and [`DeviceSchedule`] on a GPU.
 //! - [`generate`]: answers of any model, whose rows are [`Batched`], by a [`Decoding`] under a [`Constraint`]; [`greedy`]
 //!   and [`beam`] are without one. A transformer has a [`Cache`] of keys and values.
 //!
 //! # Features
-//! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
+//! - `cuda`: NVIDIA GPUs as devices of [`DeviceSchedule`]. No GPU has run it yet: it is tested on the host, where the same
+//!   kernels are compiled as C++.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
@@ -49,6 +50,7 @@ mod config;
 mod constraint;
 mod copy_gate;
 mod decoder;
+mod device_schedule;
 mod dropout;
 mod embedding;
 mod encoder;
@@ -85,6 +87,7 @@ pub use config::{
 };
 pub use constraint::{Constraint, Unconstrained};
 pub use decoder::Decoder;
+pub use device_schedule::{DeviceSchedule, Precision, StepOutcome};
 pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
 pub use feed_forward::FeedForward;

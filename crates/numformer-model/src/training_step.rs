@@ -10,8 +10,9 @@ use crate::padded::Padded;
 
 /// Loss and gradients of a model on a batch, weights and gradients as flat vectors.
 ///
-/// There are two implementations: [`Composition`](crate::Composition), of every model on every device, and
-/// [`ExplicitSchedule`](crate::ExplicitSchedule), of the standard transformer on the CPU, several times faster.
+/// There are three implementations: [`Composition`](crate::Composition), of every model;
+/// [`ExplicitSchedule`](crate::ExplicitSchedule), of the standard transformer on the CPU, several times faster; and
+/// [`DeviceSchedule`](crate::DeviceSchedule), of the same on a GPU.
 /// They agree to rounding. Clipping, the optimizer and reductions over processes are passes over the same slices.
 pub trait TrainingStep: Debug + Send {
     /// The order of weights and gradients.
@@ -60,6 +61,23 @@ impl<'a> TokenRows<'a> {
     /// As [`Padded::new`].
     pub fn padded(&self, device: &Device) -> Result<Padded> {
         Padded::new(self.ids, self.lengths, self.width, device)
+    }
+
+    /// Checks that a model can learn from sources and targets.
+    ///
+    /// # Errors
+    /// When there is not a target for each source, none has a token to predict, or as [`check`](Self::check).
+    pub(crate) fn check_pair(src: Self, tgt: Self, vocab_size: usize, max_positions: usize) -> Result<()> {
+        if src.lengths.len() != tgt.lengths.len() {
+            let [expected, found] = [src, tgt].map(|rows| rows.lengths.len());
+            return Err(Error::Msg(format!("expected {expected} targets, one for each source, found {found}")));
+        }
+        if tgt.width < 2 {
+            return Err(Error::Msg(format!("expected targets of at least two tokens, found {}", tgt.width)));
+        }
+        src.check(vocab_size, max_positions)?;
+        // The last token is predicted and never read.
+        tgt.check(vocab_size, max_positions + 1)
     }
 
     /// Checks that a model can read the rows.

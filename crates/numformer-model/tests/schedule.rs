@@ -1,66 +1,15 @@
 //! The explicit schedule against automatic differentiation: loss and gradients of random models on random batches.
 
+mod common;
+
 use candle_core::{Device, Result, Tensor};
+use common::{Tokens, assert_agree, parameters_of, weights_of};
 use numformer_model::{
-    Composition, CrossAttentionQuery, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, StackConfig,
-    TokenRows, TrainingStep, Transformer, TransformerConfig,
+    CrossAttentionQuery, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, StackConfig, TokenRows,
+    TrainingStep, TransformerConfig,
 };
 use numformer_ops::kernels::Level;
 use proptest::prelude::*;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-/// A batch of random tokens.
-#[derive(Clone, Debug)]
-struct Tokens {
-    ids: Vec<u32>,
-    lengths: Vec<u32>,
-    width: usize,
-}
-
-impl Tokens {
-    /// One row for each length. Padding has id 1, which occurs within sequences, too.
-    fn random(seed: u64, lengths: &[u32], vocab_size: usize) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let width = lengths.iter().copied().max().unwrap_or(0).max(2) as usize;
-        let row = |length: &u32| {
-            let length = *length as usize;
-            (0..width).map(|i| if i < length { rng.random_range(0..vocab_size as u32) } else { 1 }).collect::<Vec<_>>()
-        };
-        Self { ids: lengths.iter().flat_map(row).collect(), lengths: lengths.to_vec(), width }
-    }
-
-    fn rows(&self) -> TokenRows<'_> {
-        TokenRows { ids: &self.ids, lengths: &self.lengths, width: self.width }
-    }
-}
-
-fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Parameters, Composition)> {
-    let parameters = Parameters::random(seed, &Device::Cpu);
-    let model = Transformer::init(config, &parameters)?;
-    let composition = Composition::new(model, &parameters);
-    Ok((parameters, composition))
-}
-
-fn weights_of(step: &impl TrainingStep, parameters: &Parameters, seed: u64) -> Result<Vec<f32>> {
-    let mut weights = vec![0.0; step.layout().len()];
-    step.layout().read(parameters, &mut weights)?;
-    // Norms and biases start at constants: moved, so that each matters.
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    weights.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
-    Ok(weights)
-}
-
-/// Fails unless each parameter's gradients agree to `tolerance`, relative to the largest of them all.
-#[track_caller]
-fn assert_agree(step: &impl TrainingStep, found: &[f32], expected: &[f32], tolerance: f32) {
-    let scale = expected.iter().fold(0f32, |a, x| a.max(x.abs()));
-    for slot in step.layout().slots() {
-        for (at, (f, e)) in found[slot.range()].iter().zip(&expected[slot.range()]).enumerate() {
-            assert!((f - e).abs() <= tolerance * scale, "{} entry {at}: expected {e}, found {f}", slot.name());
-        }
-    }
-}
 
 fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
     let (parameters, mut composition) = parameters_of(config, 5)?;

@@ -23,8 +23,9 @@
 //! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the norm to clip.
 //! - [`mod@reference`]: the same operations composed of candle's own.
 //! - [`kernels`]: the operations on slices, for a training step without automatic differentiation.
+//! - [`device`]: the operations on a GPU, for the same.
 //!
-//! # Where the kernels run
+//! # Where the operations on tensors run
 //! On `f32` tensors in host memory, of any layout. For every other dtype or device an operation is the composition in
 //! [`mod@reference`]. The loops are compiled for AVX-512, AVX2 and the baseline of the target, and the widest that the
 //! processor has is chosen at run time. Work is divided among the threads of [rayon](https://docs.rs/rayon) by the
@@ -35,7 +36,8 @@
 //! environment, which leaves the cores to rayon, and when it is run inside rayon's pool (`rayon::scope`).
 //!
 //! # Features
-//! - `cuda`: the compositions on NVIDIA GPUs, by candle.
+//! - `cuda`: NVIDIA GPUs as devices. The driver and cuBLASLt are looked for when one is opened.
+//! - `emulation`: the same kernels compiled for the host, to be tested.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
@@ -46,6 +48,7 @@ use kernels::{Store, Threads};
 
 mod adam;
 mod attention;
+pub mod device;
 mod embedding;
 mod exp;
 mod fresh;

@@ -218,17 +218,8 @@ impl ExplicitSchedule {
                 return Err(Error::Msg(format!("expected {} {name}, found {found}", self.layout.len())));
             }
         }
-        if src.lengths.len() != tgt.lengths.len() {
-            let [expected, found] = [src, tgt].map(|rows| rows.lengths.len());
-            return Err(Error::Msg(format!("expected {expected} targets, one for each source, found {found}")));
-        }
-        if tgt.width < 2 {
-            return Err(Error::Msg(format!("expected targets of at least two tokens, found {}", tgt.width)));
-        }
         let TransformerConfig { vocab_size, max_positions, .. } = *self.model.config();
-        src.check(vocab_size, max_positions)?;
-        // The last token is predicted and never read.
-        tgt.check(vocab_size, max_positions + 1)
+        TokenRows::check_pair(src, tgt, vocab_size, max_positions)
     }
 }
 

@@ -1,0 +1,314 @@
+//! The training step of the standard transformer on a device, as an explicit forward and backward schedule.
+//!
+//! Weights, gradients and Adam's moments stay on the device. A batch goes there in one copy, and the whole step, from the
+//! embedding to Adam, is recorded once for each shape and replayed: the host waits for nothing. What a step found, its loss
+//! and the norm of its gradients, stays on the device, too, until it is asked for.
+//!
+//! - [`stacks`]: embedding, encoder, decoder and projection, as the model's equations;
+//! - [`sublayers`]: attention and feed-forward network with their residuals;
+//! - [`inputs`]: what a step reads; [`places`] and [`vectors`]: where the parameters lie.
+
+mod inputs;
+mod places;
+mod stacks;
+mod sublayers;
+mod vectors;
+
+use candle_core::{Error, Result};
+use numformer_ops::AdamStep;
+use numformer_ops::device::{Accelerator, Element, Pool, Recording, Region, StepNumbers};
+
+use self::inputs::{Inputs, Shape, share};
+use self::places::Places;
+use self::stacks::{Kept, Model};
+use self::vectors::{Pass, Take, Vectors};
+use crate::config::TransformerConfig;
+use crate::flat::FlatLayout;
+use crate::mode::Mode;
+use crate::model_config::ModelConfig;
+use crate::parameters::Parameters;
+use crate::schedule::ExplicitSchedule;
+use crate::training_step::{TokenRows, TrainingStep};
+
+pub use self::vectors::Precision;
+
+/// Steps whose outcomes the device remembers.
+const SLOTS: usize = 1024;
+
+/// The standard transformer with its weights, gradients and moments of Adam on a device.
+///
+/// Loss and gradients are those of [`Composition`](crate::Composition) to rounding: to that of `f32`, or with
+/// [`Precision::Bf16`] to that of bf16. The same steps give the same bits on the same device.
+///
+/// As a [`TrainingStep`] it takes weights from the host and gives gradients back, which is slow, and what it is tested by. To
+/// learn, [`take_step`](Self::take_step) leaves all on the device.
+#[derive(Debug)]
+pub struct DeviceSchedule {
+    device: Accelerator,
+    precision: Precision,
+    config: TransformerConfig,
+    layout: FlatLayout,
+    places: Places,
+    model: Model,
+    vectors: Vectors,
+    /// Whether a step was not finite, and the factor of the gradients.
+    state: Region,
+    /// Loss and gradient norm of each slot.
+    outcomes: Region,
+    squares: Region,
+    /// Steps whose outcomes have not been read.
+    pending: usize,
+    pool: Pool,
+    plans: Vec<Plan>,
+}
+
+/// Memory and work of the batches of one shape.
+#[derive(Debug)]
+struct Plan {
+    shape: Shape,
+    inputs: Inputs,
+    kept: Kept,
+    step: Option<Recording>,
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Mean cross-entropy per target token, in nats.
+    pub loss: f64,
+    /// Norm of the gradients before they were clipped.
+    pub gradient_norm: f64,
+}
+
+impl StepOutcome {
+    /// Whether the step was taken: none is once loss or norm are no finite numbers.
+    #[must_use]
+    pub fn is_finite(self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
+}
+
+impl DeviceSchedule {
+    /// What a model has that no device can train here; none where it can be trained.
+    #[must_use]
+    pub fn missing(config: &ModelConfig) -> Option<&'static str> {
+        let ModelConfig::Transformer(transformer) = config else { return ExplicitSchedule::missing(config) };
+        let wide = |stack: &crate::config::StackConfig| stack.d_model / stack.n_heads.max(1) > 128;
+        ExplicitSchedule::missing(config)
+            .or((wide(&transformer.encoder) || wide(&transformer.decoder)).then_some("heads wider than 128"))
+    }
+
+    /// The transformer that `config` describes, with the weights that `parameters` holds, on `device`.
+    ///
+    /// # Errors
+    /// When the configuration is impossible or has something that is [missing](Self::missing) here, `parameters` are not
+    /// those of the model, or the device has not enough memory.
+    pub fn new(
+        config: &ModelConfig,
+        parameters: &Parameters,
+        mut device: Accelerator,
+        precision: Precision,
+    ) -> Result<Self> {
+        if let Some(what) = Self::missing(config) {
+            return Err(Error::Msg(format!("devices have no {what} yet: train on the CPU")));
+        }
+        // Checks that configuration and parameters belong together, to the last coefficient.
+        let layout = ExplicitSchedule::new(config, parameters)?.layout().clone();
+        let ModelConfig::Transformer(config) = config else {
+            return Err(Error::Msg("devices train transformers alone".to_owned()));
+        };
+        let places = Places::new(&layout);
+        let model = Model::new(&mut device, &places, config)?;
+        let vectors = Vectors::new(&mut device, places.len(), precision)?;
+        let widest = [config.encoder.d_ff(), config.decoder.d_ff(), config.vocab_size];
+        let widest = widest.into_iter().chain([3 * config.encoder.d_model, 3 * config.decoder.d_model]).max();
+        device.reserve_scratch(widest.unwrap_or(0))?;
+        let (state, outcomes) = (device.reserve(Element::U32, 2)?, device.reserve(Element::F32, 2 * SLOTS)?);
+        let squares = device.reserve(Element::F64, Accelerator::SQUARES)?;
+        let pool = device.reserve_pool(0)?;
+        let mut schedule = Self {
+            device,
+            precision,
+            config: config.clone(),
+            layout,
+            places,
+            model,
+            vectors,
+            state,
+            outcomes,
+            squares,
+            pending: 0,
+            pool,
+            plans: Vec::new(),
+        };
+        let mut weights = vec![0.0; schedule.layout.len()];
+        schedule.layout.read(parameters, &mut weights)?;
+        schedule.set_weights(&weights)?;
+        Ok(schedule)
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &Accelerator {
+        &self.device
+    }
+
+    /// Sets all weights, in the order of the layout, and forgets that a step was not finite, if one was.
+    ///
+    /// # Errors
+    /// When there are more or fewer, or the device fails.
+    pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
+        self.check_len("weights", weights.len())?;
+        let weights = self.places.to_device(weights);
+        self.device.write(self.vectors.weights, &weights)?;
+        if let Some(copy) = self.vectors.copy() {
+            self.device.write(copy, &weights)?;
+        }
+        self.device.clear(self.state)
+    }
+
+    /// Reads all weights, when all steps before are done.
+    ///
+    /// # Errors
+    /// When `weights` has another length, or the device fails.
+    pub fn weights(&mut self, weights: &mut [f32]) -> Result<()> {
+        self.read(self.vectors.weights, weights)
+    }
+
+    /// Sets Adam's first and second moments.
+    ///
+    /// # Errors
+    /// As [`set_weights`](Self::set_weights).
+    pub fn set_moments(&mut self, moments: [&[f32]; 2]) -> Result<()> {
+        for (region, moment) in [self.vectors.first_moment, self.vectors.second_moment].into_iter().zip(moments) {
+            self.check_len("moments", moment.len())?;
+            self.device.write(region, &self.places.to_device(moment))?;
+        }
+        Ok(())
+    }
+
+    /// Reads Adam's first and second moments.
+    ///
+    /// # Errors
+    /// As [`weights`](Self::weights).
+    pub fn moments(&mut self, moments: [&mut [f32]; 2]) -> Result<()> {
+        let regions = [self.vectors.first_moment, self.vectors.second_moment];
+        regions.into_iter().zip(moments).try_for_each(|(region, moment)| self.read(region, moment))
+    }
+
+    fn read(&mut self, region: Region, host: &mut [f32]) -> Result<()> {
+        self.check_len("coefficients", host.len())?;
+        let device = self.device.read(region)?;
+        self.places.to_host(&device, host);
+        Ok(())
+    }
+
+    fn check_len(&self, what: &str, found: usize) -> Result<()> {
+        if found != self.layout.len() {
+            return Err(Error::Msg(format!("expected {} {what}, found {found}", self.layout.len())));
+        }
+        Ok(())
+    }
+
+    /// Gives the device a step to take: gradients of the mean cross-entropy, clipped at `clip_norm`, and Adam. It does not
+    /// wait for it. The numbers are those of the step, but for the factor of the gradients, which the device finds.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model, [`MOST_PENDING`](Self::MOST_PENDING) steps have not been asked for, or the device
+    /// fails.
+    pub fn take_step(&mut self, src: TokenRows<'_>, tgt: TokenRows<'_>, adam: &AdamStep, clip_norm: f32) -> Result<()> {
+        if self.pending == SLOTS {
+            return Err(Error::Msg(format!("expected at most {SLOTS} steps without asking for their outcomes")));
+        }
+        let at = self.plan(src, tgt)?;
+        let Self { device, plans, vectors, model, config, state, outcomes, squares, .. } = self;
+        let plan = &mut plans[at];
+        let numbers = StepNumbers { adam: *adam, clip_norm, slot: self.pending as u32, share: 0.0 };
+        plan.inputs.write(device, src, tgt, config.padding_id, numbers)?;
+        let recording = match &plan.step {
+            Some(recording) => recording,
+            None => {
+                let (inputs, kept) = (&plan.inputs, &plan.kept);
+                let recording = device.record(|device| {
+                    model.forward_and_backward(&mut Pass { device, vectors }, inputs, kept)?;
+                    let moved = [vectors.weights, vectors.first_moment, vectors.second_moment];
+                    let words = [inputs.numbers, *state, *outcomes];
+                    device.end_step(moved, vectors.copy(), vectors.gradients, kept.losses, words, *squares)
+                })?;
+                plan.step.insert(recording)
+            }
+        };
+        device.replay(recording)?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    /// Steps that may be under way before their outcomes are asked for.
+    pub const MOST_PENDING: usize = SLOTS;
+
+    /// What the steps since the last call found, in order, when they are done. From the first that is not finite on, none was
+    /// taken.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn outcomes(&mut self) -> Result<Vec<StepOutcome>> {
+        if self.pending == 0 {
+            return Ok(Vec::new());
+        }
+        let found = self.device.read(self.outcomes.slice(0..2 * self.pending)?)?;
+        self.pending = 0;
+        let outcome = |pair: &[f32]| StepOutcome { loss: f64::from(pair[0]), gradient_norm: f64::from(pair[1]) };
+        Ok(found.chunks_exact(2).map(outcome).collect())
+    }
+
+    /// Checks a batch, and returns the number of the plan for its shape.
+    fn plan(&mut self, src: TokenRows<'_>, tgt: TokenRows<'_>) -> Result<usize> {
+        let TransformerConfig { vocab_size, max_positions, .. } = self.config;
+        TokenRows::check_pair(src, tgt, vocab_size, max_positions)?;
+        if src.lengths.is_empty() {
+            return Err(Error::Msg("expected at least one example".to_owned()));
+        }
+        let shape = Shape::of(src, tgt, max_positions);
+        if let Some(at) = self.plans.iter().position(|plan| plan.shape == shape) {
+            return Ok(at);
+        }
+        let inputs = Inputs::reserve(&mut self.device, shape)?;
+        let mut bytes = 0;
+        self.model.plan(&mut Take::counting(&mut bytes, self.state, self.precision), &inputs, vocab_size)?;
+        if self.pool.bytes() < bytes {
+            self.pool = self.device.reserve_pool(bytes)?;
+        }
+        // Plans share their memory: one step is taken at a time.
+        self.pool.restart();
+        let kept = self.model.plan(&mut Take::from(&mut self.pool, self.precision), &inputs, vocab_size)?;
+        self.plans.push(Plan { shape, inputs, kept, step: None });
+        Ok(self.plans.len() - 1)
+    }
+}
+
+impl TrainingStep for DeviceSchedule {
+    fn layout(&self) -> &FlatLayout {
+        &self.layout
+    }
+
+    fn loss_and_gradients(
+        &mut self,
+        weights: &[f32],
+        src: TokenRows<'_>,
+        tgt: TokenRows<'_>,
+        _mode: Mode,
+        gradients: &mut [f32],
+    ) -> Result<f64> {
+        self.set_weights(weights)?;
+        let at = self.plan(src, tgt)?;
+        let Self { device, plans, vectors, model, config, .. } = self;
+        let plan = &plans[at];
+        let adam = AdamStep { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, gradient_scale: 1.0, decay: 0.0 };
+        let numbers = StepNumbers { adam, clip_norm: f32::INFINITY, slot: 0, share: 0.0 };
+        plan.inputs.write(device, src, tgt, config.padding_id, numbers)?;
+        model.forward_and_backward(&mut Pass { device, vectors }, &plan.inputs, &plan.kept)?;
+        let losses = device.read(plan.kept.losses)?;
+        self.read(self.vectors.gradients, gradients)?;
+        Ok(losses.iter().copied().map(f64::from).sum::<f64>() * f64::from(share(tgt)))
+    }
+}

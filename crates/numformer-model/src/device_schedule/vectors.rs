@@ -1,0 +1,112 @@
+//! The vectors of all parameters on a device, and memory for activations.
+
+use candle_core::{Error, Result};
+use numformer_ops::device::{Accelerator, Element, Pool, Region};
+
+/// In which numbers a device computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision throughout; products do not round to TF32.
+    #[default]
+    F32,
+    /// Activations, and the weights of products, in bf16; sums, the weights that learn, their gradients and Adam's moments
+    /// in single precision.
+    Bf16,
+}
+
+impl Precision {
+    /// The element of activations.
+    pub(super) fn element(self) -> Element {
+        match self {
+            Self::F32 => Element::F32,
+            Self::Bf16 => Element::Bf16,
+        }
+    }
+}
+
+/// One entry for each coefficient, in the order of the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vectors {
+    /// The weights that learn, in single precision.
+    pub(super) weights: Region,
+    /// The same as products use them.
+    pub(super) used: Region,
+    pub(super) gradients: Region,
+    pub(super) first_moment: Region,
+    pub(super) second_moment: Region,
+}
+
+impl Vectors {
+    pub(super) fn new(device: &mut Accelerator, len: usize, precision: Precision) -> Result<Self> {
+        let weights = device.reserve(Element::F32, len)?;
+        Ok(Self {
+            weights,
+            used: match precision {
+                Precision::F32 => weights,
+                Precision::Bf16 => device.reserve(Element::Bf16, len)?,
+            },
+            gradients: device.reserve(Element::F32, len)?,
+            first_moment: device.reserve(Element::F32, len)?,
+            second_moment: device.reserve(Element::F32, len)?,
+        })
+    }
+
+    /// The copy of the weights that follows them, if products use one.
+    pub(super) fn copy(&self) -> Option<Region> {
+        (self.used != self.weights).then_some(self.used)
+    }
+}
+
+/// What a forward or backward pass works with beside activations.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    pub(super) device: &'a mut Accelerator,
+    pub(super) vectors: &'a Vectors,
+}
+
+/// Takes memory for activations: from a pool, or to see how much it would be.
+#[derive(Debug)]
+pub(super) struct Take<'a> {
+    source: Source<'a>,
+    precision: Precision,
+}
+
+#[derive(Debug)]
+enum Source<'a> {
+    Pool(&'a mut Pool),
+    /// Counts; any region serves in the place of what is taken.
+    Count(&'a mut usize, Region),
+}
+
+impl<'a> Take<'a> {
+    pub(super) fn from(pool: &'a mut Pool, precision: Precision) -> Self {
+        Self { source: Source::Pool(pool), precision }
+    }
+
+    pub(super) fn counting(bytes: &'a mut usize, any: Region, precision: Precision) -> Self {
+        Self { source: Source::Count(bytes, any), precision }
+    }
+
+    /// Activations in the precision of the device.
+    pub(super) fn activations(&mut self, len: usize) -> Result<Region> {
+        self.take(self.precision.element(), len)
+    }
+
+    /// Numbers in single precision.
+    pub(super) fn numbers(&mut self, len: usize) -> Result<Region> {
+        self.take(Element::F32, len)
+    }
+
+    fn take(&mut self, element: Element, len: usize) -> Result<Region> {
+        match &mut self.source {
+            Source::Pool(pool) => {
+                pool.take(element, len).ok_or_else(|| Error::Msg("the plan needs more memory than it said".to_owned()))
+            }
+            Source::Count(bytes, any) => {
+                **bytes += Pool::bytes_of(element, len);
+                Ok(*any)
+            }
+        }
+    }
+}

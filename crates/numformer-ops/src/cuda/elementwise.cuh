@@ -1,0 +1,18 @@
+// One thread for each entry.
+
+// x <- x + y
+extern "C" __global__ void KERNEL(add)(T* x, const T* y, unsigned n) {
+  const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < n) store(&x[at], load(x[at]) + load(y[at]));
+}
+REGISTER(KERNEL(add))
+
+// Copies the rows of x, `n` of [rows, d], to row `positions[0]` of each of the `n` tables of y, [n, rows_of_table, d].
+extern "C" __global__ void KERNEL(append)(T* y, const T* x, const unsigned* position, unsigned n, unsigned d,
+                                          unsigned rows_of_table) {
+  const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= n * d || *position >= rows_of_table) return;
+  const unsigned table = at / d, column = at % d;
+  y[(static_cast<size_t>(table) * rows_of_table + *position) * d + column] = x[at];
+}
+REGISTER(KERNEL(append))

@@ -1,0 +1,271 @@
+//! A device and its memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::{Result, bail};
+
+use super::executor::{Executor, Launch, RawProduct};
+use super::region::{Element, Pool, Region};
+
+/// A device that runs the kernels of this crate, with the memory that was reserved on it.
+///
+/// # Examples
+/// ```no_run
+/// use numformer_ops::device::{Accelerator, Element};
+///
+/// # #[cfg(feature = "cuda")] {
+/// let mut device = Accelerator::cuda(0)?;
+/// let x = device.reserve(Element::F32, 3)?; // zeros
+/// device.write(x, &[1.0, 2.0, 3.0])?;
+/// device.add(x, x)?;
+/// assert_eq!(device.read(x)?, [2.0, 4.0, 6.0]);
+/// # }
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Accelerator {
+    executor: Box<dyn Executor>,
+    owner: u64,
+    reserved: usize,
+    /// Where kernels leave partial sums for the next one.
+    scratch: Region,
+    is_recording: bool,
+    recordings: usize,
+}
+
+/// Work that was written down by [`Accelerator::record`].
+#[derive(Debug)]
+pub struct Recording {
+    owner: u64,
+    index: usize,
+}
+
+impl Accelerator {
+    /// The NVIDIA GPU with this number.
+    ///
+    /// # Errors
+    /// When there is no driver, no such device, or a library is missing.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(ordinal: usize) -> Result<Self> {
+        Ok(Self::new(Box::new(super::cuda::Cuda::new(ordinal)?)))
+    }
+
+    /// The kernels compiled for the host, to test them: thousands of times slower than a device.
+    ///
+    /// # Errors
+    /// When there is no C++ compiler (`CXX`, else `c++`), or it refuses the kernels.
+    #[cfg(any(test, feature = "emulation"))]
+    pub fn emulated() -> Result<Self> {
+        Ok(Self::new(Box::new(super::emulation::Emulation::new()?)))
+    }
+
+    #[cfg_attr(
+        not(any(test, feature = "cuda", feature = "emulation")),
+        expect(dead_code, reason = "no device to make")
+    )]
+    fn new(executor: Box<dyn Executor>) -> Self {
+        static OWNERS: AtomicU64 = AtomicU64::new(0);
+        let owner = OWNERS.fetch_add(1, Ordering::Relaxed);
+        let scratch = Region::new(owner, 0, Element::F32, 0);
+        Self { executor, owner, reserved: 0, scratch, is_recording: false, recordings: 0 }
+    }
+
+    /// What the device is, in words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.executor.name()
+    }
+
+    /// Bytes reserved so far.
+    #[must_use]
+    pub fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Memory for `len` entries, all zero, until the device is dropped.
+    ///
+    /// # Errors
+    /// When there is not so much, or work is being recorded.
+    pub fn reserve(&mut self, element: Element, len: usize) -> Result<Region> {
+        if self.is_recording {
+            bail!("memory is reserved before work is recorded, not while it is");
+        }
+        let bytes = len * element.size();
+        let address = self.executor.allocate(bytes.max(1))?;
+        self.reserved += bytes;
+        Ok(Region::new(self.owner, address, element, len))
+    }
+
+    /// Memory of so many bytes to take regions from.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_pool(&mut self, bytes: usize) -> Result<Pool> {
+        let region = self.reserve(Element::F32, bytes.div_ceil(4))?;
+        Ok(Pool::new(self.owner, region.address(), bytes))
+    }
+
+    /// Makes room for the partial sums of operations on rows of up to `width` entries. They make it themselves, but not
+    /// while they are recorded.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_scratch(&mut self, width: usize) -> Result<()> {
+        self.scratch(2 * super::operations::CHUNKS * width).map(drop)
+    }
+
+    pub(super) fn scratch(&mut self, len: usize) -> Result<Region> {
+        if self.scratch.len() < len {
+            self.scratch = self.reserve(Element::F32, len)?;
+        }
+        self.scratch.slice(0..len)
+    }
+
+    /// Writes numbers; in bf16 they are rounded.
+    ///
+    /// # Errors
+    /// When the region is not as long as they are or of another kind, or the device fails.
+    pub fn write(&mut self, to: Region, entries: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = match to.element() {
+            Element::F32 => entries.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            Element::Bf16 => entries.iter().flat_map(|x| bf16_bits(*x).to_ne_bytes()).collect(),
+            Element::F64 | Element::U32 => bail!("expected a region of F32 or Bf16, found {:?}", to.element()),
+        };
+        self.upload("write", to, to.element(), entries.len(), &bytes)
+    }
+
+    /// Writes ids or counts.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_ids(&mut self, to: Region, ids: &[u32]) -> Result<()> {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
+        self.upload("write_ids", to, Element::U32, ids.len(), &bytes)
+    }
+
+    fn upload(&mut self, op: &str, to: Region, element: Element, len: usize, bytes: &[u8]) -> Result<()> {
+        self.check(op, "region", to, element, len)?;
+        if self.is_recording {
+            bail!("{op}: what is written is not recorded");
+        }
+        // SAFETY: the region is in memory of this executor and has `len` entries of that size.
+        unsafe { self.executor.upload(to.address(), bytes) }
+    }
+
+    /// Reads numbers, when all work before it is done.
+    ///
+    /// # Errors
+    /// When the region is of another kind, or the device or work before failed.
+    pub fn read(&mut self, from: Region) -> Result<Vec<f32>> {
+        let entries = match from.element() {
+            Element::F32 => {
+                let bytes = self.download(from)?;
+                bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
+            }
+            Element::Bf16 => {
+                let bytes = self.download(from)?;
+                let bits = bytes.as_chunks().0.iter().map(|bytes| u16::from_ne_bytes(*bytes));
+                bits.map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()
+            }
+            Element::F64 | Element::U32 => bail!("expected a region of F32 or Bf16, found {:?}", from.element()),
+        };
+        Ok(entries)
+    }
+
+    /// Reads ids or counts.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_ids(&mut self, from: Region) -> Result<Vec<u32>> {
+        self.check("read_ids", "region", from, Element::U32, from.len())?;
+        let bytes = self.download(from)?;
+        Ok(bytes.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect())
+    }
+
+    fn download(&mut self, from: Region) -> Result<Vec<u8>> {
+        self.check("read", "region", from, from.element(), from.len())?;
+        if self.is_recording {
+            bail!("nothing is read while work is recorded");
+        }
+        let mut bytes = vec![0; from.len() * from.element().size()];
+        // SAFETY: the region is in memory of this executor and has so many bytes.
+        unsafe { self.executor.download(from.address(), &mut bytes) }?;
+        Ok(bytes)
+    }
+
+    /// Writes down what `work` would do, to be done by [`replay`](Self::replay) as often as needed, on whatever the
+    /// regions hold by then. Nothing is done now.
+    ///
+    /// # Errors
+    /// Those of `work`, and when the device cannot record.
+    pub fn record(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Recording> {
+        if self.is_recording {
+            bail!("a recording is within no other");
+        }
+        self.executor.begin_recording()?;
+        self.is_recording = true;
+        let done = work(self);
+        self.is_recording = false;
+        // Also after an error: the device records until it is told to end.
+        let index = self.executor.end_recording();
+        done?;
+        self.recordings += 1;
+        Ok(Recording { owner: self.owner, index: index? })
+    }
+
+    /// Does what was written down.
+    ///
+    /// # Errors
+    /// When it was written down by another device, or the device fails.
+    pub fn replay(&mut self, recording: &Recording) -> Result<()> {
+        if recording.owner != self.owner {
+            bail!("expected a recording of this device");
+        }
+        if self.is_recording {
+            bail!("a recording is within no other");
+        }
+        self.executor.replay(recording.index)
+    }
+
+    /// Checks that a region is of this device, holds such elements, and is so long.
+    pub(super) fn check(&self, op: &str, name: &str, region: Region, element: Element, len: usize) -> Result<()> {
+        if region.owner() != self.owner {
+            bail!("{op}: expected {name} in the memory of this device");
+        }
+        if region.element() != element {
+            bail!("{op}: expected {name} of {element:?}, found {:?}", region.element());
+        }
+        if region.len() != len {
+            bail!("{op}: expected {len} entries of {name}, found {}", region.len());
+        }
+        Ok(())
+    }
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// As [`Executor::launch`].
+    pub(super) unsafe fn launch(&mut self, launch: &Launch) -> Result<()> {
+        if launch.grid.contains(&0) {
+            return Ok(());
+        }
+        // SAFETY: as promised by the caller.
+        unsafe { self.executor.launch(launch) }
+    }
+
+    /// A product of matrices.
+    ///
+    /// # Safety
+    /// As [`Executor::multiply`].
+    pub(super) unsafe fn raw_multiply(&mut self, product: &RawProduct) -> Result<()> {
+        // SAFETY: as promised by the caller.
+        unsafe { self.executor.multiply(product) }
+    }
+}
+
+/// The upper half of a number, rounded to nearest, ties to even.
+pub(super) fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = if x.is_nan() { bits | 0x0040_0000 } else { bits + 0x7fff + (bits >> 16 & 1) };
+    (rounded >> 16) as u16
+}

@@ -1,0 +1,347 @@
+//! NVIDIA GPUs: kernels from PTX, products by cuBLASLt, recordings as CUDA graphs.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{Error, Result, bail};
+use cudarc::cublaslt::{result as blas, sys as blas_sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, result, sys};
+use cudarc::nvrtc::Ptx;
+
+use super::executor::{Executor, Launch, RawProduct};
+use super::region::Element;
+
+/// The kernels, compiled by the build script.
+const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+
+/// Uploads that may be under way at once: the host is so many ahead of the device at most.
+const UPLOADS: usize = 8;
+
+/// Memory that cuBLASLt works in: 32 MiB, as NVIDIA advises for Hopper.
+const WORKSPACE: usize = 32 << 20;
+
+/// A GPU, a stream of work on it, and what lies in its memory.
+pub(super) struct Cuda {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    module: Arc<CudaModule>,
+    functions: HashMap<String, CudaFunction>,
+    blas: blas_sys::cublasLtHandle_t,
+    workspace: u64,
+    allocations: Vec<u64>,
+    uploads: Vec<Upload>,
+    next_upload: usize,
+    graphs: Vec<CudaGraph>,
+}
+
+// SAFETY: the handles are used by one thread at a time, which binds the context first.
+unsafe impl Send for Cuda {}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cuda").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+/// Pinned memory of the host, from which the device reads by itself.
+struct Upload {
+    memory: *mut c_void,
+    len: usize,
+    /// When the device has read it.
+    done: CudaEvent,
+}
+
+fn failed(what: &str, error: impl fmt::Debug) -> Error {
+    Error::Msg(format!("the device cannot {what}: {error:?}"))
+}
+
+impl Cuda {
+    pub(super) fn new(ordinal: usize) -> Result<Self> {
+        // SAFETY: only looks for the library of the driver.
+        if !unsafe { sys::is_culib_present() } {
+            bail!("cuda:{ordinal} cannot be opened: there is no NVIDIA driver on this machine");
+        }
+        let opened = |error| Error::Msg(format!("cuda:{ordinal} cannot be opened: {error:?}"));
+        let context = CudaContext::new(ordinal).map_err(opened)?;
+        // SAFETY: all work is on one stream, so that nothing waits for an event.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(opened)?;
+        let module = context.load_module(Ptx::from_src(KERNELS)).map_err(|error| failed("load the kernels", error))?;
+        let blas = blas::create_handle().map_err(|error| failed("open cuBLASLt", error))?;
+        let functions = HashMap::new();
+        let mut cuda = Self {
+            context,
+            stream,
+            module,
+            functions,
+            blas,
+            workspace: 0,
+            allocations: Vec::new(),
+            uploads: Vec::new(),
+            next_upload: 0,
+            graphs: Vec::new(),
+        };
+        cuda.workspace = cuda.allocate(WORKSPACE)?;
+        Ok(cuda)
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|error| failed("be used", error))
+    }
+
+    fn function(&mut self, name: &str) -> Result<&CudaFunction> {
+        if !self.functions.contains_key(name) {
+            let function =
+                self.module.load_function(name).map_err(|error| failed(&format!("find the kernel {name}"), error))?;
+            self.functions.insert(name.to_owned(), function);
+        }
+        Ok(&self.functions[name])
+    }
+
+    /// Pinned memory that the device has done with, with room for so many bytes.
+    fn staging(&mut self, len: usize) -> Result<&mut Upload> {
+        let at = self.next_upload;
+        self.next_upload = (at + 1) % UPLOADS;
+        let failed = |error| failed("take memory of the host", error);
+        if at == self.uploads.len() {
+            let done = self.context.new_event(None).map_err(failed)?;
+            self.uploads.push(Upload { memory: std::ptr::null_mut(), len: 0, done });
+        }
+        let upload = &mut self.uploads[at];
+        upload.done.synchronize().map_err(failed)?;
+        if upload.len < len {
+            let len = len.next_power_of_two();
+            // SAFETY: the device has read what was there; the memory is freed here or when the device is dropped.
+            unsafe {
+                if !upload.memory.is_null() {
+                    result::free_host(upload.memory).map_err(failed)?;
+                    upload.memory = std::ptr::null_mut();
+                    upload.len = 0;
+                }
+                upload.memory = result::malloc_host(len, 0).map_err(failed)?;
+            }
+            upload.len = len;
+        }
+        Ok(upload)
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // Graphs go first: they hold addresses. What fails here has no remedy, the process gives all back in the end.
+        let _ = self.context.bind_to_thread();
+        let _ = self.stream.synchronize();
+        self.graphs.clear();
+        // SAFETY: all work is done, so nothing uses handle or memory any more, and each is given back once.
+        unsafe {
+            let _ = blas::destroy_handle(self.blas);
+            for address in self.allocations.drain(..) {
+                let _ = result::free_sync(address);
+            }
+            for upload in self.uploads.drain(..) {
+                let _ = result::free_host(upload.memory);
+            }
+        }
+    }
+}
+
+impl Executor for Cuda {
+    fn name(&self) -> String {
+        self.context.name().unwrap_or_else(|_| "an NVIDIA GPU".to_owned())
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<u64> {
+        self.bind()?;
+        let failed = |error| failed(&format!("reserve {bytes} bytes"), error);
+        // SAFETY: the memory is set to zeros before anything reads it, in the order of the stream.
+        unsafe {
+            let address = result::malloc_sync(bytes).map_err(failed)?;
+            self.allocations.push(address);
+            result::memset_d8_async(address, 0, bytes, self.stream.cu_stream()).map_err(failed)?;
+            Ok(address)
+        }
+    }
+
+    unsafe fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        let stream = self.stream.clone();
+        let upload = self.staging(bytes.len())?;
+        // SAFETY: the pinned memory has room and stays until the device has read it, which the event tells.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), upload.memory.cast(), bytes.len());
+            let pinned = std::slice::from_raw_parts(upload.memory.cast::<u8>(), bytes.len());
+            result::memcpy_htod_async(to, pinned, stream.cu_stream())
+                .map_err(|error| failed("be written to", error))?;
+        }
+        upload.done.record(&stream).map_err(|error| failed("be written to", error))
+    }
+
+    unsafe fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the bytes stay where they are until the copy is done, which is waited for.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }
+            .map_err(|error| failed("be read", error))?;
+        self.stream.synchronize().map_err(|error| failed("do its work", error))
+    }
+
+    unsafe fn launch(&mut self, launch: &Launch) -> Result<()> {
+        self.bind()?;
+        let Launch { kernel, grid: [x, y, z], block: [columns, rows], arguments } = launch;
+        let stream = self.stream.cu_stream();
+        let mut arguments: Vec<*mut c_void> =
+            arguments.iter().map(|argument| std::ptr::from_ref(argument).cast_mut().cast()).collect();
+        // SAFETY: the function has no field that changes; the launch copies the arguments before it returns.
+        unsafe {
+            let function = self.function(kernel)?.cu_function();
+            result::launch_kernel(function, (*x, *y, *z), (*columns, *rows, 1), 0, stream, &mut arguments)
+        }
+        .map_err(|error| failed(&format!("run {kernel}"), error))
+    }
+
+    unsafe fn multiply(&mut self, product: &RawProduct) -> Result<()> {
+        self.bind()?;
+        // SAFETY: as promised by the caller; handle and workspace are this device's.
+        unsafe { multiply(self.blas, self.workspace, &self.stream, product) }
+            .map_err(|error| failed(&format!("multiply {:?}", product.sizes), error))
+    }
+
+    fn begin_recording(&mut self) -> Result<()> {
+        self.stream
+            .begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+            .map_err(|error| failed("record", error))
+    }
+
+    fn end_recording(&mut self) -> Result<usize> {
+        let graph =
+            self.stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(|error| failed("record", error))?;
+        let Some(graph) = graph else { bail!("the device recorded nothing") };
+        self.graphs.push(graph);
+        Ok(self.graphs.len() - 1)
+    }
+
+    fn replay(&mut self, recording: usize) -> Result<()> {
+        self.graphs[recording].launch().map_err(|error| failed("do recorded work", error))
+    }
+}
+
+fn data_type(element: Element) -> blas_sys::cudaDataType {
+    match element {
+        Element::Bf16 => blas_sys::cudaDataType::CUDA_R_16BF,
+        _ => blas_sys::cudaDataType::CUDA_R_32F,
+    }
+}
+
+/// A description of cuBLASLt's, destroyed when it is dropped.
+struct Described<T: Copy> {
+    handle: T,
+    destroy: unsafe fn(T) -> std::result::Result<(), blas::CublasError>,
+}
+
+impl<T: Copy> Drop for Described<T> {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once, when nothing uses it any more. What fails here has no remedy.
+        let _ = unsafe { (self.destroy)(self.handle) };
+    }
+}
+
+/// The largest power of two, up to 256, that an address is a multiple of.
+fn alignment(address: u64) -> u32 {
+    1 << address.trailing_zeros().min(8)
+}
+
+/// cuBLASLt sees matrices by columns, so it is asked for $C^\top = \mathrm{op}(B)^\top \mathrm{op}(A)^\top$.
+///
+/// # Safety
+/// The matrices and the workspace are in memory of the device.
+unsafe fn multiply(
+    handle: blas_sys::cublasLtHandle_t,
+    workspace: u64,
+    stream: &CudaStream,
+    product: &RawProduct,
+) -> std::result::Result<(), blas::CublasError> {
+    use blas_sys::cublasLtMatmulDescAttributes_t as Attribute;
+    use blas_sys::cublasLtMatmulPreferenceAttributes_t as Preference;
+
+    let RawProduct { sizes: [m, n, k], a, b, c, input, output, transposed, bias, relu, accumulate } = *product;
+    let compute = blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+    let operation = Described {
+        handle: blas::create_matmul_desc(compute, blas_sys::cudaDataType::CUDA_R_32F)?,
+        destroy: blas::destroy_matmul_desc,
+    };
+    let set = |attribute, value: *const c_void, size| {
+        // SAFETY: the description lives, and the value has so many bytes.
+        unsafe { blas::set_matmul_desc_attribute(operation.handle, attribute, value, size) }
+    };
+    let set_word = |attribute, value: u32| set(attribute, std::ptr::from_ref(&value).cast(), size_of::<u32>());
+    let [of_a, of_b] = transposed;
+    set_word(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, u32::from(of_b))?;
+    set_word(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, u32::from(of_a))?;
+    let epilogue = match (bias, relu) {
+        (Some(_), true) => blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS,
+        (Some(_), false) => blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+        (None, true) => blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU,
+        (None, false) => blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
+    };
+    set_word(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue as u32)?;
+    if let Some(bias) = bias {
+        set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, std::ptr::from_ref(&bias).cast(), size_of::<u64>())?;
+    }
+
+    let layout = |element, rows: usize, columns: usize| -> std::result::Result<_, blas::CublasError> {
+        let handle = blas::create_matrix_layout(data_type(element), rows as u64, columns as u64, rows as i64)?;
+        Ok(Described { handle, destroy: blas::destroy_matrix_layout })
+    };
+    let first = if of_b { layout(input, k, n) } else { layout(input, n, k) }?;
+    let second = if of_a { layout(input, m, k) } else { layout(input, k, m) }?;
+    let result = layout(output, n, m)?;
+
+    let preference = Described { handle: blas::create_matmul_pref()?, destroy: blas::destroy_matmul_pref };
+    let prefer = |attribute, value: *const c_void, size| {
+        // SAFETY: as for `set`.
+        unsafe { blas::set_matmul_pref_attribute(preference.handle, attribute, value, size) }
+    };
+    let size = WORKSPACE;
+    prefer(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::ptr::from_ref(&size).cast(), size_of::<usize>())?;
+    for (attribute, address) in [
+        (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b),
+        (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a),
+        (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c),
+        (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, c),
+    ] {
+        let alignment = alignment(address);
+        prefer(attribute, std::ptr::from_ref(&alignment).cast(), size_of::<u32>())?;
+    }
+    let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0.0 });
+    // SAFETY: all descriptions live; matrices and workspace are memory of the device, as promised by the caller.
+    unsafe {
+        let chosen = blas::get_matmul_algo_heuristic(
+            handle,
+            operation.handle,
+            first.handle,
+            second.handle,
+            result.handle,
+            result.handle,
+            preference.handle,
+        )?;
+        blas::matmul(
+            handle,
+            operation.handle,
+            std::ptr::from_ref(&alpha).cast(),
+            std::ptr::from_ref(&beta).cast(),
+            b as *const c_void,
+            first.handle,
+            a as *const c_void,
+            second.handle,
+            c as *const c_void,
+            result.handle,
+            c as *mut c_void,
+            result.handle,
+            &raw const chosen.algo,
+            workspace as *mut c_void,
+            WORKSPACE,
+            stream.cu_stream().cast(),
+        )
+    }
+}

@@ -1,0 +1,25 @@
+//! The operations on a device: memory that is planned once, kernels, and recordings of many of them.
+//!
+//! An [`Accelerator`] takes work in the order in which it is given and does not wait for it; only reading memory back does.
+//! What it works on are [`Region`]s of its memory, which live as long as it. Every operation checks the sizes of its
+//! regions, so that no kernel reads or writes outside of them.
+//!
+//! The kernels are in `src/cuda`. They run on NVIDIA GPUs (feature `cuda`), and in tests on the host, where the same
+//! files are compiled as C++ (feature `emulation`).
+
+#![expect(unsafe_code, reason = "kernels and memory of a device are reached by addresses")]
+
+mod accelerator;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(test, feature = "emulation"))]
+mod emulation;
+mod executor;
+mod operations;
+mod region;
+#[cfg(test)]
+mod tests;
+
+pub use accelerator::{Accelerator, Recording};
+pub use operations::{AttentionCall, Heads, Product, StepNumbers};
+pub use region::{Element, Pool, Region};
