@@ -18,7 +18,7 @@ fn train_step(criterion: &mut Criterion) {
         let batch = workload.batch(0, BATCH);
         let how = format!("{gradients:?}").to_lowercase();
         group.bench_function(BenchmarkId::new(how, name), |bencher| {
-            bencher.iter(|| black_box(training.step(&batch).expect("its own batch")));
+            bencher.iter(|| black_box(training.steps([&batch].into_iter()).expect("its own batch")));
         });
     }
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{Args, ValueEnum};
-use numformer_model::{Padded, Parameters, Transformer, greedy};
+use numformer_model::{Padded, Parameters, Precision, Transformer, greedy};
 use numformer_ops::Activation;
 use numformer_ops::kernels::{for_each, linear_rows};
 use numformer_train::{Gradients, Workload};
 use serde::Serialize;
+
+use crate::device::DeviceName;
 
 /// Measure training steps per second on the shape of a published run, with random tokens.
 ///
@@ -39,9 +41,12 @@ pub(crate) struct Arguments {
     /// Threads; all of the machine when absent.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024), allow_negative_numbers = true)]
     threads: Option<u32>,
-    /// Where to train: cpu.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// In bf16 instead of f32, on a GPU.
+    #[arg(long)]
+    bf16: bool,
     /// How the gradients are computed.
     #[arg(long, value_name = "HOW", default_value = "explicit")]
     gradients: How,
@@ -107,9 +112,12 @@ struct Rate {
     max: f64,
 }
 
+/// Steps after which a device is asked about them, as often as a training run asks.
+const STEPS_OF_A_DEVICE: u32 = 50;
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.device != "cpu" {
-        bail!("expected --device cpu, found `{}`: training on a GPU is not there yet", arguments.device);
+    if arguments.device == DeviceName::Cpu && arguments.bf16 {
+        bail!("--bf16 is for GPUs: give --device cuda:N, too");
     }
     let threads = arguments.threads.map_or(0, |threads| threads as usize);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
@@ -130,11 +138,15 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         How::Explicit => ("explicit", Gradients::Explicit),
         How::Autodiff => ("autodiff", Gradients::Autodiff),
     };
-    let mut training = workload.training(gradients)?;
+    let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
+    let (mut training, steps) = match arguments.device.open()? {
+        None => (workload.training(gradients)?, 1),
+        Some(device) => (workload.training_on(device, precision)?, STEPS_OF_A_DEVICE),
+    };
     let batches: Vec<_> = (0..8).map(|seed| workload.batch(seed, *batch as usize)).collect();
     let mut next = batches.iter().cycle();
-    let train_steps_per_s = rate(arguments, || {
-        training.step(next.next().expect("a cycle has no end"))?;
+    let train_steps_per_s = rate(arguments, steps, || {
+        training.steps(next.by_ref().take(steps as usize))?;
         Ok(())
     })?;
     let greedy_examples_per_s = if arguments.generate {
@@ -143,7 +155,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         let parameters = Parameters::random(0, &Device::Cpu);
         Transformer::init(&workload.config, &parameters)?;
         let model = Transformer::new(&workload.config, &parameters.frozen())?;
-        let rate = rate(arguments, || {
+        let rate = rate(arguments, 1, || {
             greedy(&model, &src, workload.tgt_len)?;
             Ok(())
         })?;
@@ -155,10 +167,10 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let peak_memory_mb = peak_memory_mb();
     Ok(Report {
         config: workload.name,
-        device: arguments.device.clone(),
+        device: arguments.device.to_string(),
         batch: *batch,
         compile: false,
-        bf16: false,
+        bf16: arguments.bf16,
         torch: None,
         program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
         gradients: how,
@@ -173,8 +185,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     })
 }
 
-/// How often a second `call` can be made, after three calls that do not count.
-fn rate(arguments: &Arguments, mut call: impl FnMut() -> Result<()>) -> Result<Rate> {
+/// How often a second something happens that each `call` does so many times, after three calls that do not count.
+fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>) -> Result<Rate> {
     for _ in 0..3 {
         call()?;
     }
@@ -187,7 +199,7 @@ fn rate(arguments: &Arguments, mut call: impl FnMut() -> Result<()>) -> Result<R
             call()?;
             calls += 1;
         }
-        rates.push(f64::from(calls) / begin.elapsed().as_secs_f64());
+        rates.push(f64::from(calls * times) / begin.elapsed().as_secs_f64());
     }
     rates.sort_by(f64::total_cmp);
     let middle = rates.len() / 2;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use numformer_ops::device::Accelerator;
 use numformer_report::TrainingTime;
 use numformer_train::presets::{PRESETS, Suite};
 use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
 
 use crate::budget::Budget;
+use crate::device::DeviceName;
 use crate::output;
 use crate::signals::Signals;
 use crate::train::{run_in, start_threads};
@@ -51,6 +53,9 @@ pub(crate) struct Arguments {
     /// Where the page and its figures are written.
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
     out: PathBuf,
+    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
     /// Threads that compute; all of the machine when absent. The results are the same.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -106,7 +111,9 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         report!("{}", path.display());
     }
     let budget = arguments.budget.map(|minutes| Budget::new(Duration::from_secs_f64(60.0 * minutes)));
-    let (_, ended) = run_in(experiment, path.clone(), verbosity, signals.clone(), budget.clone())?;
+    let device = arguments.device.open()?;
+    let trained_on = device.as_ref().map(Accelerator::name);
+    let (_, ended) = run_in(experiment, path.clone(), device, verbosity, signals.clone(), budget.clone())?;
     match &ended.stop {
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => return Ok(false),
@@ -130,7 +137,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         is_complete,
         evaluation,
         sets,
-        hardware: hardware(),
+        hardware: trained_on.map_or_else(hardware, |device| format!("{device}; {}", hardware())),
         commit: commit(),
     };
     write_file(&path.join(OUTCOME), &format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;

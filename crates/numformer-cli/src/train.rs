@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
+use numformer_ops::device::Accelerator;
 use numformer_train::{
     Catalogue, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached, Trainer,
 };
@@ -35,6 +36,7 @@ use crate::verbosity::Verbosity;
   numformer train transpose-5x5 --dry-run
   numformer train transpose-3x3 --set model.encoder.n_layers=2 --set problem.name=inversion
   numformer train larger.toml --start-from runs/transpose-3x3-seed0
+  numformer train transpose-5x5 --device cuda:0 --set train.precision=bf16
   numformer train my.toml --quiet --json")]
 pub(crate) struct Arguments {
     /// Name of a preset, or path of a file that ends in .toml.
@@ -67,7 +69,7 @@ pub(crate) struct Ending {
     /// Threads that compute; all of the machine when absent. The results are the same.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to compute: cpu.
+    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number. Evaluations stay on the CPU.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
     /// The report on standard output as one object of JSON.
@@ -118,13 +120,11 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
 
 /// Trains in a run directory, from where it stands, and reports on what was learned.
 pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verbosity: Verbosity) -> Result<()> {
-    match ending.device {
-        DeviceName::Cpu => {}
-    }
+    let device = ending.device.open()?;
     // From the beginning: a signal that comes early must not end the process in the middle.
     let signals = Signals::handled().context("cannot handle signals")?;
     let over = signals.over();
-    let (trainer, report) = run_in(&experiment, path, verbosity, signals, None)?;
+    let (trainer, report) = run_in(&experiment, path, device, verbosity, signals, None)?;
     // What is left is to report on it: a signal may end that.
     over.set();
 
@@ -177,12 +177,16 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
 pub(crate) fn run_in(
     experiment: &Experiment,
     path: PathBuf,
+    device: Option<Accelerator>,
     verbosity: Verbosity,
     signals: Signals,
     budget: Option<Budget>,
 ) -> Result<(Trainer, RunReport)> {
     // First what may fail: a mistake in the experiment leaves no directory behind.
     let mut trainer = Trainer::new(experiment.clone())?;
+    if let Some(device) = device {
+        trainer = trainer.on_device(device)?;
+    }
     if !path.join("experiment.toml").exists() {
         trainer.check_start()?;
     }

@@ -7,7 +7,7 @@ use candle_core::{Device, Result};
 use common::{Tokens, assert_agree, parameters_of, weights_of};
 use numformer_model::{
     CrossAttentionQuery, DeviceSchedule, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, Precision,
-    StackConfig, StepOutcome, TrainingStep, Transformer, TransformerConfig,
+    StackConfig, StepOutcome, TrainingStep, Transformer, TransformerConfig, greedy,
 };
 use numformer_ops::device::Accelerator;
 use numformer_ops::{AdamStep, adam_update, sum_of_squares};
@@ -187,6 +187,31 @@ fn after_a_step_that_is_not_finite_the_weights_stay() -> Result<()> {
         weights[0] = 0.5;
         schedule.set_weights(&weights)?;
         assert!(take(&mut schedule, 1..=1)?[0].is_finite());
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_are_those_of_the_host() -> Result<()> {
+    for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
+        let config = TransformerConfig { cross_attention_query, ..small() };
+        // A delimiter that is often the most probable token, so that some answers end early.
+        for seed in [5, 8] {
+            let (parameters, composition) = parameters_of(&config, seed)?;
+            let weights = weights_of(&composition, &parameters, seed)?;
+            composition.layout().write(&parameters, &weights)?;
+            let model = Transformer::new(&config, &parameters.frozen())?;
+            for device in devices() {
+                let mut schedule = DeviceSchedule::new(&config.clone().into(), &parameters, device()?, Precision::F32)?;
+                for (lengths, max_len) in [(vec![7, 1, 20, 3], 14), (vec![5, 6], 2), (vec![4], 1), (vec![9, 0], 41)] {
+                    let src = Tokens::random(3, &lengths, 23);
+                    let expected = greedy(&model, &src.rows().padded(&Device::Cpu)?, max_len)?;
+                    assert_eq!(schedule.greedy(src.rows(), max_len)?, expected);
+                }
+                let error = schedule.greedy(Tokens::random(3, &[2], 23).rows(), 42).expect_err("too long");
+                assert!(error.to_string().contains("at most 41 tokens, found 42"), "{error}");
+            }
+        }
     }
     Ok(())
 }

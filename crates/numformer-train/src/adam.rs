@@ -57,23 +57,33 @@ impl Adam {
     pub fn second_moment(&self) -> &[f32] {
         &self.second_moment
     }
-}
 
-impl Optimizer for Adam {
-    fn update(&mut self, update: Update, parameters: &mut [f32], gradients: &[f32]) {
-        self.updates += 1;
+    /// Both moments, to be set.
+    pub(crate) fn moments_mut(&mut self) -> [&mut [f32]; 2] {
+        [&mut self.first_moment, &mut self.second_moment]
+    }
+
+    /// The numbers of the last update.
+    pub(crate) fn step(&self, update: Update) -> AdamStep {
         let AdamConfig { beta1, beta2, epsilon } = self.config;
         let Update { lr, gradient_scale, weight_decay } = update;
         let t = self.updates as f64;
         let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
-        let step = AdamStep {
+        AdamStep {
             lr: (lr * correction) as f32,
             beta1,
             beta2,
             eps: epsilon as f32,
             gradient_scale: gradient_scale as f32,
             decay: (lr * weight_decay) as f32,
-        };
+        }
+    }
+}
+
+impl Optimizer for Adam {
+    fn update(&mut self, update: Update, parameters: &mut [f32], gradients: &[f32]) {
+        self.updates += 1;
+        let step = self.step(update);
         adam_update(&step, parameters, gradients, &mut self.first_moment, &mut self.second_moment);
     }
 

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
+use numformer_model::Precision;
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -305,6 +306,9 @@ pub struct TrainConfig {
     /// How gradients are computed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gradients: Gradients,
+    /// In which numbers a GPU computes; the CPU always does in `f32`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
 }
 
 impl TrainConfig {

@@ -61,6 +61,7 @@ mod files;
 mod goal;
 mod gradients;
 mod lawt;
+mod learner;
 mod metrics_log;
 mod model_config;
 mod observer;

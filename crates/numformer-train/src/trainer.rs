@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{Mode, Model, ModelConfig, Parameters, Seq2Seq, TrainingStep};
-use numformer_ops::sum_of_squares;
+use numformer_model::{DeviceSchedule, Mode, Model, ModelConfig, Parameters, Precision, Seq2Seq, StepOutcome};
+use numformer_ops::device::Accelerator;
 
+use crate::adam::Adam;
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress, flat, named};
 use crate::config::{StageConfig, TrainConfig};
@@ -21,8 +22,9 @@ use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
 use crate::gradients::training_step;
+use crate::learner::{DeviceLearner, HostLearner, Learner, PlannedStep};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
-use crate::optimizer::{Optimizer, Update};
+use crate::optimizer::{Optimizer, OptimizerConfig, Update};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::schedule::{Schedule, WarmUp};
 use crate::solved::{Solved, solve};
@@ -50,15 +52,13 @@ pub struct Trainer {
     config: ModelConfig,
     device: Device,
     parameters: Parameters,
-    training_step: Box<dyn TrainingStep>,
-    /// How its gradients are computed, in words.
+    learner: Box<dyn Learner>,
+    /// How gradients are computed, in words.
     computed: String,
     /// The tasks of the stages before the experiment proper.
     stages: Vec<Arc<Task>>,
     /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
     model: Model,
-    weights: Vec<f32>,
-    optimizer: Box<dyn Optimizer>,
     step: u64,
     progress: RunProgress,
     /// Where the run goes back to if it diverges, and is to: its last regular checkpoint before the present step, whose
@@ -124,6 +124,7 @@ impl Trainer {
         let mut weights = vec![0.0; training_step.layout().len()];
         training_step.layout().read(&parameters, &mut weights)?;
         let optimizer = experiment.train.optimizer.build(weights.len());
+        let learner = Box::new(HostLearner::new(training_step, weights, optimizer));
         let mut trainer = Self {
             experiment,
             task,
@@ -132,11 +133,9 @@ impl Trainer {
             config,
             device,
             parameters,
-            training_step,
+            learner,
             computed,
             model,
-            weights,
-            optimizer,
             step: 0,
             progress: RunProgress::default(),
             way_back: None,
@@ -159,12 +158,49 @@ impl Trainer {
     fn take_first_weights(&mut self) -> Result<(), TrainError> {
         let Some(path) = self.experiment.start_from.clone() else { return Ok(()) };
         let (stored, passed_over) = warm_start::load(&path)?;
-        let layout = self.training_step.layout();
-        warm_start::copy_weights(&stored, layout, self.task.vocabulary(), &mut self.weights)
-            .map_err(|source| TrainError::StartFrom { path, source: Box::new(source) })?;
-        layout.write(&self.parameters, &self.weights)?;
+        let layout = self.learner.layout().clone();
+        let mut copied = Ok(());
+        self.learner.set(&mut |weights, _| {
+            copied = warm_start::copy_weights(&stored, &layout, self.task.vocabulary(), weights);
+        })?;
+        copied.map_err(|source| TrainError::StartFrom { path, source: Box::new(source) })?;
+        self.show_weights()?;
         self.passed_over = passed_over;
         Ok(())
+    }
+
+    /// Trains on a device from here on. Evaluations stay on the CPU.
+    ///
+    /// # Errors
+    /// When the experiment has something that no device can do, or the device has not enough memory.
+    pub fn on_device(mut self, device: Accelerator) -> Result<Self, TrainError> {
+        let TrainConfig { accumulate, optimizer, label_smoothing, precision, .. } = self.experiment.train;
+        let missing = |what: &str| TrainError::NotOnDevice { what: what.to_owned() };
+        if accumulate > 1 {
+            return Err(missing("train.accumulate above 1"));
+        }
+        if label_smoothing > 0.0 {
+            return Err(missing("label smoothing"));
+        }
+        let OptimizerConfig::Adam(adam) = optimizer else { return Err(missing("an optimizer but Adam")) };
+        if let Some(what) = DeviceSchedule::missing(&self.config) {
+            return Err(missing(what));
+        }
+        let name = device.name();
+        let schedule = DeviceSchedule::new(&self.config, &self.parameters, device, precision)?;
+        let weights = self.learner.weights().to_vec();
+        let mut adam = Adam::new(adam, weights.len());
+        adam.set_updates(self.learner.optimizer().updates());
+        for ((_, to), (_, from)) in adam.state_mut().into_iter().zip(self.learner.optimizer().state()) {
+            to.copy_from_slice(from);
+        }
+        self.learner = Box::new(DeviceLearner::new(schedule, weights, adam)?);
+        let precision = match precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        self.computed = format!("explicit schedule in {precision} on {name}");
+        Ok(self)
     }
 
     /// Checks that the run can begin, before a directory is made for it: that the weights it starts from, if any, are there and
@@ -243,13 +279,13 @@ impl Trainer {
     /// All weights, by name, each row-major.
     #[must_use]
     pub fn weights(&self) -> &[f32] {
-        &self.weights
+        self.learner.weights()
     }
 
     /// The same, cut into named tensors.
     #[must_use]
     pub fn named_weights(&self) -> NamedTensors {
-        named(self.training_step.layout(), "", &self.weights)
+        named(self.learner.layout(), "", self.learner.weights())
     }
 
     /// Updates taken so far.
@@ -272,6 +308,7 @@ impl Trainer {
         self.check_start()?;
         let mut observers = Observers(std::mem::take(&mut self.observers));
         let ended = self.run_observed(&mut observers).and_then(|report| {
+            self.learner.fetch()?;
             self.show_weights()?;
             Ok(report)
         });
@@ -289,7 +326,7 @@ impl Trainer {
             experiment: &self.experiment,
             step: self.step,
             roll_backs: self.progress.roll_backs,
-            parameters: self.weights.len(),
+            parameters: self.weights().len(),
             gradients: &self.computed,
         };
         let mut flow = observers.tell(|o| o.on_start(&start));
@@ -301,28 +338,34 @@ impl Trainer {
             flow = first(flow, observers.tell(|o| o.on_stage(&report)));
         }
         let mut batches = self.training_batches();
-        let mut gradients = Gradients::new(self.weights.len(), train.accumulate);
         let mut saved = None;
         // Learning rate and gradient norm of the last step.
         let mut last = (self.lr(), f64::NAN);
         while flow.is_continue() && self.step < train.steps {
-            let loss = self.loss_and_gradients(&mut *batches, &mut gradients)?;
-            match self.take_step(loss, &gradients.sum) {
-                Ok(report) => {
-                    if let Some(proven) = self.next_way_back.take() {
-                        self.way_back = Some(proven);
+            let most = self.steps_ahead();
+            let outcomes = self.learn(most, &mut *batches)?;
+            let mut went_back = false;
+            for outcome in &outcomes {
+                match self.note_step(*outcome) {
+                    Ok(report) => {
+                        if let Some(proven) = self.next_way_back.take() {
+                            self.way_back = Some(proven);
+                        }
+                        last = (report.lr, report.gradient_norm);
+                        flow = first(flow, observers.tell(|o| o.on_step(&report)));
                     }
-                    last = (report.lr, report.gradient_norm);
-                    flow = observers.tell(|o| o.on_step(&report));
-                }
-                Err(diverged) => {
-                    let report = self.deal_with(&diverged)?;
-                    flow = observers.tell(|o| o.on_divergence(&report));
-                    if report.remedy == Remedy::RolledBack {
-                        batches = self.training_batches();
-                        continue;
+                    Err(diverged) => {
+                        let report = self.deal_with(&diverged)?;
+                        flow = first(flow, observers.tell(|o| o.on_divergence(&report)));
+                        went_back = report.remedy == Remedy::RolledBack;
                     }
                 }
+            }
+            if went_back || outcomes.len() < most as usize {
+                batches = self.training_batches();
+            }
+            if went_back {
+                continue;
             }
             // Every observer is asked, though one is enough.
             let wants_checkpoint =
@@ -358,6 +401,7 @@ impl Trainer {
             let is_regular = self.step.is_multiple_of(checkpoint.every);
             // A run that is asked to stop is saved: nothing is lost.
             if finished || is_regular || is_best || wants_checkpoint || flow.is_break() {
+                self.learner.fetch()?;
                 let checkpoint = self.checkpoint();
                 saved = self.save(&checkpoint, observers)?;
                 if is_regular && self.goes_back() {
@@ -373,47 +417,43 @@ impl Trainer {
         Ok(RunReport { stop, step: self.step, checkpoint: saved })
     }
 
-    /// The gradients of the next step, and its mean loss.
-    fn loss_and_gradients(
+    /// How many steps are taken next: as many as the learner takes at once, up to where there is something else to do.
+    fn steps_ahead(&self) -> u64 {
+        let Experiment { train, evaluate, checkpoint, log, .. } = &self.experiment;
+        let rest_of = |every: u64| every - self.step % every;
+        let begin = self.progress.stages.last().copied().unwrap_or(0);
+        let rest_of_stage = self.stage().and_then(|(stage, _)| (begin + stage.steps?).checked_sub(self.step));
+        let rests = [rest_of(evaluate.every), rest_of(checkpoint.every), rest_of(log.every), train.steps - self.step];
+        rests.into_iter().chain(rest_of_stage).fold(self.learner.steps_at_once(), u64::min).max(1)
+    }
+
+    /// Takes so many steps, and returns what each found, up to the first that is not finite.
+    fn learn(
         &mut self,
+        steps: u64,
         batches: &mut dyn Iterator<Item = Result<Batch, TaskError>>,
-        gradients: &mut Gradients,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<Vec<StepOutcome>, TrainError> {
+        let TrainConfig { accumulate, weight_decay, clip_norm, .. } = self.experiment.train;
+        let seed = self.experiment.seed;
+        let accumulate = u64::from(accumulate);
+        let updates: Vec<_> = (self.step..self.step + steps)
+            .map(|step| (step, Update { weight_decay, ..Update::at(self.lr_of(step)) }))
+            .collect();
         let mut next = || batches.next().expect("a stream of batches has no end");
-        let accumulate = u64::from(self.experiment.train.accumulate);
-        if accumulate == 1 {
-            return self.loss_of_batch(&next()?, self.step, &mut gradients.sum);
-        }
-        gradients.sum.fill(0.0);
-        let (mut loss, mut tokens) = (0.0, 0.0);
-        for index in self.step * accumulate..(self.step + 1) * accumulate {
-            let batch = next()?;
-            // Means over target tokens: a batch counts as many times as it has tokens.
-            let count = batch.tgt.lengths.iter().map(|length| f64::from(length - 1)).sum::<f64>();
-            loss += count * self.loss_of_batch(&batch, index, &mut gradients.part)?;
-            gradients.sum.iter_mut().zip(&gradients.part).for_each(|(sum, x)| *sum += count as f32 * x);
-            tokens += count;
-        }
-        gradients.sum.iter_mut().for_each(|sum| *sum /= tokens as f32);
-        Ok(loss / tokens)
+        let mut planned = updates.into_iter().map(|(step, update)| {
+            let batches = (0..accumulate).map(|_| next()).collect::<Result<_, _>>()?;
+            Ok(PlannedStep { batches, first: step * accumulate, seed, update, clip_norm })
+        });
+        self.learner.learn(&mut planned)
     }
 
-    /// The mean loss of a batch and its gradients; `index` counts batches, for what dropout drops.
-    fn loss_of_batch(&mut self, batch: &Batch, index: u64, gradients: &mut [f32]) -> Result<f64, TrainError> {
-        let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
-        let mode = Mode::Train { seed: self.experiment.seed, step: index };
-        Ok(self.training_step.loss_and_gradients(&self.weights, src, tgt, mode, gradients)?)
-    }
-
-    fn take_step(&mut self, loss: f64, gradients: &[f32]) -> Result<StepReport, Diverged> {
-        let gradient_norm = sum_of_squares(gradients).sqrt();
+    /// Notes that a step was taken, or could not be.
+    fn note_step(&mut self, outcome: StepOutcome) -> Result<StepReport, Diverged> {
+        let StepOutcome { loss, gradient_norm } = outcome;
         let lr = self.lr();
-        if !(loss.is_finite() && gradient_norm.is_finite()) {
+        if !outcome.is_finite() {
             return Err(Diverged { step: self.step + 1, loss, gradient_norm, lr });
         }
-        let TrainConfig { clip_norm, weight_decay, .. } = self.experiment.train;
-        let gradient_scale = (clip_norm / gradient_norm).min(1.0);
-        self.optimizer.update(Update { lr, gradient_scale, weight_decay }, &mut self.weights, gradients);
         self.step += 1;
         self.progress.skipped_in_a_row = 0;
         let examples = self.experiment.train.examples(self.step);
@@ -422,8 +462,13 @@ impl Trainer {
 
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
+        self.lr_of(self.step)
+    }
+
+    /// The learning rate of the step after so many.
+    fn lr_of(&self, step: u64) -> f64 {
         let TrainConfig { lr, warmup_steps, schedule, divergence, .. } = self.experiment.train;
-        let planned = WarmUp::new(lr, warmup_steps).then(schedule).lr(self.step);
+        let planned = WarmUp::new(lr, warmup_steps).then(schedule).lr(step);
         match divergence {
             DivergencePolicy::RollBack { lr_factor, .. } => {
                 planned * lr_factor.powi(i32::try_from(self.progress.roll_backs).unwrap_or(i32::MAX))
@@ -496,7 +541,8 @@ impl Trainer {
     }
 
     /// Judges the model as the experiment says, on what it learns now; `last` is what there is to say of the last step.
-    fn judge(&self, (lr, gradient_norm): (f64, f64)) -> Result<EvaluationReport, Unjudged> {
+    fn judge(&mut self, (lr, gradient_norm): (f64, f64)) -> Result<EvaluationReport, Unjudged> {
+        self.learner.fetch()?;
         self.show_weights()?;
         let count = self.experiment.evaluate.examples;
         let (stage, task, (source, count)) = match self.stage() {
@@ -540,7 +586,7 @@ impl Trainer {
 
     /// Gives the model for use the weights as trained so far.
     fn show_weights(&self) -> Result<(), TrainError> {
-        Ok(self.training_step.layout().write(&self.parameters, &self.weights)?)
+        Ok(self.learner.layout().write(&self.parameters, self.learner.weights())?)
     }
 
     /// The batches of the next step and of all later ones, made ahead of time.
@@ -554,7 +600,8 @@ impl Trainer {
                 Arc::new(batches.with_buckets(self.experiment.data.bucket_window))
             }
         };
-        Box::new(prefetch(source, self.step * u64::from(self.experiment.train.accumulate), 1))
+        let begin = self.step * u64::from(self.experiment.train.accumulate);
+        Box::new(prefetch(source, begin, self.learner.data_workers()))
     }
 
     /// The examples of a split to judge the model on, in order, and how many there are of `count`.
@@ -586,10 +633,10 @@ impl Trainer {
         Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
-    /// All that the rest of the run depends on.
+    /// All that the rest of the run depends on, as of the learner's last fetch.
     fn checkpoint(&self) -> Checkpoint {
-        let layout = self.training_step.layout();
-        let state = self.optimizer.state().into_iter();
+        let layout = self.learner.layout();
+        let state = self.learner.optimizer().state().into_iter();
         Checkpoint {
             experiment: self.experiment.clone(),
             data: self.files.of(Split::Train).map(|dataset| dataset.fingerprint()),
@@ -632,14 +679,19 @@ impl Trainer {
         if checkpoint.data != self.files.of(Split::Train).map(|dataset| dataset.fingerprint()) {
             return Err(TrainError::OtherData { step: checkpoint.step });
         }
-        let layout = self.training_step.layout();
+        let layout = self.learner.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
-        for (name, values) in self.optimizer.state_mut() {
-            values.copy_from_slice(&flat(layout, &format!("{name}."), &checkpoint.optimizer)?);
-        }
-        self.optimizer.set_updates(checkpoint.step.saturating_sub(checkpoint.progress.skipped));
-        layout.write(&self.parameters, &weights)?;
-        self.weights = weights;
+        let remembered = self.learner.optimizer().state().into_iter();
+        let remembered = remembered.map(|(name, _)| flat(layout, &format!("{name}."), &checkpoint.optimizer));
+        let remembered = remembered.collect::<Result<Vec<_>, _>>()?;
+        self.learner.set(&mut |own, optimizer| {
+            own.copy_from_slice(&weights);
+            for ((_, to), from) in optimizer.state_mut().into_iter().zip(&remembered) {
+                to.copy_from_slice(from);
+            }
+            optimizer.set_updates(checkpoint.step.saturating_sub(checkpoint.progress.skipped));
+        })?;
+        self.show_weights()?;
         self.step = checkpoint.step;
         self.progress = checkpoint.progress.clone();
         Ok(())
@@ -689,20 +741,6 @@ enum Unjudged {
 impl<E: Into<TrainError>> From<E> for Unjudged {
     fn from(error: E) -> Self {
         Self::Failed(Box::new(error.into()))
-    }
-}
-
-/// Gradients of a step.
-struct Gradients {
-    /// Of the step, and while it is being made, the sum so far.
-    sum: Vec<f32>,
-    /// Of one batch among several.
-    part: Vec<f32>,
-}
-
-impl Gradients {
-    fn new(len: usize, accumulate: u32) -> Self {
-        Self { sum: vec![0.0; len], part: vec![0.0; if accumulate > 1 { len } else { 0 }] }
     }
 }
 
@@ -784,6 +822,12 @@ pub enum TrainError {
         /// What does not fit.
         source: Box<LayoutError>,
     },
+    /// The experiment has something that is for the CPU alone.
+    #[error("devices have no {what}: train on the CPU")]
+    NotOnDevice {
+        /// What they have not.
+        what: String,
+    },
     /// Examples cannot be made.
     #[error("examples cannot be made")]
     Task(#[from] TaskError),
@@ -823,10 +867,11 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use numformer_model::{FlatLayout, TokenRows};
+    use numformer_model::{FlatLayout, TokenRows, TrainingStep};
 
     use super::*;
     use crate::config::CheckpointConfig;
+    use crate::gradients::Gradients;
 
     /// Gives no finite loss when it is asked for a step of these for the first time.
     #[derive(Debug)]
@@ -873,8 +918,8 @@ mod tests {
         }
     }
 
-    /// Runs eight steps with a checkpoint every other one; step `i` of `poisoned`, from 0, diverges once.
-    fn run(divergence: DivergencePolicy, poisoned: &[u64]) -> (Result<RunReport, TrainError>, Trainer, Told) {
+    /// Eight steps of a tiny model with a checkpoint every other one.
+    fn tiny(divergence: DivergencePolicy) -> Experiment {
         let settings = [
             "matrices.rows=2",
             "matrices.cols=2",
@@ -889,31 +934,19 @@ mod tests {
         experiment.train.divergence = divergence;
         experiment.checkpoint = CheckpointConfig { every: 2, ..CheckpointConfig::default() };
         experiment.evaluate.examples = 1;
-        let told = Told::default();
-        let mut trainer = Trainer::new(experiment).expect("a trainer").with_observer(told.clone());
-        let plain = std::mem::replace(&mut trainer.training_step, Box::new(NoStep));
-        trainer.training_step = Box::new(Poisoned(plain, poisoned.to_vec()));
-        (trainer.run(), trainer, told)
+        experiment
     }
 
-    /// Stands in while a step is wrapped.
-    #[derive(Debug)]
-    struct NoStep;
-
-    impl TrainingStep for NoStep {
-        fn layout(&self) -> &FlatLayout {
-            unreachable!("replaced at once")
-        }
-        fn loss_and_gradients(
-            &mut self,
-            _: &[f32],
-            _: TokenRows<'_>,
-            _: TokenRows<'_>,
-            _: Mode,
-            _: &mut [f32],
-        ) -> candle_core::Result<f64> {
-            unreachable!("replaced at once")
-        }
+    /// Runs eight steps; step `i` of `poisoned`, from 0, diverges once.
+    fn run(divergence: DivergencePolicy, poisoned: &[u64]) -> (Result<RunReport, TrainError>, Trainer, Told) {
+        let told = Told::default();
+        let mut trainer = Trainer::new(tiny(divergence)).expect("a trainer").with_observer(told.clone());
+        let (plain, _) = training_step(&trainer.config, &trainer.parameters, Gradients::Auto, 0.0).expect("a step");
+        let weights = trainer.weights().to_vec();
+        let optimizer = OptimizerConfig::default().build(weights.len());
+        let poisoned = Box::new(Poisoned(plain, poisoned.to_vec()));
+        trainer.learner = Box::new(HostLearner::new(poisoned, weights, optimizer));
+        (trainer.run(), trainer, told)
     }
 
     #[test]
@@ -929,7 +962,7 @@ mod tests {
         let (ended, trainer, told) = run(DivergencePolicy::Skip { limit: 2 }, &[2, 3, 5]);
         assert_eq!(ended.expect("a run").step, 8);
         assert_eq!((trainer.progress.skipped, trainer.progress.skipped_in_a_row), (3, 0));
-        assert_eq!(trainer.optimizer.updates(), 5);
+        assert_eq!(trainer.learner.optimizer().updates(), 5);
         assert!(trainer.weights().iter().all(|weight| weight.is_finite()));
         let told = told.0.borrow();
         let diverged = told.1.iter().map(|report| (report.step, report.diverged, report.remedy));
@@ -961,5 +994,79 @@ mod tests {
         assert_eq!(told.0.borrow().1[0].step, 4);
         let (ended, ..) = run(policy, &[1, 2]);
         assert!(matches!(ended, Err(TrainError::NotFinite { step: 3, .. })), "{ended:?}");
+    }
+
+    fn emulated() -> Accelerator {
+        Accelerator::emulated().expect("a C++ compiler: install one, or set CXX")
+    }
+
+    #[test]
+    fn a_device_learns_what_the_cpu_learns_and_reports_every_step() {
+        let told = [Told::default(), Told::default()];
+        let [on_cpu, on_device] =
+            told.clone().map(|told| Trainer::new(tiny(DivergencePolicy::Stop)).expect("a trainer").with_observer(told));
+        let mut trainers = [on_cpu, on_device.on_device(emulated()).expect("it has all that the experiment needs")];
+        assert!(trainers[1].computed.starts_with("explicit schedule in f32 on "), "{}", trainers[1].computed);
+        for trainer in &mut trainers {
+            assert_eq!(trainer.run().expect("a run").step, 8);
+        }
+        let [on_cpu, on_device] = &told;
+        let (on_cpu, on_device) = (&on_cpu.0.borrow().0, &on_device.0.borrow().0);
+        assert_eq!(on_device.iter().map(|report| report.step).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+        for (expected, found) in on_cpu.iter().zip(on_device) {
+            assert!((found.loss - expected.loss).abs() < 1e-5 * expected.loss, "{found:?} {expected:?}");
+            assert_eq!(found.lr.to_bits(), expected.lr.to_bits());
+        }
+        let [expected, found] = &trainers;
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+        assert!(found.weights().iter().zip(expected.weights()).all(close));
+        let moments = [found, expected].map(|trainer| trainer.learner.optimizer().state());
+        for ((_, found), (_, expected)) in moments[0].iter().zip(&moments[1]) {
+            assert!(found.iter().zip(*expected).all(close));
+        }
+    }
+
+    #[test]
+    fn a_run_on_a_device_that_is_resumed_ends_with_the_same_bits() {
+        let run_in = |path: &std::path::Path, steps: u64| {
+            let mut experiment = tiny(DivergencePolicy::Stop);
+            experiment.train.steps = steps;
+            experiment.train.precision = Precision::Bf16;
+            let run_dir = RunDir::open(path, &experiment).expect("a directory");
+            let trainer = Trainer::new(experiment).expect("a trainer").on_device(emulated()).expect("a device");
+            let (mut trainer, damaged) = trainer.in_dir(run_dir).expect("a run");
+            assert!(damaged.is_empty());
+            trainer.run().expect("all steps");
+            trainer.weights().iter().map(|weight| weight.to_bits()).collect::<Vec<_>>()
+        };
+        let (whole, halves) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let expected = run_in(&whole.path().join("run"), 6);
+        let path = halves.path().join("run");
+        run_in(&path, 3);
+        assert!(run_in(&path, 6) == expected);
+    }
+
+    #[test]
+    fn a_device_stays_before_a_step_that_is_not_finite() {
+        let mut experiment = tiny(DivergencePolicy::Stop);
+        experiment.train.lr = 1e30;
+        let mut trainer = Trainer::new(experiment).expect("a trainer").on_device(emulated()).expect("a device");
+        let ended = trainer.run();
+        let Err(TrainError::NotFinite { step, .. }) = ended else { panic!("{ended:?}") };
+        assert_eq!(trainer.step(), step - 1);
+        assert_eq!(trainer.learner.optimizer().updates(), step - 1);
+    }
+
+    #[test]
+    fn what_is_for_the_cpu_alone_is_named() {
+        let message = |change: &dyn Fn(&mut Experiment)| {
+            let mut experiment = tiny(DivergencePolicy::Stop);
+            change(&mut experiment);
+            let trainer = Trainer::new(experiment).expect("a trainer").on_device(emulated());
+            trainer.expect_err("not on a device").to_string()
+        };
+        let accumulate = message(&|experiment| experiment.train.accumulate = 2);
+        assert_eq!(accumulate, "devices have no train.accumulate above 1: train on the CPU");
+        assert!(message(&|experiment| experiment.train.label_smoothing = 0.1).contains("label smoothing"));
     }
 }

@@ -1,16 +1,17 @@
 //! Fixed shapes of training, to be timed.
 
-use candle_core::{Device, Result};
-use numformer_data::Sequences;
-use numformer_model::{Mode, Parameters, StackConfig, TrainingStep, TransformerConfig};
-use numformer_ops::sum_of_squares;
+use candle_core::{Device, Error, Result};
+use numformer_data::{Batch, Sequences};
+use numformer_model::{DeviceSchedule, Model, Parameters, Precision, StackConfig, TrainingStep, TransformerConfig};
+use numformer_ops::device::Accelerator;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::adam::{Adam, AdamConfig};
-use crate::evaluation::token_rows;
 use crate::gradients::{Gradients, training_step};
-use crate::optimizer::{Optimizer, Update};
+use crate::learner::{DeviceLearner, HostLearner, Learner, PlannedStep};
+use crate::optimizer::Update;
+use crate::trainer::TrainError;
 
 /// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in the place of matrices.
 ///
@@ -96,37 +97,53 @@ impl Workload {
         let mut weights = vec![0.0; step.layout().len()];
         step.layout().read(&parameters, &mut weights)?;
         let adam = Adam::new(AdamConfig::default(), weights.len());
-        Ok(TimedTraining { step, gradients: vec![0.0; weights.len()], weights, adam })
+        Ok(TimedTraining { learner: Box::new(HostLearner::new(step, weights, Box::new(adam))) })
+    }
+
+    /// The same on a device.
+    ///
+    /// # Errors
+    /// When memory for it cannot be had.
+    pub fn training_on(&self, device: Accelerator, precision: Precision) -> Result<TimedTraining> {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        let config = self.config.clone().into();
+        Model::init(&config, &parameters)?;
+        let schedule = DeviceSchedule::new(&config, &parameters, device, precision)?;
+        let mut weights = vec![0.0; schedule.layout().len()];
+        schedule.layout().read(&parameters, &mut weights)?;
+        let adam = Adam::new(AdamConfig::default(), weights.len());
+        Ok(TimedTraining { learner: Box::new(DeviceLearner::new(schedule, weights, adam)?) })
     }
 }
 
-/// Training without data, evaluation or logs: what a program's step alone costs.
+/// Training without data, evaluation or logs: what a program's steps alone cost.
 #[derive(Debug)]
 pub struct TimedTraining {
-    step: Box<dyn TrainingStep>,
-    weights: Vec<f32>,
-    gradients: Vec<f32>,
-    adam: Adam,
+    learner: Box<dyn Learner>,
 }
 
 impl TimedTraining {
     /// Number of coefficients.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.weights.len()
+        self.learner.weights().len()
     }
 
-    /// Takes a step of Adam, clipped at norm 5, and returns the loss.
+    /// Takes a step of Adam, clipped at norm 5, on each batch, and returns the last loss. A device is asked for it once.
     ///
     /// # Errors
-    /// When the batch is not one of the workload.
-    pub fn step(&mut self, [src, tgt]: &[Sequences; 2]) -> Result<f64> {
-        let [src, tgt] = [src, tgt].map(token_rows);
-        let loss = self.step.loss_and_gradients(&self.weights, src, tgt, Mode::Evaluate, &mut self.gradients)?;
-        let norm = sum_of_squares(&self.gradients).sqrt();
-        let update = Update { gradient_scale: (5.0 / norm).min(1.0), ..Update::at(1e-4) };
-        self.adam.update(update, &mut self.weights, &self.gradients);
-        Ok(loss)
+    /// When the batches are not those of the workload, or there is none.
+    pub fn steps<'a>(
+        &mut self,
+        batches: impl Iterator<Item = &'a [Sequences; 2]>,
+    ) -> std::result::Result<f64, TrainError> {
+        let mut planned = batches.map(|[src, tgt]| {
+            let batch = Batch { src: src.clone(), tgt: tgt.clone(), ..Batch::default() };
+            Ok(PlannedStep { batches: vec![batch], first: 0, seed: 0, update: Update::at(1e-4), clip_norm: 5.0 })
+        });
+        let outcomes = self.learner.learn(&mut planned)?;
+        let last = outcomes.last().ok_or_else(|| Error::Msg("expected at least one batch".to_owned()))?;
+        Ok(last.loss)
     }
 }
 
@@ -162,7 +179,8 @@ mod tests {
         let batch = workload.batch(0, 4);
         for gradients in [Gradients::Explicit, Gradients::Autodiff] {
             let mut training = workload.training(gradients).expect("a small model");
-            let losses: Vec<f64> = (0..6).map(|_| training.step(&batch).expect("its own batch")).collect();
+            let losses: Vec<f64> =
+                (0..6).map(|_| training.steps([&batch].into_iter()).expect("its own batch")).collect();
             assert!((losses[0] - 1328f64.ln()).abs() < 1.0 && losses[5] < losses[0] - 0.02, "{losses:?}");
         }
     }

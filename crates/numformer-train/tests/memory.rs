@@ -30,7 +30,7 @@ fn ten_thousand_steps_of_the_smallest_workload_take_no_more_memory_than_the_firs
     let mut training = workload.training(Gradients::Explicit).unwrap();
     let mut resident_kb = Vec::with_capacity(STEPS / EVERY);
     for step in 1..=STEPS {
-        training.step(&batches[step % batches.len()]).unwrap();
+        training.steps([&batches[step % batches.len()]].into_iter()).unwrap();
         if step % EVERY == 0 {
             resident_kb.push(status_kb("VmRSS"));
         }

@@ -4,6 +4,7 @@
 
 mod bench_compare;
 mod browser_test;
+mod cuda;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -20,11 +21,15 @@ struct Cli {
 enum Command {
     BenchCompare(bench_compare::Arguments),
     BrowserTest(browser_test::Arguments),
+    CudaToolkit(cuda::ToolkitArguments),
+    CudaBuild(cuda::BuildArguments),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::BenchCompare(arguments) => bench_compare::run(&arguments),
         Command::BrowserTest(arguments) => browser_test::run(&arguments),
+        Command::CudaToolkit(arguments) => cuda::toolkit(&arguments),
+        Command::CudaBuild(arguments) => cuda::build(&arguments),
     }
 }

@@ -9,7 +9,7 @@ use crate::training_step::TokenRows;
 const NO_TARGET: u32 = u32::MAX;
 
 /// Shapes are rounded up to so many tokens, so that there are fewer of them: each is planned and recorded once.
-const WIDTHS: usize = 8;
+pub(super) const WIDTHS: usize = 8;
 
 /// The sizes of a batch on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

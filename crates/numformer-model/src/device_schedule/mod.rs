@@ -6,8 +6,10 @@
 //!
 //! - [`stacks`]: embedding, encoder, decoder and projection, as the model's equations;
 //! - [`sublayers`]: attention and feed-forward network with their residuals;
+//! - [`greedy`]: answers of the model, written on the device;
 //! - [`inputs`]: what a step reads; [`places`] and [`vectors`]: where the parameters lie.
 
+mod greedy;
 mod inputs;
 mod places;
 mod stacks;
@@ -18,6 +20,7 @@ use candle_core::{Error, Result};
 use numformer_ops::AdamStep;
 use numformer_ops::device::{Accelerator, Element, Pool, Recording, Region, StepNumbers};
 
+use self::greedy::Generation;
 use self::inputs::{Inputs, Shape, share};
 use self::places::Places;
 use self::stacks::{Kept, Model};
@@ -60,6 +63,7 @@ pub struct DeviceSchedule {
     pending: usize,
     pool: Pool,
     plans: Vec<Plan>,
+    generations: Vec<Generation>,
 }
 
 /// Memory and work of the batches of one shape.
@@ -140,6 +144,7 @@ impl DeviceSchedule {
             pending: 0,
             pool,
             plans: Vec::new(),
+            generations: Vec::new(),
         };
         let mut weights = vec![0.0; schedule.layout.len()];
         schedule.layout.read(parameters, &mut weights)?;
@@ -164,6 +169,14 @@ impl DeviceSchedule {
         if let Some(copy) = self.vectors.copy() {
             self.device.write(copy, &weights)?;
         }
+        self.go_on()
+    }
+
+    /// Takes steps again after one that was not finite.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn go_on(&mut self) -> Result<()> {
         self.device.clear(self.state)
     }
 
@@ -261,6 +274,17 @@ impl DeviceSchedule {
         Ok(found.chunks_exact(2).map(outcome).collect())
     }
 
+    /// Plans the memory of some work. All plans share it: one is at work at a time.
+    fn planned<T>(&mut self, plan: impl Fn(&Model, &mut Take<'_>) -> Result<T>) -> Result<T> {
+        let mut bytes = 0;
+        plan(&self.model, &mut Take::counting(&mut bytes, self.state, self.precision))?;
+        if self.pool.bytes() < bytes {
+            self.pool = self.device.reserve_pool(bytes)?;
+        }
+        self.pool.restart();
+        plan(&self.model, &mut Take::from(&mut self.pool, self.precision))
+    }
+
     /// Checks a batch, and returns the number of the plan for its shape.
     fn plan(&mut self, src: TokenRows<'_>, tgt: TokenRows<'_>) -> Result<usize> {
         let TransformerConfig { vocab_size, max_positions, .. } = self.config;
@@ -273,14 +297,7 @@ impl DeviceSchedule {
             return Ok(at);
         }
         let inputs = Inputs::reserve(&mut self.device, shape)?;
-        let mut bytes = 0;
-        self.model.plan(&mut Take::counting(&mut bytes, self.state, self.precision), &inputs, vocab_size)?;
-        if self.pool.bytes() < bytes {
-            self.pool = self.device.reserve_pool(bytes)?;
-        }
-        // Plans share their memory: one step is taken at a time.
-        self.pool.restart();
-        let kept = self.model.plan(&mut Take::from(&mut self.pool, self.precision), &inputs, vocab_size)?;
+        let kept = self.planned(|model, take| model.plan(take, &inputs, vocab_size))?;
         self.plans.push(Plan { shape, inputs, kept, step: None });
         Ok(self.plans.len() - 1)
     }

@@ -9,7 +9,7 @@ use numformer_ops::{Activation, Causality};
 
 use super::inputs::{Inputs, Rows};
 use super::places::Places;
-use super::sublayers::{Affine, Attended, Attention, Fed, FeedForward, Norm, Normed, Sizes};
+use super::sublayers::{Affine, Attended, AttendedStep, Attention, Fed, FeedForward, Norm, Normed, Sizes};
 use super::vectors::{Pass, Take};
 use crate::config::{CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
 use crate::embedding::sinusoidal_positions;
@@ -54,13 +54,20 @@ impl Embedding {
         })
     }
 
-    fn forward(&self, pass: &mut Pass<'_>, rows: &Rows, kept: &Normed) -> Result<()> {
+    /// The tokens are those of sequences of `length`, which begin at a position that is in memory, or at the first.
+    fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        (ids, length): (Region, usize),
+        begin: Option<Region>,
+        kept: &Normed,
+    ) -> Result<()> {
         let tokens = pass.vectors.weights.slice(self.tokens.clone())?;
         let positions = match &self.positions {
             PositionTable::Learned(range) => pass.vectors.weights.slice(range.clone())?,
             PositionTable::Fixed(region) => *region,
         };
-        pass.device.embed(kept.sum, rows.ids, [tokens, positions], rows.width, None, self.d_model)?;
+        pass.device.embed(kept.sum, ids, [tokens, positions], length, begin, self.d_model)?;
         self.norm.forward(pass, None, kept)
     }
 
@@ -104,11 +111,32 @@ struct DecoderLayer {
     fed: FeedForward,
 }
 
+/// What the encoder keeps of a batch, and room for the gradients.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    embedded: Normed,
+    layers: Vec<(Attended, Fed)>,
+}
+
+impl Encoded {
+    /// The encoder's states.
+    pub(super) fn states(&self) -> Region {
+        self.layers.last().map_or(self.embedded.y, |(_, fed)| fed.normed.y)
+    }
+}
+
+/// What the decoder keeps of one position of a batch, and of those before.
+#[derive(Debug)]
+pub(super) struct DecodedStep {
+    embedded: Normed,
+    layers: Vec<(AttendedStep, AttendedStep, Fed)>,
+    pub(super) logits: Region,
+}
+
 /// What the model keeps of a batch, and room for the gradients.
 #[derive(Debug)]
 pub(super) struct Kept {
-    src: Normed,
-    encoder: Vec<(Attended, Fed)>,
+    encoded: Encoded,
     tgt: Normed,
     decoder: Vec<(Attended, Attended, Fed)>,
     logits: Region,
@@ -167,23 +195,45 @@ impl Model {
         })
     }
 
+    pub(super) fn plan_encoder(&self, take: &mut Take<'_>, sizes: Sizes) -> Result<Encoded> {
+        let rows = sizes.batch * sizes.t;
+        let embedded = Normed::new(take, rows, self.widths[0])?;
+        let mut layers = Vec::new();
+        for (attention, fed) in &self.encoder {
+            layers.push((attention.plan(take, sizes)?, fed.plan(take, rows)?));
+        }
+        Ok(Encoded { embedded, layers })
+    }
+
+    /// One position of a batch, of at most `longest`; sources have `src` tokens.
+    pub(super) fn plan_step(
+        &self,
+        take: &mut Take<'_>,
+        batch: usize,
+        [longest, src]: [usize; 2],
+        vocab_size: usize,
+    ) -> Result<DecodedStep> {
+        let embedded = Normed::new(take, batch, self.widths[1])?;
+        let mut layers = Vec::new();
+        for layer in &self.decoder {
+            let own = layer.own.plan_step(take, batch, longest)?;
+            layers.push((own, layer.cross.plan_step(take, batch, src)?, layer.fed.plan(take, batch)?));
+        }
+        Ok(DecodedStep { embedded, layers, logits: take.activations(batch * vocab_size)? })
+    }
+
     pub(super) fn plan(&self, take: &mut Take<'_>, inputs: &Inputs, vocab_size: usize) -> Result<Kept> {
         let [of_encoder, own, cross] = Self::sizes(inputs);
         let [rows, tgt_rows] = [inputs.src, inputs.tgt].map(|rows| inputs.batch * rows.width);
         let [d, tgt_d] = self.widths;
-        let src = Normed::new(take, rows, d)?;
-        let mut encoder = Vec::new();
-        for (attention, fed) in &self.encoder {
-            encoder.push((attention.plan(take, of_encoder)?, fed.plan(take, rows)?));
-        }
+        let encoded = self.plan_encoder(take, of_encoder)?;
         let tgt = Normed::new(take, tgt_rows, tgt_d)?;
         let mut decoder = Vec::new();
         for layer in &self.decoder {
             decoder.push((layer.own.plan(take, own)?, layer.cross.plan(take, cross)?, layer.fed.plan(take, tgt_rows)?));
         }
         Ok(Kept {
-            src,
-            encoder,
+            encoded,
             tgt,
             decoder,
             logits: take.activations(tgt_rows * vocab_size)?,
@@ -210,15 +260,9 @@ impl Model {
     /// Returns the decoder's states.
     fn forward(&self, pass: &mut Pass<'_>, inputs: &Inputs, kept: &Kept) -> Result<Region> {
         let [of_encoder, own_sizes, cross_sizes] = Self::sizes(inputs);
-        self.src.forward(pass, &inputs.src, &kept.src)?;
-        let mut x = kept.src.y;
-        for ((attention, feed_forward), (attended, fed)) in self.encoder.iter().zip(&kept.encoder) {
-            attention.forward(pass, of_encoder, [x; 3], attended)?;
-            feed_forward.forward(pass, attended.normed.y, fed)?;
-            x = fed.normed.y;
-        }
-        let memory = x;
-        self.tgt.forward(pass, &inputs.tgt, &kept.tgt)?;
+        self.encode(pass, of_encoder, inputs.src.ids, &kept.encoded)?;
+        let memory = kept.encoded.states();
+        self.tgt.forward(pass, (inputs.tgt.ids, inputs.tgt.width), None, &kept.tgt)?;
         let mut x = kept.tgt.y;
         for (layer, (own, cross, fed)) in self.decoder.iter().zip(&kept.decoder) {
             layer.own.forward(pass, own_sizes, [x; 3], own)?;
@@ -234,10 +278,56 @@ impl Model {
         Ok(x)
     }
 
+    /// Leaves the encoder's states in `kept`.
+    pub(super) fn encode(&self, pass: &mut Pass<'_>, sizes: Sizes, ids: Region, kept: &Encoded) -> Result<()> {
+        self.src.forward(pass, (ids, sizes.t), None, &kept.embedded)?;
+        let mut x = kept.embedded.y;
+        for ((attention, feed_forward), (attended, fed)) in self.encoder.iter().zip(&kept.layers) {
+            attention.forward(pass, sizes, [x; 3], attended)?;
+            feed_forward.forward(pass, attended.normed.y, fed)?;
+            x = fed.normed.y;
+        }
+        Ok(())
+    }
+
+    /// Gives the decoder the encoder's states: what cross-attention needs of them at every position.
+    pub(super) fn begin(&self, pass: &mut Pass<'_>, memory: Region, kept: &DecodedStep) -> Result<()> {
+        self.decoder
+            .iter()
+            .zip(&kept.layers)
+            .try_for_each(|(layer, (_, cross, _))| layer.cross.begin(pass, memory, cross))
+    }
+
+    /// The logits of the position that is in memory, from the tokens there; `sizes` are those of the attention to what is
+    /// before, and to the encoder's states.
+    pub(super) fn decode_step(
+        &self,
+        pass: &mut Pass<'_>,
+        ids: Region,
+        position: Region,
+        [own_sizes, cross_sizes]: [Sizes; 2],
+        kept: &DecodedStep,
+    ) -> Result<()> {
+        self.tgt.forward(pass, (ids, 1), Some(position), &kept.embedded)?;
+        let mut x = kept.embedded.y;
+        for (layer, (own, cross, fed)) in self.decoder.iter().zip(&kept.layers) {
+            layer.own.step(pass, own_sizes, [x; 2], position, own)?;
+            let y = own.normed.y;
+            let query = match self.query {
+                CrossAttentionQuery::SelfAttended => y,
+                CrossAttentionQuery::LayerInput => x,
+            };
+            layer.cross.step(pass, cross_sizes, [query, y], position, cross)?;
+            layer.fed.forward(pass, cross.normed.y, fed)?;
+            x = fed.normed.y;
+        }
+        self.projection.forward(pass, x, Activation::Identity, kept.logits)
+    }
+
     /// From the gradient of the decoder's states, in `kept.d_states`, to those of all weights but the projection's.
     fn backward(&self, pass: &mut Pass<'_>, inputs: &Inputs, kept: &Kept) -> Result<()> {
         let [of_encoder, own_sizes, cross_sizes] = Self::sizes(inputs);
-        let memory = kept.encoder.last().map_or(kept.src.y, |(_, fed)| fed.normed.y);
+        let memory = kept.encoded.states();
         let mut d_y = kept.d_states;
         let mut store = Store::Replace;
         for (i, layer) in self.decoder.iter().enumerate().rev() {
@@ -264,13 +354,13 @@ impl Model {
 
         let mut d_y = kept.d_memory;
         for (i, (attention, feed_forward)) in self.encoder.iter().enumerate().rev() {
-            let (attended, fed) = &kept.encoder[i];
-            let x = if i == 0 { kept.src.y } else { kept.encoder[i - 1].1.normed.y };
+            let (attended, fed) = &kept.encoded.layers[i];
+            let x = if i == 0 { kept.encoded.embedded.y } else { kept.encoded.layers[i - 1].1.normed.y };
             feed_forward.backward(pass, d_y, attended.normed.y, fed)?;
             let d_sum = attended.normed.d_sum;
             attention.backward(pass, of_encoder, fed.normed.d_sum, (x, None), (x, d_sum, Store::Add), attended)?;
             d_y = d_sum;
         }
-        self.src.backward(pass, d_y, &inputs.src, &kept.src, Store::Replace)
+        self.src.backward(pass, d_y, &inputs.src, &kept.encoded.embedded, Store::Replace)
     }
 }

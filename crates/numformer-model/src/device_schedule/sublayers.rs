@@ -149,6 +149,18 @@ pub(super) struct Attended {
     d_read: Region,
 }
 
+/// What [`Attention`] keeps of one position of a batch, and of those before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttendedStep {
+    /// Queries, keys and values side by side, `[batch, 3 d]`; in cross-attention the queries, `[batch, d]`.
+    own: Region,
+    /// Such rows of all positions up to this one, `[batch, longest, 3 d]`; in cross-attention keys and values of the
+    /// memory, `[batch, s, 2 d]`.
+    cache: Region,
+    read: Region,
+    pub(super) normed: Normed,
+}
+
 impl Attention {
     /// Self-attention whose parameters begin with `name`.
     pub(super) fn own(
@@ -250,6 +262,58 @@ impl Attention {
         }
         let heads = self.heads(kept.own, kept.memory);
         pass.device.attention(&self.call(sizes), self.whole(kept.read), heads, Some(kept.normalisers))?;
+        self.output.forward(pass, kept.read, Activation::Identity, kept.normed.sum)?;
+        self.norm.forward(pass, Some(residual), &kept.normed)
+    }
+
+    /// One position of a batch, which sees `s` others, or so many of the memory.
+    pub(super) fn plan_step(&self, take: &mut Take<'_>, batch: usize, s: usize) -> Result<AttendedStep> {
+        let d = self.d_model;
+        let (own, cached) = match self.inputs {
+            Inputs::Own(_) => (3 * d, 3 * d),
+            Inputs::Cross { .. } => (d, 2 * d),
+        };
+        Ok(AttendedStep {
+            own: take.activations(batch * own)?,
+            cache: take.activations(batch * s * cached)?,
+            read: take.activations(batch * d)?,
+            normed: Normed::new(take, batch, d)?,
+        })
+    }
+
+    /// In cross-attention, the keys and values of the memory.
+    pub(super) fn begin(&self, pass: &mut Pass<'_>, memory: Region, kept: &AttendedStep) -> Result<()> {
+        match &self.inputs {
+            Inputs::Own(_) => Ok(()),
+            Inputs::Cross { memory: of_memory, .. } => {
+                of_memory.forward(pass, memory, Activation::Identity, kept.cache)
+            }
+        }
+    }
+
+    /// [`forward`](Self::forward) at one position, whose number is in memory. `sizes` has a query for each example.
+    pub(super) fn step(
+        &self,
+        pass: &mut Pass<'_>,
+        sizes: Sizes,
+        [x, residual]: [Region; 2],
+        position: Region,
+        kept: &AttendedStep,
+    ) -> Result<()> {
+        let (Inputs::Own(of_own) | Inputs::Cross { query: of_own, .. }) = &self.inputs;
+        of_own.forward(pass, x, Activation::Identity, kept.own)?;
+        let heads = match self.inputs {
+            Inputs::Cross { .. } => self.heads(kept.own, Some(kept.cache)),
+            Inputs::Own(_) => {
+                pass.device.append(kept.cache, kept.own, position, sizes.batch)?;
+                let [query, ..] = self.heads(kept.own, None);
+                let [_, key, value] = self.heads(kept.cache, None);
+                [query, key, value]
+            }
+        };
+        // What comes later is not there yet: the lengths say so.
+        let call = AttentionCall { causality: Causality::Full, ..self.call(sizes) };
+        pass.device.attention(&call, self.whole(kept.read), heads, None)?;
         self.output.forward(pass, kept.read, Activation::Identity, kept.normed.sum)?;
         self.norm.forward(pass, Some(residual), &kept.normed)
     }

@@ -1,0 +1,162 @@
+//! Greedy decoding on a device: the next token is chosen where the scores are, and the host reads answers alone.
+
+use candle_core::{Error, Result};
+use numformer_ops::device::{Accelerator, Element, Recording, Region};
+
+use super::DeviceSchedule;
+use super::inputs::WIDTHS;
+use super::stacks::{DecodedStep, Encoded};
+use super::sublayers::Sizes;
+use super::vectors::Pass;
+use crate::config::TransformerConfig;
+use crate::generate::{End, Hypothesis};
+use crate::training_step::TokenRows;
+
+/// Positions between two looks at whether all sequences have ended.
+const LOOK_EVERY: usize = 8;
+
+/// Memory and work of the answers to sources of one shape.
+#[derive(Debug)]
+pub(super) struct Generation {
+    shape: GenerationShape,
+    /// Ids and lengths of the sources, `[batch, src]` and `[batch]`.
+    ids: Region,
+    lengths: Region,
+    /// The position that is written, and with it, in each row, how many there are by then.
+    position: Region,
+    written: Region,
+    /// The last token of each row; all that were chosen, `[batch, longest]`; which rows have ended.
+    next: Region,
+    answers: Region,
+    ended: Region,
+    encoded: Encoded,
+    step: DecodedStep,
+    begin: Option<Recording>,
+    go_on: Option<Recording>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GenerationShape {
+    batch: usize,
+    src: usize,
+    longest: usize,
+}
+
+impl DeviceSchedule {
+    /// Answers to each source, at each position the most probable token (of equals, the first): as
+    /// [`greedy`](crate::greedy), on the device. An answer has at most `max_len` tokens, both delimiters included.
+    ///
+    /// In bf16, where scores are near each other, an answer may be another than in `f32`.
+    ///
+    /// # Errors
+    /// When the model cannot read the sources, `max_len` is beyond its positions, or the device fails.
+    pub fn greedy(&mut self, src: TokenRows<'_>, max_len: usize) -> Result<Vec<Hypothesis>> {
+        let TransformerConfig { vocab_size, max_positions, delimiter_id, padding_id, .. } = self.config;
+        src.check(vocab_size, max_positions)?;
+        // The last token is chosen and never read.
+        let steps = max_len.saturating_sub(1);
+        if steps > max_positions {
+            return Err(Error::Msg(format!(
+                "expected answers of at most {} tokens, found {max_len}",
+                max_positions + 1
+            )));
+        }
+        let batch = src.lengths.len();
+        if batch == 0 || steps == 0 {
+            return Ok(vec![Hypothesis { ids: Vec::new(), end: End::Limit }; batch]);
+        }
+        let at = self.generation(src, steps)?;
+        let Self { device, generations, vectors, model, .. } = self;
+        let generation = &mut generations[at];
+        generation.write(device, src, [delimiter_id, padding_id])?;
+        let [own, cross, of_encoder] = generation.sizes();
+        if generation.begin.is_none() {
+            let Generation { ids, encoded, step, .. } = &*generation;
+            generation.begin = Some(device.record(|device| {
+                let mut pass = Pass { device, vectors };
+                model.encode(&mut pass, of_encoder, *ids, encoded)?;
+                model.begin(&mut pass, encoded.states(), step)
+            })?);
+        }
+        if generation.go_on.is_none() {
+            let Generation { position, written, next, answers, ended, step, .. } = &*generation;
+            generation.go_on = Some(device.record(|device| {
+                let mut pass = Pass { device, vectors };
+                model.decode_step(&mut pass, *next, *position, [own, cross], step)?;
+                let chosen = [*next, *answers, *ended];
+                pass.device.choose(chosen, step.logits, *position, [delimiter_id, padding_id])?;
+                pass.device.increment(*position)?;
+                pass.device.increment(*written)
+            })?);
+        }
+        let recorded = [&generation.begin, &generation.go_on].map(|recording| recording.as_ref().expect("made above"));
+        device.replay(recorded[0])?;
+        for step in 1..=steps {
+            device.replay(recorded[1])?;
+            if step % LOOK_EVERY == 0 && device.read_ids(generation.ended)?.iter().all(|ended| *ended == 1) {
+                break;
+            }
+        }
+        let answers = device.read_ids(generation.answers)?;
+        Ok(answers.chunks(generation.shape.longest).map(|row| hypothesis(&row[..steps], delimiter_id)).collect())
+    }
+
+    /// The number of the generation for such sources.
+    fn generation(&mut self, src: TokenRows<'_>, steps: usize) -> Result<usize> {
+        let TransformerConfig { vocab_size, max_positions, .. } = self.config;
+        let rounded = |width: usize| width.max(1).next_multiple_of(WIDTHS).min(max_positions.max(width));
+        let shape = GenerationShape { batch: src.lengths.len(), src: rounded(src.width), longest: rounded(steps) };
+        if let Some(at) = self.generations.iter().position(|generation| generation.shape == shape) {
+            return Ok(at);
+        }
+        let GenerationShape { batch, src, longest } = shape;
+        let mut reserve = |len| self.device.reserve(Element::U32, len);
+        let [ids, lengths, position, written] = [reserve(batch * src)?, reserve(batch)?, reserve(1)?, reserve(batch)?];
+        let [next, answers, ended] = [reserve(batch)?, reserve(batch * longest)?, reserve(batch)?];
+        let of_encoder = Sizes { batch, t: src, s: src, key_lengths: lengths };
+        let (encoded, step) = self.planned(|model, take| {
+            Ok((model.plan_encoder(take, of_encoder)?, model.plan_step(take, batch, [longest, src], vocab_size)?))
+        })?;
+        let (begin, go_on) = (None, None);
+        let regions =
+            Generation { shape, ids, lengths, position, written, next, answers, ended, encoded, step, begin, go_on };
+        self.generations.push(regions);
+        Ok(self.generations.len() - 1)
+    }
+}
+
+impl Generation {
+    /// The sizes of the attention to what was written, to the sources, and among the sources.
+    fn sizes(&self) -> [Sizes; 3] {
+        let GenerationShape { batch, src, longest } = self.shape;
+        [
+            Sizes { batch, t: 1, s: longest, key_lengths: self.written },
+            Sizes { batch, t: 1, s: src, key_lengths: self.lengths },
+            Sizes { batch, t: src, s: src, key_lengths: self.lengths },
+        ]
+    }
+
+    /// Writes the sources, and what there is before the first token.
+    fn write(&self, device: &mut Accelerator, src: TokenRows<'_>, [delimiter, padding]: [u32; 2]) -> Result<()> {
+        let GenerationShape { batch, src: width, .. } = self.shape;
+        let mut ids = Vec::with_capacity(batch * width);
+        for at in 0..batch {
+            ids.extend_from_slice(src.row(at));
+            ids.resize((at + 1) * width, padding);
+        }
+        device.write_ids(self.ids, &ids)?;
+        device.write_ids(self.lengths, src.lengths)?;
+        device.write_ids(self.position, &[0])?;
+        device.write_ids(self.written, &vec![1; batch])?;
+        device.write_ids(self.next, &vec![delimiter; batch])?;
+        device.clear(self.ended)
+    }
+}
+
+/// What was chosen in a row, up to the closing delimiter.
+fn hypothesis(chosen: &[u32], delimiter: u32) -> Hypothesis {
+    match chosen.iter().position(|id| *id == delimiter) {
+        Some(end) => Hypothesis { ids: chosen[..end].to_vec(), end: End::Delimiter },
+        None => Hypothesis { ids: chosen.to_vec(), end: End::Limit },
+    }
+}
