@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{Args, ValueEnum};
-use numformer_model::{Padded, Parameters, Precision, Transformer, greedy};
+use numformer_model::{DeviceSchedule, Padded, Parameters, Precision, TokenRows, Transformer, greedy};
 use numformer_ops::Activation;
 use numformer_ops::kernels::{for_each, linear_rows};
 use numformer_train::{Gradients, Workload};
@@ -151,14 +151,26 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     })?;
     let greedy_examples_per_s = if arguments.generate {
         let [src, _] = workload.batch(0, 2 * *batch as usize);
-        let src = Padded::new(&src.ids, &src.lengths, src.width, &Device::Cpu)?;
         let parameters = Parameters::random(0, &Device::Cpu);
         Transformer::init(&workload.config, &parameters)?;
-        let model = Transformer::new(&workload.config, &parameters.frozen())?;
-        let rate = rate(arguments, 1, || {
-            greedy(&model, &src, workload.tgt_len)?;
-            Ok(())
-        })?;
+        let rate = match arguments.device.open()? {
+            None => {
+                let src = Padded::new(&src.ids, &src.lengths, src.width, &Device::Cpu)?;
+                let model = Transformer::new(&workload.config, &parameters.frozen())?;
+                rate(arguments, 1, || {
+                    greedy(&model, &src, workload.tgt_len)?;
+                    Ok(())
+                })?
+            }
+            Some(device) => {
+                let mut model = DeviceSchedule::new(&workload.config.clone().into(), &parameters, device, precision)?;
+                let src = TokenRows { ids: &src.ids, lengths: &src.lengths, width: src.width };
+                rate(arguments, 1, || {
+                    model.greedy(src, workload.tgt_len)?;
+                    Ok(())
+                })?
+            }
+        };
         Some(rate.median * f64::from(2 * batch))
     } else {
         None

@@ -71,7 +71,12 @@ impl DeviceSchedule {
         generation.write(device, src, [delimiter_id, padding_id])?;
         let [own, cross, of_encoder] = generation.sizes();
         if generation.begin.is_none() {
-            let Generation { ids, encoded, step, .. } = &*generation;
+            let Generation { ids, encoded, step, next, position, .. } = &*generation;
+            // Once for nothing: libraries load what they need, which is not to be part of a recording.
+            let mut pass = Pass { device, vectors };
+            model.encode(&mut pass, of_encoder, *ids, encoded)?;
+            model.begin(&mut pass, encoded.states(), step)?;
+            model.decode_step(&mut pass, *next, *position, [own, cross], step)?;
             generation.begin = Some(device.record(|device| {
                 let mut pass = Pass { device, vectors };
                 model.encode(&mut pass, of_encoder, *ids, encoded)?;

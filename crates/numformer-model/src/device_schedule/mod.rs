@@ -242,6 +242,8 @@ impl DeviceSchedule {
             Some(recording) => recording,
             None => {
                 let (inputs, kept) = (&plan.inputs, &plan.kept);
+                // Once for nothing: libraries load what they need, which is not to be part of the recording.
+                model.forward_and_backward(&mut Pass { device, vectors }, inputs, kept)?;
                 let recording = device.record(|device| {
                     model.forward_and_backward(&mut Pass { device, vectors }, inputs, kept)?;
                     let moved = [vectors.weights, vectors.first_moment, vectors.second_moment];

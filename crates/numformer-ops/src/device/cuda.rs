@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Error, Result, bail};
 use cudarc::cublaslt::{result as blas, sys as blas_sys};
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
 use super::executor::{Executor, Launch, RawProduct};
@@ -26,7 +26,6 @@ const WORKSPACE: usize = 32 << 20;
 pub(super) struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    module: Arc<CudaModule>,
     functions: HashMap<String, CudaFunction>,
     blas: blas_sys::cublasLtHandle_t,
     workspace: u64,
@@ -59,22 +58,43 @@ fn failed(what: &str, error: impl fmt::Debug) -> Error {
 
 impl Cuda {
     pub(super) fn new(ordinal: usize) -> Result<Self> {
-        // SAFETY: only looks for the library of the driver.
-        if !unsafe { sys::is_culib_present() } {
-            bail!("cuda:{ordinal} cannot be opened: there is no NVIDIA driver on this machine");
+        let unopened = |why: String| Error::Msg(format!("cuda:{ordinal} cannot be opened: {why}"));
+        // SAFETY: only looks for the libraries, each of which would end the program later if it was not there.
+        let (driver, blas) = unsafe { (sys::is_culib_present(), blas_sys::is_culib_present()) };
+        if !driver {
+            return Err(unopened("there is no NVIDIA driver on this machine".to_owned()));
         }
-        let opened = |error| Error::Msg(format!("cuda:{ordinal} cannot be opened: {error:?}"));
+        if !blas {
+            return Err(unopened(
+                "there is no cuBLASLt for CUDA 13 (libcublasLt.so); put its folder on LD_LIBRARY_PATH".to_owned(),
+            ));
+        }
+        let opened = |DriverError(error)| {
+            unopened(match error {
+                sys::CUresult::CUDA_ERROR_NO_DEVICE => "there is no GPU on this machine".to_owned(),
+                sys::CUresult::CUDA_ERROR_INVALID_DEVICE => "there is no GPU with this number".to_owned(),
+                sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+                    "the driver does not match the rest of the system".to_owned()
+                }
+                other => format!("{other:?}"),
+            })
+        };
         let context = CudaContext::new(ordinal).map_err(opened)?;
         // SAFETY: all work is on one stream, so that nothing waits for an event.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(opened)?;
         let module = context.load_module(Ptx::from_src(KERNELS)).map_err(|error| failed("load the kernels", error))?;
         let blas = blas::create_handle().map_err(|error| failed("open cuBLASLt", error))?;
-        let functions = HashMap::new();
+        // All at once: loading one while work is recorded would be part of the recording.
+        let names = KERNELS.lines().filter_map(|line| line.strip_prefix(".visible .entry ")?.strip_suffix('('));
+        let load = |name: &str| {
+            let function = module.load_function(name).map_err(|error| failed(&format!("load {name}"), error))?;
+            Ok((name.to_owned(), function))
+        };
+        let functions = names.map(load).collect::<Result<_>>()?;
         let mut cuda = Self {
             context,
             stream,
-            module,
             functions,
             blas,
             workspace: 0,
@@ -89,15 +109,6 @@ impl Cuda {
 
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(|error| failed("be used", error))
-    }
-
-    fn function(&mut self, name: &str) -> Result<&CudaFunction> {
-        if !self.functions.contains_key(name) {
-            let function =
-                self.module.load_function(name).map_err(|error| failed(&format!("find the kernel {name}"), error))?;
-            self.functions.insert(name.to_owned(), function);
-        }
-        Ok(&self.functions[name])
     }
 
     /// Pinned memory that the device has done with, with room for so many bytes.
@@ -192,10 +203,11 @@ impl Executor for Cuda {
         let stream = self.stream.cu_stream();
         let mut arguments: Vec<*mut c_void> =
             arguments.iter().map(|argument| std::ptr::from_ref(argument).cast_mut().cast()).collect();
-        // SAFETY: the function has no field that changes; the launch copies the arguments before it returns.
+        let Some(function) = self.functions.get(kernel) else { bail!("there is no kernel `{kernel}`") };
+        // SAFETY: the arguments are the kernel's, as promised by the caller; they are copied before this returns.
         unsafe {
-            let function = self.function(kernel)?.cu_function();
-            result::launch_kernel(function, (*x, *y, *z), (*columns, *rows, 1), 0, stream, &mut arguments)
+            let (grid, block) = ((*x, *y, *z), (*columns, *rows, 1));
+            result::launch_kernel(function.cu_function(), grid, block, 0, stream, &mut arguments)
         }
         .map_err(|error| failed(&format!("run {kernel}"), error))
     }
