@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use numformer_model::{
-    Beam, Composition, CrossAttentionQuery, ExplicitSchedule, Hypothesis, Mode, Model, OutputProjection, Padded,
-    Positions, Seq2Seq, TokenRows, TrainingStep, Transformer, beam, greedy,
+    Beam, Composition, CrossAttentionQuery, DeviceSchedule, ExplicitSchedule, Hypothesis, Mode, Model,
+    OutputProjection, Padded, Positions, Precision, Seq2Seq, TokenRows, TrainingStep, Transformer, beam, greedy,
 };
+use numformer_ops::device::Accelerator;
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
 use numformer_train::{Adam, AdamConfig, Optimizer, Schedule, StoredModel, Update, WarmUp, import_lawt};
@@ -194,14 +195,28 @@ fn states_and_logits_agree() {
     }
 }
 
-/// Both ways to compute a training step, with the weights that they start from.
+/// The model on a device: a GPU where there is one, else its kernels on the host.
+fn on_device(stored: &StoredModel) -> DeviceSchedule {
+    #[cfg(feature = "cuda")]
+    let device = Accelerator::cuda(0).or_else(|_| Accelerator::emulated());
+    #[cfg(not(feature = "cuda"))]
+    let device = Accelerator::emulated();
+    let device = device.expect("a C++ compiler: install one, or set CXX");
+    DeviceSchedule::new(&stored.config, &stored.parameters(CPU).unwrap(), device, Precision::F32).unwrap()
+}
+
+/// All ways to compute a training step, with the weights that they start from.
 fn training_steps(stored: &StoredModel) -> Vec<(Box<dyn TrainingStep>, Vec<f32>)> {
     let parameters = stored.parameters(CPU).unwrap();
     let model = Model::new(&stored.config, &parameters.trainable()).unwrap();
     let explicit = ExplicitSchedule::new(&stored.config, &parameters).unwrap();
     let mut weights = vec![0.0; explicit.layout().len()];
     explicit.layout().read(&parameters, &mut weights).unwrap();
-    vec![(Box::new(Composition::new(model, &parameters)), weights.clone()), (Box::new(explicit), weights)]
+    vec![
+        (Box::new(Composition::new(model, &parameters)), weights.clone()),
+        (Box::new(explicit), weights.clone()),
+        (Box::new(on_device(stored)), weights),
+    ]
 }
 
 #[test]
@@ -287,6 +302,9 @@ fn greedy_answers_agree_token_for_token() {
     for recorded in Recorded::all() {
         let model = recorded.model();
         let answers = greedy(&model, &recorded.padded("src"), MAX_ANSWER).unwrap();
+        assert_answers(&recorded, "greedy", model.delimiter_id(), &answers);
+
+        let answers = on_device(&recorded.import()).greedy(recorded.tokens("src").rows(), MAX_ANSWER).unwrap();
         assert_answers(&recorded, "greedy", model.delimiter_id(), &answers);
     }
 }
