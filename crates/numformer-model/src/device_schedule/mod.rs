@@ -281,7 +281,10 @@ impl DeviceSchedule {
         let mut bytes = 0;
         plan(&self.model, &mut Take::counting(&mut bytes, self.state, self.precision))?;
         if self.pool.bytes() < bytes {
-            self.pool = self.device.reserve_pool(bytes)?;
+            // The old one stays, since recordings use it: by growing in large steps, all old ones together take no more than
+            // twice the newest.
+            let wanted = bytes.max(self.pool.bytes() / 2 * 3);
+            self.pool = self.device.reserve_pool(wanted).or_else(|_| self.device.reserve_pool(bytes))?;
         }
         self.pool.restart();
         plan(&self.model, &mut Take::from(&mut self.pool, self.precision))

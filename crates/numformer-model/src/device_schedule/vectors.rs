@@ -104,7 +104,7 @@ impl<'a> Take<'a> {
                 pool.take(element, len).ok_or_else(|| Error::Msg("the plan needs more memory than it said".to_owned()))
             }
             Source::Count(bytes, any) => {
-                **bytes += Pool::bytes_of(element, len);
+                **bytes = bytes.saturating_add(Pool::bytes_of(element, len));
                 Ok(*any)
             }
         }

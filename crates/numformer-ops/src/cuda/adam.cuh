@@ -72,9 +72,11 @@ extern "C" __global__ void judge_step(float* outcomes, StepState* state, const S
   const bool finite = mean - mean == 0 && norm - norm == 0;
   if (!finite) state->stopped = 1;
   state->gradient_scale = norm > numbers->clip_norm ? numbers->clip_norm / norm : 1;
-  if (numbers->slot < slots) {
-    outcomes[2 * numbers->slot] = mean;
-    outcomes[2 * numbers->slot + 1] = norm;
+  // Read once: what is checked is what is used.
+  const unsigned slot = numbers->slot;
+  if (slot < slots) {
+    outcomes[2 * slot] = mean;
+    outcomes[2 * slot + 1] = norm;
   }
 }
 REGISTER(judge_step)

@@ -80,7 +80,8 @@ extern "C" __global__ void NAMED(attention)(T* y, float* normalisers, const T* q
   for (unsigned r = 0; r < ROWS; ++r) {
     const unsigned query = first + own + r;
     if (query >= t) continue;
-    const bool any = totals[r] > 0;
+    // Not zero, rather than above it: what is no number goes on.
+    const bool any = totals[r] != 0;
 #pragma unroll
     for (unsigned part = 0; part < SPLIT; ++part) {
       const unsigned column = part * WARP + lane;

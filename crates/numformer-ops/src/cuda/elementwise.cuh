@@ -11,8 +11,10 @@ REGISTER(KERNEL(add))
 extern "C" __global__ void KERNEL(append)(T* y, const T* x, const unsigned* position, unsigned n, unsigned d,
                                           unsigned rows_of_table) {
   const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
-  if (at >= n * d || *position >= rows_of_table) return;
+  // Read once: what is checked is what is used.
+  const unsigned row = *position;
+  if (at >= n * d || row >= rows_of_table) return;
   const unsigned table = at / d, column = at % d;
-  y[(static_cast<size_t>(table) * rows_of_table + *position) * d + column] = x[at];
+  y[(static_cast<size_t>(table) * rows_of_table + row) * d + column] = x[at];
 }
 REGISTER(KERNEL(append))

@@ -40,6 +40,8 @@ extern "C" __global__ void KERNEL(choose)(unsigned* next, unsigned* answers, uns
   const unsigned id = ended[blockIdx.x] ? padding : place;
   if (id == delimiter) ended[blockIdx.x] = 1;
   next[blockIdx.x] = id;
-  if (*position < width) answers[static_cast<size_t>(blockIdx.x) * width + *position] = id;
+  // Read once: what is checked is what is used.
+  const unsigned column = *position;
+  if (column < width) answers[static_cast<size_t>(blockIdx.x) * width + column] = id;
 }
 REGISTER(KERNEL(choose))

@@ -90,7 +90,9 @@ impl Accelerator {
         if self.is_recording {
             bail!("memory is reserved before work is recorded, not while it is");
         }
-        let bytes = len * element.size();
+        let Some(bytes) = len.checked_mul(element.size()).filter(|bytes| isize::try_from(*bytes).is_ok()) else {
+            bail!("{len} entries of {element:?} are more than any memory holds");
+        };
         let address = self.executor.allocate(bytes.max(1))?;
         self.reserved += bytes;
         Ok(Region::new(self.owner, address, element, len))
@@ -111,7 +113,7 @@ impl Accelerator {
     /// # Errors
     /// As [`reserve`](Self::reserve).
     pub fn reserve_scratch(&mut self, width: usize) -> Result<()> {
-        self.scratch(2 * super::operations::CHUNKS * width).map(drop)
+        self.scratch(width.saturating_mul(2 * super::operations::CHUNKS)).map(drop)
     }
 
     pub(super) fn scratch(&mut self, len: usize) -> Result<Region> {
@@ -147,6 +149,9 @@ impl Accelerator {
         self.check(op, "region", to, element, len)?;
         if self.is_recording {
             bail!("{op}: what is written is not recorded");
+        }
+        if bytes.is_empty() {
+            return Ok(());
         }
         // SAFETY: the region is in memory of this executor and has `len` entries of that size.
         unsafe { self.executor.upload(to.address(), bytes) }
@@ -188,6 +193,9 @@ impl Accelerator {
             bail!("nothing is read while work is recorded");
         }
         let mut bytes = vec![0; from.len() * from.element().size()];
+        if bytes.is_empty() {
+            return Ok(bytes);
+        }
         // SAFETY: the region is in memory of this executor and has so many bytes.
         unsafe { self.executor.download(from.address(), &mut bytes) }?;
         Ok(bytes)

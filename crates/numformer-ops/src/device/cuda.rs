@@ -19,6 +19,9 @@ const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// Uploads that may be under way at once: the host is so many ahead of the device at most.
 const UPLOADS: usize = 8;
 
+/// Bytes of an upload at most: more goes in several.
+const UPLOAD: usize = 16 << 20;
+
 /// Memory that cuBLASLt works in: 32 MiB, as NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
@@ -178,15 +181,20 @@ impl Executor for Cuda {
     unsafe fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
         self.bind()?;
         let stream = self.stream.clone();
-        let upload = self.staging(bytes.len())?;
-        // SAFETY: the pinned memory has room and stays until the device has read it, which the event tells.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), upload.memory.cast(), bytes.len());
-            let pinned = std::slice::from_raw_parts(upload.memory.cast::<u8>(), bytes.len());
-            result::memcpy_htod_async(to, pinned, stream.cu_stream())
-                .map_err(|error| failed("be written to", error))?;
+        let mut to = to;
+        for bytes in bytes.chunks(UPLOAD) {
+            let upload = self.staging(bytes.len())?;
+            // SAFETY: the pinned memory has room and stays until the device has read it, which the event tells.
+            unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), upload.memory.cast(), bytes.len());
+                let pinned = std::slice::from_raw_parts(upload.memory.cast::<u8>(), bytes.len());
+                result::memcpy_htod_async(to, pinned, stream.cu_stream())
+                    .map_err(|error| failed("be written to", error))?;
+            }
+            upload.done.record(&stream).map_err(|error| failed("be written to", error))?;
+            to += bytes.len() as u64;
         }
-        upload.done.record(&stream).map_err(|error| failed("be written to", error))
+        Ok(())
     }
 
     unsafe fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
@@ -325,6 +333,10 @@ unsafe fn multiply(
         let alignment = alignment(address);
         prefer(attribute, std::ptr::from_ref(&alignment).cast(), size_of::<u32>())?;
     }
+    // Parts of a sum are added in f32, not in what C holds.
+    let scheme = blas_sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+    let mask = Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
+    prefer(mask, std::ptr::from_ref(&scheme).cast(), size_of::<u32>())?;
     let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0.0 });
     // SAFETY: all descriptions live; matrices and workspace are memory of the device, as promised by the caller.
     unsafe {

@@ -198,6 +198,9 @@ impl Accelerator {
     ) -> Result<()> {
         let d_out = bias.len();
         self.check("linear", "bias", bias, y.element(), d_out)?;
+        if !bias.address().is_multiple_of(16) {
+            bail!("linear: expected a bias that begins at a multiple of 16 bytes");
+        }
         self.product(
             RawProduct {
                 sizes: [rows, d_out, d_in],
@@ -547,6 +550,10 @@ impl Accelerator {
         if strides([y, q, k, v]) != strides([d_y, d_q, d_k, d_v]) {
             bail!("{OP}: expected gradients in rows as wide as those of what they are of");
         }
+        let [of_y, of_d_y] = [y, d_y].map(|heads| heads.region.element());
+        if of_y != of_d_y {
+            bail!("{OP}: expected gradients of {of_y:?}, found {of_d_y:?}");
+        }
         for region in [normalisers, products] {
             self.check(OP, "normalisers", region, Element::F32, call.batch * call.n_heads * call.t)?;
         }
@@ -582,9 +589,12 @@ impl Accelerator {
         let element = y.region.element();
         let [q, k, v] = q_k_v;
         for (name, heads, rows) in [("y", y, t), ("q", q, t), ("k", k, s), ("v", v, s)] {
-            self.check(op, name, heads.region, element, batch * rows * heads.stride)?;
-            if heads.column + n_heads * d_head > heads.stride {
-                let Heads { stride, column, .. } = heads;
+            let Heads { stride, column, .. } = heads;
+            let len = batch.checked_mul(rows).and_then(|rows| rows.checked_mul(stride));
+            let Some(len) = len else { bail!("{op}: {name} is larger than any memory") };
+            self.check(op, name, heads.region, element, len)?;
+            let end = n_heads.checked_mul(d_head).and_then(|width| width.checked_add(column));
+            if end.is_none_or(|end| end > stride) {
                 bail!(
                     "{op}: expected {n_heads} heads of {d_head} entries from column {column} of {name}, found {stride} columns"
                 );

@@ -99,7 +99,7 @@ impl Pool {
     /// The next `len` entries; none if there is not so much left. They hold what was there before.
     pub fn take(&mut self, element: Element, len: usize) -> Option<Region> {
         let begin = self.used;
-        let end = begin.checked_add(Self::bytes_of(element, len))?;
+        let end = begin.checked_add(Self::checked_bytes_of(element, len)?)?;
         if end > self.bytes {
             return None;
         }
@@ -121,6 +121,10 @@ impl Pool {
     /// What [`take`](Self::take) needs for so many entries: each region begins at a multiple of 256 bytes.
     #[must_use]
     pub fn bytes_of(element: Element, len: usize) -> usize {
-        (len * element.size()).next_multiple_of(256)
+        Self::checked_bytes_of(element, len).unwrap_or(usize::MAX)
+    }
+
+    fn checked_bytes_of(element: Element, len: usize) -> Option<usize> {
+        len.checked_mul(element.size())?.checked_next_multiple_of(256)
     }
 }

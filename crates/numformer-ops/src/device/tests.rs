@@ -547,6 +547,16 @@ fn recorded_work_is_done_on_what_is_there_then() -> Result<()> {
 }
 
 #[test]
+fn regions_without_entries_are_written_and_read() -> Result<()> {
+    for mut device in devices() {
+        let nothing = device.reserve(Element::F32, 0)?;
+        device.write(nothing, &[])?;
+        assert!(device.read(nothing)?.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
 fn regions_that_do_not_fit_are_errors() -> Result<()> {
     let (mut device, mut other) = (Accelerator::emulated()?, Accelerator::emulated()?);
     let device = &mut device;
@@ -570,6 +580,16 @@ fn regions_that_do_not_fit_are_errors() -> Result<()> {
     };
     let heads = Heads { region: device.reserve(Element::F32, 200)?, stride: 200, column: 0 };
     assert!(message(device.attention(&call, heads, [heads; 3], None)).contains("at most 128 entries, found 200"));
+    assert!(message(device.reserve(Element::F32, 1 << 62).map(drop)).contains("more than any memory"));
+    assert_eq!(device.reserve_pool(1024)?.take(Element::F32, 1 << 62), None);
+    let call = AttentionCall { d_head: 1, ..call };
+    let one = |region: Region| Heads { region, stride: 1, column: 0 };
+    let [x, other] = [device.reserve(Element::F32, 1)?, device.reserve(Element::Bf16, 1)?].map(one);
+    let normalisers = device.reserve(Element::F32, 1)?;
+    let mixed = device.attention_gradients(&call, [other; 3], [other, x], [x; 3], [normalisers; 2]);
+    assert!(message(mixed).contains("expected gradients of F32, found Bf16"));
+    let beyond = Heads { column: usize::MAX, ..x };
+    assert!(message(device.attention(&call, beyond, [x; 3], None)).contains("1 heads of 1 entries"));
     let call = AttentionCall { d_head: 3, ..call };
     let heads = Heads { region: two, stride: 2, column: 0 };
     assert!(message(device.attention(&call, heads, [heads; 3], None)).contains("1 heads of 3 entries"));
