@@ -1,5 +1,6 @@
 //! `numformer reproduce`: presets, run and held against what is expected of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use numformer_ops::device::Accelerator;
 use numformer_report::TrainingTime;
 use numformer_train::presets::{PRESETS, Suite};
 use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
@@ -23,8 +23,9 @@ use crate::verbosity::Verbosity;
 /// Run presets, judge them on fresh matrices, and write what they reach beside what is expected.
 ///
 /// What was run before is not run again, and a run that was interrupted goes on: the same command takes up where it
-/// stopped. The page, scorecard.md, and its figures, scorecard.json, are written anew after each run; they hold every run of
-/// the suite that is found among the runs.
+/// stopped. The page, scorecard.md, and its figures, scorecard.json (scorecard-paper.* for the suite paper), are written
+/// anew after each run. They hold every run of the suite that is found among the runs, and those that stood there before
+/// and whose presets are still the same.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer reproduce
@@ -53,14 +54,14 @@ pub(crate) struct Arguments {
     /// Where the page and its figures are written.
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
     out: PathBuf,
-    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number.
+    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
     /// Threads that compute; all of the machine when absent. The results are the same.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Write the page again from the runs there are, and run nothing.
-    #[arg(long)]
+    /// Write the page again from the runs there are, all of the suite, and run nothing.
+    #[arg(long, conflicts_with_all = ["only", "seeds", "budget"])]
     list: bool,
 }
 
@@ -111,9 +112,8 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         report!("{}", path.display());
     }
     let budget = arguments.budget.map(|minutes| Budget::new(Duration::from_secs_f64(60.0 * minutes)));
-    let device = arguments.device.open()?;
-    let trained_on = device.as_ref().map(Accelerator::name);
-    let (_, ended) = run_in(experiment, path.clone(), device, verbosity, signals.clone(), budget.clone())?;
+    let (trainer, ended) =
+        run_in(experiment, path.clone(), arguments.device, verbosity, signals.clone(), budget.clone())?;
     match &ended.stop {
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => return Ok(false),
@@ -137,7 +137,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         is_complete,
         evaluation,
         sets,
-        hardware: trained_on.map_or_else(hardware, |device| format!("{device}; {}", hardware())),
+        hardware: trainer.device_name().map_or_else(hardware, |device| format!("{device}; {}", hardware())),
         commit: commit(),
     };
     write_file(&path.join(OUTCOME), &format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;
@@ -148,10 +148,14 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
 fn read_outcome(run: &Path) -> Result<Option<Outcome>> {
     let path = run.join(OUTCOME);
     match fs::read_to_string(&path) {
-        Ok(json) => Ok(Some(
-            serde_json::from_str(&json)
-                .with_context(|| format!("{} is damaged; without it, the run is judged again", path.display()))?,
-        )),
+        Ok(json) => match serde_json::from_str(&json) {
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(error) => {
+                // The run itself may be whole: it is judged again when it is asked for.
+                report!("warning: passed over {}, which is damaged: {error}", path.display());
+                Ok(None)
+            }
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -165,35 +169,71 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", arguments.runs.display())),
     };
     paths.sort();
-    let place = |name: &str| PRESETS.iter().position(|preset| preset.suite == arguments.suite && preset.name == name);
-    let mut outcomes = Vec::new();
-    for path in paths {
-        if let Some(mut outcome) = read_outcome(&path)?
-            && let Some(place) = place(&outcome.experiment.name)
-        {
-            // What is expected may have been stated anew.
-            let preset = Experiment::preset(PRESETS[place].name)?;
-            if outcome.experiment.difference(&Experiment { seed: outcome.experiment.seed, ..preset.clone() }).is_none()
-            {
-                outcome.experiment.expected = preset.expected;
-            }
-            outcomes.push((place, outcome.experiment.seed, outcome));
-        }
-    }
-    outcomes.sort_by_key(|(place, seed, _)| (*place, *seed));
-    let scorecard = Scorecard { outcomes: outcomes.into_iter().map(|(_, _, outcome)| outcome).collect() };
-    fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     // The cpu suite is what everyone can run: it has the plain name.
     let name = match arguments.suite {
         Suite::Cpu => "scorecard".to_owned(),
         suite => format!("scorecard-{suite}"),
     };
+    let figures = arguments.out.join(format!("{name}.json"));
+    let mut outcomes = BTreeMap::new();
+    for outcome in earlier(&figures)? {
+        // Runs of presets that have changed since are of the past.
+        if let Some((place, outcome)) = placed(outcome, arguments.suite, Placed::AsThePreset)? {
+            outcomes.insert((place, outcome.experiment.seed), outcome);
+        }
+    }
+    for path in paths {
+        if let Some(outcome) = read_outcome(&path)?
+            && let Some((place, outcome)) = placed(outcome, arguments.suite, Placed::Any)?
+        {
+            outcomes.insert((place, outcome.experiment.seed), outcome);
+        }
+    }
+    if outcomes.is_empty() {
+        bail!("there are no runs of the suite {} in {}", arguments.suite, arguments.runs.display());
+    }
+    let scorecard = Scorecard { outcomes: outcomes.into_values().collect() };
+    fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     write_file(&arguments.out.join(format!("{name}.md")), &scorecard.to_markdown())?;
-    write_file(
-        &arguments.out.join(format!("{name}.json")),
-        &format!("{}\n", serde_json::to_string_pretty(&scorecard)?),
-    )?;
+    write_file(&figures, &format!("{}\n", serde_json::to_string_pretty(&scorecard)?))?;
     Ok(scorecard)
+}
+
+/// The outcomes that were written down before.
+fn earlier(figures: &Path) -> Result<Vec<Outcome>> {
+    match fs::read_to_string(figures) {
+        Ok(json) => {
+            let scorecard: Scorecard = serde_json::from_str(&json)
+                .with_context(|| format!("{} is damaged: restore it, or delete it to begin anew", figures.display()))?;
+            Ok(scorecard.outcomes)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", figures.display())),
+    }
+}
+
+/// Which outcomes have a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Placed {
+    /// Those of experiments that are as the preset of that name is now.
+    AsThePreset,
+    /// Those of experiments with the name of a preset.
+    Any,
+}
+
+/// The place of an outcome's preset in a suite, and the outcome with what is expected now, which may have been stated anew.
+fn placed(mut outcome: Outcome, suite: Suite, which: Placed) -> Result<Option<(usize, Outcome)>> {
+    let name = &outcome.experiment.name;
+    let Some(place) = PRESETS.iter().position(|preset| preset.suite == suite && preset.name == name) else {
+        return Ok(None);
+    };
+    let preset = Experiment { seed: outcome.experiment.seed, ..Experiment::preset(PRESETS[place].name)? };
+    match outcome.experiment.difference(&preset) {
+        None => outcome.experiment.expected = preset.expected,
+        Some(_) if which == Placed::AsThePreset => return Ok(None),
+        Some(_) => {}
+    }
+    Ok(Some((place, outcome)))
 }
 
 /// Writes beside the file first, so that it is whole whenever it is looked at.

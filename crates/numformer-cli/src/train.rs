@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
-use numformer_ops::device::Accelerator;
 use numformer_train::{
     Catalogue, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached, Trainer,
 };
@@ -69,7 +68,7 @@ pub(crate) struct Ending {
     /// Threads that compute; all of the machine when absent. The results are the same.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number. Evaluations stay on the CPU.
+    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0). Evaluations stay on the CPU.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
     /// The report on standard output as one object of JSON.
@@ -112,6 +111,9 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     let path = arguments.run_dir.unwrap_or_else(default);
     arguments.ending.start_threads()?;
     if arguments.dry_run {
+        if arguments.ending.device != DeviceName::Cpu {
+            bail!("--dry-run tells memory and time of the CPU: leave out --device");
+        }
         dry_run::report(&experiment, &path)
     } else {
         train(experiment, path, &arguments.ending, verbosity)
@@ -120,11 +122,10 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
 
 /// Trains in a run directory, from where it stands, and reports on what was learned.
 pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verbosity: Verbosity) -> Result<()> {
-    let device = ending.device.open()?;
     // From the beginning: a signal that comes early must not end the process in the middle.
     let signals = Signals::handled().context("cannot handle signals")?;
     let over = signals.over();
-    let (trainer, report) = run_in(&experiment, path, device, verbosity, signals, None)?;
+    let (trainer, report) = run_in(&experiment, path, ending.device, verbosity, signals, None)?;
     // What is left is to report on it: a signal may end that.
     over.set();
 
@@ -177,16 +178,20 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
 pub(crate) fn run_in(
     experiment: &Experiment,
     path: PathBuf,
-    device: Option<Accelerator>,
+    device: DeviceName,
     verbosity: Verbosity,
     signals: Signals,
     budget: Option<Budget>,
 ) -> Result<(Trainer, RunReport)> {
     // First what may fail: a mistake in the experiment leaves no directory behind.
     let mut trainer = Trainer::new(experiment.clone())?;
-    if let Some(device) = device {
+    if device != DeviceName::Cpu {
+        trainer.check_device()?;
+    }
+    if let Some(device) = device.open()? {
         trainer = trainer.on_device(device)?;
     }
+    trainer.check_precision()?;
     if !path.join("experiment.toml").exists() {
         trainer.check_start()?;
     }

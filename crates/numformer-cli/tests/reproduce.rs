@@ -58,9 +58,35 @@ fn what_is_complete_is_not_run_again() {
     fs::write(&path, outcome.to_string()).unwrap();
     assert_eq!(reproduce(&only, dir.path()).2, 0);
     assert_eq!(scorecard(dir.path())["outcomes"][0]["step"], outcome["step"]);
+    // One that is damaged stands in nobody's way: the run is judged again.
     fs::write(&path, "{").unwrap();
+    let (page, stderr, code) = reproduce(&["--list"], dir.path());
+    assert!(code == 0 && stderr.contains("outcome.json, which is damaged"), "{stderr}");
+    assert!(page.contains("transpose-3x3"), "what stood on the page stays: {page}");
     let (_, stderr, code) = reproduce(&only, dir.path());
-    assert!(code == 1 && stderr.contains("outcome.json is damaged"), "{stderr}");
+    assert_eq!(code, 0, "{stderr}");
+    assert!(serde_json::from_str::<Value>(&fs::read_to_string(&path).unwrap()).is_ok());
+}
+
+#[test]
+fn the_page_keeps_runs_that_are_gone_until_their_presets_change() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(reproduce(&["--only", "transpose-3x3", "--budget", "0.02"], dir.path()).2, 0);
+    fs::remove_dir_all(dir.path().join("runs")).unwrap();
+    let before = scorecard(dir.path());
+    assert_eq!(reproduce(&["--list"], dir.path()).2, 0);
+    assert_eq!(scorecard(dir.path()), before);
+
+    let path = dir.path().join("docs/results/scorecard.json");
+    let mut changed = before;
+    changed["outcomes"][0]["experiment"]["train"]["lr"] = 0.5.into();
+    fs::write(&path, changed.to_string()).unwrap();
+    let (_, stderr, code) = reproduce(&["--list"], dir.path());
+    assert!(code == 1 && stderr.contains("there are no runs of the suite cpu in runs/reproduce"), "{stderr}");
+    assert_eq!(scorecard(dir.path()), changed, "nothing is written in its place");
+    fs::write(&path, "{").unwrap();
+    let (_, stderr, code) = reproduce(&["--list"], dir.path());
+    assert!(code == 1 && stderr.contains("scorecard.json is damaged"), "{stderr}");
 }
 
 #[test]
@@ -69,6 +95,8 @@ fn what_there_is_not_is_told() {
     for (arguments, expected, expected_code) in [
         (&["--only", "transpose-4x4"][..], "expected presets of the suite cpu (transpose-3x3", 1),
         (&["--suite", "gpu"], "expected a suite, cpu or paper, found `gpu`", 2),
+        (&["--list"], "there are no runs of the suite cpu", 1),
+        (&["--list", "--only", "transpose-3x3"], "cannot be used with", 2),
         (&["--budget", "0"], "expected a positive number of minutes", 2),
         (&["--only", "paper-addition-10x10"], "expected presets of the suite cpu", 1),
     ] {

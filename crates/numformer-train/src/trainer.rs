@@ -55,6 +55,8 @@ pub struct Trainer {
     learner: Box<dyn Learner>,
     /// How gradients are computed, in words.
     computed: String,
+    /// The device it trains on, in words; none for the CPU.
+    device_name: Option<String>,
     /// The tasks of the stages before the experiment proper.
     stages: Vec<Arc<Task>>,
     /// For use: records nothing for a backward pass. Its weights are those of the last [`Trainer::show_weights`].
@@ -135,6 +137,7 @@ impl Trainer {
             parameters,
             learner,
             computed,
+            device_name: None,
             model,
             step: 0,
             progress: RunProgress::default(),
@@ -169,23 +172,51 @@ impl Trainer {
         Ok(())
     }
 
+    /// Checks that the experiment has nothing that no device can do.
+    ///
+    /// # Errors
+    /// When it has; the error names it.
+    pub fn check_device(&self) -> Result<(), TrainError> {
+        let TrainConfig { accumulate, optimizer, label_smoothing, .. } = self.experiment.train;
+        let missing = [
+            (accumulate > 1).then_some("train.accumulate above 1"),
+            (label_smoothing > 0.0).then_some("label smoothing"),
+            (!matches!(optimizer, OptimizerConfig::Adam(_))).then_some("optimizer but Adam"),
+            DeviceSchedule::missing(&self.config),
+        ];
+        match missing.into_iter().flatten().next() {
+            Some(what) => Err(TrainError::NotOnDevice { what: what.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the trainer computes in the precision that the experiment asks for: the CPU has `f32` alone.
+    ///
+    /// # Errors
+    /// When it asks for another, and no device was given.
+    pub fn check_precision(&self) -> Result<(), TrainError> {
+        match (self.experiment.train.precision, &self.device_name) {
+            (Precision::Bf16, None) => Err(TrainError::NotOnCpu),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the device is that it trains on, in words; none for the CPU.
+    #[must_use]
+    pub fn device_name(&self) -> Option<&str> {
+        self.device_name.as_deref()
+    }
+
     /// Trains on a device from here on. Evaluations stay on the CPU.
     ///
     /// # Errors
-    /// When the experiment has something that no device can do, or the device has not enough memory.
+    /// As [`check_device`](Self::check_device), or when the device has not enough memory.
     pub fn on_device(mut self, device: Accelerator) -> Result<Self, TrainError> {
-        let TrainConfig { accumulate, optimizer, label_smoothing, precision, .. } = self.experiment.train;
-        let missing = |what: &str| TrainError::NotOnDevice { what: what.to_owned() };
-        if accumulate > 1 {
-            return Err(missing("train.accumulate above 1"));
-        }
-        if label_smoothing > 0.0 {
-            return Err(missing("label smoothing"));
-        }
-        let OptimizerConfig::Adam(adam) = optimizer else { return Err(missing("an optimizer but Adam")) };
-        if let Some(what) = DeviceSchedule::missing(&self.config) {
-            return Err(missing(what));
-        }
+        self.check_device()?;
+        let TrainConfig { optimizer, precision, .. } = self.experiment.train;
+        let OptimizerConfig::Adam(adam) = optimizer else {
+            return Err(TrainError::NotOnDevice { what: "optimizer but Adam".to_owned() });
+        };
         let name = device.name();
         let schedule = DeviceSchedule::new(&self.config, &self.parameters, device, precision)?;
         let weights = self.learner.weights().to_vec();
@@ -200,6 +231,7 @@ impl Trainer {
             Precision::Bf16 => "bf16",
         };
         self.computed = format!("explicit schedule in {precision} on {name}");
+        self.device_name = Some(name);
         Ok(self)
     }
 
@@ -306,6 +338,7 @@ impl Trainer {
     /// When examples cannot be made, loss or gradient stop being finite, or a checkpoint cannot be written.
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
         self.check_start()?;
+        self.check_precision()?;
         let mut observers = Observers(std::mem::take(&mut self.observers));
         let ended = self.run_observed(&mut observers).and_then(|report| {
             self.learner.fetch()?;
@@ -822,6 +855,9 @@ pub enum TrainError {
         /// What does not fit.
         source: Box<LayoutError>,
     },
+    /// The experiment asks for a precision that the CPU has not.
+    #[error("train.precision = \"bf16\" is for GPUs: train on one (--device cuda:N), or leave it out")]
+    NotOnCpu,
     /// The experiment has something that is for the CPU alone.
     #[error("devices have no {what}: train on the CPU")]
     NotOnDevice {
@@ -1068,5 +1104,11 @@ mod tests {
         let accumulate = message(&|experiment| experiment.train.accumulate = 2);
         assert_eq!(accumulate, "devices have no train.accumulate above 1: train on the CPU");
         assert!(message(&|experiment| experiment.train.label_smoothing = 0.1).contains("label smoothing"));
+
+        let mut experiment = tiny(DivergencePolicy::Stop);
+        experiment.train.precision = Precision::Bf16;
+        let mut trainer = Trainer::new(experiment).expect("a trainer");
+        let error = trainer.run().expect_err("the CPU has no bf16").to_string();
+        assert!(error.contains("is for GPUs") && trainer.step() == 0, "{error}");
     }
 }
