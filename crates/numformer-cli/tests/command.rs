@@ -347,3 +347,41 @@ fn bench_names_the_option_that_it_cannot_take() {
         }
     }
 }
+
+/// On a machine with a GPU these would train; the numbers are of ones that no machine has.
+#[test]
+fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = ["train", "transpose-3x3", "--run-dir", "run", "--steps", "2"];
+    for (arguments, expected, expected_code) in [
+        (&[&train[..], &["--device", "cuda:99"]].concat()[..], "error: cuda:99 cannot be opened: ", 1),
+        (&["bench", "--device", "cuda:99"], "error: cuda:99 cannot be opened: ", 1),
+        (
+            &["reproduce", "--only", "transpose-3x3", "--device", "cuda:99", "-q"],
+            "error: cuda:99 cannot be opened: ",
+            1,
+        ),
+        // What no GPU can do is told without one.
+        (
+            &[&train[..], &["--device", "cuda:99", "--set", "model.dropout=0.1"]].concat(),
+            "error: devices have no dropout: train on the CPU",
+            1,
+        ),
+        (
+            &[&train[..], &["--set", "train.precision=bf16"]].concat(),
+            "error: train.precision = \"bf16\" is for GPUs",
+            1,
+        ),
+        (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run tells memory and time", 1),
+        (&["bench", "--bf16"], "error: --bf16 is for GPUs", 1),
+        (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: --gradients autodiff is for the CPU", 1),
+        (&["train", "transpose-3x3", "--device", "gpu"], "expected cpu, cuda, or cuda:N", 2),
+    ] {
+        let output = numformer(arguments, b"", dir.path());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(expected_code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+        assert!(expected_code == 2 || stderr.lines().count() == 1, "{arguments:?}: {stderr}");
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "{arguments:?} leaves something behind");
+    }
+}
