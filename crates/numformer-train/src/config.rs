@@ -306,7 +306,7 @@ pub struct TrainConfig {
     /// How gradients are computed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gradients: Gradients,
-    /// In which numbers a GPU computes; the CPU always does in `f32`.
+    /// In which numbers is computed; the CPU has `f32` alone.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
 }
