@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Result, bail};
+use half::bf16;
 
 use super::executor::{Executor, Launch, RawProduct};
 use super::region::{Element, Pool, Region};
@@ -128,9 +129,11 @@ impl Accelerator {
     /// # Errors
     /// When the region is not as long as they are or of another kind, or the device fails.
     pub fn write(&mut self, to: Region, entries: &[f32]) -> Result<()> {
-        let bytes: Vec<u8> = match to.element() {
-            Element::F32 => entries.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Element::Bf16 => entries.iter().flat_map(|x| bf16_bits(*x).to_ne_bytes()).collect(),
+        let bytes = match to.element() {
+            Element::F32 => entries.iter().map(|x| x.to_ne_bytes()).collect::<Vec<_>>().into_flattened(),
+            Element::Bf16 => {
+                entries.iter().map(|x| bf16::from_f32(*x).to_ne_bytes()).collect::<Vec<_>>().into_flattened()
+            }
             Element::F64 | Element::U32 => bail!("expected a region of F32 or Bf16, found {:?}", to.element()),
         };
         self.upload("write", to, to.element(), entries.len(), &bytes)
@@ -141,8 +144,8 @@ impl Accelerator {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_ids(&mut self, to: Region, ids: &[u32]) -> Result<()> {
-        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
-        self.upload("write_ids", to, Element::U32, ids.len(), &bytes)
+        let bytes: Vec<[u8; 4]> = ids.iter().map(|id| id.to_ne_bytes()).collect();
+        self.upload("write_ids", to, Element::U32, ids.len(), bytes.as_flattened())
     }
 
     fn upload(&mut self, op: &str, to: Region, element: Element, len: usize, bytes: &[u8]) -> Result<()> {
@@ -169,8 +172,7 @@ impl Accelerator {
             }
             Element::Bf16 => {
                 let bytes = self.download(from)?;
-                let bits = bytes.as_chunks().0.iter().map(|bytes| u16::from_ne_bytes(*bytes));
-                bits.map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()
+                bytes.as_chunks().0.iter().map(|bytes| bf16::from_ne_bytes(*bytes).to_f32()).collect()
             }
             Element::F64 | Element::U32 => bail!("expected a region of F32 or Bf16, found {:?}", from.element()),
         };
@@ -269,11 +271,4 @@ impl Accelerator {
         // SAFETY: as promised by the caller.
         unsafe { self.executor.multiply(product) }
     }
-}
-
-/// The upper half of a number, rounded to nearest, ties to even.
-pub(super) fn bf16_bits(x: f32) -> u16 {
-    let bits = x.to_bits();
-    let rounded = if x.is_nan() { bits | 0x0040_0000 } else { bits + 0x7fff + (bits >> 16 & 1) };
-    (rounded >> 16) as u16
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Error, Result, bail};
+use half::bf16;
 use libloading::Library;
 
 use super::executor::{Executor, Launch, RawProduct};
@@ -147,7 +148,7 @@ unsafe fn multiply(product: &RawProduct) -> Result<()> {
     // SAFETY: the caller has promised that the matrices are there, and so long.
     let load = |address: u64, element: Element, at: usize| unsafe {
         match element {
-            Element::Bf16 => f32::from_bits(u32::from((address as *const u16).add(at).read()) << 16),
+            Element::Bf16 => (address as *const bf16).add(at).read().to_f32(),
             _ => (address as *const f32).add(at).read(),
         }
     };
@@ -169,7 +170,7 @@ unsafe fn multiply(product: &RawProduct) -> Result<()> {
             // SAFETY: as above.
             unsafe {
                 match output {
-                    Element::Bf16 => (c as *mut u16).add(at).write(super::accelerator::bf16_bits(sum)),
+                    Element::Bf16 => (c as *mut bf16).add(at).write(bf16::from_f32(sum)),
                     _ => (c as *mut f32).add(at).write(sum),
                 }
             }

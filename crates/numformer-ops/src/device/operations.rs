@@ -135,29 +135,34 @@ impl Accelerator {
     /// # Errors
     /// When the sizes disagree, or the device fails.
     pub fn multiply(&mut self, product: &Product) -> Result<()> {
-        let Product { a, b, c, sizes, transposed, store } = *product;
-        self.product(
-            RawProduct {
-                sizes,
-                a: a.address(),
-                b: b.address(),
-                c: c.address(),
-                input: a.element(),
-                output: c.element(),
-                transposed,
-                bias: None,
-                relu: false,
-                accumulate: store == Store::Add,
-            },
-            [a, b, c],
-        )
+        self.product(product, None, Activation::Identity)
     }
 
-    fn product(&mut self, raw: RawProduct, [a, b, c]: [Region; 3]) -> Result<()> {
-        let [m, n, k] = raw.sizes;
+    /// A product with what may be done to each row of it: a bias added, and an activation.
+    fn product(&mut self, product: &Product, bias: Option<Region>, activation: Activation) -> Result<()> {
+        let Product { a, b, c, sizes, transposed, store } = *product;
+        let raw = RawProduct {
+            sizes,
+            a: a.address(),
+            b: b.address(),
+            c: c.address(),
+            input: a.element(),
+            output: c.element(),
+            transposed,
+            bias: bias.map(Region::address),
+            relu: activation == Activation::Relu,
+            accumulate: store == Store::Add,
+        };
+        let [m, n, k] = sizes;
         self.check("multiply", "A", a, raw.input, m * k)?;
         self.check("multiply", "B", b, raw.input, k * n)?;
         self.check("multiply", "C", c, raw.output, m * n)?;
+        if let Some(bias) = bias {
+            self.check("multiply", "bias", bias, raw.output, n)?;
+            if !bias.address().is_multiple_of(16) {
+                bail!("multiply: expected a bias that begins at a multiple of 16 bytes");
+            }
+        }
         let fits = matches!(
             (raw.input, raw.output),
             (Element::F32 | Element::Bf16, Element::F32) | (Element::Bf16, Element::Bf16)
@@ -196,26 +201,9 @@ impl Accelerator {
         [rows, d_in]: [usize; 2],
         activation: Activation,
     ) -> Result<()> {
-        let d_out = bias.len();
-        self.check("linear", "bias", bias, y.element(), d_out)?;
-        if !bias.address().is_multiple_of(16) {
-            bail!("linear: expected a bias that begins at a multiple of 16 bytes");
-        }
-        self.product(
-            RawProduct {
-                sizes: [rows, d_out, d_in],
-                a: x.address(),
-                b: weight.address(),
-                c: y.address(),
-                input: x.element(),
-                output: y.element(),
-                transposed: [false, true],
-                bias: Some(bias.address()),
-                relu: activation == Activation::Relu,
-                accumulate: false,
-            },
-            [x, weight, y],
-        )
+        let sizes = [rows, bias.len(), d_in];
+        let product = Product { a: x, b: weight, c: y, sizes, transposed: [false, true], store: Store::Replace };
+        self.product(&product, Some(bias), activation)
     }
 
     /// The gradients of weight and bias of [`linear`](Self::linear), in `F32`: d_y `[rows, d_out]`, x `[rows, d_in]`. Where

@@ -37,8 +37,7 @@ fn on_all(test: impl Fn(&mut Accelerator, Element, f32) -> Result<()>) -> Result
 /// Numbers between -1 and 1 that bf16 has, a function of `seed`.
 fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let rounded = |x: f32| f32::from_bits(u32::from(super::accelerator::bf16_bits(x)) << 16);
-    (0..len).map(|_| rounded(rng.random_range(-1.0..1.0))).collect()
+    (0..len).map(|_| half::bf16::from_f32(rng.random_range(-1.0..1.0)).to_f32()).collect()
 }
 
 fn on(device: &mut Accelerator, element: Element, entries: &[f32]) -> Result<Region> {
