@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::root;
+
 /// Run `numformer bench` and a PyTorch script of the same model in turn, and print the ratios.
 ///
 /// The script is benches/baseline/torch_baseline.py. It needs PyTorch: `--install` puts it into a virtual environment
@@ -65,7 +67,7 @@ struct Rate {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace has a root")?;
+    let root = root()?;
     let python = python(arguments, root)?;
     let ours = build(root)?;
     let script = root.join("benches/baseline/torch_baseline.py");

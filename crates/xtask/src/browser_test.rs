@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace has a root")?;
+    let root = crate::root()?;
     let mut tests = Command::new("cargo");
     tests.args(["test", "--workspace", "--test", "browser"]).current_dir(root);
     if arguments.install || !is_there() {

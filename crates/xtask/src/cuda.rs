@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::root;
+
 /// The wheels that hold a CUDA 13.0 compiler, on PyPI. What the program needs of CUDA's libraries it looks for when a
 /// device is opened, so they are not among them.
 const WHEELS: [&str; 5] = [
@@ -87,10 +89,6 @@ pub(crate) fn build(arguments: &BuildArguments) -> Result<()> {
         arguments.capability
     );
     Ok(())
-}
-
-fn root() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace has a root")
 }
 
 /// Whether an nvcc is there that the build will find.

@@ -6,7 +6,9 @@ mod bench_compare;
 mod browser_test;
 mod cuda;
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// Automation of this repository.
@@ -32,4 +34,9 @@ fn main() -> Result<()> {
         Command::CudaToolkit(arguments) => cuda::toolkit(&arguments),
         Command::CudaBuild(arguments) => cuda::build(&arguments),
     }
+}
+
+/// The root of the workspace.
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace has a root")
 }
