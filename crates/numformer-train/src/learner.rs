@@ -153,12 +153,14 @@ pub(crate) struct DeviceLearner {
     schedule: DeviceSchedule,
     weights: Vec<f32>,
     adam: Adam,
+    /// Whether the copies are as the device has it.
+    is_fetched: bool,
 }
 
 impl DeviceLearner {
     /// Goes on from weights and what Adam remembers of them.
     pub(crate) fn new(schedule: DeviceSchedule, weights: Vec<f32>, adam: Adam) -> ModelResult<Self> {
-        let mut learner = Self { schedule, weights, adam };
+        let mut learner = Self { schedule, weights, adam, is_fetched: true };
         learner.send()?;
         Ok(learner)
     }
@@ -185,6 +187,7 @@ impl Learner for DeviceLearner {
 
     fn learn(&mut self, steps: &mut Planned<'_>) -> Result<Vec<StepOutcome>, TrainError> {
         let before = self.adam.updates();
+        self.is_fetched = false;
         // A step that was not finite is forgotten: what becomes of it has been decided.
         self.schedule.go_on()?;
         for planned in steps {
@@ -207,8 +210,12 @@ impl Learner for DeviceLearner {
     }
 
     fn fetch(&mut self) -> ModelResult<()> {
-        self.schedule.weights(&mut self.weights)?;
-        self.schedule.moments(self.adam.moments_mut())
+        if !self.is_fetched {
+            self.schedule.weights(&mut self.weights)?;
+            self.schedule.moments(self.adam.moments_mut())?;
+            self.is_fetched = true;
+        }
+        Ok(())
     }
 
     fn weights(&self) -> &[f32] {
@@ -220,6 +227,8 @@ impl Learner for DeviceLearner {
     }
 
     fn set(&mut self, set: &mut dyn FnMut(&mut [f32], &mut dyn Optimizer)) -> ModelResult<()> {
+        // Whole, also if only a part is set.
+        self.fetch()?;
         set(&mut self.weights, &mut self.adam);
         self.send()
     }

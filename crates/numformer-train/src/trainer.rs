@@ -12,7 +12,7 @@ use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Ta
 use numformer_model::{DeviceSchedule, Mode, Model, ModelConfig, Parameters, Precision, Seq2Seq, StepOutcome};
 use numformer_ops::device::Accelerator;
 
-use crate::adam::Adam;
+use crate::adam::{Adam, AdamConfig};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress, flat, named};
 use crate::config::{StageConfig, TrainConfig};
@@ -177,16 +177,25 @@ impl Trainer {
     /// # Errors
     /// When it has; the error names it.
     pub fn check_device(&self) -> Result<(), TrainError> {
+        self.adam_of_a_device().map(drop)
+    }
+
+    /// The optimizer of a device, if the experiment has nothing that none can do.
+    fn adam_of_a_device(&self) -> Result<AdamConfig, TrainError> {
+        let missing = |what: &str| Err(TrainError::NotOnDevice { what: what.to_owned() });
         let TrainConfig { accumulate, optimizer, label_smoothing, .. } = self.experiment.train;
-        let missing = [
-            (accumulate > 1).then_some("train.accumulate above 1"),
-            (label_smoothing > 0.0).then_some("label smoothing"),
-            (!matches!(optimizer, OptimizerConfig::Adam(_))).then_some("optimizer but Adam"),
-            DeviceSchedule::missing(&self.config),
-        ];
-        match missing.into_iter().flatten().next() {
-            Some(what) => Err(TrainError::NotOnDevice { what: what.to_owned() }),
-            None => Ok(()),
+        if accumulate > 1 {
+            return missing("train.accumulate above 1");
+        }
+        if label_smoothing > 0.0 {
+            return missing("label smoothing");
+        }
+        if let Some(what) = DeviceSchedule::missing(&self.config) {
+            return missing(what);
+        }
+        match optimizer {
+            OptimizerConfig::Adam(adam) => Ok(adam),
+            OptimizerConfig::Sgd(_) => missing("optimizer but Adam"),
         }
     }
 
@@ -212,11 +221,8 @@ impl Trainer {
     /// # Errors
     /// As [`check_device`](Self::check_device), or when the device has not enough memory.
     pub fn on_device(mut self, device: Accelerator) -> Result<Self, TrainError> {
-        self.check_device()?;
-        let TrainConfig { optimizer, precision, .. } = self.experiment.train;
-        let OptimizerConfig::Adam(adam) = optimizer else {
-            return Err(TrainError::NotOnDevice { what: "optimizer but Adam".to_owned() });
-        };
+        let adam = self.adam_of_a_device()?;
+        let precision = self.experiment.train.precision;
         let name = device.name();
         let schedule = DeviceSchedule::new(&self.config, &self.parameters, device, precision)?;
         let weights = self.learner.weights().to_vec();

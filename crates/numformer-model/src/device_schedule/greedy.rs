@@ -4,7 +4,7 @@ use candle_core::{Error, Result};
 use numformer_ops::device::{Accelerator, Element, Recording, Region};
 
 use super::DeviceSchedule;
-use super::inputs::WIDTHS;
+use super::inputs::rounded;
 use super::stacks::{DecodedStep, Encoded};
 use super::sublayers::Sizes;
 use super::vectors::Pass;
@@ -109,8 +109,11 @@ impl DeviceSchedule {
     /// The number of the generation for such sources.
     fn generation(&mut self, src: TokenRows<'_>, steps: usize) -> Result<usize> {
         let TransformerConfig { vocab_size, max_positions, .. } = self.config;
-        let rounded = |width: usize| width.max(1).next_multiple_of(WIDTHS).min(max_positions.max(width));
-        let shape = GenerationShape { batch: src.lengths.len(), src: rounded(src.width), longest: rounded(steps) };
+        let shape = GenerationShape {
+            batch: src.lengths.len(),
+            src: rounded(src.width, max_positions),
+            longest: rounded(steps, max_positions),
+        };
         if let Some(at) = self.generations.iter().position(|generation| generation.shape == shape) {
             return Ok(at);
         }

@@ -9,7 +9,12 @@ use crate::training_step::TokenRows;
 const NO_TARGET: u32 = u32::MAX;
 
 /// Shapes are rounded up to so many tokens, so that there are fewer of them: each is planned and recorded once.
-pub(super) const WIDTHS: usize = 8;
+const WIDTHS: usize = 8;
+
+/// Room for `width` tokens of a model that has at most `longest` positions.
+pub(super) fn rounded(width: usize, longest: usize) -> usize {
+    width.max(1).next_multiple_of(WIDTHS).min(longest.max(width))
+}
 
 /// The sizes of a batch on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +28,7 @@ pub(super) struct Shape {
 impl Shape {
     /// That of a batch. `longest` is the most positions a model has.
     pub(super) fn of(src: TokenRows<'_>, tgt: TokenRows<'_>, longest: usize) -> Self {
-        let rounded = |width: usize| width.max(1).next_multiple_of(WIDTHS).min(longest.max(width));
-        Self { batch: src.lengths.len(), src: rounded(src.width), tgt: rounded(tgt.width - 1) }
+        Self { batch: src.lengths.len(), src: rounded(src.width, longest), tgt: rounded(tgt.width - 1, longest) }
     }
 
     fn words(self) -> usize {
