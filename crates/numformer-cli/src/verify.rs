@@ -144,7 +144,7 @@ fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Judgeme
     ensure!((rows, columns) == expected, "tgt: expected shape {}x{}, found {rows}x{columns}", expected.0, expected.1);
     match problem.solve(src.as_ref()) {
         // There is an answer, which another solver may find more accurately.
-        Ok(_) | Err(SolveError::IllConditioned { .. } | SolveError::NotConverged) => {}
+        Ok(_) | Err(SolveError::IllConditioned { .. } | SolveError::Inaccurate { .. } | SolveError::NotConverged) => {}
         Err(error) => return Err(error).context("src"),
     }
     let Ok(hyp) = matrix(hyp) else { return Ok(Judgement::without_errors("malformed")) };

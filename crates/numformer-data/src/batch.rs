@@ -157,6 +157,7 @@ impl Sequences {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -178,6 +179,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn rows_are_kept_and_the_rest_is_padding(
             rows in prop::collection::vec(prop::collection::vec((2..99_u32).prop_map(TokenId), 0..9), 0..9)

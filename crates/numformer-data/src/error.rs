@@ -95,6 +95,24 @@ pub enum TaskError {
         #[source]
         source: Box<TaskError>,
     },
+    /// The problem is not posed on most matrices of a law: those it is posed on are of another law, which nobody chose.
+    #[error(
+        "the law {law} does not suit the problem `{problem}`: of {drawn} matrices {solved} have an answer; choose a law of \
+         matrices that the problem is posed on"
+    )]
+    UnsuitableLaw {
+        /// The name of the law, or what it is.
+        law: String,
+        /// The name of the problem.
+        problem: &'static str,
+        /// How many matrices have an answer.
+        solved: u32,
+        /// Of how many.
+        drawn: u32,
+        /// Why the last of the others has none.
+        #[source]
+        source: SolveError,
+    },
     /// Source tokens are not a matrix.
     #[error("the source cannot be read")]
     Source(#[source] DecodeError),

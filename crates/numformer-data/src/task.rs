@@ -197,14 +197,44 @@ impl Task {
         Ok(example)
     }
 
-    /// Makes an example of every problem on every law, to see that it can be done.
+    /// Makes an example of every problem on every law, to see that it can be done, and draws more matrices to see that the
+    /// law suits the problem.
     ///
     /// # Errors
-    /// The first that [`example`](Self::example) would give.
+    /// The first that [`example`](Self::example) would give; [`TaskError::UnsuitableLaw`] if less than a quarter of the
+    /// matrices has an answer.
     pub fn try_every_law(&self, seed: u64) -> Result<(), TaskError> {
         let mut example = Example::default();
         let mut rng = Split::Train.generator(seed, 0);
-        self.parts.iter().try_for_each(|part| self.make(part, &mut rng, &mut example))
+        self.parts.iter().try_for_each(|part| {
+            self.make(part, &mut rng, &mut example)?;
+            self.require_suitable_law(part, &mut rng, &mut example)
+        })
+    }
+
+    fn require_suitable_law(
+        &self,
+        part: &Part,
+        rng: &mut impl RngCore,
+        Example { input, output, .. }: &mut Example,
+    ) -> Result<(), TaskError> {
+        const DRAWN: u32 = 100;
+        const ENOUGH: u32 = DRAWN / 4;
+        let problem = &self.posed[part.problem].problem;
+        let (mut solved, mut unsolved) = (0, None);
+        for _ in 0..DRAWN {
+            part.ensemble.sample_into(rng, input);
+            match problem.solve_into(input.as_ref(), output) {
+                Ok(()) => solved += 1,
+                Err(error) => unsolved = Some(error),
+            }
+            if solved == ENOUGH {
+                return Ok(());
+            }
+        }
+        let Some(source) = unsolved else { return Ok(()) };
+        let law = part.law.map_or_else(|| format!("{:?}", part.ensemble), |law| format!("`{}`", self.laws[law]));
+        Err(TaskError::UnsuitableLaw { law, problem: problem.name(), solved, drawn: DRAWN, source })
     }
 
     fn make(&self, part: &Part, mut rng: &mut impl RngCore, example: &mut Example) -> Result<(), TaskError> {
@@ -453,7 +483,7 @@ pub(crate) fn unwritable(problem: &impl Problem, matrix: &'static str, source: E
 mod tests {
     use faer::mat;
     use numformer_encoding::Positional;
-    use numformer_problems::{Transpose, UniformEntries};
+    use numformer_problems::{Eigenvalues, Inversion, LowRank, Rank, Transpose, UniformEntries};
     use rand::RngCore;
 
     use super::*;
@@ -485,6 +515,28 @@ mod tests {
         let error = task.try_every_law(0).unwrap_err();
         let expected = "the solver of the problem `transpose` must give 1x1 answers, as output_shape says, found 1x2";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_law_that_does_not_suit_a_problem_is_refused() {
+        let task = |problem: Box<dyn Problem>, law: Box<dyn Ensemble>| {
+            let p1000 = Arc::new(Positional::p1000());
+            let builder = Task::builder(p1000.clone(), p1000);
+            builder.with_named_laws(problem, 1.0, vec![("a law".to_owned(), law)]).build().unwrap()
+        };
+        let low_rank = || Box::new(LowRank::new(5, 5, 10.0).unwrap());
+        let uniform = || Box::new(UniformEntries::new(5, 5, 10.0).unwrap());
+        // Of these, next to all that are symmetric are zero.
+        let error = task(Box::new(Eigenvalues), low_rank()).try_every_law(0).unwrap_err();
+        let TaskError::UnsuitableLaw { solved, drawn, source, .. } = &error else { panic!("{error}") };
+        assert!(0 < *solved && *solved < 25 && *drawn == 100, "{error}");
+        assert!(matches!(source, SolveError::NotSymmetric { .. }), "{source}");
+        assert!(error.to_string().starts_with("the law `a law` does not suit the problem `eigenvalues`: of 100"));
+        let error = task(Box::new(Inversion::default()), low_rank()).try_every_law(0).unwrap_err();
+        assert!(matches!(error, TaskError::UnsuitableLaw { source: SolveError::Singular { .. }, .. }), "{error}");
+
+        assert_eq!(task(Box::new(Rank), low_rank()).try_every_law(0), Ok(()));
+        assert_eq!(task(Box::new(Inversion::default()), uniform()).try_every_law(0), Ok(()));
     }
 
     #[test]

@@ -202,6 +202,7 @@ fn read_decimal(significand: i64, exponent: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use numformer_testkit::strategies::{finite, log_uniform, near_ties};
     use proptest::prelude::*;
 
@@ -275,7 +276,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(cases(20_000))]
 
         #[test]
         fn rounding_is_that_of_the_formatter(

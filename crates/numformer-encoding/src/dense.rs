@@ -128,6 +128,7 @@ impl fmt::Display for DenseMatrix {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -159,6 +160,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn text_is_read_back_exactly(
             rows in 1..6_usize,

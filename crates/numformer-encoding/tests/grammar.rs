@@ -6,6 +6,7 @@ use numformer_encoding::{
     Balanced, Floating, GrammarError, MatrixEncoding, MatrixGrammar, NumberEncoding, Positional, Preset, TokenId,
     Vocabulary,
 };
+use numformer_testkit::cases;
 use proptest::prelude::*;
 
 /// Published encodings and others, in compact vocabularies and those of the published program, with a letter and without.
@@ -70,7 +71,7 @@ fn shape_read(encoding: &MatrixEncoding, tokens: &[TokenId]) -> Option<(usize, u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn what_is_allowed_is_read_and_ends_in_time(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use numformer_encoding::{EncodeError, NumberEncoding, Positional, Preset, TokenId, encoding_by_name};
+use numformer_testkit::cases;
 use numformer_testkit::strategies::{finite, log_uniform, near_ties};
 use proptest::prelude::*;
 
@@ -26,7 +27,7 @@ fn encode(encoding: &dyn NumberEncoding, x: f64) -> Option<Vec<TokenId>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn decode_inverts_encode(x in numbers(), after in any::<u32>()) {
@@ -126,6 +127,8 @@ fn what_is_not_finite_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn decode_is_total(ids in proptest::collection::vec(prop_oneof![0..300_u32, any::<u32>()], 0..12)) {
         let tokens: Vec<_> = ids.into_iter().map(TokenId).collect();

@@ -4,6 +4,7 @@ mod bodies;
 
 use bodies::ENCODINGS;
 use numformer_encoding::TokenId;
+use numformer_testkit::cases;
 use numformer_testkit::strategies::{finite, log_uniform, near_ties};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,7 +48,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn any_tokens_are_a_matrix_or_an_error(ids in vec(prop_oneof![0..1_500_u32, 0..30_000_u32, any::<u32>()], 0..20)) {
@@ -77,7 +78,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(50_000))]
+    #![proptest_config(cases(50_000))]
 
     #[test]
     fn any_number_is_written_or_refused(x in prop_oneof![any::<f64>(), finite(), log_uniform(-12..=12), near_ties(3, -12..=6)]) {

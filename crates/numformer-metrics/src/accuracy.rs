@@ -78,6 +78,7 @@ impl Metric for Accuracy {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -123,6 +124,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_share_of_the_whole(
             samples in prop::collection::vec(any::<bool>(), 0..20),

@@ -100,6 +100,7 @@ impl Metric for CoefficientAccuracy {
 #[cfg(test)]
 mod tests {
     use faer::{Mat, mat};
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -158,6 +159,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_shares_of_the_whole(
             samples in prop::collection::vec((0..30_u64, 0..30_u64), 0..20),

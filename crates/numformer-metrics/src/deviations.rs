@@ -199,6 +199,7 @@ fn condition_number(matrix: MatRef<'_, f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use faer::mat;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -357,6 +358,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn multiples_of_orthogonal_matrices_have_condition_one(
             entries in prop::collection::vec(-1.0..1.0, 36), n in 1..=6_usize, factor in 0.01..100.0

@@ -149,6 +149,7 @@ impl Metric for FailureAnalysis {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -208,6 +209,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_analysis_of_the_whole(
             samples in prop::collection::vec(

@@ -92,6 +92,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -123,6 +124,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_groups_of_the_whole(
             samples in prop::collection::vec((0..4_u8, any::<bool>()), 0..30),

@@ -109,6 +109,7 @@ pub fn relative_error(candidate: MatRef<'_, f64>, exact: MatRef<'_, f64>, norm: 
 #[expect(clippy::float_cmp, reason = "small integers and infinities are exact")]
 mod tests {
     use faer::{Mat, mat};
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -186,6 +187,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn norms_are_norms((a, b) in matrices(), factor in -5.0..5.0) {
             for &kind in Norm::ALL {

@@ -224,6 +224,7 @@ impl From<RocCurve> for Vec<Level> {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -295,6 +296,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_curve_of_the_whole(
             samples in samples(),

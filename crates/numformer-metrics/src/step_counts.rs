@@ -98,6 +98,7 @@ impl Metric for StepCounts {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -121,6 +122,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn the_figures_are_those_of_the_sorted_list(mut steps in prop::collection::vec(0..20_u32, 1..30)) {
             let samples: Vec<_> = steps.iter().copied().map(Some).collect();

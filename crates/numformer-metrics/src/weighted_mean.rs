@@ -51,6 +51,7 @@ impl Metric for WeightedMean {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -64,6 +65,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_mean_of_the_whole(
             // Eighths, whose sums are exact.

@@ -9,6 +9,7 @@ use numformer_model::{
     TrainingStep, TransformerConfig,
 };
 use numformer_ops::kernels::Level;
+use numformer_testkit::cases;
 use proptest::prelude::*;
 
 fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
@@ -197,7 +198,7 @@ fn what_does_not_fit_is_an_error() -> Result<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn sizes_and_padding_patterns_agree_with_the_composition(

@@ -105,6 +105,7 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -165,6 +166,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn sum_of_squares_matches_a_plain_sum(x in prop::collection::vec(-1e3f32..1e3, 0..200)) {
             let expected: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();

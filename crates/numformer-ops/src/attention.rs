@@ -476,6 +476,7 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -604,7 +605,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(cases(32))]
         #[test]
         fn values_lie_between_the_extremes_seen(t in 1usize..20, more in 0usize..20, seed in 0u64..1000) {
             let s = t + more;

@@ -35,6 +35,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "values at the ends are the same bits")]
 mod tests {
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -80,6 +81,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn error_is_below_two_units(x in -87.0f32..88.0) {
             prop_assert!(relative_error(x) < 2e-7);

@@ -274,6 +274,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use candle_core::DType;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -368,7 +369,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(cases(32))]
         #[test]
         fn the_map_is_linear_in_x(rows in 1usize..200, n in 1usize..40, k in 1usize..40, scale in -3.0f64..3.0) {
             let (x, weight) = (random((rows, k), 1).unwrap(), random((n, k), 2).unwrap());

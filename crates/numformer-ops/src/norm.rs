@@ -344,6 +344,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -433,7 +434,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(cases(32))]
         #[test]
         fn shifting_and_scaling_a_row_changes_nothing(
             rows in 1usize..100,

@@ -383,6 +383,7 @@ vectorized! {
 #[expect(clippy::float_cmp, reason = "a mean over nothing is exactly 0")]
 mod tests {
     use candle_core::{Device, Var};
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -523,7 +524,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(cases(32))]
         #[test]
         fn a_constant_added_to_the_bias_changes_nothing(n in 1usize..60, v in 1usize..300, shift in -5.0f64..5.0) {
             let [x, weight, bias] = inputs(n, 4, v).unwrap();

@@ -54,10 +54,10 @@ pub use ensembles::{
     Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wigner, Wishart,
 };
-pub use problem::{Instance, Problem, SolveError, require_finite, require_representable};
+pub use problem::{Instance, MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
 pub use problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,
-    MAX_INVERSE_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank,
-    Signs, SingularValues, Svd, SymmetricInversion, Trace, Transpose,
+    MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank, Signs, SingularValues, Svd,
+    SymmetricInversion, Trace, Transpose,
 };
 pub use refinement::{MAX_REFINEMENT_STEPS, NewtonInverse, REFINED, RayleighQuotient, Refinement, steps_to_refine};

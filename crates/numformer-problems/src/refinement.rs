@@ -151,6 +151,7 @@ fn residual(problem: &dyn Problem, input: MatRef<'_, f64>, answer: MatRef<'_, f6
 #[cfg(test)]
 mod tests {
     use faer::mat;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -205,6 +206,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn newton_converges_from_its_cold_start(a in well_conditioned()) {
             prop_assume!(a.nrows() > 0);

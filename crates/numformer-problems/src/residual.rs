@@ -3,6 +3,9 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, norm, relative_error};
 
+use crate::MAX_RESIDUAL;
+use crate::small::MAX_DIMENSION;
+
 /// A norm of the residual relative to another norm: 0 for no residual, relative to whatever.
 pub(crate) fn quotient(residual: f64, size: f64) -> f64 {
     // As for relative errors, the one quotient that division would leave undefined.
@@ -17,6 +20,98 @@ pub(crate) fn larger(largest: f64, x: f64) -> f64 {
 /// The largest of several errors; NaN if one is.
 pub(crate) fn largest(errors: impl IntoIterator<Item = f64>) -> f64 {
     errors.into_iter().fold(0.0, larger)
+}
+
+/// $\lVert AX - B \rVert / \lVert B \rVert$, each entry of the difference as if computed in twice the precision and rounded
+/// once: where $X$ is large, the rounding errors of plain sums may be as large as what they are to measure, and may hide it.
+pub(crate) fn solution_error(
+    a: MatRef<'_, f64>,
+    x: MatRef<'_, f64>,
+    b: impl Fn(usize, usize) -> f64,
+    kind: Norm,
+) -> f64 {
+    let shape = (a.nrows(), x.ncols());
+    let entry = |i, j| compensated_sum_of_products(-b(i, j), (0..a.ncols()).map(|k| (a[(i, k)], x[(k, j)])));
+    let difference = Mat::from_fn(shape.0, shape.1, entry);
+    let size = norm(Mat::from_fn(shape.0, shape.1, b).as_ref(), kind);
+    quotient(norm(difference.as_ref(), kind), size)
+}
+
+/// Checks that $X$ solves $AX = B$ to [`MAX_RESIDUAL`] by its [`solution_error`] in every norm; otherwise returns the
+/// largest.
+///
+/// Does not allocate up to [`MAX_DIMENSION`] rows if plain sums can tell.
+pub(crate) fn require_solution(
+    a: MatRef<'_, f64>,
+    x: MatRef<'_, f64>,
+    b: impl Fn(usize, usize) -> f64 + Copy,
+) -> Result<(), f64> {
+    if solution_error_bound(a, x, b) <= MAX_RESIDUAL {
+        return Ok(());
+    }
+    let error = largest(Norm::ALL.iter().map(|&kind| solution_error(a, x, b, kind)));
+    if error <= MAX_RESIDUAL { Ok(()) } else { Err(error) }
+}
+
+/// A bound of the [`solution_error`] in every norm, by plain sums and their rounding errors, of at most
+/// $\tfrac{n + 1}{2} \varepsilon (|A| |X|)_{ij}$ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section
+/// 3.5). NaN if a product leaves the range.
+fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize, usize) -> f64) -> f64 {
+    let n = a.nrows();
+    let (mut stack, mut heap) = ([[0.0; 2]; MAX_DIMENSION], Vec::new());
+    let sums = if n <= MAX_DIMENSION {
+        &mut stack[..n]
+    } else {
+        heap.resize(n, [0.0; 2]);
+        &mut heap[..]
+    };
+    // Twice what the sums here need: there are other roundings, too.
+    let rounding = (n + 1) as f64 * f64::EPSILON;
+    // In units of the largest entry of B, squares stay in range.
+    let entries = (0..x.ncols()).flat_map(|j| (0..n).map(move |i| (i, j)));
+    let unit = entries.fold(0.0, |largest, (i, j)| f64::max(largest, b(i, j).abs()));
+    // Sum, sum of squares and largest, of the bounds and of the magnitudes of B.
+    let (mut of_errors, mut of_b) = ([0.0; 3], [0.0; 3]);
+    let add = |totals: &mut [f64; 3], x: f64| {
+        *totals = [totals[0] + x, totals[1] + x * x, larger(totals[2], x)];
+    };
+    for j in 0..x.ncols() {
+        for (i, sums) in sums.iter_mut().enumerate() {
+            *sums = [-b(i, j), 0.0];
+        }
+        for k in 0..n {
+            let factor = x[(k, j)];
+            for (sums, entry) in sums.iter_mut().zip(a.col(k).iter()) {
+                let product = entry * factor;
+                *sums = [sums[0] + product, sums[1] + product.abs()];
+            }
+        }
+        for (i, &[difference, magnitude]) in sums.iter().enumerate() {
+            add(&mut of_errors, quotient(difference.abs() + rounding * magnitude, unit));
+            add(&mut of_b, quotient(b(i, j).abs(), unit));
+        }
+    }
+    let [sum, squares, max] = std::array::from_fn(|kind| quotient(of_errors[kind], of_b[kind]));
+    largest([sum, squares.sqrt(), max])
+}
+
+/// The sum of a number and of products, as if computed in twice the precision and rounded once. Plainly where a product
+/// leaves the range.
+///
+/// # Reference
+/// Ogita, Rump and Oishi (2005), *Accurate sum and dot product*, algorithm 5.3. <https://doi.org/10.1137/030601818>
+fn compensated_sum_of_products(first: f64, factors: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let (mut sum, mut errors) = (first, 0.0);
+    for (x, y) in factors.clone() {
+        let product = x * y;
+        let next = sum + product;
+        // The exact rounding errors of the product and of the sum (Knuth's).
+        let of_sum = next - sum;
+        errors += x.mul_add(y, -product) + ((sum - (next - of_sum)) + (product - of_sum));
+        sum = next;
+    }
+    let compensated = sum + errors;
+    if compensated.is_finite() { compensated } else { factors.fold(first, |sum, (x, y)| sum + x * y) }
 }
 
 /// $\lVert Q^\top Q - I \rVert / \lVert I \rVert$: 0 for orthonormal columns, 1 for a zero matrix.
@@ -44,7 +139,7 @@ pub(crate) fn pair_residual(
 
 #[cfg(test)]
 mod tests {
-    use faer::mat;
+    use faer::{Scale, mat};
 
     use super::*;
 
@@ -53,6 +148,35 @@ mod tests {
         assert!(largest([1.0, f64::NAN, 2.0]).is_nan());
         assert!(largest([f64::NAN, f64::INFINITY, 0.0]).is_nan());
         assert_eq!(largest([1.0, 3.0, 2.0]).to_bits(), 3.0_f64.to_bits());
+    }
+
+    #[test]
+    fn no_rounding_error_hides_what_is_wrong() {
+        // In plain sums 1e16 + 1 is 1e16: the residual would be 0.
+        let (a, x) = (mat![[1e8, 1.0, 1.0]], mat![[1e8], [1.0], [-1e16]]);
+        let error = |b: f64, kind| solution_error(a.as_ref(), x.as_ref(), |_, _| b, kind);
+        for &kind in Norm::ALL {
+            assert_eq!(error(1.0, kind).to_bits(), 0.0_f64.to_bits());
+            assert_eq!(error(0.5, kind).to_bits(), 1.0_f64.to_bits());
+        }
+        // The product's own error: (1 + ε)² = 1 + 2ε + ε².
+        let factor = 1.0 + f64::EPSILON;
+        let found = compensated_sum_of_products(-1.0 - 2.0 * f64::EPSILON, [(factor, factor)].into_iter());
+        assert_eq!(found.to_bits(), f64::EPSILON.powi(2).to_bits());
+        let overflow = compensated_sum_of_products(1.0, [(1e200, 1e200)].into_iter());
+        assert_eq!(overflow.to_bits(), f64::INFINITY.to_bits());
+    }
+
+    #[test]
+    fn a_solution_is_checked_in_every_norm_and_unit() {
+        for scale in [1e-200, 1.0, 1e200] {
+            let a = Scale(scale) * mat![[2.0, 1.0], [1.0, 3.0]];
+            let check = |x: Mat<f64>, b: f64| require_solution(a.as_ref(), x.as_ref(), |_, _| b);
+            assert_eq!(check(mat![[2.0], [1.0]], 5.0 * scale), Ok(()));
+            assert_eq!(check(mat![[0.0], [0.0]], 0.0), Ok(()));
+            assert_eq!(check(mat![[0.0], [1.0]], 0.0), Err(f64::INFINITY));
+            assert_eq!(check(mat![[0.0], [0.0]], 5.0 * scale), Err(1.0));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! assert_close!(0.1 + 0.2, 0.3, 4.0 * f64::EPSILON);
 //! ```
 //!
+//! - [`cases`]: the configuration of every property test.
 //! - [`golden`]: reads a file of `tests/golden/`.
 //! - [`strategies`]: numbers as they occur, and as they hurt.
 //! - [`assert_close!`]: equal up to a relative error.
@@ -14,11 +15,13 @@
 
 #![forbid(unsafe_code)]
 
+mod cases;
 mod close;
 mod golden;
 mod kolmogorov_smirnov;
 pub mod strategies;
 
+pub use cases::{CASES_FACTOR, cases};
 pub use close::relative_distance;
 pub use golden::golden;
 pub use kolmogorov_smirnov::{empirical_distance, kolmogorov_smirnov};

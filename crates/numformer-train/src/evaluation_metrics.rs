@@ -155,6 +155,7 @@ fn interval(accuracy: &Accuracy) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use numformer_metrics::Verdict;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,6 +235,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn merging_parts_gives_the_figures_of_the_whole(samples in samples(), cuts in [any::<usize>(), any::<usize>()]) {
             let mut cuts = cuts.map(|cut| cut % (samples.len() + 1));

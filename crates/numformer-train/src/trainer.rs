@@ -871,7 +871,7 @@ pub enum TrainError {
         what: String,
     },
     /// Examples cannot be made.
-    #[error("examples cannot be made")]
+    #[error(transparent)]
     Task(#[from] TaskError),
     /// The model failed.
     #[error("the model failed")]

@@ -5,6 +5,7 @@
 mod bench_compare;
 mod browser_test;
 mod cuda;
+mod search;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ enum Command {
     BrowserTest(browser_test::Arguments),
     CudaToolkit(cuda::ToolkitArguments),
     CudaBuild(cuda::BuildArguments),
+    Search(search::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -33,6 +35,7 @@ fn main() -> Result<()> {
         Command::BrowserTest(arguments) => browser_test::run(&arguments),
         Command::CudaToolkit(arguments) => cuda::toolkit(&arguments),
         Command::CudaBuild(arguments) => cuda::build(&arguments),
+        Command::Search(arguments) => search::run(&arguments),
     }
 }
 

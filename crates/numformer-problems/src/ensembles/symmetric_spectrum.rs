@@ -237,9 +237,9 @@ impl_distribution!(SymmetricSpectrum);
 
 #[cfg(test)]
 mod tests {
-    use numformer_testkit::kolmogorov_smirnov;
     use numformer_testkit::strategies::log_uniform;
-    use proptest::prelude::{ProptestConfig, proptest};
+    use numformer_testkit::{cases, kolmogorov_smirnov};
+    use proptest::prelude::proptest;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -302,7 +302,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(cases(64))]
         #[test]
         fn samples_are_symmetric(dimension in 1..20_usize, amplitude in log_uniform(-300..=300)) {
             laws(dimension, amplitude.abs()).for_each(|law| require_symmetry(&law));

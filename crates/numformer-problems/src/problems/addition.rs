@@ -65,6 +65,7 @@ impl Problem for Addition {
 mod tests {
     use faer::mat;
     use numformer_metrics::Norm;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -110,6 +111,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn addition_commutes(input in pairs()) {
             let columns = input.ncols() / 2;

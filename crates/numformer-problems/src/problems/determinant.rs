@@ -1,15 +1,18 @@
 //! The determinant and the trace.
 
-use faer::{Mat, MatRef, Scale};
+use faer::{Mat, MatRef};
 
 use super::eigen::require_square;
-use crate::small::{Lu, overflow_guard, power_of_two, reshape, rows_of, with_capacity};
+use crate::small::{
+    Lu, power_of_two, power_of_two_scale, reshape, scaled_columns, scaled_columns_of_large, with_capacity,
+};
 use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The determinant of a square matrix: from $n \times n$ to $1 \times 1$.
 ///
 /// A candidate is compared with the target. The algorithm is LU decomposition with partial pivoting; a determinant below
-/// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`].
+/// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`]. A determinant that is no larger than a bound
+/// of its rounding errors is zero: that of a singular matrix of integers, for example.
 ///
 /// # Examples
 /// ```
@@ -17,11 +20,13 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 /// use numformer_problems::{Determinant, Problem};
 ///
 /// assert_eq!(Determinant.solve(mat![[4.0, 2.0], [1.0, 3.0]].as_ref())?, mat![[10.0]]);
+/// assert_eq!(Determinant.solve(mat![[0.1, 0.3], [0.2, 0.6]].as_ref())?, mat![[0.0]]);
 /// # Ok::<(), numformer_problems::SolveError>(())
 /// ```
 ///
 /// # Reference
-/// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.2.
+/// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.2; Higham (2002), *Accuracy and Stability of
+/// Numerical Algorithms*, theorem 9.3, for the rounding errors.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Determinant;
 
@@ -61,10 +66,8 @@ impl Problem for Determinant {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
         reshape(output, shape);
-        let (n, scale) = (input.nrows(), overflow_guard(input));
-        let of_scaled = with_capacity!(n, small_determinant(input, scale), else large_determinant(input, scale));
-        // Scaling by 2^s multiplies the determinant by 2^(sn).
-        output[(0, 0)] = of_scaled.divided_by_power(scale, n).to_f64();
+        let determinant = with_capacity!(input.nrows(), small_determinant(input), else large_determinant(input));
+        output[(0, 0)] = determinant.to_f64();
         require_representable(output.as_ref())
     }
 }
@@ -87,17 +90,24 @@ impl Problem for Trace {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
         reshape(output, shape);
-        output[(0, 0)] = (0..input.nrows()).map(|i| input[(i, i)]).sum();
+        // Scaled, so that no partial sum overflows where the trace does not.
+        let scale = power_of_two_scale(input.diagonal().column_vector().as_mat());
+        output[(0, 0)] = (0..input.nrows()).map(|i| scale * input[(i, i)]).sum::<f64>() / scale;
         require_representable(output.as_ref())
     }
 }
 
-fn small_determinant<const N: usize>(input: MatRef<'_, f64>, scale: f64) -> WideProduct {
-    Lu::<N>::new(rows_of(input, scale), input.nrows()).pivots().fold(WideProduct::ONE, WideProduct::times)
+fn small_determinant<const N: usize>(input: MatRef<'_, f64>) -> WideProduct {
+    let n = input.nrows();
+    let (a, scales) = scaled_columns::<N>(input);
+    let lu = Lu::new(a, n);
+    let determinant = lu.pivots().fold(WideProduct::ONE, WideProduct::times);
+    unless_noise(determinant, lu.row_norms(&a)).divided_by(&scales[..n])
 }
 
-fn large_determinant(input: MatRef<'_, f64>, scale: f64) -> WideProduct {
-    let a = Scale(scale) * input;
+fn large_determinant(input: MatRef<'_, f64>) -> WideProduct {
+    let n = input.nrows();
+    let (a, scales) = scaled_columns_of_large(input);
     let lu = a.partial_piv_lu();
     // The sign of a permutation: each cycle of even length changes it.
     let permutation = lu.P().arrays().0;
@@ -115,12 +125,34 @@ fn large_determinant(input: MatRef<'_, f64>, scale: f64) -> WideProduct {
             sign = -sign;
         }
     }
-    let pivots = (0..a.nrows()).map(|i| lu.U()[(i, i)]);
+    let (l, u) = (lu.L(), lu.U());
+    let pivots = (0..n).map(|i| u[(i, i)]);
     // What follows a zero pivot was divided by it.
     if pivots.clone().any(|pivot| pivot == 0.0) {
         return WideProduct::ONE.times(0.0);
     }
-    pivots.fold(WideProduct::ONE.times(sign), WideProduct::times)
+    let determinant = pivots.fold(WideProduct::ONE.times(sign), WideProduct::times);
+    let magnitudes = |x: MatRef<'_, f64>| Mat::from_fn(n, n, |i, j| x[(i, j)].abs());
+    let (permuted, bounds) = (l * u, magnitudes(l) * magnitudes(u));
+    unless_noise(determinant, (0..n).map(|i| (permuted.row(i).norm_l2(), bounds.row(i).norm_l2()))).divided_by(&scales)
+}
+
+/// The determinant, or zero if a bound of its rounding errors is as large, from the Euclidean norms of the rows of $PA$ and
+/// of $|L| |U|$.
+///
+/// Elimination finds the determinant of $A + E$ with $|E| \le \tfrac{n}{2} \varepsilon P^\top |L| |U|$. As much again is
+/// left for the rounding of the entries and of the product of the pivots. The columns are scaled, so that their units do not
+/// matter; those of the rows cancel. To first order, row $i$ of $E$ changes the
+/// determinant by at most its norm times the norms of the other rows of $A$, as in Hadamard's inequality.
+fn unless_noise(determinant: WideProduct, row_norms: impl Iterator<Item = (f64, f64)>) -> WideProduct {
+    let (mut product, mut sum, mut n) = (WideProduct::ONE, 0.0, 0);
+    for (of_row, of_bound) in row_norms {
+        product = product.times(of_row);
+        sum += of_bound / of_row;
+        n += 1;
+    }
+    let bound = product.times(f64::from(n) * f64::EPSILON * sum);
+    if determinant.is_larger_than(bound) { determinant } else { WideProduct::ONE.times(0.0) }
 }
 
 /// A product of finite numbers, with an exponent of its own so that no partial product leaves the range of `f64`.
@@ -143,9 +175,14 @@ impl WideProduct {
         Self { significand, exponent: self.exponent + e + carry + shift }
     }
 
-    /// The product divided by a power of two, `count` times.
-    fn divided_by_power(self, power: f64, count: usize) -> Self {
-        Self { exponent: self.exponent - split(power).1 * count as i64, ..self }
+    /// The product divided by powers of two.
+    fn divided_by(self, powers: &[f64]) -> Self {
+        Self { exponent: self.exponent - powers.iter().map(|&power| split(power).1).sum::<i64>(), ..self }
+    }
+
+    /// Whether the magnitude of this is larger, of products of which none is zero but this one.
+    fn is_larger_than(self, other: Self) -> bool {
+        self.significand != 0.0 && (self.exponent, self.significand.abs()) > (other.exponent, other.significand.abs())
     }
 
     fn to_f64(self) -> f64 {
@@ -169,12 +206,15 @@ fn split(x: f64) -> (f64, i64) {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "determinants of these matrices are exact")]
 mod tests {
-    use faer::mat;
+    use faer::{Scale, mat};
+    use numformer_testkit::cases;
     use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
 
     use super::*;
     use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, well_conditioned, wild};
-    use crate::{Eigenvalues, Inversion};
+    use crate::{Eigenvalues, Ensemble, Inversion, LowRank};
 
     fn determinant(a: &Mat<f64>) -> f64 {
         Determinant.solve(a.as_ref()).unwrap()[(0, 0)]
@@ -203,6 +243,10 @@ mod tests {
         assert_eq!(determinant(&(Scale(1e-200) * Mat::<f64>::identity(2, 2))), 0.0);
         assert_eq!(determinant(&mat![[5e-324]]), 5e-324);
         assert_eq!(determinant(&mat![[f64::MAX]]), f64::MAX);
+        assert_eq!(
+            Trace.solve(mat![[1e308, 0.0, 0.0], [0.0, 1e308, 0.0], [0.0, 0.0, -1e308]].as_ref()),
+            Ok(mat![[1e308]])
+        );
         assert_eq!(Trace.solve((Scale(f64::MAX) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
         assert_eq!(Determinant.output_bound((200, 200), 1e10), None);
     }
@@ -214,6 +258,63 @@ mod tests {
         assert_eq!(Determinant.solve(a.as_ref()), Err(SolveError::Overflow));
         let a = mat![[1e308, 1e308, 0.0], [-1e308, 1e308, 0.0], [0.0, 0.0, 1e-316]];
         assert_eq!(Determinant.solve(a.as_ref()).map(|x| x[(0, 0)].is_finite()), Ok(true));
+    }
+
+    #[test]
+    fn what_rounding_leaves_of_a_zero_is_zero() {
+        let singular = [
+            mat![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]],
+            mat![[0.1, 0.3], [0.2, 0.6]],
+            mat![[3.0, 2.0, 1.0], [2.0, 2.0, 0.0], [1.0, 0.0, 1.0]],
+            Mat::from_fn(40, 40, |i, j| (i + j) as f64),
+        ];
+        for a in singular {
+            let n = a.nrows();
+            assert_eq!(determinant(&a), 0.0, "{a:?}");
+            // In whatever units rows and columns are.
+            let graded = Mat::from_fn(n, n, |i, j| a[(i, j)] * 3_f64.powi(7 * i as i32 - 5 * j as i32));
+            assert_eq!(determinant(&graded), 0.0, "{graded:?}");
+        }
+        // Small ones that are not noise.
+        assert_eq!(determinant(&mat![[1.0, 1e-16], [1.0, 2e-16]]), 1e-16);
+        assert_eq!(determinant(&mat![[1e-16, 2e-16], [1.0, 1.0]]), -1e-16);
+        assert!((determinant(&mat![[1e16, 1.0], [1.0, 2e-16]]) - 1.0).abs() < 1e-12);
+        assert_eq!(determinant(&mat![[1.0, 1e-200], [1e-200, 1e-200]]), 1e-200);
+    }
+
+    /// By elimination without fractions, in integers.
+    fn exact_determinant(a: &Mat<f64>) -> i128 {
+        let n = a.nrows();
+        let mut rows: Vec<Vec<i128>> = a.row_iter().map(|row| row.iter().map(|&x| x as i128).collect()).collect();
+        let (mut previous, mut sign) = (1, 1);
+        for k in 0..n {
+            let Some(pivot) = (k..n).find(|&i| rows[i][k] != 0) else { return 0 };
+            if pivot != k {
+                rows.swap(pivot, k);
+                sign = -sign;
+            }
+            for i in k + 1..n {
+                for j in k + 1..n {
+                    rows[i][j] = (rows[i][j] * rows[k][k] - rows[i][k] * rows[k][j]) / previous;
+                }
+            }
+            previous = rows[k][k];
+        }
+        sign * previous
+    }
+
+    #[test]
+    fn determinants_of_integers_of_every_rank_are_theirs() {
+        for (n, bound) in [(2, 10.0), (3, 99.0), (5, 10.0), (5, 20.0), (5, 100.0), (5, 999.0), (7, 50.0)] {
+            let law = LowRank::new(n, n, bound).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            for _ in 0..1000 {
+                let a = Ensemble::sample(&law, &mut rng);
+                let (found, expected) = (determinant(&a), exact_determinant(&a) as f64);
+                // Zero exactly, or right to many digits.
+                assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{found} and {expected} of {a:?}");
+            }
+        }
     }
 
     #[test]
@@ -235,6 +336,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn determinants_agree_with_faer(n in 0..36_usize, seed in uniform(36, 36)) {
             let a = Mat::from_fn(n, n, |i, j| seed[(i, j)]);

@@ -276,6 +276,7 @@ fn large_eigenvectors(
 mod tests {
     use faer::mat;
     use numformer_metrics::norm;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -349,6 +350,37 @@ mod tests {
         }
     }
 
+    /// The rows of these come apart in the middle of a step.
+    #[test]
+    fn strongly_graded_matrices_have_their_eigenvectors() {
+        let matrices = [
+            mat![
+                [0.0, 0.0, 0.0, -1e251],
+                [0.0, 0.0, 6.5e262, 1e118],
+                [0.0, 6.5e262, 0.0, 0.0],
+                [-1e251, 1e118, 0.0, 0.0]
+            ],
+            mat![
+                [0.0, 2e-150, -6.5e-146, 3e-8],
+                [2e-150, 0.0, -1.0, 0.0],
+                [-6.5e-146, -1.0, 0.0, -6.5e-146],
+                [3e-8, 0.0, -6.5e-146, 0.0]
+            ],
+        ];
+        for a in matrices {
+            let unit = power_of_two_scale(a.as_ref());
+            assert_solved(&Eigenvectors::default(), (Scale(unit) * &a).as_ref(), ACCURACY);
+        }
+    }
+
+    #[test]
+    fn asymmetry_beside_a_large_entry_is_seen() {
+        let a = mat![[1e8, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]];
+        let expected = SolveError::NotSymmetric { row: 2, column: 1, value: 0.0, mirrored: 0.5 };
+        assert_eq!(Eigenvalues.solve(a.as_ref()), Err(expected));
+        assert_eq!(Eigenvectors::default().solve(a.as_ref()), Err(expected));
+    }
+
     #[test]
     fn a_result_beyond_the_range_is_an_error() {
         let huge = Mat::full(3, 3, f64::MAX);
@@ -357,6 +389,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn answers_meet_their_own_measure(a in symmetric()) {
             let answer = assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);

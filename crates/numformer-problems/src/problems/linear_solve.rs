@@ -2,16 +2,18 @@
 
 use faer::prelude::*;
 use faer::{Mat, MatRef, Scale};
-use numformer_metrics::{Norm, relative_error};
+use numformer_metrics::Norm;
 
-use super::inverse::invert;
-use crate::small::{Lu, overflow_guard, power_of_two_scale, reshape, rows_of, with_capacity};
+use super::inverse::{invert, rejection};
+use crate::residual::{require_solution, solution_error};
+use crate::small::{Lu, power_of_two_scale, reshape, rows_of, scaled_columns, scaled_columns_of_large, with_capacity};
 use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The solution of a system of linear equations: $[A \mid b] \mapsto A^{-1} b$, from $n \times (n + 1)$ to $n \times 1$.
 ///
 /// Posed on the matrices that [`Inversion`](crate::Inversion) is posed on. The error of a candidate $x$ is the residual
-/// $\lVert Ax - b \rVert / \lVert b \rVert$. Solving allocates.
+/// $\lVert Ax - b \rVert / \lVert b \rVert$; where that of the solution is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL), since $A$ takes it to
+/// a much smaller $b$, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -49,10 +51,11 @@ impl Problem for LinearSolve {
         require_finite(input)?;
         reshape(output, shape);
         let (a, b) = input.split_at_col(shape.0);
-        // The inverse says whether to trust the solution.
+        // With a trusted inverse, there is one solution only that is near enough.
         invert(a, &mut Mat::zeros(shape.0, shape.0))?;
         with_capacity!(shape.0, small_solution(a, b, output), else large_solution(a, b, output));
-        require_representable(output.as_ref())
+        require_representable(output.as_ref())?;
+        require_solution(a, output.as_ref(), |i, _| b[(i, 0)]).map_err(|residual| rejection(a, residual))
     }
 
     fn residual(
@@ -64,23 +67,27 @@ impl Problem for LinearSolve {
         require_finite(input)?;
         assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
         let (a, b) = input.split_at_col(input.nrows());
-        Ok(Some(relative_error((a * candidate).as_ref(), b, norm)))
+        Ok(Some(solution_error(a, candidate, |i, _| b[(i, 0)], norm)))
     }
 }
 
+// The solution for A is D times that for AD, for the diagonal matrix D that scales the columns.
+
 fn small_solution<const N: usize>(a: MatRef<'_, f64>, b: MatRef<'_, f64>, output: &mut Mat<f64>) {
     let n = a.nrows();
-    let (scale, scale_b) = (overflow_guard(a), power_of_two_scale(b));
-    let solution = Lu::<N>::new(rows_of(a, scale), n).solve(&rows_of(b, scale_b));
+    let scale_b = power_of_two_scale(b);
+    let (a, scales) = scaled_columns::<N>(a);
+    let solution = Lu::new(a, n).solve(&rows_of(b, scale_b));
     for i in 0..n {
-        output[(i, 0)] = solution[i][0] / scale_b * scale;
+        output[(i, 0)] = solution[i][0] / scale_b * scales[i];
     }
 }
 
 fn large_solution(a: MatRef<'_, f64>, b: MatRef<'_, f64>, output: &mut Mat<f64>) {
-    let (scale, scale_b) = (overflow_guard(a), power_of_two_scale(b));
-    let solution = (Scale(scale) * a).partial_piv_lu().solve(Scale(scale_b) * b);
-    for i in 0..a.nrows() {
+    let scale_b = power_of_two_scale(b);
+    let (a, scales) = scaled_columns_of_large(a);
+    let solution = a.partial_piv_lu().solve(Scale(scale_b) * b);
+    for (i, scale) in scales.into_iter().enumerate() {
         output[(i, 0)] = solution[(i, 0)] / scale_b * scale;
     }
 }
@@ -89,6 +96,7 @@ fn large_solution(a: MatRef<'_, f64>, b: MatRef<'_, f64>, output: &mut Mat<f64>)
 #[expect(clippy::float_cmp, reason = "one division is exact")]
 mod tests {
     use faer::mat;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -105,12 +113,29 @@ mod tests {
         assert_eq!(LinearSolve.input_shape((3, 3)), (3, 4));
         let expected = SolveError::Shape { expected: "one column more than rows", found: (3, 3) };
         assert_eq!(LinearSolve.solve(Mat::zeros(3, 3).as_ref()), Err(expected));
-        assert_eq!(LinearSolve.solve(mat![[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]].as_ref()), Err(SolveError::Singular));
+        let singular = LinearSolve.solve(mat![[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]].as_ref());
+        assert!(matches!(singular, Err(SolveError::Singular { .. })), "{singular:?}");
         assert!(matches!(LinearSolve.solve(mat![[1.0, f64::NAN]].as_ref()), Err(SolveError::NotFinite { .. })));
         assert_eq!(LinearSolve.solve(mat![[1e-200, 1e200]].as_ref()), Err(SolveError::Overflow));
         assert_eq!(LinearSolve.solve(mat![[1e-200, 1e-300]].as_ref()).unwrap()[(0, 0)], 1e-300 / 1e-200);
         assert_eq!(LinearSolve.solve(Mat::zeros(0, 1).as_ref()).unwrap().shape(), (0, 1));
         assert_zero_is_wrong(&LinearSolve, mat![[2.0, 0.0, 6.0], [1.0, 4.0, 11.0]].as_ref());
+    }
+
+    /// Solutions so large that the right-hand side is lost in the rounding errors of $Ax$, and inverses likewise.
+    #[test]
+    fn no_answer_is_accepted_that_its_judge_rejects() {
+        let is_expected =
+            |error: &SolveError| matches!(error, SolveError::Singular { .. } | SolveError::IllConditioned { .. });
+        for input in [mat![[1e8, 1e8, 1.0], [0.0, 1e-8, 3.0]], mat![[1e5, 1e5, 1.0], [0.0, 1e-5, 2.0]]] {
+            let error = LinearSolve.solve(input.as_ref()).unwrap_err();
+            assert!(is_expected(&error), "{error}");
+        }
+        let a = mat![[-1_108_513.407_615_376_2, 23_527_799.899_292_395], [0.0, 6.452_223_267_045_945e-9]];
+        let error = Inversion::default().solve(a.as_ref()).unwrap_err();
+        assert!(is_expected(&error), "{error}");
+        // A large solution by itself is no reason.
+        assert_solved(&LinearSolve, mat![[1e8, 0.0, 1.0], [0.0, 1e-8, 3.0]].as_ref(), 1e-15);
     }
 
     #[test]
@@ -120,6 +145,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn answers_meet_their_own_measure(
             a in well_conditioned(), b in uniform(20, 1), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)],

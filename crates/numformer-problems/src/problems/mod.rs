@@ -18,7 +18,7 @@ pub use addition::Addition;
 pub use cholesky::Cholesky;
 pub use determinant::{Determinant, Trace};
 pub use eigen::{Eigenvalues, Eigenvectors, Signs};
-pub use inverse::{InverseJudgement, Inversion, MAX_INVERSE_RESIDUAL, SymmetricInversion};
+pub use inverse::{InverseJudgement, Inversion, SymmetricInversion};
 pub use linear_solve::LinearSolve;
 pub use matrix_function::{MatrixExponential, MatrixSign};
 pub use product::{LeftFactor, MatrixVector, Multiplication};

@@ -166,6 +166,7 @@ fn multiply(left: LeftFactor, a: MatRef<'_, f64>, b: MatRef<'_, f64>, output: &m
 mod tests {
     use faer::mat;
     use numformer_metrics::{Norm, norm};
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,6 +235,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn answers_are_the_products_of_faer((a, b) in pairs()) {
             let input = side_by_side(&a, &b);

@@ -92,6 +92,7 @@ impl Problem for Qr {
 #[cfg(test)]
 mod tests {
     use faer::mat;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -122,6 +123,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn answers_meet_their_own_measure(a in general()) {
             let a = tall(a);

@@ -70,6 +70,7 @@ impl Problem for Transpose {
 #[cfg(test)]
 mod tests {
     use faer::mat;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -99,6 +100,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn transposing_twice_is_the_identity(a in matrices()) {
             let once = Transpose.solve(a.as_ref()).unwrap();

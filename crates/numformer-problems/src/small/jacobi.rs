@@ -1,10 +1,15 @@
 //! Singular values and singular vectors.
 
-use super::{NEGLIGIBLE_SQUARE, Square, add_multiple, dot, identity, rotate, two_rows};
+use super::{NEGLIGIBLE_SQUARE, Square, add_multiple, dot, euclidean_norm, identity, rotate, two_rows};
 use crate::SolveError;
 
 /// Sweeps over all pairs of columns allowed. Five to eight are usual, a few more for a deficient rank.
 const MAX_SWEEPS: usize = 60;
+
+/// Columns below this have no direction that could be trusted: their singular vectors are chosen anew, orthogonal to the
+/// others. Far above the norm at which pairs are passed over ($10^{-145}$, of a square kept up to date through a sweep with
+/// some error), so that each column that keeps its direction was made orthogonal to the others; far below rounding.
+const SHORTEST_DIRECTION: f64 = 1e-140;
 
 /// Singular values of a matrix with `length` rows and `count` $\le$ `length` columns, in descending order, where row `j`
 /// of `columns` holds column $j$.
@@ -48,7 +53,7 @@ pub(crate) fn singular_value_decomposition<const N: usize>(
     }
     if right.is_some() {
         for j in 0..count {
-            if values[j] * values[j] >= NEGLIGIBLE_SQUARE {
+            if values[j] >= SHORTEST_DIRECTION {
                 let factor = 1.0 / values[j];
                 columns[j].iter_mut().for_each(|x| *x *= factor);
             } else {
@@ -142,18 +147,4 @@ fn complete<const N: usize>(rows: &mut Square<N>, length: usize, j: usize) {
     // There are fewer rows above than dimensions, so that of some unit vector a part of length $1 / \sqrt{\text{length}}$ or
     // more is left: too much for rounding errors to matter.
     rows[j] = best.0.map(|x| x / best.1);
-}
-
-/// $\lVert x \rVert_2$, whatever the size of the entries.
-fn euclidean_norm<const N: usize>(x: &[f64; N]) -> f64 {
-    let square = dot(x, x);
-    if square >= NEGLIGIBLE_SQUARE {
-        return square.sqrt();
-    }
-    let largest = x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    if largest < f64::MIN_POSITIVE {
-        return largest;
-    }
-    let scaled = x.map(|x| x / largest);
-    largest * dot(&scaled, &scaled).sqrt()
 }

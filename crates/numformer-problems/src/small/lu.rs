@@ -1,6 +1,6 @@
 //! LU decomposition with partial pivoting.
 
-use super::{Square, add_multiple, two_rows};
+use super::{Square, add_multiple, euclidean_norm, two_rows};
 
 /// The decomposition $PA = LU$ of a square matrix, $L$ with a unit diagonal below it and $U$ on and above it.
 ///
@@ -53,6 +53,21 @@ impl<const N: usize> Lu<N> {
     /// The diagonal of $U$, with the sign of the permutation in its first entry: numbers whose product is $\det A$.
     pub(crate) fn pivots(&self) -> impl Iterator<Item = f64> {
         (0..self.n).map(|i| if i == 0 && self.odd { -self.factors[0][0] } else { self.factors[i][i] })
+    }
+
+    /// The Euclidean norms of the rows of $PA$ and of $|L| |U|$, for the `a` that was decomposed.
+    pub(crate) fn row_norms(&self, a: &Square<N>) -> impl Iterator<Item = (f64, f64)> {
+        (0..self.n).map(|i| {
+            let mut bound = [0.0; N];
+            for k in 0..=i {
+                let factor = if k == i { 1.0 } else { self.factors[i][k].abs() };
+                for j in k..self.n {
+                    bound[j] += factor * self.factors[k][j].abs();
+                }
+            }
+            let [of_row, of_bound] = [&a[self.permutation[i]], &bound].map(euclidean_norm);
+            (of_row, of_bound)
+        })
     }
 
     /// $A^{-1} B$ for the right-hand sides in the columns of `b`; infinite or NaN where $A$ is singular.

@@ -97,6 +97,20 @@ fn dot<const N: usize>(x: &[f64; N], y: &[f64; N]) -> f64 {
     (sums[0] + sums[2]) + (sums[1] + sums[3])
 }
 
+/// $\lVert x \rVert_2$, whatever the size of the entries.
+fn euclidean_norm<const N: usize>(x: &[f64; N]) -> f64 {
+    let square = dot(x, x);
+    if square >= NEGLIGIBLE_SQUARE {
+        return square.sqrt();
+    }
+    let largest = x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    if largest < f64::MIN_POSITIVE {
+        return largest;
+    }
+    let scaled = x.map(|x| x / largest);
+    largest * dot(&scaled, &scaled).sqrt()
+}
+
 /// $y \gets y + \alpha x$.
 fn add_multiple<const N: usize>(y: &mut [f64; N], alpha: f64, x: &[f64; N]) {
     for (y, x) in y.iter_mut().zip(x) {
@@ -125,15 +139,40 @@ pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
     power_of_two((-exponent).min(1023))
 }
 
-/// Entries below this leave an elimination room to grow: by $10^{38}$, as in 127 steps that double the largest entry.
-/// Growth beyond a small power of $n$ is not met in practice.
-const ROOM_TO_GROW: f64 = 1e270;
+/// A power of two that brings the largest and the smallest magnitude of the entries that are not zero to equal distances from
+/// 1, so that a matrix and the inverses of its entries are in range; 1 for a zero matrix.
+pub(crate) fn power_of_two_centering(matrix: MatRef<'_, f64>) -> f64 {
+    let magnitudes = matrix.col_iter().flat_map(|column| column.iter()).map(|x| x.abs()).filter(|&x| x > 0.0);
+    let (smallest, largest) =
+        magnitudes.fold((f64::INFINITY, 0.0), |(smallest, largest), x| (f64::min(smallest, x), f64::max(largest, x)));
+    if largest == 0.0 {
+        return 1.0;
+    }
+    let exponent = |x: f64| x.log2().floor() as i32;
+    power_of_two((-(exponent(smallest) + exponent(largest)).div_euclid(2)).clamp(-1023, 1023))
+}
 
-/// A power of two that keeps an LU decomposition from overflow: 1 unless entries are near the end of the range.
+/// A power of two for each column, which brings its largest magnitude into $[1, 2)$; 1 for a zero column.
 ///
-/// Elimination at most doubles the entries in each of its steps, and an exact factor of 1 loses nothing at the other end.
-pub(crate) fn overflow_guard(matrix: MatRef<'_, f64>) -> f64 {
-    if largest_magnitude(matrix) < ROOM_TO_GROW { 1.0 } else { power_of_two_scale(matrix) }
+/// Elimination with partial pivoting takes the same steps on columns so scaled, to the last bit, and stays in range: it at
+/// most doubles the entries in each of its steps.
+pub(crate) fn column_scales(matrix: MatRef<'_, f64>) -> impl Iterator<Item = f64> {
+    (0..matrix.ncols()).map(move |j| power_of_two_scale(matrix.subcols(j, 1)))
+}
+
+/// The first rows and columns of the array hold the matrix with its columns scaled by [`column_scales`].
+pub(crate) fn scaled_columns<const N: usize>(matrix: MatRef<'_, f64>) -> (Square<N>, [f64; N]) {
+    let mut scales = [1.0; N];
+    for (scale, of_column) in scales.iter_mut().zip(column_scales(matrix)) {
+        *scale = of_column;
+    }
+    (from_fn(matrix.shape(), |i, j| scales[j] * matrix[(i, j)]), scales)
+}
+
+/// As [`scaled_columns`], for matrices of every size.
+pub(crate) fn scaled_columns_of_large(matrix: MatRef<'_, f64>) -> (Mat<f64>, Vec<f64>) {
+    let scales: Vec<f64> = column_scales(matrix).collect();
+    (Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| scales[j] * matrix[(i, j)]), scales)
 }
 
 /// $2^k$ for $-1023 \le k \le 1023$.
@@ -148,27 +187,27 @@ pub(crate) fn largest_magnitude(matrix: MatRef<'_, f64>) -> f64 {
     matrix.col_iter().flat_map(|column| column.iter()).fold(0.0, |largest, x| x.abs().max(largest))
 }
 
-/// Entries that differ from their mirror images by more than this, relative to the largest, make a matrix unsymmetric:
-/// $\sqrt\varepsilon$, far above what rounding leaves and far below the last of three decimal digits.
-const SYMMETRY_TOLERANCE: f64 = 1.490_116_119_384_765_6e-8;
+/// The relative difference of an entry from its mirror image that counts as rounding: far above that of the sums an
+/// entry may come from, far below what [`MAX_RESIDUAL`](crate::MAX_RESIDUAL) admits.
+const SYMMETRY_TOLERANCE: f64 = 1e-12;
 
 /// Checks that a square matrix of finite entries is symmetric up to rounding.
+///
+/// Each pair is compared with its own size, so that a large entry elsewhere hides nothing. A pair that is zero but for
+/// rounding has no size of its own: it may differ by the rounding error $n \varepsilon \sqrt{r_i r_j}$ of a sum of products
+/// of entries of its rows, of which $r_i$ and $r_j$ are the largest.
 pub(crate) fn require_symmetric(matrix: MatRef<'_, f64>) -> Result<(), SolveError> {
-    let mut largest_difference = 0.0;
-    for i in 1..matrix.nrows() {
-        for j in 0..i {
-            // Halves, lest the difference overflow.
-            largest_difference = f64::max(largest_difference, (0.5 * matrix[(i, j)] - 0.5 * matrix[(j, i)]).abs());
-        }
-    }
-    if largest_difference == 0.0 {
-        return Ok(());
-    }
-    let allowed = SYMMETRY_TOLERANCE * largest_magnitude(matrix);
-    for i in 1..matrix.nrows() {
+    let n = matrix.nrows();
+    for i in 1..n {
         for j in 0..i {
             let (value, mirrored) = (matrix[(i, j)], matrix[(j, i)]);
-            if 2.0 * (0.5 * value - 0.5 * mirrored).abs() > allowed {
+            // Halves, lest the difference overflow.
+            let difference = 2.0 * (0.5 * value - 0.5 * mirrored).abs();
+            if difference <= SYMMETRY_TOLERANCE * f64::max(value.abs(), mirrored.abs()) {
+                continue;
+            }
+            let root_of_row = |i: usize| largest_magnitude(matrix.subrows(i, 1)).sqrt();
+            if difference > n as f64 * f64::EPSILON * root_of_row(i) * root_of_row(j) {
                 return Err(SolveError::NotSymmetric { row: i, column: j, value, mirrored });
             }
         }
@@ -217,6 +256,20 @@ mod tests {
         assert_eq!(require_symmetric(mat![[1.0, 2.0], [2.001, 4.0]].as_ref()), Err(expected));
         let huge = f64::MAX;
         assert!(require_symmetric(mat![[1.0, huge], [-huge, 4.0]].as_ref()).is_err());
+        // What a sum of products leaves of a zero.
+        let noise = f64::EPSILON;
+        assert_eq!(require_symmetric(mat![[1.0, noise], [-0.5 * noise, 1.0]].as_ref()), Ok(()));
+    }
+
+    #[test]
+    fn asymmetry_does_not_hide_beside_a_large_entry() {
+        for large in [1e3, 1e8, 1e16, 1e300] {
+            let at = |row, column, value, mirrored| Err(SolveError::NotSymmetric { row, column, value, mirrored });
+            let beside = mat![[large, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]];
+            assert_eq!(require_symmetric(beside.as_ref()), at(2, 1, 0.0, 0.5));
+            let coupled = mat![[large, 1.0, 0.0], [1.0, 1.0, 1e-9], [0.0, -1e-9, 1.0]];
+            assert_eq!(require_symmetric(coupled.as_ref()), at(2, 1, -1e-9, 1e-9));
+        }
     }
 
     #[test]

@@ -157,7 +157,9 @@ fn ql_step<const N: usize>(
         let b = cosine * off_diagonal[i];
         let square = f * f + g * g;
         if square < NEGLIGIBLE_SQUARE {
-            // The rows above i + 1 have come apart from those below.
+            // The rows above i + 1 have come apart from those below. The rotation before turned the entry between them, too:
+            // its sign may have changed.
+            off_diagonal[i] = b;
             off_diagonal[i + 1] = 0.0;
             diagonal[i + 1] -= p;
             off_diagonal[last] = 0.0;

@@ -324,6 +324,7 @@ mod tests {
 
     use numformer_encoding::{Floating, Positional};
     use numformer_model::{CrossAttentionQuery, StackConfig, TransformerConfig};
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
@@ -637,7 +638,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(cases(64))]
         #[test]
         fn damaged_files_are_errors(cut in 0.0..1.0, flips in prop::collection::vec((0.0..1.0, 1u8..), 0..4)) {
             let fake = Fake::new();

@@ -1,0 +1,260 @@
+//! Whatever a solver returns, its problem's own judge accepts, and what algebra says of exact answers holds of it: on
+//! matrices whose entries are spread over up to sixteen decades.
+
+use faer::{Mat, MatRef};
+use numformer_metrics::{Norm, norm};
+use numformer_problems::{
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,
+    MAX_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
+    Signs, SingularValues, SolveError, Svd, SymmetricInversion, Trace, Transpose,
+};
+use numformer_problems::{Instance, require_finite};
+use numformer_testkit::cases;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+/// Numbers of either sign, their magnitudes spread over `decades` below a power of ten, with zeros among them.
+fn spread(decades: f64) -> impl Strategy<Value = f64> {
+    prop_oneof![
+        1 => Just(0.0),
+        8 => (any::<bool>(), -decades..=0.0_f64).prop_map(|(negative, exponent)| {
+            let magnitude = 10_f64.powf(exponent);
+            if negative { -magnitude } else { magnitude }
+        }),
+        // Few digits, as tokens have: exact ties and cancellations.
+        2 => (-99..=99_i32).prop_map(f64::from),
+    ]
+}
+
+/// Matrices of this shape: independent entries, entries times a power of ten for each row and each column, and products of
+/// such matrices that are of low rank but for rounding.
+fn matrices(rows: usize, columns: usize) -> impl Strategy<Value = Mat<f64>> {
+    let full = move |decades| {
+        prop::collection::vec(spread(decades), rows * columns)
+            .prop_map(move |x: Vec<f64>| Mat::from_fn(rows, columns, |i, j| x[i * columns + j]))
+    };
+    let graded = (full(1.0), prop::collection::vec(-8.0..8.0_f64, rows + columns)).prop_map(move |(a, exponents)| {
+        Mat::from_fn(rows, columns, |i, j| a[(i, j)] * 10_f64.powf(0.5 * (exponents[i] + exponents[rows + j])))
+    });
+    let low_rank =
+        (1..=3_usize, prop::collection::vec(spread(4.0), 3 * (rows + columns))).prop_map(move |(rank, x)| {
+            Mat::from_fn(rows, columns, |i, j| (0..rank).map(|k| x[3 * i + k] * x[3 * (rows + j) + k]).sum())
+        });
+    let units = prop_oneof![6 => Just(1.0), 1 => Just(1e-100), 1 => Just(1e100)];
+    let any = prop_oneof![
+        3 => (0.0..=16.0_f64).prop_flat_map(full),
+        2 => graded,
+        1 => low_rank,
+    ];
+    (any, units).prop_map(|(a, unit)| faer::Scale(unit) * a)
+}
+
+/// Dimensions that are frequent in use, and now and then through every capacity of the solvers.
+fn dimension() -> impl Strategy<Value = usize> {
+    prop_oneof![12 => 1..=5_usize, 3 => 6..=12_usize, 1 => 13..=34_usize]
+}
+
+fn square() -> impl Strategy<Value = Mat<f64>> {
+    dimension().prop_flat_map(|n| matrices(n, n))
+}
+
+fn rectangular() -> impl Strategy<Value = Mat<f64>> {
+    (dimension(), dimension()).prop_flat_map(|(rows, columns)| matrices(rows, columns))
+}
+
+/// With `extra` columns more than rows.
+fn wider(extra: usize) -> impl Strategy<Value = Mat<f64>> {
+    dimension().prop_flat_map(move |n| matrices(n, n + extra))
+}
+
+/// Symmetric matrices, some of them up to rounding only.
+fn symmetric() -> impl Strategy<Value = Mat<f64>> {
+    (square(), prop_oneof![3 => Just(0.0), 1 => -4.0..4.0_f64]).prop_map(|(a, ulps)| {
+        Mat::from_fn(a.nrows(), a.ncols(), |i, j| {
+            a[(i.max(j), i.min(j))] * if i > j { 1.0 + ulps * f64::EPSILON } else { 1.0 }
+        })
+    })
+}
+
+/// $MM^\top$, positive definite where $M$ has full rank, and with a diagonal added.
+fn gramian() -> impl Strategy<Value = Mat<f64>> {
+    (square(), prop_oneof![Just(0.0), 0.0..1.0_f64]).prop_map(|(m, shift)| {
+        let product = &m * m.transpose();
+        let largest = norm(product.as_ref(), Norm::Max);
+        Mat::from_fn(m.nrows(), m.nrows(), |i, j| {
+            product[(i.max(j), i.min(j))] + if i == j { shift * largest } else { 0.0 }
+        })
+    })
+}
+
+/// The answer, if there is one, after the problem's own judge saw it.
+fn judged(problem: &dyn Problem, input: MatRef<'_, f64>) -> Result<Option<Mat<f64>>, TestCaseError> {
+    let answer = match problem.solve(input) {
+        Ok(answer) => answer,
+        Err(error @ (SolveError::Shape { .. } | SolveError::NotFinite { .. } | SolveError::NotSymmetric { .. })) => {
+            return Err(TestCaseError::fail(format!("{}: {error}", problem.name())));
+        }
+        Err(_) => return Ok(None),
+    };
+    prop_assert!(require_finite(answer.as_ref()).is_ok());
+    let instance = Instance { input, target: answer.as_ref() };
+    for &kind in Norm::ALL {
+        let error = problem.error(instance, answer.as_ref(), kind).expect("a finite input");
+        prop_assert!(error <= MAX_RESIDUAL, "{}: {kind} error {error:e} of {answer:?}", problem.name());
+    }
+    Ok(Some(answer))
+}
+
+/// Such an answer must be.
+fn always_judged(problem: &dyn Problem, input: MatRef<'_, f64>) -> Result<Mat<f64>, TestCaseError> {
+    judged(problem, input)?.ok_or_else(|| TestCaseError::fail(format!("{}: no answer", problem.name())))
+}
+
+fn assert_near(found: MatRef<'_, f64>, expected: MatRef<'_, f64>, allowed: f64) -> TestCaseResult {
+    let distance = norm((found - expected).as_ref(), Norm::Max);
+    prop_assert!(distance <= allowed, "{found:?} is {distance:e} from {expected:?}, allowed {allowed:e}");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn transpose(a in rectangular()) {
+        let answer = always_judged(&Transpose, a.as_ref())?;
+        prop_assert_eq!(answer.transpose(), a.as_ref());
+    }
+
+    #[test]
+    fn addition(a in dimension().prop_flat_map(|n| matrices(n, 2 * n))) {
+        always_judged(&Addition, a.as_ref())?;
+    }
+
+    #[test]
+    fn products(a in dimension().prop_flat_map(|n| matrices(n, 2 * n)), b in wider(1)) {
+        for left in [LeftFactor::Plain, LeftFactor::Transposed] {
+            always_judged(&Multiplication { left }, a.as_ref())?;
+            always_judged(&MatrixVector { left }, b.as_ref())?;
+        }
+    }
+
+    #[test]
+    fn trace(a in square()) {
+        let answer = always_judged(&Trace, a.as_ref())?;
+        let magnitudes: f64 = (0..a.nrows()).map(|i| a[(i, i)].abs()).sum();
+        let reversed: f64 = (0..a.nrows()).rev().map(|i| a[(i, i)]).sum();
+        prop_assert!((answer[(0, 0)] - reversed).abs() <= 1e-14 * magnitudes);
+    }
+
+    #[test]
+    fn determinant(a in square()) {
+        let Some(answer) = judged(&Determinant, a.as_ref())? else { return Ok(()) };
+        // Of the transpose, with its last two rows exchanged: another elimination, the opposite determinant.
+        let n = a.nrows();
+        let exchanged = Mat::from_fn(n, n, |i, j| a[(j, if n > 1 && i >= n - 2 { 2 * n - 3 - i } else { i })]);
+        let sign = if n > 1 { -1.0 } else { 1.0 };
+        let Some(other) = judged(&Determinant, exchanged.as_ref())? else { return Ok(()) };
+        // Hadamard's bound, the product of the norms of the rows or of the columns, is what rounding is relative to.
+        let bound = |a: MatRef<'_, f64>| {
+            let norms = a.row_iter().map(|row| row.norm_l2().log10());
+            norms.sum::<f64>()
+        };
+        let largest = 10_f64.powf(bound(a.as_ref()).min(bound(a.transpose())));
+        if largest.is_finite() {
+            prop_assert!((answer[(0, 0)] - sign * other[(0, 0)]).abs() <= 1e-11 * largest);
+        }
+    }
+
+    #[test]
+    fn rank(a in rectangular()) {
+        let answer = always_judged(&Rank, a.as_ref())?;
+        let values = always_judged(&SingularValues, a.as_ref())?;
+        // Unless one is at the limit, where rounding decides.
+        let limit = a.nrows().max(a.ncols()) as f64 * f64::EPSILON * values[(0, 0)];
+        let is_clear = (0..values.nrows()).all(|i| !(0.5 * limit..=2.0 * limit).contains(&values[(i, 0)]));
+        if is_clear {
+            prop_assert_eq!(always_judged(&Rank, a.transpose())?, answer);
+        }
+    }
+
+    #[test]
+    fn eigenvectors_and_eigenvalues(a in symmetric()) {
+        for signs in [Signs::AsComputed, Signs::Canonical] {
+            let answer = always_judged(&Eigenvectors { signs }, a.as_ref())?;
+            let values = always_judged(&Eigenvalues, a.as_ref())?;
+            let ascending = Mat::from_fn(1, a.ncols(), |_, j| values[(a.ncols() - 1 - j, 0)]);
+            let allowed = 1e-13 * norm(a.as_ref(), Norm::Frobenius);
+            assert_near(answer.subrows(0, 1), ascending.as_ref(), allowed)?;
+        }
+    }
+
+    #[test]
+    fn singular_vectors_and_values(a in rectangular()) {
+        for signs in [Signs::AsComputed, Signs::Canonical] {
+            let answer = always_judged(&Svd { signs }, a.as_ref())?;
+            let values = always_judged(&SingularValues, a.as_ref())?;
+            assert_near(answer.subrows(0, 1), values.transpose(), 1e-13 * norm(a.as_ref(), Norm::Frobenius))?;
+        }
+    }
+
+    #[test]
+    fn qr(a in rectangular()) {
+        let tall = if a.nrows() < a.ncols() { a.transpose() } else { a.as_ref() };
+        always_judged(&Qr, tall)?;
+    }
+
+    #[test]
+    fn cholesky(a in gramian()) {
+        if let Some(factor) = judged(&Cholesky, a.as_ref())? {
+            let allowed = 1e-14 * a.nrows() as f64 * norm(a.as_ref(), Norm::Max);
+            assert_near((&factor * factor.transpose()).as_ref(), a.as_ref(), allowed)?;
+        }
+    }
+
+    #[test]
+    fn inversion(a in square()) {
+        for judgement in [InverseJudgement::Residual, InverseJudgement::Target] {
+            judged(&Inversion { judgement }, a.as_ref())?;
+        }
+    }
+
+    #[test]
+    fn symmetric_inversion(a in prop_oneof![symmetric(), gramian()]) {
+        // Whichever it is judged by, the inverse has a small residual.
+        for judgement in [InverseJudgement::Residual, InverseJudgement::Target] {
+            if let Some(answer) = judged(&SymmetricInversion { judgement }, a.as_ref())? {
+                let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
+                let error = Inversion::default().error(instance, answer.as_ref(), Norm::L1).expect("a finite input");
+                prop_assert!(error <= MAX_RESIDUAL, "{error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn linear_solve(a in wider(1)) {
+        judged(&LinearSolve, a.as_ref())?;
+    }
+
+    #[test]
+    fn matrix_sign(a in square()) {
+        let Some(sign) = judged(&MatrixSign, a.as_ref())? else { return Ok(()) };
+        let (n, size) = (a.nrows(), norm(sign.as_ref(), Norm::Max).max(1.0));
+        assert_near((&sign * &sign).as_ref(), Mat::identity(n, n).as_ref(), 10.0 * MAX_RESIDUAL * size)?;
+        // An integer, the number of eigenvalues on the right less that of those on the left.
+        let trace: f64 = (0..n).map(|i| sign[(i, i)]).sum();
+        prop_assert!((trace - trace.round()).abs() <= 1e-7 * size && trace.abs() <= n as f64 + 0.5, "{trace}");
+        if let Some(negative) = judged(&MatrixSign, (faer::Scale(-1.0) * &a).as_ref())? {
+            assert_near(negative.as_ref(), (faer::Scale(-1.0) * &sign).as_ref(), 1e-6 * size)?;
+        }
+    }
+
+    #[test]
+    fn matrix_exponential(a in square()) {
+        judged(&MatrixExponential, a.as_ref())?;
+    }
+
+    #[test]
+    fn polynomial_roots(a in (1..=20_usize).prop_flat_map(|columns| matrices(1, columns))) {
+        judged(&PolynomialRoots, a.as_ref())?;
+    }
+}
