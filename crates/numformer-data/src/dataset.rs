@@ -14,7 +14,7 @@ use parquet::record::{Row, RowAccessor};
 use serde::Deserialize;
 
 use crate::shuffle::shuffled;
-use crate::{Batch, BatchSource, Format, Sequences, Task, TaskError};
+use crate::{Batch, BatchSource, Format, Sequences, Task, TaskError, TextReader};
 
 /// Examples that were read from a file, as tokens of a task.
 ///
@@ -58,7 +58,7 @@ pub enum Order {
 }
 
 impl Dataset {
-    /// Reads a file; its name tells the [`Format`].
+    /// Reads a file; its name tells the [`Format`]. Text may be in UTF-8 or UTF-16, as a [`TextReader`] takes it.
     ///
     /// A line of JSON needs either the fields `src_tokens` and `tgt_tokens`, or matrices as lists of rows in `src` and
     /// `tgt`; then `problem` names the problem, if the task has several.
@@ -77,7 +77,7 @@ impl Dataset {
         match format {
             Format::Tsv | Format::Jsonl => {
                 let parse = if format == Format::Tsv { Record::from_tsv } else { Record::from_json };
-                let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+                let (mut reader, mut line) = (BufReader::new(TextReader::new(file)), Vec::new());
                 for number in 1.. {
                     line.clear();
                     let found = reader.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(unreadable)?;

@@ -29,6 +29,7 @@
 //! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
+//! - [`TextReader`], [`read_text`]: text in UTF-8 or UTF-16, with a byte order mark or without.
 //!
 //! # References
 //! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
@@ -49,6 +50,7 @@ mod shuffle;
 mod source;
 mod split;
 mod task;
+mod text;
 mod write;
 
 pub use answer_grammar::{AnswerGrammar, AnswerState};
@@ -64,4 +66,5 @@ pub use prefetch::{Prefetch, prefetch};
 pub use source::{BatchSource, TaskBatches};
 pub use split::Split;
 pub use task::Task;
+pub use text::{TextReader, read_text};
 pub use write::write_examples;

@@ -385,18 +385,20 @@ impl Task {
     /// Checks that two sequences, delimiters included, are an input and a matrix of the shape of its answer, and that
     /// neither is longer than those the task makes.
     pub(crate) fn check_pair(&self, src: &[TokenId], tgt: &[TokenId]) -> Result<(), RecordError> {
-        for (which, sequence, limit) in [("source", src, self.max_src_len()), ("target", tgt, self.max_tgt_len())] {
-            if sequence.len() > limit {
-                return Err(RecordError::TooLong { which, limit, found: sequence.len() });
-            }
-        }
         // Delimiters inside a sequence would end it for whoever reads it.
-        let [src, tgt] = [src, tgt].map(|sequence| &sequence[1..sequence.len() - 1]);
-        let posed = self.posed_by(src);
-        let input = posed.src.decode(src).map_err(TaskError::Source)?;
+        let [inner_src, inner_tgt] = [src, tgt].map(|sequence| &sequence[1..sequence.len() - 1]);
+        // Of a sequence that cannot be read, its symbols say more than its length: in another encoding it may be longer.
+        let within = |which, sequence: &[TokenId], limit| match sequence.len() {
+            found if found > limit => Err(RecordError::TooLong { which, limit, found }),
+            _ => Ok(()),
+        };
+        let posed = self.posed_by(inner_src);
+        let input = posed.src.decode(inner_src).map_err(TaskError::Source)?;
+        within("source", src, self.max_src_len())?;
+        let target = posed.tgt.decode(inner_tgt).map_err(TaskError::Target)?;
+        within("target", tgt, self.max_tgt_len())?;
         let expected = posed.problem.output_shape((input.rows, input.cols));
         let expected = expected.map_err(|source| no_answer(&posed.problem, source))?;
-        let target = posed.tgt.decode(tgt).map_err(TaskError::Target)?;
         let found = (target.rows, target.cols);
         if found == expected { Ok(()) } else { Err(TaskError::TargetShape { expected, found }.into()) }
     }

@@ -118,6 +118,11 @@ fn what_is_no_example_is_named_with_its_line() {
             "T V4 V2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2\tT V1 V1 + 1 E-2",
             "expected a source of at most 23 tokens, delimiters included, found 29",
         ),
+        // Digits of P10 are symbols of P1000, too. The source is longer than any of the task, which is not what is wrong.
+        (
+            "T V2 V2 + 1 0 0 E-2 + 2 0 0 E-2 + 3 0 0 E-2 + 4 0 0 E-2\tT V1 V2 + 1 0 0 E-2 + 2 0 0 E-2",
+            "the source cannot be read: expected an exponent at position 5, found `0`",
+        ),
     ] {
         let (_dir, path) = file("set.tsv", format!("{good}{line}\n{good}"));
         let error = anyhow::Error::from(Dataset::read(&path, &task()).expect_err(line));
@@ -140,6 +145,33 @@ fn what_is_no_example_is_named_with_its_line() {
         let message = format!("{error:#}");
         assert!(message.contains("set.jsonl, line 1: ") && message.contains(expected), "{line}: {message}");
     }
+}
+
+/// As PowerShell and other programs for Windows write text.
+#[test]
+fn sets_are_read_whatever_the_encoding_of_the_text() {
+    let utf16 =
+        |text: &str, bytes: fn(u16) -> [u8; 2]| ("\u{feff}".to_owned() + text).encode_utf16().flat_map(bytes).collect();
+    for (name, format) in [("set.tsv", Format::Tsv), ("set.jsonl", Format::Jsonl)] {
+        let written = bytes(0..20, format, 1);
+        let text = std::str::from_utf8(&written).expect("text").replace('\n', "\r\n");
+        let read = |contents: &[u8]| {
+            let (_dir, path) = file(name, contents);
+            Dataset::read(&path, &task()).expect("a set")
+        };
+        let expected = read(&written);
+        let variants: [Vec<u8>; 3] =
+            [format!("\u{feff}{text}").into_bytes(), utf16(&text, u16::to_le_bytes), utf16(&text, u16::to_be_bytes)];
+        for contents in variants {
+            assert_eq!(read(&contents), expected, "{name}");
+        }
+    }
+    let (_dir, path) = file("set.tsv", b"\xff\xfeT\x00 ");
+    let error = anyhow::Error::from(Dataset::read(&path, &task()).expect_err("half a character"));
+    assert!(
+        format!("{error:#}").ends_with("set.tsv: expected UTF-16, as the text begins, found an odd number of bytes"),
+        "{error:#}"
+    );
 }
 
 #[test]
