@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{Device, Result, Tensor};
 
 use crate::batched::Batched;
-use crate::beam_search::{Beam, beam_within};
+use crate::beam_search::{Beam, Ranked, beam_within};
 use crate::constraint::{Constraint, Unconstrained};
 use crate::mode::Mode;
 use crate::padded::Padded;
@@ -20,6 +20,27 @@ pub struct Hypothesis {
     pub ids: Vec<u32>,
     /// How the sequence ended.
     pub end: End,
+}
+
+/// An answer as a decoding finds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The answer.
+    pub hypothesis: Hypothesis,
+    /// Its [score](crate::Ranked::score) among the answers of a beam; other decodings have none.
+    pub score: Option<f64>,
+}
+
+impl From<Hypothesis> for Candidate {
+    fn from(hypothesis: Hypothesis) -> Self {
+        Self { hypothesis, score: None }
+    }
+}
+
+impl From<Ranked> for Candidate {
+    fn from(Ranked { hypothesis, score }: Ranked) -> Self {
+        Self { hypothesis, score: Some(score) }
+    }
 }
 
 /// How a generated sequence ended.
@@ -64,17 +85,33 @@ pub fn generate<M: Seq2Seq, C: Constraint>(
     decoding: &Decoding,
     constraint: &C,
 ) -> Result<Vec<Vec<Hypothesis>>> {
-    match decoding {
-        Decoding::Greedy => {
-            Ok(greedy_within(model, src, max_len, constraint)?.into_iter().map(|answer| vec![answer]).collect())
-        }
-        Decoding::Beam(search) => {
-            let ranked = beam_within(model, src, max_len, search, constraint)?;
-            let hypotheses = |ranked: Vec<crate::Ranked>| ranked.into_iter().map(|ranked| ranked.hypothesis).collect();
-            Ok(ranked.into_iter().map(hypotheses).collect())
-        }
-        Decoding::Sample(sampling) => sample(model, src, first_index, max_len, sampling, constraint),
+    let candidates = candidates(model, src, first_index, max_len, decoding, constraint)?;
+    let hypotheses = |row: Vec<Candidate>| row.into_iter().map(|candidate| candidate.hypothesis).collect();
+    Ok(candidates.into_iter().map(hypotheses).collect())
+}
+
+/// As [`generate`], with the scores of answers where the decoding gives them.
+///
+/// # Errors
+/// As [`generate`].
+pub fn candidates<M: Seq2Seq, C: Constraint>(
+    model: &M,
+    src: &Padded,
+    first_index: u64,
+    max_len: usize,
+    decoding: &Decoding,
+    constraint: &C,
+) -> Result<Vec<Vec<Candidate>>> {
+    fn of_all<A: Into<Candidate>>(rows: impl IntoIterator<Item = Vec<A>>) -> Vec<Vec<Candidate>> {
+        rows.into_iter().map(|row| row.into_iter().map(A::into).collect()).collect()
     }
+    Ok(match decoding {
+        Decoding::Greedy => {
+            of_all(greedy_within(model, src, max_len, constraint)?.into_iter().map(|answer| vec![answer]))
+        }
+        Decoding::Beam(search) => of_all(beam_within(model, src, max_len, search, constraint)?),
+        Decoding::Sample(sampling) => of_all(sample(model, src, first_index, max_len, sampling, constraint)?),
+    })
 }
 
 /// Greedy decoding: at each position the most probable token (of equals, the first), until the closing delimiter or

@@ -92,7 +92,7 @@ pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
 pub use feed_forward::FeedForward;
 pub use flat::{FlatLayout, Slot};
-pub use generate::{Decoding, End, Hypothesis, generate, greedy};
+pub use generate::{Candidate, Decoding, End, Hypothesis, candidates, generate, greedy};
 pub use linear::Linear;
 pub use memory::Memory;
 pub use mode::Mode;

@@ -7,6 +7,9 @@ use crate::recurrent::{Cell, RecurrentConfig};
 
 /// Number of trainable coefficients of a model, by part.
 ///
+/// The biases of attention's keys are among them, as in the published sizes, though they learn nothing: they add the same to
+/// all scores of a query, which the softmax takes away, so that their gradient is zero but for rounding.
+///
 /// # Examples
 /// ```
 /// use numformer_model::{StackConfig, TransformerConfig};
@@ -18,6 +21,8 @@ use crate::recurrent::{Cell, RecurrentConfig};
 /// // The weight of the projection is the decoder's embedding; its bias is its own.
 /// assert_eq!(counts.projection, 1328);
 /// assert_eq!(counts.total(), 304_688);
+/// // Of the encoder's attention, and of the decoder's to itself and to the encoder.
+/// assert_eq!(counts.key_biases, 3 * 64);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParameterCounts {
@@ -29,10 +34,12 @@ pub struct ParameterCounts {
     pub decoder_layers: u64,
     /// The output projection; a shared weight counts as embedding.
     pub projection: u64,
+    /// Of those in the layers, biases of keys, which never get a gradient.
+    pub key_biases: u64,
 }
 
 impl ParameterCounts {
-    /// All of them.
+    /// All of them, biases of keys included.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.embedding + self.encoder_layers + self.decoder_layers + self.projection
@@ -40,7 +47,7 @@ impl ParameterCounts {
 }
 
 impl fmt::Display for ParameterCounts {
-    /// A table of five lines.
+    /// A table of five lines, and where there are biases of keys a sixth on them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("embedding", self.embedding),
@@ -51,7 +58,15 @@ impl fmt::Display for ParameterCounts {
         for (name, count) in parts {
             writeln!(f, "  {name:<16}{count:>12}")?;
         }
-        write!(f, "  {:<16}{:>12}", "total", self.total())
+        write!(f, "  {:<16}{:>12}", "total", self.total())?;
+        if self.key_biases > 0 {
+            write!(
+                f,
+                "\n  {:<16}{:>12}  biases of keys, to which softmax is blind",
+                "without gradient", self.key_biases
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -67,21 +82,23 @@ impl TransformerConfig {
             Positions::Sinusoidal => 0,
         };
         let own = |sizes| attention(sizes, sizes) + norm(sizes);
+        let stored = |sizes: &StackConfig| match self.layer_weights {
+            LayerWeights::Separate => sizes.n_layers as u64,
+            LayerWeights::Shared => 1,
+        };
         let layers = |sizes: &StackConfig, rest: u64| {
             let d = sizes.d_model as u64;
             let network = feed_forward(d, sizes.d_ff() as u64);
             let gate = if self.copy_gate { network } else { 0 };
-            let stored = match self.layer_weights {
-                LayerWeights::Separate => sizes.n_layers as u64,
-                LayerWeights::Shared => 1,
-            };
-            stored * (own(d) + rest + network + norm(d) + gate)
+            stored(sizes) * (own(d) + rest + network + norm(d) + gate)
         };
         ParameterCounts {
             embedding: [encoder, decoder].map(|d| (vocab_size + positions) * d + norm(d)).iter().sum(),
             encoder_layers: layers(&self.encoder, 0),
             decoder_layers: layers(&self.decoder, attention(decoder, encoder) + norm(decoder)),
             projection: projection(self.output_projection, vocab_size, decoder),
+            // The decoder attends to itself and to the encoder.
+            key_biases: stored(&self.encoder) * encoder + 2 * stored(&self.decoder) * decoder,
         }
     }
 }
@@ -103,6 +120,7 @@ impl RecurrentConfig {
             encoder_layers: layers,
             decoder_layers: layers,
             projection: projection(self.output_projection, vocab_size, d),
+            key_biases: 0,
         }
     }
 }
@@ -152,6 +170,7 @@ mod tests {
             encoder_layers: count("encoder.layers."),
             decoder_layers: count("decoder.layers."),
             projection: count("projection."),
+            key_biases: count(".key.bias"),
         };
         assert_eq!(config.parameter_counts(), expected, "{config:?}");
         assert_eq!(expected.total(), parameters.element_count() as u64);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use numformer_model::{
     Batched, Beam, Cache, Constraint, Decoding, End, Hypothesis, Mode, Padded, Parameters, Ranked, Sampling, Seq2Seq,
-    StackConfig, Stopping, Transformer, TransformerConfig, Unconstrained, beam, generate, greedy,
+    StackConfig, Stopping, Transformer, TransformerConfig, Unconstrained, beam, candidates, generate, greedy,
 };
 
 const CPU: &Device = &Device::Cpu;
@@ -216,6 +216,26 @@ fn beams_are_those_of_the_plain_search() -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn candidates_of_a_beam_have_its_scores() -> Result<()> {
+    let (together, _) = sources();
+    let model = opinionated(11, 1.0, 2);
+    for decoding in DECODINGS {
+        let found = candidates(&model, &together, 0, 12, &decoding, &Unconstrained)?;
+        let scores: Vec<Option<f64>> = found.iter().flatten().map(|candidate| candidate.score).collect();
+        match decoding {
+            Decoding::Beam(search) => {
+                let expected = beam(&model, &together, 12, &search)?.concat();
+                assert_eq!(scores, expected.iter().map(|ranked| Some(ranked.score)).collect::<Vec<_>>());
+            }
+            _ => assert!(scores.iter().all(Option::is_none)),
+        }
+        let answers: Vec<Hypothesis> = found.into_iter().flatten().map(|candidate| candidate.hypothesis).collect();
+        assert_eq!(answers, generate(&model, &together, 0, 12, &decoding, &Unconstrained)?.concat());
     }
     Ok(())
 }

@@ -49,6 +49,31 @@ fn every_option_agrees_with_the_composition() -> Result<()> {
     Ok(())
 }
 
+/// What a bias of keys adds is the same for all scores of a query, and softmax takes it away.
+#[test]
+fn biases_of_keys_get_no_gradient() -> Result<()> {
+    let config = small();
+    let (src, tgt) = (Tokens::random(1, &[7, 1, 33, 20, 7], 23), Tokens::random(2, &[9, 33, 2, 3, 20], 23));
+    let (parameters, _) = parameters_of(&config, 5)?;
+    let mut schedule = ExplicitSchedule::new(&config.clone().into(), &parameters)?;
+    let weights = weights_of(&schedule, &parameters, 6)?;
+    let mut gradients = vec![f32::NAN; weights.len()];
+    schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
+    let largest = |values: &[f32]| values.iter().fold(0f32, |a, x| a.max(x.abs()));
+    let scale = largest(&gradients);
+    let (mut without, mut others) = (0, 0);
+    for slot in schedule.layout().slots().iter().filter(|slot| slot.name().ends_with("attention.key.bias")) {
+        assert!(largest(&gradients[slot.range()]) < 1e-6 * scale, "{}", slot.name());
+        without += slot.range().len() as u64;
+    }
+    for slot in schedule.layout().slots().iter().filter(|slot| slot.name().ends_with("attention.query.bias")) {
+        assert!(largest(&gradients[slot.range()]) > 1e-4 * scale, "{}", slot.name());
+        others += slot.range().len() as u64;
+    }
+    assert_eq!((without, others), (config.parameter_counts().key_biases, without));
+    Ok(())
+}
+
 #[test]
 fn a_large_vocabulary_agrees_with_the_composition() -> Result<()> {
     for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
