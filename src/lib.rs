@@ -13,7 +13,9 @@
 //! - [`report`]: reports of runs.
 //!
 //! # Features
-//! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet. Needs the CUDA toolkit to build; off by default.
+//! - `cuda`: trains on NVIDIA GPUs, with kernels of our own and cuBLASLt; candle stays on the CPU, as do evaluations. No GPU
+//!   has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to start what was built: the driver is looked
+//!   for when a device is opened. Off by default; `docs/gpu.md` has the details.
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 

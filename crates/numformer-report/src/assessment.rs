@@ -126,6 +126,7 @@ pub(crate) mod tests {
             exact: matrix("1; 2"),
             found: Ok(matrix("1; 2.5")),
             verdict: error.map_or(Verdict::Malformed, |error| Verdict::Measured { error }),
+            score: None,
         }
     }
 

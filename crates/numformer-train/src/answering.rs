@@ -7,7 +7,7 @@ use candle_core::Device;
 use numformer_data::{AnswerGrammar, AnswerState, Task, TaskError};
 use numformer_encoding::TokenId;
 use numformer_metrics::Norm;
-use numformer_model::{Constraint, Decoding, End, Hypothesis, Padded, Seq2Seq, Unconstrained, generate};
+use numformer_model::{Candidate, Constraint, Decoding, End, Hypothesis, Padded, Seq2Seq, Unconstrained, candidates};
 
 use crate::evaluation::{finished, tokens_of};
 use crate::score::{Pair, padded};
@@ -65,7 +65,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Hypothesis>, TrainError> {
+    ) -> Result<Vec<Candidate>, TrainError> {
         let candidates = self.candidates_for(&[src], index, limit, device)?;
         Ok(candidates.into_iter().flatten().collect())
     }
@@ -78,7 +78,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Hypothesis>, TrainError> {
+    ) -> Result<Vec<Candidate>, TrainError> {
         let candidates = self.candidates_for(sources, first_index, limit, device)?;
         sources.iter().zip(candidates).map(|(src, candidates)| Ok(self.choose(&tokens_of(src), candidates)?)).collect()
     }
@@ -89,7 +89,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Vec<Hypothesis>>, TrainError> {
+    ) -> Result<Vec<Vec<Candidate>>, TrainError> {
         let src = padded(sources.iter().copied(), self.model.padding_id(), device)?;
         match &self.grammar {
             None => Ok(self.candidates(&src, first_index, limit, &Unconstrained)?),
@@ -107,16 +107,16 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         constraint: &impl Constraint,
-    ) -> candle_core::Result<Vec<Vec<Hypothesis>>> {
-        generate(self.model, src, first_index, limit, &self.answering.decoding, constraint)
+    ) -> candle_core::Result<Vec<Vec<Candidate>>> {
+        candidates(self.model, src, first_index, limit, &self.answering.decoding, constraint)
     }
 
     /// The candidate with the smallest residual, if that is asked for and known; otherwise the first.
-    fn choose(&self, src: &[TokenId], mut candidates: Vec<Hypothesis>) -> Result<Hypothesis, TaskError> {
+    fn choose(&self, src: &[TokenId], mut candidates: Vec<Candidate>) -> Result<Candidate, TaskError> {
         let mut best = (0, f64::INFINITY);
         if self.answering.verified && candidates.len() > 1 {
             for (index, answer) in candidates.iter().enumerate() {
-                let residual = match finished(answer) {
+                let residual = match finished(&answer.hypothesis) {
                     Some(tokens) => self.task.residual(src, &tokens, Norm::L1)?,
                     None => None,
                 };
@@ -137,7 +137,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Hypothesis>, TrainError> {
+    ) -> Result<Vec<Candidate>, TrainError> {
         let is_spared = |(pair, cross_entropy): (&Pair, &f64)| {
             self.answering.decoding == Decoding::Greedy && is_greedy_answer(pair, *cross_entropy, limit)
         };
@@ -148,7 +148,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         let written = if sources.is_empty() { Vec::new() } else { self.answers(&sources, first_index, limit, device)? };
         let mut written = written.into_iter();
         let answer = |(pair, spared): (&Pair, &bool)| {
-            let target = || Hypothesis { ids: pair.inner().to_vec(), end: End::Delimiter };
+            let target = || Hypothesis { ids: pair.inner().to_vec(), end: End::Delimiter }.into();
             if *spared { Some(target()) } else { written.next() }
         };
         Ok(pairs.iter().zip(&spared).filter_map(answer).collect())
@@ -248,7 +248,7 @@ mod tests {
                     let words = example.output.nrows() * example.output.ncols();
                     let shortest = 4 + words * encoding.encoding().grammar().expect("published").shortest(0);
                     let answer = &answers.answers(&[&src], 0, shortest, &Device::Cpu).expect("room")[0];
-                    let read = task.read_tgt(&example.src, &tokens_of(&answer.ids)).expect("a matrix");
+                    let read = task.read_tgt(&example.src, &tokens_of(&answer.hypothesis.ids)).expect("a matrix");
                     assert_eq!((read.rows, read.cols), example.output.shape());
                     assert!(answers.answers(&[&src], 0, shortest - 1, &Device::Cpu).is_err());
                 }
@@ -301,8 +301,8 @@ mod tests {
             let views: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
             let expected = answerer.answers(&views, 0, LIMIT, &Device::Cpu).expect("answers");
             // Targets are what the model writes, every fourth but for its last token.
-            let target = |(index, answer): (usize, &Hypothesis)| {
-                let mut ids = answer.ids.clone();
+            let target = |(index, answer): (usize, &Candidate)| {
+                let mut ids = answer.hypothesis.ids.clone();
                 if index % 4 == 0
                     && let Some(last) = ids.last_mut()
                 {
@@ -342,9 +342,9 @@ mod tests {
     fn of_candidates_the_one_with_the_smallest_residual_is_chosen() {
         let finished = |task: &Task, text: &str| {
             let ids = task.vocabulary().tokenize(text).expect("symbols").iter().map(|token| token.0).collect();
-            Hypothesis { ids, end: End::Delimiter }
+            Candidate::from(Hypothesis { ids, end: End::Delimiter })
         };
-        let chosen = |task: &Task, src: &str, candidates: &[Hypothesis], verified| {
+        let chosen = |task: &Task, src: &str, candidates: &[Candidate], verified| {
             let model = opinionated(task, 0);
             let answering = Answering { verified, ..Answering::default() };
             let answerer = Answerer::new(&model, task, answering).expect("no constraint");
@@ -355,7 +355,7 @@ mod tests {
         let inversion = task_of(Inversion::default());
         let candidate = |text| finished(&inversion, text);
         let best = candidate("V1 V1 + 2 5 E-2");
-        let unfinished = Hypothesis { end: End::Limit, ..best.clone() };
+        let unfinished = Candidate::from(Hypothesis { end: End::Limit, ..best.hypothesis.clone() });
         let candidates =
             [candidate("V1 V1 +"), unfinished, candidate("V1 V1 + 3 E-1"), best, candidate("V1 V1 + 2 E-1")];
         assert_eq!(chosen(&inversion, "V1 V1 + 4 E0", &candidates, true), Some(3));

@@ -218,7 +218,7 @@ mod tests {
         let tokens = task.vocabulary().tokenize(&format!("{head} {}", words.join(" "))).expect("known symbols");
         let end = if words.is_empty() { End::Limit } else { End::Delimiter };
         let hypothesis = Hypothesis { ids: tokens.iter().map(|token| token.0).collect(), end };
-        solved(task, &example.src, &example.tgt, &hypothesis).expect("an example of the task")
+        solved(task, &example.src, &example.tgt, &hypothesis.into()).expect("an example of the task")
     }
 
     const INVERSION: usize = 0;

@@ -154,7 +154,7 @@ fn example(batch: &Batch, row: usize) -> (Pair, Origin) {
 }
 
 fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<Judged, TrainError> {
-    let answer = scored.answer.as_ref().and_then(finished);
+    let answer = scored.answer.as_ref().and_then(|answer| finished(&answer.hypothesis));
     Ok(Judged {
         judgement: task.judgement(&tokens_of(&pair.src), &tokens_of(&pair.tgt), answer.as_deref())?,
         law: origin.law.and_then(|law| task.laws().get(law).cloned()),

@@ -1,9 +1,8 @@
 //! Experiments: everything that defines a run, as plain data read from TOML.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use numformer_data::{Task, TaskBuilder, TaskError};
+use numformer_data::{Task, TaskBuilder, TaskError, read_text};
 use numformer_encoding::EncodingNameError;
 use numformer_problems::{Ensemble, EnsembleError, MAX_DIMENSION, RandomScale};
 use serde::{Deserialize, Serialize};
@@ -107,8 +106,7 @@ impl Experiment {
         if !is_file {
             return Self::preset(name_or_path);
         }
-        let toml =
-            fs::read_to_string(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
+        let toml = read_text(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
         Self::from_toml(&toml, name_or_path, &Catalogue::standard())
     }
 
@@ -505,8 +503,8 @@ fn set(table: &mut Table, setting: &str) -> Result<(), String> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExperimentError {
-    /// No preset has this name.
-    #[error("no preset `{name}`{}; presets: {}; a file's name ends in .toml", did_you_mean(name, known.iter().copied()), known.join(", "))]
+    /// No preset has this name. The message leaves the many names there are to those who have room for them.
+    #[error("no preset `{name}`{}; a file's name ends in .toml", did_you_mean(name, known.iter().copied()))]
     UnknownPreset {
         /// Name asked for.
         name: String,
@@ -778,10 +776,10 @@ mod tests {
     fn unknown_keys_give_the_line_and_the_nearest_key() {
         let error = error_with("warmup_steps = 500", "warmup_step = 500");
         let line = 1 + SMALL.lines().position(|line| line.starts_with("warmup_steps")).expect("in the preset");
-        assert!(error.starts_with(&format!("my.toml, line {line}: unknown key `warmup_step`")), "{error}");
-        assert!(error.ends_with("did you mean `warmup_steps`?"), "{error}");
+        let expected = format!("my.toml, line {line}: unknown key `warmup_step`; did you mean `warmup_steps`? ");
+        assert!(error.starts_with(&expected), "{error}");
         let error = error_with("n_layers = 1", "n_layer = 1");
-        assert!(error.ends_with("did you mean `n_layers`?"), "{error}");
+        assert!(error.contains("; did you mean `n_layers`? "), "{error}");
     }
 
     #[test]
@@ -791,7 +789,27 @@ mod tests {
         let error = error_with("\"transpose\"", "\"transposed\"");
         assert!(error.contains("did you mean `transpose`?"), "{error}");
         let error = Experiment::load("transpose-3x").expect_err("no preset").to_string();
-        assert!(error.contains("did you mean `transpose-3x3`?"), "{error}");
+        assert!(error.starts_with("no preset `transpose-3x`; did you mean `transpose-3x3`?"), "{error}");
+    }
+
+    /// As PowerShell and other programs for Windows write text.
+    #[test]
+    fn files_are_read_whatever_the_encoding_of_the_text() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("my.toml");
+        let load = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            Experiment::load(path.to_str().expect("a name"))
+        };
+        let expected = from_toml(SMALL).expect("an experiment");
+        let marked = format!("\u{feff}{SMALL}");
+        assert_eq!(load(marked.as_bytes()).expect("an experiment"), expected);
+        let utf16 = |bytes: fn(u16) -> [u8; 2]| marked.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        assert_eq!(load(&utf16(u16::to_le_bytes)).expect("an experiment"), expected);
+        assert_eq!(load(&utf16(u16::to_be_bytes)).expect("an experiment"), expected);
+        let error = load(b"name = \"l\xe4ufe\"").expect_err("latin-1");
+        let source = std::error::Error::source(&error).expect("a cause").to_string();
+        assert_eq!(source, "expected text in UTF-8 or UTF-16, found neither at byte 9");
     }
 
     #[test]

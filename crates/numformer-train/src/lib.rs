@@ -34,7 +34,9 @@
 //!   wrong.
 //!
 //! # Features
-//! - `cuda`: builds candle's CUDA backend. The trainer still runs on the CPU, and no GPU has run this yet.
+//! - `cuda`: trains on NVIDIA GPUs ([`Trainer::on_device`]), with the kernels of numformer-ops and cuBLASLt; candle stays on
+//!   the CPU, as do evaluations. No GPU has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to start
+//!   what was built. Off by default.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>

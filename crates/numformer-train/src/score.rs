@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{Decoding, End, Hypothesis, Model, Padded, Seq2Seq, Unconstrained, generate};
+use numformer_model::{Candidate, Decoding, End, Model, Padded, Seq2Seq, Unconstrained, candidates};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -63,6 +63,9 @@ pub struct Score {
     pub exact: Option<bool>,
     /// The model's own answer, without delimiters; none if it was not asked for.
     pub generated: Option<String>,
+    /// The score of that answer in a beam: the logarithm of its probability, divided by a power of its length; none of other
+    /// decodings.
+    pub generated_score: Option<f64>,
 }
 
 impl Scorer {
@@ -148,15 +151,16 @@ impl Scorer {
             let sources = batch.pairs.iter().map(|pair| pair.src.as_slice());
             let src = padded(sources, self.model.padding_id(), &self.device)?;
             let first_index = first_index.wrapping_add(batch.first as u64);
-            let candidates = generate(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
-            Ok(candidates.into_iter().map(|candidates| candidates.into_iter().next()).collect())
+            let found = candidates(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
+            Ok(found.into_iter().map(|candidates| candidates.into_iter().next()).collect())
         };
         let scored = score_pairs::<candle_core::Error>(&self.model, pairs, &self.device, answer)?;
         let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
             cross_entropy: scored.cross_entropy,
             target_tokens: pair.target_tokens(),
             exact: scored.is_exact(pair),
-            generated: scored.answer.map(|answer| self.vocabulary.render(&tokens_of(&answer.ids))),
+            generated_score: scored.answer.as_ref().and_then(|answer| answer.score),
+            generated: scored.answer.map(|answer| self.vocabulary.render(&tokens_of(&answer.hypothesis.ids))),
         });
         Ok(scores.collect())
     }
@@ -165,13 +169,14 @@ impl Scorer {
 /// What a model makes of a pair, in ids.
 pub(crate) struct Scored {
     pub(crate) cross_entropy: f64,
-    pub(crate) answer: Option<Hypothesis>,
+    pub(crate) answer: Option<Candidate>,
 }
 
 impl Scored {
     /// Whether the model's own answer is the target; none if it was not asked for.
     pub(crate) fn is_exact(&self, pair: &Pair) -> Option<bool> {
-        self.answer.as_ref().map(|answer| answer.end == End::Delimiter && answer.ids == pair.inner())
+        let answer = self.answer.as_ref().map(|answer| &answer.hypothesis);
+        answer.map(|answer| answer.end == End::Delimiter && answer.ids == pair.inner())
     }
 }
 
@@ -189,7 +194,7 @@ pub(crate) fn score_pairs<E: From<candle_core::Error>>(
     model: &impl Seq2Seq,
     pairs: &[Pair],
     device: &Device,
-    mut answer: impl FnMut(Batch<'_>) -> Result<Vec<Option<Hypothesis>>, E>,
+    mut answer: impl FnMut(Batch<'_>) -> Result<Vec<Option<Candidate>>, E>,
 ) -> Result<Vec<Scored>, E> {
     let padding = model.padding_id();
     let mut scored = Vec::with_capacity(pairs.len());

@@ -7,7 +7,7 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Example, Task, TaskError};
 use numformer_encoding::{DenseMatrix, TokenId};
 use numformer_metrics::{Norm, Verdict};
-use numformer_model::{Hypothesis, Seq2Seq};
+use numformer_model::{Candidate, Seq2Seq};
 
 use crate::answering::{Answerer, Answering};
 use crate::evaluation::{finished, tokens_of};
@@ -33,6 +33,9 @@ pub struct Solved {
     pub found: Result<DenseMatrix, TaskError>,
     /// How far the answer is from right, relative L1.
     pub verdict: Verdict,
+    /// The score of the answer in a beam: the logarithm of its probability, divided by a power of its length. None of other
+    /// decodings.
+    pub score: Option<f64>,
 }
 
 /// Solves the examples of one batch of a source by greedy decoding.
@@ -60,9 +63,9 @@ pub(crate) fn solve_batch(
     let batch = source.batch(index)?;
     let sources: Vec<&[u32]> = (0..batch.src.len()).map(|row| batch.src.row(row)).collect();
     let first_index = index * source.batch_size() as u64;
-    let hypotheses = answerer.answers(&sources, first_index, task.max_tgt_len(), device)?;
-    let solved = hypotheses.iter().enumerate().map(|(row, hypothesis)| {
-        solved(task, &tokens_of(batch.src.row(row)), &tokens_of(batch.tgt.row(row)), hypothesis)
+    let candidates = answerer.answers(&sources, first_index, task.max_tgt_len(), device)?;
+    let solved = candidates.iter().enumerate().map(|(row, candidate)| {
+        solved(task, &tokens_of(batch.src.row(row)), &tokens_of(batch.tgt.row(row)), candidate)
     });
     solved.collect()
 }
@@ -76,8 +79,8 @@ pub(crate) fn solve_example(
     device: &Device,
 ) -> Result<Solved, TrainError> {
     let (ids, limit) = asked(task, example);
-    let hypothesis = answerer.answers(&[&ids], index, limit, device)?.swap_remove(0);
-    solved(task, &example.src, &example.tgt, &hypothesis)
+    let candidate = answerer.answers(&[&ids], index, limit, device)?.swap_remove(0);
+    solved(task, &example.src, &example.tgt, &candidate)
 }
 
 /// All answers that the decoding finds to one example, the `index`-th of some.
@@ -89,8 +92,8 @@ pub(crate) fn solve_in_every_way(
     device: &Device,
 ) -> Result<Vec<Solved>, TrainError> {
     let (ids, limit) = asked(task, example);
-    let hypotheses = answerer.all(&ids, index, limit, device)?;
-    hypotheses.iter().map(|hypothesis| solved(task, &example.src, &example.tgt, hypothesis)).collect()
+    let candidates = answerer.all(&ids, index, limit, device)?;
+    candidates.iter().map(|candidate| solved(task, &example.src, &example.tgt, candidate)).collect()
 }
 
 /// The source of an example, and the most tokens that an answer has.
@@ -102,8 +105,9 @@ pub(crate) fn solved(
     task: &Task,
     src: &[TokenId],
     tgt: &[TokenId],
-    hypothesis: &Hypothesis,
+    candidate: &Candidate,
 ) -> Result<Solved, TrainError> {
+    let Candidate { hypothesis, score } = candidate;
     let answer = tokens_of(&hypothesis.ids);
     let judgement = task.judgement(src, tgt, finished(hypothesis).as_deref())?;
     Ok(Solved {
@@ -114,6 +118,7 @@ pub(crate) fn solved(
         exact: task.read_tgt(src, tgt)?,
         found: task.read_tgt(src, &answer),
         verdict: judgement.verdict(Norm::L1),
+        score: *score,
     })
 }
 
@@ -121,6 +126,9 @@ impl fmt::Display for Solved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "source  {}", self.src)?;
         writeln!(f, "answer  {}", self.answer)?;
+        if let Some(score) = self.score {
+            writeln!(f, "score   {score:.4}")?;
+        }
         let found = match &self.found {
             Ok(matrix) => grid(matrix),
             Err(error) => {

@@ -12,7 +12,7 @@ pub struct SyntaxError {
     pub line: usize,
     /// What was found.
     pub message: String,
-    /// The nearest known name, if one is near.
+    /// The nearest known name, if one is near, and the others.
     pub hint: String,
 }
 
@@ -29,11 +29,19 @@ pub(crate) fn message_and_hint(error: &toml::de::Error) -> (String, String) {
     let message = error.message().trim().replace('\n', ", ");
     // serde writes "unknown field `x`, expected one of `a`, `b`": the names stand between backticks.
     let mut names = message.split('`').skip(1).step_by(2);
-    let hint = match names.next() {
+    let mut hint = match names.next() {
         Some(unknown) if message.starts_with("unknown ") => did_you_mean(unknown, names),
         _ => String::new(),
     };
-    (message.replace("unknown field", "unknown key"), hint)
+    let message = message.replace("unknown field", "unknown key");
+    match message.split_once(", expected ") {
+        // The suggestion comes before the many names there are.
+        Some((unknown, known)) if !hint.is_empty() => {
+            hint += &format!(" expected {known}");
+            (unknown.to_owned(), hint)
+        }
+        _ => (message, hint),
+    }
 }
 
 /// The line, from 1, of a key by its dotted path; of the first with that value, if one is asked for. Lists of tables are
@@ -66,7 +74,28 @@ pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>)
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+
+    #[test]
+    fn the_suggestion_comes_before_the_names() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only what is refused is looked at")]
+        struct Keys {
+            warmup_steps: u32,
+            steps: u32,
+        }
+        let toml = "steps = 1\nwarmup = 2\n";
+        let error = toml::from_str::<Keys>(toml).expect_err("an unknown key");
+        let expected =
+            "a.toml, line 2: unknown key `warmup`; did you mean `warmup_steps`? expected `warmup_steps` or `steps`";
+        assert_eq!(SyntaxError::new(toml, "a.toml", &error).to_string(), expected);
+        let error = toml::from_str::<Keys>("xyz = 2\n").expect_err("an unknown key");
+        let expected = "a.toml, line 1: unknown key `xyz`, expected `warmup_steps` or `steps`";
+        assert_eq!(SyntaxError::new("xyz = 2\n", "a.toml", &error).to_string(), expected);
+    }
 
     #[test]
     fn lines_are_those_of_keys() {
