@@ -1,7 +1,6 @@
 //! `numformer train --dry-run`: what would run.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,6 +14,7 @@ use numformer_train::{
     Catalogue, DivergencePolicy, Experiment, Observer, StepReport, StopReason, TrainConfig, Trainer,
 };
 
+use crate::layout;
 use crate::output::write;
 
 /// Steps taken to estimate the time: the first is slower than the others.
@@ -38,28 +38,33 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     let step = time_of_a_step(experiment)?;
     let steps = u32::try_from(experiment.train.steps).unwrap_or(u32::MAX);
 
-    let mut text = String::new();
-    writeln!(text, "run:         {}", path.display())?;
-    writeln!(text, "vocabulary:  {} symbols", task.vocabulary().len())?;
-    writeln!(
-        text,
-        "tokens:      {:.1} to read and {:.1} to write in the mean, {} and {} at most, delimiters included",
-        mean(&batch.src.lengths),
-        mean(&batch.tgt.lengths),
-        task.max_src_len(),
-        task.max_tgt_len()
-    )?;
-    writeln!(text, "parameters:\n{counts}")?;
+    let width = layout::width();
+    let entry = |name: &str, text: String| layout::entry(&format!("{name:<13}"), &text, width);
+    let mut text = format!("run:         {}\n", path.display());
+    text += &entry("vocabulary:", format!("{} symbols", task.vocabulary().len()));
+    text += &entry(
+        "tokens:",
+        format!(
+            "{:.1} to read and {:.1} to write in the mean, {} and {} at most, delimiters included",
+            mean(&batch.src.lengths),
+            mean(&batch.tgt.lengths),
+            task.max_src_len(),
+            task.max_tgt_len()
+        ),
+    );
+    text += &format!("parameters:\n{counts}\n");
     let bytes = 4 * numbers_per_parameter(&experiment.train) * counts.total();
-    writeln!(text, "memory:      {:.0} MB for weights, gradients and optimizer", bytes as f64 / 1e6)?;
-    writeln!(
-        text,
-        "time:        {:.3} s a step, about {} for {} steps of {} examples, without evaluations",
-        step.as_secs_f64(),
-        HumanDuration(step.saturating_mul(steps)),
-        experiment.train.steps,
-        experiment.train.examples(1)
-    )?;
+    text += &entry("memory:", format!("{:.0} MB for weights, gradients and optimizer", bytes as f64 / 1e6));
+    text += &entry(
+        "time:",
+        format!(
+            "{:.3} s a step, about {} for {} steps of {} examples, without evaluations",
+            step.as_secs_f64(),
+            HumanDuration(step.saturating_mul(steps)),
+            experiment.train.steps,
+            experiment.train.examples(1)
+        ),
+    );
     write(&text)
 }
 

@@ -1,10 +1,11 @@
 //! `numformer encode` and `numformer decode`: one matrix a line, in and out.
 
-use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
+use numformer_data::TextReader;
 use numformer_encoding::{
     DecodeError, DenseMatrix, EncodingNameError, MatrixEncoding, Vocabulary, VocabularyError, encoding_by_name,
 };
@@ -117,12 +118,17 @@ impl Codec {
     }
 }
 
+/// The lines of standard input, in UTF-8 where they are text.
+pub(crate) fn lines_of_input() -> impl Iterator<Item = io::Result<Vec<u8>>> {
+    BufReader::new(TextReader::new(io::stdin().lock())).split(b'\n')
+}
+
 /// Applies `convert` to each line of standard input; the exit code says whether all could be done.
 pub(crate) fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String, Value)>) -> Result<ExitCode> {
     let mut output = io::BufWriter::new(io::stdout().lock());
     let is_watched = io::stdout().is_terminal();
     let mut code = ExitCode::SUCCESS;
-    for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
+    for (number, line) in (1..).zip(lines_of_input()) {
         let line = line.context("cannot read standard input")?;
         let converted =
             std::str::from_utf8(&line).map_err(Error::from).and_then(|line| convert(line.trim_end_matches('\r')));

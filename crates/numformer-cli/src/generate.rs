@@ -10,6 +10,8 @@ use numformer_data::{DatasetError, Format, Split, write_examples};
 use numformer_train::{Catalogue, Experiment};
 use rayon::ThreadPoolBuilder;
 
+use crate::verbosity::Verbosity;
+
 /// Write examples of an experiment to a file or to standard output.
 ///
 /// Example i is a function of the experiment, the split, the seed and i alone: the bytes do not depend on the number of
@@ -64,7 +66,7 @@ enum FormatName {
     Parquet,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let experiment = Experiment::load(&arguments.experiment)?;
     let task = experiment.task(&Catalogue::standard())?;
     let (split, own_seed) = match arguments.split {
@@ -98,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             written => written?,
         },
     };
-    if rejected > 0 {
+    if rejected > 0 && !verbosity.quiet {
         report!("{rejected} matrices had no answer that can be trusted and written, and were drawn again");
     }
     Ok(())

@@ -21,6 +21,7 @@ mod evaluate;
 mod filter;
 mod generate;
 mod import_lawt;
+mod layout;
 mod matrix_file;
 mod output;
 mod presets;
@@ -38,6 +39,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use numformer_train::ExperimentError;
 
 use crate::verbosity::Verbosity;
 
@@ -76,6 +78,9 @@ enum Command {
     Man(completions::ManArguments),
 }
 
+/// Columns where no terminal says how many there are.
+const USUAL_WIDTH: usize = 100;
+
 fn main() -> ExitCode {
     let Cli { command, verbosity } = Cli::parse();
     let outcome = match command {
@@ -83,7 +88,7 @@ fn main() -> ExitCode {
         Command::Resume(arguments) => resume::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Evaluate(arguments) => evaluate::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Solve(arguments) => solve::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Generate(arguments) => generate::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Generate(arguments) => generate::run(&arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Problems(arguments) => problems::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Encode(arguments) => filter::encode(&arguments),
@@ -100,6 +105,11 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         report!("error: {error:#}");
+        let unknown = error.chain().find_map(|cause| cause.downcast_ref());
+        if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
+            let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
+            report!("The presets are:\n{}", layout::names(known, width).trim_end());
+        }
         ExitCode::FAILURE
     })
 }

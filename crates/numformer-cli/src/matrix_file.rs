@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Tensor};
+use half::f16;
+use numformer_data::read_text;
 use numformer_encoding::DenseMatrix;
 
 /// Reads a matrix: NumPy's format if the name ends in `.npy`, text otherwise.
@@ -16,41 +17,128 @@ pub(crate) fn read_matrix(path: &Path) -> Result<DenseMatrix> {
 fn npy(path: &Path) -> Result<DenseMatrix> {
     let bytes = fs::metadata(path)?.len();
     ensure!(bytes < LARGEST, "expected less than {LARGEST} bytes, found {bytes}");
-    // The reader below trusts what the header says of sizes: first it is held against the file.
     let file = fs::read(path)?;
-    let shape = npy_shape(&file).context("expected NumPy's format")?;
-    ensure!(shape.len() == 2, "expected a matrix, found an array of shape {shape:?}");
-    let count = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
+    let Header { descr, is_by_columns, shape, data } = Header::read(&file).context("expected NumPy's format")?;
+    let [rows, cols] = shape[..] else { bail!("expected a matrix, found an array of shape {shape:?}") };
+    let number = NumberType::named(descr).with_context(|| {
+        format!("expected real numbers of at most 8 bytes, as of .astype(float), found type {descr}")
+    })?;
+    let size = number.size;
+    // What the header says of sizes is held against the file before anything of that size is made.
+    let expected = rows.checked_mul(cols).and_then(|count| count.checked_mul(size));
     ensure!(
-        count.is_some_and(|count| count <= file.len() as u64),
-        "expected as many numbers as a shape of {shape:?} says, found {} bytes",
-        file.len()
+        expected == Some(data.len()),
+        "expected as many numbers of {size} bytes as a shape of {shape:?} says, found {} bytes",
+        data.len()
     );
-    let tensor = Tensor::read_npy(path)?;
-    let rows = tensor.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    of_rows(rows)
+    // Before there are rows without any.
+    ensure!(!data.is_empty(), "expected numbers, found none");
+    let numbers: Vec<f64> = data.chunks_exact(size).map(|bytes| number.read(bytes)).collect();
+    let at = |row: usize, col: usize| if is_by_columns { col * rows + row } else { row * cols + col };
+    of_rows((0..rows).map(|row| (0..cols).map(|col| numbers[at(row, col)]).collect()).collect())
 }
 
-/// The shape that the header of a `.npy` file gives, as in `'shape': (2, 3), `.
-fn npy_shape(file: &[u8]) -> Option<Vec<u64>> {
-    // The header's length stands in two bytes in version 1 of the format, in four later.
-    let rest = file.strip_prefix(b"\x93NUMPY")?;
-    let (start, length) = match rest {
-        [1, _, a, b, ..] => (4, usize::from(u16::from_le_bytes([*a, *b]))),
-        [2 | 3, _, a, b, c, d, ..] => (6, u32::from_le_bytes([*a, *b, *c, *d]) as usize),
-        _ => return None,
-    };
-    let header = std::str::from_utf8(rest.get(start..)?.get(..length)?).ok()?;
-    let (_, after) = header.split_once("'shape':")?;
-    let (inside, _) = after.trim_start().strip_prefix('(')?.split_once(')')?;
-    inside.split(',').map(str::trim).filter(|size| !size.is_empty()).map(|size| size.parse().ok()).collect()
+/// What stands in front of the numbers of a `.npy` file, and they.
+///
+/// # Reference
+/// NumPy's `numpy.lib.format`. <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+struct Header<'f> {
+    /// The type of the numbers, as in `'<f8'`.
+    descr: &'f str,
+    /// In Fortran's order, as NumPy writes a transposed matrix.
+    is_by_columns: bool,
+    shape: Vec<usize>,
+    data: &'f [u8],
+}
+
+impl<'f> Header<'f> {
+    /// Reads `{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }` and what is around it.
+    fn read(file: &'f [u8]) -> Option<Self> {
+        // The header's length stands in two bytes in version 1 of the format, in four later.
+        let rest = file.strip_prefix(b"\x93NUMPY")?;
+        let (start, length) = match rest {
+            [1, _, a, b, ..] => (4, usize::from(u16::from_le_bytes([*a, *b]))),
+            [2 | 3, _, a, b, c, d, ..] => (6, u32::from_le_bytes([*a, *b, *c, *d]) as usize),
+            _ => return None,
+        };
+        let (header, data) = rest.get(start..)?.split_at_checked(length)?;
+        let header = std::str::from_utf8(header).ok()?;
+        let value = |key| Some(header.split_once(key)?.1.trim_start().strip_prefix(':')?.trim_start());
+        // A type of several fields is a list, which has no numbers.
+        let descr = value("'descr'")?;
+        let descr = descr.split_once(", 'fortran_order'").map_or(descr, |(descr, _)| descr);
+        let (inside, _) = value("'shape'")?.strip_prefix('(')?.split_once(')')?;
+        let sizes = inside.split(',').map(str::trim).filter(|size| !size.is_empty());
+        Some(Self {
+            descr,
+            is_by_columns: value("'fortran_order'")?.starts_with("True"),
+            shape: sizes.map(|size| size.parse().ok()).collect::<Option<_>>()?,
+            data,
+        })
+    }
+}
+
+/// How a real number stands in a file.
+#[derive(Clone, Copy)]
+struct NumberType {
+    is_big_endian: bool,
+    kind: Kind,
+    /// Bytes, eight at most.
+    size: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Float,
+    Signed,
+    Unsigned,
+}
+
+impl NumberType {
+    /// Reads a type such as `'>f4'`; none for what are no real numbers, or longer ones.
+    fn named(descr: &str) -> Option<Self> {
+        let name = descr.strip_prefix('\'')?.strip_suffix('\'')?;
+        let (order, name) = name.split_at_checked(1)?;
+        let (kind, size) = match name {
+            "f2" => (Kind::Float, 2),
+            "f4" => (Kind::Float, 4),
+            "f8" => (Kind::Float, 8),
+            "b1" | "u1" => (Kind::Unsigned, 1),
+            "u2" => (Kind::Unsigned, 2),
+            "u4" => (Kind::Unsigned, 4),
+            "u8" => (Kind::Unsigned, 8),
+            "i1" => (Kind::Signed, 1),
+            "i2" => (Kind::Signed, 2),
+            "i4" => (Kind::Signed, 4),
+            "i8" => (Kind::Signed, 8),
+            _ => return None,
+        };
+        // A single byte has no order.
+        matches!(order, "<" | ">" | "|").then_some(Self { is_big_endian: order == ">", kind, size })
+    }
+
+    /// The number that these bytes, as many as it has, stand for.
+    fn read(self, bytes: &[u8]) -> f64 {
+        let append = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
+        let bits = if self.is_big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) };
+        match (self.kind, self.size) {
+            (Kind::Float, 2) => f16::from_bits(bits as u16).to_f64(),
+            (Kind::Float, 4) => f32::from_bits(bits as u32).into(),
+            (Kind::Float, _) => f64::from_bits(bits),
+            (Kind::Unsigned, _) => bits as f64,
+            (Kind::Signed, size) => {
+                let unused = 64 - 8 * size;
+                ((bits << unused) as i64 >> unused) as f64
+            }
+        }
+    }
 }
 
 /// A file beyond this is no matrix that a model reads.
 const LARGEST: u64 = 1 << 20;
 
 fn text(path: &Path) -> Result<DenseMatrix> {
-    let text = fs::read_to_string(path)?;
+    let text = read_text(path)?;
     let mut rows: Vec<Vec<f64>> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -122,22 +210,70 @@ mod tests {
     fn npy_files_are_read() {
         let doubles: Vec<u8> = [1.5f64, -2.0, 0.25, 4.0, 5.0, 6.0].iter().flat_map(|x| x.to_le_bytes()).collect();
         let expected = DenseMatrix { rows: 2, cols: 3, coefficients: vec![1.5, -2.0, 0.25, 4.0, 5.0, 6.0] };
-        assert_eq!(read("m.npy", &npy_file("<f8", "False", "(2, 3)", &doubles)), Ok(expected));
+        assert_eq!(read("m.npy", &npy_file("<f8", "False", "(2, 3)", &doubles)), Ok(expected.clone()));
+        let columns: Vec<u8> = [1.5f64, 4.0, -2.0, 5.0, 0.25, 6.0].iter().flat_map(|x| x.to_be_bytes()).collect();
+        assert_eq!(read("m.npy", &npy_file(">f8", "True", "(2, 3)", &columns)), Ok(expected));
         let integers: Vec<u8> = [7i64, -8].iter().flat_map(|x| x.to_le_bytes()).collect();
         let expected = DenseMatrix { rows: 1, cols: 2, coefficients: vec![7.0, -8.0] };
         assert_eq!(read("m.npy", &npy_file("<i8", "False", "(1, 2)", &integers)), Ok(expected));
     }
 
     #[test]
+    fn npy_files_of_every_real_type_are_read() {
+        for (descr, data, expected) in [
+            ("<f2", &[0x00, 0xc1][..], -2.5),
+            (">f2", &[0xc1, 0x00], -2.5),
+            ("<f4", &(-2.5f32).to_le_bytes(), -2.5),
+            (">f4", &(-2.5f32).to_be_bytes(), -2.5),
+            ("|b1", &[1], 1.0),
+            ("|u1", &[200], 200.0),
+            ("|i1", &[0xfe], -2.0),
+            ("<u2", &60_000u16.to_le_bytes(), 60_000.0),
+            (">i2", &(-300i16).to_be_bytes(), -300.0),
+            ("<i4", &(-70_000i32).to_le_bytes(), -70_000.0),
+            (">u4", &4_000_000_000u32.to_be_bytes(), 4e9),
+            (">i8", &(-1i64 << 40).to_be_bytes(), -1_099_511_627_776.0),
+            ("<u8", &(1u64 << 63).to_le_bytes(), 9_223_372_036_854_775_808.0),
+        ] {
+            let expected = DenseMatrix { rows: 1, cols: 1, coefficients: vec![expected] };
+            assert_eq!(read("m.npy", &npy_file(descr, "False", "(1, 1)", data)), Ok(expected), "{descr}");
+        }
+        for descr in ["<c16", "<f16", "|O", "<U3", "|S1", "<M8[ns]", "|V8"] {
+            let error = read("m.npy", &npy_file(descr, "False", "(1, 1)", &[0; 8])).expect_err(descr);
+            assert!(
+                error.ends_with(&format!(
+                    "expected real numbers of at most 8 bytes, as of .astype(float), found type '{descr}'"
+                )),
+                "{error}"
+            );
+        }
+    }
+
+    /// As Windows PowerShell and other programs write it.
+    #[test]
+    fn text_is_read_whatever_its_encoding() {
+        let expected = DenseMatrix { rows: 2, cols: 2, coefficients: vec![1.0, 2.0, 3.0, 4.0] };
+        let text = "\u{feff}1,2\r\n3,4\r\n";
+        assert_eq!(read("m.csv", text.as_bytes()), Ok(expected.clone()));
+        for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+            assert_eq!(read("m.csv", &text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>()), Ok(expected.clone()));
+        }
+        let error = read("m.csv", b"1,2 \xb1 3").expect_err("latin-1");
+        assert!(error.ends_with("expected text in UTF-8 or UTF-16, found neither at byte 4"), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, Vec<u8>, &str); 10] = [
+        let cases: [(&str, Vec<u8>, &str); 12] = [
             ("m.csv", b"1 2\n3 x".to_vec(), "line 2: expected a number, found `x`"),
             ("m.csv", b"1 2\n3".to_vec(), "line 2: expected 2 numbers, as in the first row, found 1"),
             ("m.csv", b"# nothing\n".to_vec(), "expected numbers, found none"),
             ("m.csv", b"1 inf".to_vec(), "expected finite numbers, found inf"),
             ("m.npy", b"no array".to_vec(), "m.npy"),
             ("m.npy", npy_file("<f8", "False", "(2, 2)", &[0; 8]), "m.npy"),
-            ("m.npy", npy_file("<f8", "True", "(1, 1)", &[0; 8]), "m.npy"),
+            ("m.npy", npy_file("<f8", "False", "(1, 1)", &[0; 16]), "as a shape of [1, 1] says, found 16 bytes"),
+            ("m.npy", npy_file("<f8", "False", "(0, 3)", &[]), "expected numbers, found none"),
+            ("m.npy", npy_file("<f8", "False", "(99999999999, 0)", &[]), "expected numbers, found none"),
             ("m.npy", npy_file("<f8", "False", "(1,)", &[0; 8]), "found an array of shape [1]"),
             ("m.npy", npy_file("<f8", "False", "(100000000000, 8)", &[0; 8]), "a shape of [100000000000, 8]"),
             (

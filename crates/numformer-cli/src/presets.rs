@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use numformer_train::presets::{self, PRESETS, Preset};
+use numformer_train::presets::{self, PRESETS};
 use numformer_train::{Experiment, ExperimentError};
 
-use crate::output;
+use crate::{layout, output};
 
 /// List the experiments that come with the program, or show one.
 #[derive(Args)]
@@ -32,9 +32,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.action {
         Action::List => {
             let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
-            let line =
-                |preset: &Preset| format!("{:<5}  {:width$}  {}\n", preset.suite, preset.name, about(preset.toml));
-            output::write(&PRESETS.iter().map(line).collect::<String>())
+            let lines = PRESETS.iter().map(|preset| {
+                let head = format!("{:<5}  {:width$}  ", preset.suite, preset.name);
+                layout::entry(&head, about(preset.toml), layout::width())
+            });
+            output::write(&lines.collect::<String>())
         }
         Action::Show { name } => {
             // For its error, which names the nearest preset.
@@ -58,10 +60,16 @@ fn about(toml: &str) -> &str {
 mod tests {
     use super::*;
 
+    /// In a whole sentence, which a line of a hundred columns has room for.
     #[test]
     fn every_preset_says_what_it_is_about() {
+        let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
         for preset in PRESETS {
-            assert!(about(preset.toml).len() > 20, "{}", preset.name);
+            let about = about(preset.toml);
+            let line = preset.toml.lines().next().unwrap_or("");
+            let is_whole = line == format!("# {about}.") || line.starts_with(&format!("# {about}. "));
+            assert!(is_whole && about.len() > 20, "{}: {about}", preset.name);
+            assert!(5 + 2 + width + 2 + about.len() <= 100, "{}: {about}", preset.name);
         }
     }
 }

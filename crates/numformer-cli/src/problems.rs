@@ -1,11 +1,11 @@
 //! `numformer problems`.
 
-use std::io::{self, ErrorKind, Write};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use numformer_train::{Catalogue, ProblemConfig};
 use serde_json::json;
+
+use crate::{layout, output};
 
 /// List the problems there are: names, task letters, shapes and conventions.
 ///
@@ -26,14 +26,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         text += &if arguments.json {
             format!("{}\n", json!({ "name": name, "task_letter": letter, "about": about }))
         } else if letter == name {
-            format!("{name:<20}   {about}\n")
+            layout::entry(&format!("{name:<20}   "), about, layout::width())
         } else {
-            format!("{name:<20} {letter} {about}\n")
+            layout::entry(&format!("{name:<20} {letter} "), about, layout::width())
         };
     }
-    match io::stdout().write_all(text.as_bytes()) {
-        // A reader that left, such as `head`, is no failure.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write standard output"),
-    }
+    output::write(&text)
 }

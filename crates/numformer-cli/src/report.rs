@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use numformer_report::{Assessment, Report, ReportedRun};
 use numformer_train::Catalogue;
@@ -40,9 +40,19 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
+    ensure!(
+        arguments.examples > 0 || arguments.laws.is_none(),
+        "--laws has no effect with --examples 0, which asks the models nothing: leave out one of them"
+    );
     let laws = laws(arguments.laws.as_deref())?;
     let runs = arguments.runs.iter().map(|path| read(path, arguments.examples, &laws, verbosity));
-    let report = Report::new(runs.collect::<Result<_>>()?)?;
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    if arguments.laws.is_some()
+        && let Some(law) = laws.iter().find(|law| !is_judged(&runs, law))
+    {
+        bail!("--laws: no run has a problem with matrices of the law `{law}`: leave it out");
+    }
+    let report = Report::new(runs)?;
     if let Some(dir) = &arguments.svg {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         for figure in report.figures() {
@@ -70,6 +80,12 @@ fn read(path: &Path, examples: u64, laws: &[String], verbosity: Verbosity) -> Re
     let assessment =
         Assessment::of(path, examples, laws).context("--examples 0 reports what was logged, without the model")?;
     Ok(run.with_assessment(assessment))
+}
+
+/// Whether some run was asked about matrices of this law.
+fn is_judged(runs: &[ReportedRun], law: &str) -> bool {
+    let mut assessments = runs.iter().filter_map(|run| run.assessment.as_ref());
+    assessments.any(|assessment| assessment.by_law.iter().any(|(name, _)| name == law))
 }
 
 /// The laws to ask about.

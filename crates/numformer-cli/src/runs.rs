@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use numformer_train::RunSummary;
 
-use crate::output;
+use crate::{layout, output};
 
 /// List the runs in a directory, or compare some.
 #[derive(Args)]
@@ -72,22 +72,19 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// One line for each run.
+/// One line for each run, where there is room.
 fn table(runs: &[RunSummary]) -> String {
-    let width = runs.iter().map(|run| name(&run.path).len()).chain([3]).max().unwrap_or(3);
-    let mut text =
-        format!("{:width$}  {:>9}  {:>10}  {:>8}  {:>8}  {:>8}\n", "run", "steps", "examples", "loss", "5%", "exact");
-    for run in runs {
-        let percent =
-            |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
-        let loss = run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
-        let steps = format!("{}/{}", run.step, run.experiment.train.steps);
-        let (accuracy, exact) = (percent(run.accuracy), percent(run.exact));
-        text += &format!(
-            "{:width$}  {steps:>9}  {:>10}  {loss:>8}  {accuracy:>8}  {exact:>8}\n",
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
+    let rows = runs.iter().map(|run| {
+        vec![
             name(&run.path),
-            run.examples
-        );
-    }
-    text
+            format!("{}/{}", run.step, run.experiment.train.steps),
+            run.examples.to_string(),
+            run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}")),
+            percent(run.accuracy),
+            percent(run.exact),
+        ]
+    });
+    let titles = ["run", "steps", "examples", "loss", "5%", "exact"];
+    layout::table(&titles, &rows.collect::<Vec<_>>(), layout::width())
 }

@@ -1,6 +1,6 @@
 //! `numformer score`: pairs of source and target, one a line, in; how probable a model finds them, out.
 
-use std::io::{self, BufRead, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use clap::Args;
 use numformer_train::{Pair, Score, Scorer, StoredModel};
 
 use crate::decoding::DecodingArguments;
-use crate::filter::is_open;
+use crate::filter::{is_open, lines_of_input};
 
 /// Score answers with a model: mean cross-entropy in nats, one line for each line of standard input.
 ///
@@ -23,10 +23,12 @@ use crate::filter::is_open;
   0.002813\tV1 V1 + 314 E-2
 
 With --json, each line is an object:
-  cross_entropy  the mean
-  target_tokens  number of tokens in the mean: those of the target and the closing delimiter
-  exact          whether the model's own answer is the target; null without --decoding
-  generated      the model's own answer; null without --decoding")]
+  cross_entropy    the mean
+  target_tokens    number of tokens in the mean: those of the target and the closing delimiter
+  exact            whether the model's own answer is the target; null without --decoding
+  generated        the model's own answer; null without --decoding
+  generated_score  its score in a beam: the logarithm of its probability, divided by a power of its length; null of other
+                   decodings")]
 pub(crate) struct Arguments {
     /// A directory that numformer import-lawt wrote, or a checkpoint of a run: runs/NAME/checkpoints/step-...
     model: PathBuf,
@@ -73,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         batch.clear();
         is_open(output.flush())
     };
-    for (number, line) in (1..).zip(io::stdin().lock().split(b'\n')) {
+    for (number, line) in (1..).zip(lines_of_input()) {
         let line = line.context("cannot read standard input")?;
         let pair = std::str::from_utf8(&line)
             .map_err(anyhow::Error::from)

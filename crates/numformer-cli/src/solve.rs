@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::Verdict;
+use numformer_model::Decoding;
 use numformer_report::Explanation;
 use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
@@ -18,8 +19,8 @@ use crate::output::write;
 
 /// Ask the model of a run for an answer, and see it beside the exact one.
 ///
-/// Shows the matrix and the answer as tokens and as matrices, and the relative error. The model is that of the run's latest
-/// checkpoint.
+/// Shows the matrix and the answer as tokens and as matrices, and the relative error; of the answers of a beam also the score:
+/// the logarithm of the probability, divided by a power of the length. The model is that of the run's latest checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
@@ -36,8 +37,8 @@ pub(crate) struct Arguments {
     checkpoint: Moment,
     #[command(flatten)]
     input: Input,
-    /// Seed of random matrices; with another, others.
-    #[arg(long, default_value_t = 0)]
+    /// Seed of --random matrices; with another, others.
+    #[arg(long, default_value_t = 0, conflicts_with_all = ["matrix", "file"])]
     seed: u64,
     /// Write a page on how the model came to its answer: which coefficients each token of it looked at, and how probable the
     /// tokens were. For a single matrix.
@@ -65,11 +66,21 @@ struct Input {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// So many random matrices, as the run is tested on.
-    #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     random: Option<u64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        !arguments.all || arguments.decoding.decoding() != Some(Decoding::Greedy),
+        "--all: expected --decoding beam or sample, found greedy, which gives a single answer"
+    );
     let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
     let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let solved = match &arguments.input {
@@ -111,5 +122,6 @@ fn object(solved: &Solved) -> Value {
         "answer": solved.found.as_ref().ok().map(rows),
         "l1": error,
         "verdict": verdict,
+        "score": solved.score,
     })
 }

@@ -51,6 +51,60 @@ fn a_bad_line_does_not_stop_the_others() {
     assert!(stderr.starts_with("line 1: ") && stderr.contains("\nline 3: ") && stderr.contains("hello"), "{stderr}");
 }
 
+/// As Windows programs write lines.
+#[test]
+fn filters_read_text_in_utf16() {
+    let lines = "\u{feff}1.5 2; 3 4\r\n-0.004\r\n";
+    let utf16: Vec<u8> = lines.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let expected = "V2 V2 + 150 E-2 + 200 E-2 + 300 E-2 + 400 E-2\nV1 V1 - 400 E-5\n";
+    for input in [lines.as_bytes(), &utf16] {
+        let (tokens, stderr, code) = filter(&["encode", "--encoding", "p1000"], input);
+        assert_eq!((tokens.as_str(), stderr.as_str(), code), (expected, "", 0));
+    }
+}
+
+/// Runs the command where the terminal has so many columns.
+fn in_columns(columns: &str, arguments: &[&str]) -> (String, String) {
+    let command =
+        Command::new(env!("CARGO_BIN_EXE_numformer")).args(arguments).env("COLUMNS", columns).output().unwrap();
+    (text(&command.stdout), text(&command.stderr))
+}
+
+#[test]
+fn help_and_lists_fit_the_terminal() {
+    for arguments in [&["train", "--help"][..], &["presets", "list"], &["problems"]] {
+        let (stdout, _) = in_columns("40", arguments);
+        let is_split = |line: &&str| line.chars().count() <= 40 || line.split_whitespace().count() == 1;
+        // Examples are to be pasted, names are not cut.
+        let prose = stdout.split("\nExamples:").next().unwrap();
+        let wide: Vec<&str> = prose.lines().filter(|line| !is_split(line)).collect();
+        let is_name = |line: &&str| line.starts_with("paper  paper-") || line.starts_with("Usage: ");
+        assert!(wide.iter().all(is_name), "{arguments:?}: {wide:?}");
+    }
+    let (stdout, _) = in_columns("100", &["presets", "list"]);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 100), "{stdout}");
+    assert_eq!(stdout, in_columns("1000", &["presets", "list"]).0, "every description has a line");
+}
+
+#[test]
+fn an_unknown_preset_gets_a_suggestion_before_the_names() {
+    for arguments in [
+        &["train", "transpos-3x3"][..],
+        &["presets", "show", "transpos-3x3"],
+        &["generate", "transpos-3x3", "--count", "1"],
+    ] {
+        let (_, stderr) = in_columns("60", arguments);
+        let mut lines = stderr.lines();
+        let expected = "error: no preset `transpos-3x3`; did you mean `transpose-3x3`?";
+        assert!(lines.next().unwrap().starts_with(expected), "{stderr}");
+        assert_eq!(lines.next(), Some("The presets are:"));
+        assert!(
+            lines.all(|line| line.len() <= 60 && line.starts_with("  ")) && stderr.contains("paper-svd-4x4"),
+            "{stderr}"
+        );
+    }
+}
+
 #[test]
 fn unknown_encodings_are_listed() {
     for command in ["encode", "decode"] {

@@ -55,6 +55,9 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     ] {
         assert!(stdout.contains(&format!("  {name:<16}{count:>12}\n")), "{name} {count}: {stdout}");
     }
+    // One attention in the encoder's layer, two in each of the decoder's.
+    let expected = format!("  without gradient{:>12}  biases of keys, to which softmax is blind\n", 5 * d);
+    assert!(stdout.contains(&expected), "{stdout}");
 
     let lines = "T V1 V1 N314 E-2\tT V1 V1 N314 E-2\nT V1 V1 N314 E-2\tT V1 V1\r\n";
     let (stdout, stderr, code) = numformer(&["score", "imported"], lines.as_bytes(), dir.path());
@@ -68,8 +71,9 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     let scores: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for ((score, plain), tokens) in scores.iter().zip(&plain).zip([6, 4]) {
         assert!((score["cross_entropy"].as_f64().unwrap() - plain).abs() < 1e-6, "{score}");
-        assert_eq!((&score["target_tokens"], score.as_object().unwrap().len()), (&tokens.into(), 4));
+        assert_eq!((&score["target_tokens"], score.as_object().unwrap().len()), (&tokens.into(), 5));
         assert!(score["exact"].is_boolean() && score["generated"].is_string(), "{score}");
+        assert!(score["generated_score"].is_null(), "greedy decoding has none: {score}");
     }
     assert_eq!(scores[0]["generated"], scores[1]["generated"]);
 
@@ -92,7 +96,9 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     let beam = ["score", "imported", "--generate", "beam", "--beam-width", "2", "--json"];
     let (stdout, stderr, code) = numformer(&beam, line.as_bytes(), dir.path());
     assert_eq!((stderr.as_str(), code), ("", 0));
-    let best = serde_json::from_str::<Value>(&stdout).unwrap()["generated"].as_str().unwrap().to_owned();
+    let found: Value = serde_json::from_str(&stdout).unwrap();
+    let best = found["generated"].as_str().unwrap().to_owned();
+    let score_of_best = found["generated_score"].as_f64().unwrap();
     let lines = format!("{line}T V1 V1 N314 E-2\t{best}\n");
     // A sample is drawn by the number of the pair, and a cold one is greedy.
     let sampled = |temperature: &str| {
@@ -108,6 +114,8 @@ fn a_checkpoint_is_imported_and_scores_lines() {
     let (stdout, _, _) = numformer(&["score", "imported"], lines.as_bytes(), dir.path());
     let costs: Vec<f64> = stdout.lines().map(|cost| cost.parse().unwrap()).collect();
     assert!(costs[1] < costs[0] + 1e-5, "{costs:?}");
+    // With the default penalty the score is the mean over tokens, which the model gives the same answer as a target.
+    assert!((costs[1] + score_of_best).abs() < 1e-4, "{costs:?} {score_of_best}");
     let (_, stderr, code) =
         numformer(&["score", "imported", "--generate", "beam", "--beam-width", "0"], b"", dir.path());
     assert!(code == 2 && stderr.contains("expected a number from 1 to 1000"), "{stderr}");

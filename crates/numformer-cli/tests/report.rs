@@ -69,12 +69,20 @@ fn an_answer_is_explained() {
 #[test]
 fn what_cannot_be_reported_is_told() {
     let dir = trained();
+    let symmetric = ["--set", "problem.name=eigenvalues", "--set", "matrices.law=wigner", "--run-dir", "symmetric"];
+    let (_, stderr, code) = numformer(&[&["train", "my.toml"], &symmetric[..]].concat(), dir.path());
+    assert_eq!(code, 0, "{stderr}");
     let told = |arguments: &[&str], expected: &str| {
         let (_, stderr, code) = numformer(&[&["report"], arguments].concat(), dir.path());
         assert!(code == 1 && stderr.contains(expected), "{arguments:?}: {stderr}");
     };
     told(&["none"], "expected a run in none");
     told(&["run", "--laws", "uniform,cauchy"], "found `cauchy`");
+    told(&["run", "--laws", "wigner", "--examples", "0"], "--laws has no effect with --examples 0");
+    told(
+        &["symmetric", "--laws", "wigner,uniform", "--examples", "1"],
+        "no run has a problem with matrices of the law `uniform`",
+    );
     told(&["run", "--examples", "1", "--out", "no/such/dir.html"], "cannot write no/such/dir.html");
 
     let timings = dir.path().join("run/timings.jsonl");

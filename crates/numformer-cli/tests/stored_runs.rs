@@ -89,6 +89,62 @@ fn what_cannot_be_solved_is_told() {
 }
 
 #[test]
+fn options_of_solve_without_effect_are_refused() {
+    let dir = trained();
+    let of_matrix = ["solve", "run", "--matrix", "1 2"];
+    for (arguments, expected_code, expected) in [
+        (&["--seed", "1"][..], 2, "'--seed <SEED>' cannot be used with '--matrix <ROWS>'"),
+        (&["--all", "--decoding", "greedy"], 1, "--all: expected --decoding beam or sample, found greedy"),
+    ] {
+        let (_, stderr, code) = numformer(&[&of_matrix[..], arguments].concat(), dir.path());
+        assert!(code == expected_code && stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+    let (_, stderr, code) = numformer(&["solve", "run", "--random", "0"], dir.path());
+    assert!(code == 2 && stderr.contains("--random"), "{stderr}");
+}
+
+#[test]
+fn the_answers_of_a_beam_have_scores() {
+    let dir = trained();
+    let solve = |arguments: &[&str]| {
+        let (stdout, stderr, code) = numformer(&[&["solve", "run", "--matrix", "1 2"], arguments].concat(), dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        stdout
+    };
+    let beam = ["--decoding", "beam", "--beam-width", "3", "--all"];
+    let objects = solve(&[&beam[..], &["--json"]].concat());
+    let scores: Vec<f64> =
+        objects.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["score"].as_f64().unwrap()).collect();
+    assert!(scores.len() == 3 && scores.iter().all(|score| *score < 0.0), "{scores:?}");
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    let text = solve(&beam);
+    for score in &scores {
+        assert!(text.contains(&format!("\nscore   {score:.4}\n")), "{text}");
+    }
+    let greedy: Value = serde_json::from_str(&solve(&["--json"])).unwrap();
+    assert!(greedy["score"].is_null() && !solve(&[]).contains("score"), "{greedy}");
+}
+
+/// As `np.save` writes a transposed matrix, and as Windows PowerShell writes text.
+#[test]
+fn matrices_of_other_programs_are_solved() {
+    let dir = trained();
+    let expected = numformer(&["solve", "run", "--matrix", "1.5 2; 3 4"], dir.path()).0;
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    npy.extend(format!("{:<117}\n", "{'descr': '>f8', 'fortran_order': True, 'shape': (2, 2), }").bytes());
+    npy.extend([1.5f64, 3.0, 2.0, 4.0].iter().flat_map(|x| x.to_be_bytes()));
+    fs::write(dir.path().join("m.npy"), npy).unwrap();
+    let text = "\u{feff}1.5,2\r\n3,4\r\n";
+    fs::write(dir.path().join("utf16.csv"), text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>())
+        .unwrap();
+    fs::write(dir.path().join("marked.csv"), text).unwrap();
+    for file in ["m.npy", "utf16.csv", "marked.csv"] {
+        let (stdout, stderr, code) = numformer(&["solve", "run", "--file", file], dir.path());
+        assert_eq!((stdout.as_str(), code), (expected.as_str(), 0), "{file}: {stderr}");
+    }
+}
+
+#[test]
 fn a_stored_run_is_judged_on_other_matrices() {
     let dir = trained();
     let evaluate =
