@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_encoding_gives_the_same_text() {
-        let long = "1,2.5\r\n# größer 𝔘\r\n".repeat(2_000);
+        let long = "1,2.5\r\n# größer 𝔘\r\n".repeat(600);
         for text in ["", "7", "1 2\n", "ä", "𝔘", &long] {
             let little = utf16(text, u16::to_le_bytes);
             let big = utf16(text, u16::to_be_bytes);
