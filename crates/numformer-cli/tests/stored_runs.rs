@@ -93,7 +93,7 @@ fn options_of_solve_without_effect_are_refused() {
     let dir = trained();
     let of_matrix = ["solve", "run", "--matrix", "1 2"];
     for (arguments, expected_code, expected) in [
-        (&["--seed", "1"][..], 2, "'--seed <SEED>' cannot be used with '--matrix <ROWS>'"),
+        (&["--seed", "1"][..], 2, "'--matrix <ROWS>' cannot be used with '--seed <SEED>'"),
         (&["--all", "--decoding", "greedy"], 1, "--all: expected --decoding beam or sample, found greedy"),
     ] {
         let (_, stderr, code) = numformer(&[&of_matrix[..], arguments].concat(), dir.path());
