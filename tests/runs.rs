@@ -10,10 +10,10 @@ use candle_core::Device;
 use numformer::data::{Format, Split, write_examples};
 use numformer::model::StackConfig;
 use numformer::train::{
-    AdamConfig, Architecture, Catalogue, CheckpointConfig, DivergencePolicy, Experiment, FigureName, Goal,
-    MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, RunDir, SgdConfig,
-    Span, StageConfig, StepReport, StopReason, StoredModel, StoredRun, TargetReached, TrainError, Trainer, evaluate,
-    read_metrics,
+    AdamConfig, Architecture, Catalogue, CheckpointConfig, DataFileError, DivergencePolicy, Experiment, FigureName,
+    Goal, MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, RunDir,
+    SgdConfig, Span, StageConfig, StepReport, StopReason, StoredModel, StoredRun, TargetReached, TrainError, Trainer,
+    evaluate, read_metrics,
 };
 
 /// A model that is trained in a second: 2×2 matrices, 16 dimensions.
@@ -179,6 +179,42 @@ fn a_run_on_a_file_resumes_with_the_same_bits() {
     }
     open(&on_file, dir.path()).run().unwrap();
     assert_eq!(result(dir.path(), 12), uninterrupted(&on_file));
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_examples() {
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, split, seed| {
+        let path = files.path().join(name);
+        let task = tiny().task(&Catalogue::standard()).unwrap();
+        write_examples(&task, seed, split, 0..20, Format::Tsv, fs::File::create(&path).unwrap()).unwrap();
+        Some(path)
+    };
+    let mut on_files = tiny();
+    on_files.data.train = write("train.tsv", Split::Train, 1);
+    on_files.data.validation = write("validation.tsv", Split::Validation, 1);
+    on_files.data.test = write("test.tsv", Split::Test, 1);
+    let dir = tempfile::tempdir().unwrap();
+    open(&on_files, dir.path()).with_observer(StopAfter(5)).run().unwrap();
+    let refused = |expected: &str| {
+        let run_dir = RunDir::open(dir.path(), &on_files).unwrap();
+        let error = Trainer::new(on_files.clone()).unwrap().in_dir(run_dir).unwrap_err();
+        let TrainError::DataFile(DataFileError::Changed { key, step: 5, .. }) = &error else { panic!("{error}") };
+        assert_eq!(*key, expected);
+    };
+    for (key, name, split) in [
+        ("data.train", "train.tsv", Split::Train),
+        ("data.validation", "validation.tsv", Split::Validation),
+        ("data.test", "test.tsv", Split::Test),
+    ] {
+        write(name, split, 2);
+        refused(key);
+        write(name, split, 1);
+    }
+    // The same examples may lie elsewhere.
+    on_files.data.validation = write("moved.tsv", Split::Validation, 1);
+    open(&on_files, dir.path()).run().unwrap();
+    assert_eq!(result(dir.path(), 12), uninterrupted(&on_files));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::config::is_default;
+use crate::data_files::DataFingerprints;
 use crate::experiment::Experiment;
 use crate::figure_name::FigureName;
 use crate::files::{is_full_disk, sync_dir, write_synced};
@@ -30,16 +31,16 @@ pub(crate) const STATE: &str = "state.json";
 /// - `vocabulary.json`: the symbols in the order of their ids,
 /// - `model.safetensors`: the weights by name,
 /// - `optimizer.safetensors`: what the optimizer remembers: of Adam, `first_moment.NAME` and `second_moment.NAME`,
-/// - `state.json`: format version, step, what happened up to there, experiment, fingerprint of the training data, and length
-///   and CRC-32 of the other files.
+/// - `state.json`: format version, step, what happened up to there, experiment, fingerprints of its files of examples, and
+///   length and CRC-32 of the other files.
 ///
 /// The next batch needs no state of its own: it is a function of the experiment and the step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// What is run.
     pub experiment: Experiment,
-    /// Fingerprint of the file of examples trained on, if they come from one.
-    pub data: Option<u32>,
+    /// Fingerprints of the files of examples, if they come from some.
+    pub data: DataFingerprints,
     /// Updates taken.
     pub step: u64,
     /// What happened up to there.
@@ -94,6 +95,10 @@ struct State {
     step: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    validation_data: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    test_data: Option<u32>,
     #[serde(default, skip_serializing_if = "is_default")]
     progress: RunProgress,
     experiment: Experiment,
@@ -166,7 +171,8 @@ impl Checkpoint {
             files.insert((*name).to_owned(), Fingerprint::of(content));
         }
         let (progress, experiment) = (self.progress.clone(), self.experiment.clone());
-        let state = State { step: self.step, data: self.data, progress, experiment, files };
+        let DataFingerprints { train: data, validation: validation_data, test: test_data } = self.data;
+        let state = State { step: self.step, data, validation_data, test_data, progress, experiment, files };
         write_synced(&partial.join(STATE), &to_json(&Sealed::new(&state)))?;
         sync_dir(partial)?;
         if dir.exists() {
@@ -219,7 +225,7 @@ impl Checkpoint {
             model: from_safetensors(&model_path, &model)?,
             optimizer: from_safetensors(&optimizer_path, &optimizer)?,
             experiment: state.experiment,
-            data: state.data,
+            data: DataFingerprints { train: state.data, validation: state.validation_data, test: state.test_data },
             step: state.step,
             progress: state.progress,
         })
@@ -400,7 +406,7 @@ mod tests {
         let task = experiment.task(&Catalogue::standard()).expect("valid");
         let tensor = (vec![2, 2], vec![1.0, -0.0, f32::MIN_POSITIVE, 1e30]);
         Checkpoint {
-            data: Some(1),
+            data: DataFingerprints { train: Some(1), validation: None, test: Some(3) },
             step: 7,
             progress: RunProgress {
                 skipped: 3,

@@ -251,6 +251,16 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
+    /// Dotted path of the key that names the file of a split.
+    #[must_use]
+    pub fn key(split: Split) -> &'static str {
+        match split {
+            Split::Train => "data.train",
+            Split::Validation => "data.validation",
+            Split::Test => "data.test",
+        }
+    }
+
     /// The file of a split, if its examples come from one.
     #[must_use]
     pub fn file(&self, split: Split) -> Option<&PathBuf> {

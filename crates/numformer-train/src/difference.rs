@@ -2,16 +2,23 @@
 
 use std::fmt::{self, Display};
 
-use crate::Experiment;
+use crate::{DataConfig, Experiment};
 
 impl Experiment {
-    /// The first key in which `other` differs, apart from when a run ends and what is expected of it: `None` when one run can serve both.
+    /// The first key in which `other` differs, apart from when a run ends, what is expected of it, and where its files of examples
+    /// lie: `None` when one run can serve both. Checkpoints tell whether the files hold the same.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let mut other = other.clone();
         other.train.steps = self.train.steps;
         other.stop.clone_from(&self.stop);
         other.expected.clone_from(&self.expected);
+        let DataConfig { train, validation, test, .. } = &mut other.data;
+        for (own, other) in [(&self.data.train, train), (&self.data.validation, validation), (&self.data.test, test)] {
+            if own.is_some() && other.is_some() {
+                other.clone_from(own);
+            }
+        }
         self.differences(&other).into_iter().next()
     }
 

@@ -162,6 +162,35 @@ impl Experiment {
         })
     }
 
+    /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its value is one.
+    ///
+    /// # Errors
+    /// When the setting is not `KEY=VALUE`.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_train::Experiment;
+    ///
+    /// assert_eq!(Experiment::keys_of_setting("train.lr=1e-3")?, ["train.lr"]);
+    /// assert_eq!(Experiment::keys_of_setting("data={test='t.tsv', noise=0.1}")?, ["data.noise", "data.test"]);
+    /// # Ok::<(), numformer_train::ExperimentError>(())
+    /// ```
+    pub fn keys_of_setting(setting: &str) -> Result<Vec<String>, ExperimentError> {
+        fn push(path: &str, value: &Value, keys: &mut Vec<String>) {
+            match value {
+                Value::Table(table) => {
+                    table.iter().for_each(|(key, value)| push(&format!("{path}.{key}"), value, keys))
+                }
+                _ => keys.push(path.to_owned()),
+            }
+        }
+        let (path, value) = key_and_value(setting)
+            .map_err(|problem| ExperimentError::Setting { setting: setting.to_owned(), problem })?;
+        let mut keys = Vec::new();
+        push(path, &value, &mut keys);
+        Ok(keys)
+    }
+
     /// Reads an experiment without checking its values.
     pub(crate) fn parse(toml: &str, origin: &str) -> Result<Self, ExperimentError> {
         toml::from_str(toml).map_err(|error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error)))
@@ -377,6 +406,8 @@ impl Experiment {
     pub(crate) fn of_test_set(&self, set: &TestSetConfig) -> Self {
         let mut experiment = self.clone();
         experiment.stage.clear();
+        // A set makes its own examples.
+        experiment.data.test = None;
         experiment.problem = set.problem.clone().unwrap_or(experiment.problem);
         experiment.matrices = set.matrices.clone().unwrap_or(experiment.matrices);
         experiment.data.noise = set.noise.unwrap_or(experiment.data.noise);
@@ -465,14 +496,20 @@ impl StageConfig {
     }
 }
 
-/// Sets one value of a table; the error says what is wrong with the setting.
-fn set(table: &mut Table, setting: &str) -> Result<(), String> {
+/// The two sides of a setting; the error says what is wrong with it.
+fn key_and_value(setting: &str) -> Result<(&str, Value), String> {
     let (path, text) = setting.split_once('=').ok_or("expected KEY=VALUE, as in train.lr=1e-3")?;
     let (path, text) = (path.trim(), text.trim());
     let value = match toml::from_str::<Table>(&format!("value = {text}")) {
         Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").unwrap_or_else(|| Value::from(text)),
         _ => Value::from(text),
     };
+    Ok((path, value))
+}
+
+/// Sets one value of a table; the error says what is wrong with the setting.
+fn set(table: &mut Table, setting: &str) -> Result<(), String> {
+    let (path, value) = key_and_value(setting)?;
     let mut keys = path.split('.').peekable();
     let first = keys.next().filter(|key| !key.is_empty()).ok_or("expected a key before `=`")?;
     let mut at = match keys.peek() {

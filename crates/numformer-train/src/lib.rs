@@ -50,6 +50,7 @@ mod catalogue;
 mod checkpoint;
 mod config;
 mod curve;
+mod data_files;
 mod diagnosis;
 mod difference;
 mod divergence;
@@ -97,6 +98,7 @@ pub use config::{
     ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
+pub use data_files::{Amount, DataFileError, DataFingerprints};
 pub use diagnosis::{DIAGNOSED_TOLERANCE, Diagnosis, RefinementCounts, diagnose};
 pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};

@@ -346,6 +346,7 @@ mod tests {
     use super::*;
     use crate::Catalogue;
     use crate::checkpoint::{Best, RunProgress};
+    use crate::data_files::DataFingerprints;
     use crate::figure_name::FigureName;
 
     fn experiment() -> Experiment {
@@ -357,7 +358,7 @@ mod tests {
         experiment.checkpoint = CheckpointConfig { every: 10, keep, best: Vec::new() };
         let task = experiment.task(&Catalogue::standard()).expect("valid");
         Checkpoint {
-            data: None,
+            data: DataFingerprints::default(),
             step,
             progress: RunProgress::default(),
             config: experiment.model_config(&task).expect("valid"),

@@ -7,19 +7,21 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{Example, Split, Task};
+use numformer_data::{BatchSource, Example, Split, Task};
 use numformer_encoding::DenseMatrix;
 use numformer_model::Model;
 
 use crate::answering::{Answerer, Answering};
 use crate::catalogue::Catalogue;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::DataConfig;
+use crate::data_files::{Amount, DataFile, DataFingerprints};
 use crate::evaluation::evaluate_with;
 use crate::evaluation_table::EvaluationTable;
 use crate::experiment::{Experiment, TEST};
 use crate::figure_name::{FigureName, FigureNameError};
 use crate::figures::Evaluation;
-use crate::run_dir::{EXPERIMENT, RunDirError, checkpoint_path, latest, steps};
+use crate::run_dir::{EXPERIMENT, Latest, RunDirError, checkpoint_path, latest, steps};
 use crate::solved::{Solved, solve_batch, solve_example, solve_in_every_way};
 use crate::stored_model::StoredModel;
 use crate::trainer::TrainError;
@@ -53,7 +55,14 @@ pub struct StoredRun {
     /// The longest sequence that the model reads or writes, if there is a limit.
     max_positions: Option<usize>,
     answering: Answering,
+    /// What its own files of examples held.
+    data: DataFingerprints,
+    passed_over: Vec<CheckpointError>,
 }
+
+/// The keys of an experiment that say on what a trained model is judged.
+const JUDGED_ON: &[&str] =
+    &["problem", "matrices", "data.noise", "data.validation", "data.test", "evaluate.seed", "evaluate.set"];
 
 impl StoredRun {
     /// Reads a run by its directory. Names in its experiment are those of the standard catalogue.
@@ -84,27 +93,50 @@ impl StoredRun {
         let toml = fs::read_to_string(&file).map_err(|source| RunDirError::Io { path: file.clone(), source })?;
         let experiment = Experiment::from_toml(&toml, &file.display().to_string(), catalogue)?;
         let task = Arc::new(experiment.task(catalogue)?);
-        let checkpoint = checkpoint_at(dir, moment)?;
+        let Latest { checkpoint, skipped: passed_over } = checkpoint_at(dir, moment)?;
         if checkpoint.vocabulary != *task.vocabulary() {
             return Err(TrainError::OtherModel { step: checkpoint.step });
         }
-        let step = checkpoint.step;
+        let (step, data) = (checkpoint.step, checkpoint.data);
         let stored =
             StoredModel { config: checkpoint.config, vocabulary: checkpoint.vocabulary, weights: checkpoint.model };
         let model = stored.model(&Device::Cpu)?;
         let max_positions = stored.config.max_positions();
-        Ok(Self { experiment, step, task, model, max_positions, answering: Answering::default() })
+        let answering = Answering::default();
+        Ok(Self { experiment, step, task, model, max_positions, answering, data, passed_over })
     }
 
     /// The same model on other examples: with some values of the experiment [set](Experiment::with_settings), as
     /// `matrices.law=laplace`. They are written with the vocabulary of the run; matrices with numbers that it has no tokens
     /// for are drawn again, which [`Evaluation::rejected`] counts.
     ///
+    /// A file of examples, as `data.test=other.tsv`, takes the place of the run's. Other settings say which matrices are drawn:
+    /// the run's files, which hold others, are set aside.
+    ///
     /// # Errors
-    /// When a setting is impossible, or the model cannot read or write matrices of that size.
-    pub fn with_settings(self, settings: &[impl AsRef<str>]) -> Result<Self, TrainError> {
+    /// When a setting is impossible or has no effect on what is judged, or the model cannot read or write matrices of that
+    /// size.
+    pub fn with_settings(mut self, settings: &[impl AsRef<str>]) -> Result<Self, TrainError> {
         let catalogue = Catalogue::standard();
-        let experiment = self.experiment.with_settings(settings)?;
+        let keys = settings.iter().map(|setting| Experiment::keys_of_setting(setting.as_ref()));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?.concat();
+        if let Some(key) = keys.iter().find(|key| !JUDGED_ON.iter().any(|known| is_of(key, known))) {
+            return Err(TrainError::WithoutEffect { key: key.clone(), known: JUDGED_ON });
+        }
+        let mut experiment = self.experiment.with_settings(settings)?;
+        let draws =
+            |key: &String| ["problem", "matrices", "data.noise", "evaluate.seed"].iter().any(|of| is_of(key, of));
+        let draws = keys.iter().any(draws);
+        let DataConfig { validation, test, .. } = &mut experiment.data;
+        let files =
+            [(Split::Validation, validation, &mut self.data.validation), (Split::Test, test, &mut self.data.test)];
+        for (split, file, noted) in files {
+            if keys.iter().any(|key| is_of(key, DataConfig::key(split))) {
+                *noted = None;
+            } else if draws {
+                *file = None;
+            }
+        }
         let task = Arc::new(experiment.task_written_as(&catalogue, &self.task)?);
         if let Some(limit) = self.max_positions {
             let needed = task.max_src_len().max(task.max_tgt_len());
@@ -134,6 +166,12 @@ impl StoredRun {
         self.step
     }
 
+    /// What was found wrong with newer checkpoints than the model's, the newest first: they are damaged.
+    #[must_use]
+    pub fn passed_over(&self) -> &[CheckpointError] {
+        &self.passed_over
+    }
+
     /// What the model reads and writes.
     #[must_use]
     pub fn task(&self) -> &Task {
@@ -146,25 +184,40 @@ impl StoredRun {
         &self.model
     }
 
-    /// Judges the model on the first `count` examples of a split that the experiment makes, files set aside.
+    /// Judges the model on the first examples of a split: those of its file, if the experiment names one, or else those that it
+    /// makes.
     ///
     /// # Errors
-    /// As [`evaluate_with`].
-    pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, TrainError> {
-        let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
-        evaluate_with(&self.model, &self.task, &source, count, self.answering, &Device::Cpu)
+    /// As [`evaluate_with`]; when the file cannot be read, is not what it was at the checkpoint, or holds fewer examples.
+    pub fn evaluate(&self, split: Split, amount: impl Into<Amount>) -> Result<Evaluation, TrainError> {
+        let (source, count) = self.examples(split, amount.into())?;
+        evaluate_with(&self.model, &self.task, &*source, count, self.answering, &Device::Cpu)
     }
 
-    /// Judges the model on the first `count` examples of its test split, named `test`, and of each test set of the
-    /// experiment.
+    /// The examples of a split in their order, and how many of them are asked for.
+    fn examples(&self, split: Split, amount: Amount) -> Result<(Box<dyn BatchSource>, u64), TrainError> {
+        match DataFile::read(&self.experiment.data, split, &self.task)? {
+            Some(file) => {
+                file.check(self.data.of(split), self.step)?;
+                Ok((file.in_order(BATCH), file.count(amount)?))
+            }
+            None => {
+                let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
+                Ok((Box::new(source), amount.of_drawn()))
+            }
+        }
+    }
+
+    /// Judges the model on the first examples of its test split, named `test`, and of each test set of the experiment.
     ///
     /// # Errors
-    /// As [`evaluate_with`].
-    pub fn evaluate_sets(&self, count: u64) -> Result<EvaluationTable, TrainError> {
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_sets(&self, amount: impl Into<Amount>) -> Result<EvaluationTable, TrainError> {
+        let amount = amount.into();
         let mut table = EvaluationTable::default();
-        table.push(TEST, self.evaluate(Split::Test, count)?);
+        table.push(TEST, self.evaluate(Split::Test, amount)?);
         for set in &self.experiment.evaluate.set {
-            table.push(&set.name, self.evaluate_on(&self.experiment.of_test_set(set), count)?);
+            table.push(&set.name, self.evaluate_on(&self.experiment.of_test_set(set), amount.of_drawn())?);
         }
         Ok(table)
     }
@@ -190,7 +243,7 @@ impl StoredRun {
         Ok(table)
     }
 
-    /// Judges the model on the test split of another experiment, written as its own.
+    /// Judges the model on the test examples that another experiment makes, written as its own.
     fn evaluate_on(&self, experiment: &Experiment, count: u64) -> Result<Evaluation, TrainError> {
         let task = Arc::new(experiment.task_written_as(&Catalogue::standard(), &self.task)?);
         if let Some(limit) = self.max_positions {
@@ -230,16 +283,16 @@ impl StoredRun {
         }
     }
 
-    /// The model's answers to the first `count` examples of a split: those that [`evaluate`](Self::evaluate) judges.
+    /// The model's answers to the first examples of a split: those that [`evaluate`](Self::evaluate) judges.
     ///
     /// # Errors
-    /// As [`evaluate_with`].
-    pub fn solve_split(&self, split: Split, count: u64) -> Result<Vec<Solved>, TrainError> {
-        let source = self.task.batches(self.experiment.evaluate.seed, split, BATCH);
+    /// As [`evaluate`](Self::evaluate).
+    pub fn solve_split(&self, split: Split, amount: impl Into<Amount>) -> Result<Vec<Solved>, TrainError> {
+        let (source, count) = self.examples(split, amount.into())?;
         let answerer = self.answerer()?;
         let mut all = Vec::new();
         for index in 0..count.div_ceil(BATCH as u64) {
-            all.extend(solve_batch(&answerer, &self.task, &source, index, &Device::Cpu)?);
+            all.extend(solve_batch(&answerer, &self.task, &*source, index, &Device::Cpu)?);
         }
         all.truncate(count as usize);
         Ok(all)
@@ -249,7 +302,8 @@ impl StoredRun {
         Ok(Answerer::new(&self.model, &self.task, self.answering)?)
     }
 
-    /// The model's answers for the first `count` examples of a split, drawn with this seed.
+    /// The model's answers for the first `count` examples that a split has with this seed. They are drawn, also where the split has a
+    /// file.
     ///
     /// # Errors
     /// As [`StoredRun::solve`].
@@ -299,25 +353,30 @@ impl fmt::Display for Moment {
 /// Examples made together; figures do not depend on it.
 const BATCH: usize = 256;
 
-fn checkpoint_at(dir: &Path, moment: Moment) -> Result<Checkpoint, TrainError> {
-    let newest = || match latest(dir)? {
-        Some(latest) => Ok(latest.checkpoint),
-        None => Err(RunDirError::NoCheckpoint { path: dir.to_owned() }),
-    };
-    let step = match moment {
+/// Whether a key is this one or one below it.
+fn is_of(key: &str, known: &str) -> bool {
+    key.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The checkpoint of a moment, and the damaged ones that were passed over on the way to it.
+fn checkpoint_at(dir: &Path, moment: Moment) -> Result<Latest, TrainError> {
+    let newest = || latest(dir)?.ok_or_else(|| RunDirError::NoCheckpoint { path: dir.to_owned() });
+    let (step, skipped) = match moment {
         Moment::Latest => return Ok(newest()?),
-        Moment::Step(step) => step,
-        Moment::Best(figure) => match newest()?.progress.best.get(&figure) {
-            Some(best) => best.step,
-            None => return Err(RunDirError::NoBest { path: dir.to_owned(), figure }.into()),
-        },
+        Moment::Step(step) => (step, Vec::new()),
+        Moment::Best(figure) => {
+            let Latest { checkpoint, skipped } = newest()?;
+            let best = checkpoint.progress.best.get(&figure);
+            let best = best.ok_or_else(|| RunDirError::NoBest { path: dir.to_owned(), figure })?;
+            (best.step, skipped)
+        }
     };
     let path = checkpoint_path(dir, step);
     if !path.exists() {
         let there = steps(dir).map_err(|source| RunDirError::Io { path: dir.to_owned(), source })?;
         return Err(RunDirError::NoSuchCheckpoint { path: dir.to_owned(), step, there }.into());
     }
-    Ok(Checkpoint::load(&path)?)
+    Ok(Latest { checkpoint: Checkpoint::load(&path)?, skipped })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use candle_core::Device;
-use numformer_data::{Batch, BatchSource, Dataset, DatasetError, Order, Split, Task, TaskError, prefetch};
+use numformer_data::{Batch, BatchSource, Order, Split, Task, TaskError, prefetch};
 use numformer_model::{DeviceSchedule, Mode, Model, ModelConfig, Parameters, Precision, Seq2Seq, StepOutcome};
 use numformer_ops::device::Accelerator;
 
@@ -16,6 +16,7 @@ use crate::adam::{Adam, AdamConfig};
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress, flat, named};
 use crate::config::{StageConfig, TrainConfig};
+use crate::data_files::{DataFileError, DataFiles};
 use crate::difference::Difference;
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
 use crate::evaluation::{evaluate, token_rows};
@@ -28,6 +29,7 @@ use crate::optimizer::{Optimizer, OptimizerConfig, Update};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::schedule::{Schedule, WarmUp};
 use crate::solved::{Solved, solve};
+use crate::syntax::did_you_mean;
 use crate::warm_start;
 
 /// Trains the model of an experiment.
@@ -48,7 +50,7 @@ use crate::warm_start;
 pub struct Trainer {
     experiment: Experiment,
     task: Arc<Task>,
-    files: Files,
+    files: DataFiles,
     config: ModelConfig,
     device: Device,
     parameters: Parameters,
@@ -117,7 +119,7 @@ impl Trainer {
         let device = Device::Cpu;
         let parameters = Parameters::random(experiment.seed, &device);
         let task = Arc::new(experiment.task(catalogue)?);
-        let files = Files::read(&experiment, &task)?;
+        let files = DataFiles::read(&experiment.data, &task)?;
         let stages = experiment.stage_tasks(catalogue, &task)?.into_iter().map(Arc::new).collect();
         let config = experiment.model_config(&task)?;
         let (training_step, computed) =
@@ -632,7 +634,7 @@ impl Trainer {
     fn training_batches(&self) -> Box<dyn Iterator<Item = Result<Batch, TaskError>>> {
         let (seed, size) = (self.experiment.seed, self.experiment.train.batch_size);
         let source: Arc<dyn BatchSource> = match self.files.of(Split::Train) {
-            Some(dataset) => Arc::new(dataset.batches(size, Order::Shuffled(seed))),
+            Some(file) => Arc::new(file.dataset().batches(size, Order::Shuffled(seed))),
             None => {
                 let task = self.stage().map_or(&self.task, |(_, task)| task);
                 let batches = task.batches(seed, Split::Train, size);
@@ -646,7 +648,7 @@ impl Trainer {
     /// The examples of a split to judge the model on, in order, and how many there are of `count`.
     fn examples(&self, split: Split, size: usize, count: u64) -> (Box<dyn BatchSource>, u64) {
         match self.files.of(split) {
-            Some(dataset) => (Box::new(dataset.batches(size, Order::AsRead)), count.min(dataset.len() as u64)),
+            Some(file) => (file.in_order(size), count.min(file.len())),
             None => (Box::new(self.task.batches(self.experiment.evaluate.seed, split, size)), count),
         }
     }
@@ -678,7 +680,7 @@ impl Trainer {
         let state = self.learner.optimizer().state().into_iter();
         Checkpoint {
             experiment: self.experiment.clone(),
-            data: self.files.of(Split::Train).map(|dataset| dataset.fingerprint()),
+            data: self.files.fingerprints(),
             step: self.step,
             progress: self.progress.clone(),
             config: self.config.clone(),
@@ -715,9 +717,7 @@ impl Trainer {
         if checkpoint.config != self.config || checkpoint.vocabulary != *self.task.vocabulary() {
             return Err(TrainError::OtherModel { step: checkpoint.step });
         }
-        if checkpoint.data != self.files.of(Split::Train).map(|dataset| dataset.fingerprint()) {
-            return Err(TrainError::OtherData { step: checkpoint.step });
-        }
+        self.files.check(&checkpoint.data, checkpoint.step)?;
         let layout = self.learner.layout();
         let weights = flat(layout, "", &checkpoint.model)?;
         let remembered = self.learner.optimizer().state().into_iter();
@@ -739,28 +739,6 @@ impl Trainer {
 
 /// Examples made together; figures do not depend on it.
 const EVALUATION_BATCH: usize = 256;
-
-/// The files of examples that an experiment names, read.
-struct Files {
-    train: Option<Arc<Dataset>>,
-    validation: Option<Arc<Dataset>>,
-    test: Option<Arc<Dataset>>,
-}
-
-impl Files {
-    fn read(experiment: &Experiment, task: &Task) -> Result<Self, DatasetError> {
-        let read = |split| experiment.data.file(split).map(|path| Dataset::read(path, task).map(Arc::new)).transpose();
-        Ok(Self { train: read(Split::Train)?, validation: read(Split::Validation)?, test: read(Split::Test)? })
-    }
-
-    fn of(&self, split: Split) -> Option<&Arc<Dataset>> {
-        match split {
-            Split::Train => self.train.as_ref(),
-            Split::Validation => self.validation.as_ref(),
-            Split::Test => self.test.as_ref(),
-        }
-    }
-}
 
 /// Between attempts to save where there was no room.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
@@ -836,17 +814,9 @@ pub enum TrainError {
         /// Step of the checkpoint.
         step: u64,
     },
-    /// A file of examples cannot be used.
+    /// A file of examples cannot serve.
     #[error(transparent)]
-    Dataset(#[from] DatasetError),
-    /// The file of training examples is not what it was.
-    #[error(
-        "the examples to train on have changed since the checkpoint after step {step}: restore their file, or begin another run"
-    )]
-    OtherData {
-        /// Step of the checkpoint.
-        step: u64,
-    },
+    DataFile(#[from] DataFileError),
     /// A checkpoint does not fit the model.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -898,6 +868,18 @@ pub enum TrainError {
         limit: usize,
         /// Tokens of the longest sequence, delimiters included.
         needed: usize,
+    },
+    /// A setting that says nothing of what a trained model is judged on.
+    #[error(
+        "`{key}` has no effect on what a trained model is judged on{}; expected a key of {}",
+        did_you_mean(key, known.iter().copied()),
+        known.join(", ")
+    )]
+    WithoutEffect {
+        /// Dotted path of the key.
+        key: String,
+        /// The keys that have one; all below them do, too.
+        known: &'static [&'static str],
     },
     /// An evaluation on no examples.
     #[error("expected at least one example to evaluate on, found none")]
