@@ -4,11 +4,12 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use numformer_data::{Split, TaskError};
+use numformer_data::Split;
 use numformer_metrics::Verdict;
-use numformer_train::{Diagnosis, Evaluation, EvaluationTable, Solved, StoredRun, TrainError, diagnose};
+use numformer_train::{Amount, Diagnosis, Evaluation, EvaluationTable, Solved, StoredRun, TrainError, diagnose};
 
 use crate::ReportError;
+use crate::format::with_causes;
 
 /// Answers kept as the worst: of those with an error, and of those that are no matrix of the right shape.
 const WORST: usize = 4;
@@ -18,7 +19,9 @@ const WORST: usize = 4;
 pub struct Assessment {
     /// Updates that the model has had.
     pub step: u64,
-    /// The figures, on matrices like those it was trained on.
+    /// What is wrong with newer checkpoints than the model's: they are damaged, and were passed over.
+    pub passed_over: Vec<String>,
+    /// The figures on the test split: on the examples of its file, or else on matrices like those it was trained on.
     pub evaluation: Evaluation,
     /// What the answer to each example was found to be, in the norm L1.
     pub verdicts: Vec<Verdict>,
@@ -26,9 +29,9 @@ pub struct Assessment {
     pub worst: Vec<WorstCase>,
     /// Why answers are wrong, for each problem whose answers have properties to tell apart.
     pub diagnoses: BTreeMap<String, Diagnosis>,
-    /// The figures on the test sets of the experiment, as many examples of each.
+    /// The figures on the test sets of the experiment.
     pub by_set: Vec<(String, Evaluation)>,
-    /// The figures on matrices of other laws, as many examples of each.
+    /// The figures on matrices of other laws.
     pub by_law: Vec<(String, Evaluation)>,
 }
 
@@ -39,42 +42,34 @@ pub struct WorstCase {
     pub index: u64,
     /// The example beside the answer.
     pub solved: Solved,
-    /// The exact answer as tokens.
-    pub exact_tokens: String,
 }
 
 impl Assessment {
-    /// Asks the model of the run in `dir` for answers to the first `examples` of its test split, and to as many for each of
-    /// `laws`, written with the tokens that it knows.
+    /// Asks the model of the run in `dir` for answers to the first `examples` of its test split, which may be a file's, and to as
+    /// many that are drawn for each test set and each of `laws`, written with the tokens that it knows.
     ///
     /// A law of which the run's problem has no matrices, such as one of rectangular matrices for a problem on symmetric
     /// ones, is left out. All are, if problems of the run have matrices of their own.
     ///
     /// # Errors
-    /// When there is no run, it has no good checkpoint, or `examples` is 0.
-    pub fn of(dir: &Path, examples: u64, laws: &[impl AsRef<str>]) -> Result<Self, ReportError> {
+    /// When there is no run, it has no good checkpoint, `examples` is 0, or the file of the test split cannot serve.
+    pub fn of(dir: &Path, examples: impl Into<Amount>, laws: &[impl AsRef<str>]) -> Result<Self, ReportError> {
         let laws: Vec<&str> = laws.iter().map(AsRef::as_ref).collect();
-        Self::ask(dir, examples, &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
+        Self::ask(dir, examples.into(), &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
     }
 
-    fn ask(dir: &Path, examples: u64, laws: &[&str]) -> Result<Self, Box<TrainError>> {
+    fn ask(dir: &Path, examples: Amount, laws: &[&str]) -> Result<Self, Box<TrainError>> {
         let run = StoredRun::load(dir)?;
         let mut by_set: Vec<_> = rows(&run.evaluate_sets(examples)?);
         // The first is the test split itself.
         let (_, evaluation) = by_set.remove(0);
-        let experiment = run.experiment();
         let solved = run.solve_split(Split::Test, examples)?;
         let diagnoses = diagnose(run.task(), &solved);
         let verdicts = solved.iter().map(|solved| solved.verdict).collect();
-        let worst = worst(solved).into_iter().map(|(index, solved)| {
-            let example = run.task().example(experiment.evaluate.seed, Split::Test, index)?;
-            let exact_tokens = run.task().vocabulary().render(&example.tgt[1..example.tgt.len() - 1]);
-            Ok(WorstCase { index, solved, exact_tokens })
-        });
-        let worst = worst.collect::<Result<_, TaskError>>().map_err(TrainError::from)?;
-
-        let by_law = rows(&run.evaluate_laws(laws, examples)?);
-        Ok(Self { step: run.step(), evaluation, verdicts, worst, diagnoses, by_set, by_law })
+        let worst = worst(solved).into_iter().map(|(index, solved)| WorstCase { index, solved }).collect();
+        let by_law = rows(&run.evaluate_laws(laws, examples.of_drawn())?);
+        let passed_over = run.passed_over().iter().map(|error| with_causes(error)).collect();
+        Ok(Self { step: run.step(), passed_over, evaluation, verdicts, worst, diagnoses, by_set, by_law })
     }
 
     /// The shares of answers that are no matrix of the right shape, or beyond measure.
@@ -121,6 +116,7 @@ pub(crate) mod tests {
         Solved {
             problem: "transpose",
             src: "V1 V2 + 1 E0 + 2 E0".to_owned(),
+            target: "V2 V1 + 1 E0 + 2 E0".to_owned(),
             answer: "V2 V1 + 1 E0 <script>".to_owned(),
             input: matrix("1 2"),
             exact: matrix("1; 2"),
@@ -140,10 +136,11 @@ pub(crate) mod tests {
                 "norms":{"l1":[[0.05,0.5,0.2,0.8]]}}}}"#,
         )
         .expect("an evaluation");
-        let case = |(index, solved)| WorstCase { index, solved, exact_tokens: "V2 V1 + 1 E0 + 2 E0".to_owned() };
+        let case = |(index, solved)| WorstCase { index, solved };
         let all = [Some(0.0), Some(0.02), None, Some(f64::INFINITY), Some(0.75)].map(solved);
         Assessment {
             step: 2,
+            passed_over: Vec::new(),
             verdicts: all.iter().map(|solved| solved.verdict).collect(),
             worst: worst(all.to_vec()).into_iter().map(case).collect(),
             diagnoses: BTreeMap::new(),

@@ -1,5 +1,8 @@
 //! Figures as readers are used to them.
 
+use std::error::Error;
+use std::iter;
+
 use numformer_metrics::Verdict;
 
 /// A share in per cent, as `97.30%`.
@@ -12,6 +15,12 @@ pub(crate) fn percent_short(share: f64) -> String {
     let percent = 100.0 * share;
     // Twelve digits: 100 · 0.07 is 7.000000000000001.
     format!("{}%", (percent * 1e9).round() / 1e9)
+}
+
+/// An error and what caused it.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A count with its thousands set apart: `96,000`.

@@ -23,6 +23,8 @@ pub struct Solved {
     pub problem: &'static str,
     /// The input as tokens.
     pub src: String,
+    /// The exact answer as tokens.
+    pub target: String,
     /// The model's answer as tokens.
     pub answer: String,
     /// The input.
@@ -113,6 +115,7 @@ pub(crate) fn solved(
     Ok(Solved {
         problem: judgement.problem,
         src: task.vocabulary().render(&src[1..src.len() - 1]),
+        target: task.vocabulary().render(&tgt[1..tgt.len() - 1]),
         answer: task.vocabulary().render(&answer),
         input: task.read_src(src)?.1,
         exact: task.read_tgt(src, tgt)?,

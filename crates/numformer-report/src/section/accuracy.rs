@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use numformer_data::Split;
 use numformer_metrics::Norm;
 use numformer_train::{Estimate, Evaluation};
 
@@ -13,23 +14,25 @@ use crate::{Cell, ReportError, Table};
 /// The accuracies of a run, on unseen matrices where its model was asked, or else those of its last evaluation.
 pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Named { run, prefix, .. } = named;
-    let (evaluation, of) = match (&run.assessment, run.evaluations.last()) {
-        (Some(assessment), _) => {
-            (&assessment.evaluation, format!("test matrices after {} steps", count(assessment.step)))
-        }
-        (None, Some(report)) => (&report.evaluation, format!("validation matrices after {} steps", count(report.step))),
+    let (evaluation, split, name, step) = match (&run.assessment, run.evaluations.last()) {
+        (Some(assessment), _) => (&assessment.evaluation, Split::Test, "test", assessment.step),
+        (None, Some(report)) => (&report.evaluation, Split::Validation, "validation", report.step),
         (None, None) => return Ok(Vec::new()),
     };
+    let of_file = run.experiment.data.file(split).and_then(|path| path.file_name());
+    let of_file = of_file.map_or_else(String::new, |file| format!(" of {}", file.to_string_lossy()));
     let sentence = format!(
-        "Greedy decoding on {} {of}. An answer is within a tolerance if its relative error is below it; intervals are \
-         Wilson's, of 95%.",
-        count(evaluation.count)
+        "Greedy decoding on {} {name} matrices{of_file} after {} steps. An answer is within a tolerance if its relative error \
+         is below it; intervals are Wilson's, of 95%.",
+        count(evaluation.count),
+        count(step)
     );
-    let mut blocks = vec![
-        Block::heading(3, "Accuracy"),
-        Block::Paragraph(sentence),
-        Block::Table { name: format!("{prefix}-accuracy"), table: figures(evaluation) },
-    ];
+    let mut blocks = vec![Block::heading(3, "Accuracy"), Block::Paragraph(sentence)];
+    let passed_over = run.assessment.iter().flat_map(|assessment| &assessment.passed_over);
+    blocks.extend(passed_over.map(|problem| {
+        Block::Paragraph(format!("The model is not the run's latest: a newer checkpoint was passed over ({problem})."))
+    }));
+    blocks.extend([Block::Table { name: format!("{prefix}-accuracy"), table: figures(evaluation) }]);
     let by_norm = evaluation.norms.iter().map(|(norm, estimates)| (norm.to_string(), evaluation.count, estimates));
     let by_norm = by_norm.map(|(name, count, estimates)| (name, count, intervals(estimates))).collect();
     blocks.extend(interval_figure(named, "norm", tolerances(evaluation), by_norm)?);

@@ -1,14 +1,11 @@
 //! How far answers are from right, and the worst of them.
 
-use std::error::Error;
-use std::fmt::Write as _;
-
 use numformer_encoding::DenseMatrix;
 use numformer_train::Solved;
 
 use super::{Block, Named};
 use crate::chart::histogram::ErrorHistogram;
-use crate::format::{count, percent, percent_short, verdict};
+use crate::format::{count, percent, percent_short, verdict, with_causes};
 use crate::markup::escape;
 use crate::{Assessment, Cell, ReportError, Table, WorstCase};
 
@@ -58,7 +55,7 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
     let mut table = Table::new("Worst cases", &columns);
     let mut html = String::new();
     for case in &assessment.worst {
-        let WorstCase { index, solved, exact_tokens } = case;
+        let WorstCase { index, solved } = case;
         table.push(vec![
             Cell::number(index.to_string(), *index as f64),
             Cell::text(verdict(&solved.verdict)),
@@ -66,7 +63,7 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
             Cell::text(solved.exact.to_string()),
             Cell::text(solved.found.as_ref().map_or_else(|_| String::new(), DenseMatrix::to_string)),
             Cell::text(&solved.src),
-            Cell::text(exact_tokens),
+            Cell::text(&solved.target),
             Cell::text(&solved.answer),
         ]);
         html += &card(case);
@@ -85,7 +82,7 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
 }
 
 /// An example as matrices and as tokens.
-fn card(WorstCase { index, solved, exact_tokens }: &WorstCase) -> String {
+fn card(WorstCase { index, solved }: &WorstCase) -> String {
     format!(
         "<article class=\"case\">\n<h5>Test example {index}: {}</h5>\n{}\
          <dl><dt>input tokens</dt><dd><code>{}</code></dd><dt>exact tokens</dt><dd><code>{}</code></dd>\
@@ -93,7 +90,7 @@ fn card(WorstCase { index, solved, exact_tokens }: &WorstCase) -> String {
         escape(&verdict(&solved.verdict)),
         matrices(&format!("test example {index}"), solved),
         escape(&solved.src),
-        escape(exact_tokens),
+        escape(&solved.target),
         escape(&solved.answer)
     )
 }
@@ -103,13 +100,7 @@ pub(super) fn matrices(of: &str, solved: &Solved) -> String {
     let found = match &solved.found {
         Ok(matrix) => grid("model's answer", matrix),
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                write!(text, ": {cause}").expect("strings grow");
-                source = cause.source();
-            }
-            format!("<p class=\"none\">no matrix: {}</p>", escape(&text))
+            format!("<p class=\"none\">no matrix: {}</p>", escape(&with_causes(error)))
         }
     };
     format!(

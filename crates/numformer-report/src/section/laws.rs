@@ -75,7 +75,7 @@ pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, Rep
     let sentence = format!(
         "The models on {} matrices of each law of which their problem has matrices, written with the tokens that they know. \
          Cells are per cent of answers within 5%.",
-        count(first.evaluation.count)
+        count(first.by_law.first().map_or(0, |(_, evaluation)| evaluation.count))
     );
     Ok(vec![
         heading,
