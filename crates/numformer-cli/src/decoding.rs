@@ -1,5 +1,6 @@
 //! The options of how answers are found.
 
+use clap::error::{Error, ErrorKind};
 use clap::{Args, ValueEnum};
 use numformer_model::{Beam, Decoding, Sampling};
 use numformer_train::Answering;
@@ -11,29 +12,22 @@ pub(crate) struct DecodingArguments {
     /// How the model's answers are found.
     #[arg(long, value_name = "HOW", visible_alias = "generate")]
     decoding: Option<How>,
-    /// Answers that beam search follows at a time.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count, requires = "decoding")]
-    beam_width: usize,
+    /// Answers that beam search follows at a time; 3 when absent.
+    #[arg(long, value_name = "N", value_parser = count, requires = "decoding")]
+    beam_width: Option<usize>,
     /// The power of its length by which beam search divides the logarithm of an answer's probability: 0 takes no account of
-    /// the length, 1 compares means per token; the larger, the longer the answers.
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 1.0,
-        value_parser = finite,
-        allow_negative_numbers = true,
-        requires = "decoding"
-    )]
-    length_penalty: f64,
-    /// What the scores of tokens are divided by before sampling: the lower, the surer.
-    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = temperature, requires = "decoding")]
-    temperature: f64,
-    /// Answers that are sampled for each source; the first is shown, or with --verified the best.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count, requires = "decoding")]
-    candidates: usize,
-    /// Seed of the samples; with another, others.
-    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "decoding")]
-    sampling_seed: u64,
+    /// the length, 1, the default, compares means per token; the larger, the longer the answers.
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true, requires = "decoding")]
+    length_penalty: Option<f64>,
+    /// What the scores of tokens are divided by before sampling, 1 when absent: the lower, the surer.
+    #[arg(long, value_name = "T", value_parser = temperature, requires = "decoding")]
+    temperature: Option<f64>,
+    /// Answers that are sampled for each source, 1 when absent; the first is shown, or with --verified the best.
+    #[arg(long, value_name = "N", value_parser = count, requires = "decoding")]
+    candidates: Option<usize>,
+    /// Seed of the samples, 0 when absent; with another, others.
+    #[arg(long, value_name = "SEED", requires = "decoding")]
+    sampling_seed: Option<u64>,
 }
 
 /// What the task says of the answers.
@@ -49,7 +43,7 @@ pub(crate) struct TaskArguments {
     verified: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum How {
     /// The most probable token each time.
     Greedy,
@@ -59,25 +53,75 @@ enum How {
     Sample,
 }
 
+impl How {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Greedy => "greedy",
+            Self::Beam => "beam",
+            Self::Sample => "sample",
+        }
+    }
+}
+
 impl DecodingArguments {
     /// None if it was not asked for.
-    pub(crate) fn decoding(&self) -> Option<Decoding> {
-        self.decoding.map(|how| match how {
+    ///
+    /// # Errors
+    /// When there is an option of another decoding than the one asked for.
+    pub(crate) fn decoding(&self) -> Result<Option<Decoding>, Error> {
+        let Some(how) = self.decoding else { return Ok(None) };
+        let options = [
+            ("--beam-width", How::Beam, self.beam_width.is_some()),
+            ("--length-penalty", How::Beam, self.length_penalty.is_some()),
+            ("--temperature", How::Sample, self.temperature.is_some()),
+            ("--candidates", How::Sample, self.candidates.is_some()),
+            ("--sampling-seed", How::Sample, self.sampling_seed.is_some()),
+        ];
+        for (option, of, is_given) in options {
+            if is_given && of != how {
+                return Err(without_effect(option, how, &format!("it is for --decoding {}", of.name())));
+            }
+        }
+        Ok(Some(match how {
             How::Greedy => Decoding::Greedy,
-            How::Beam => Decoding::Beam(Beam { length_penalty: self.length_penalty, ..Beam::new(self.beam_width) }),
-            How::Sample => Decoding::Sample(Sampling {
-                count: self.candidates,
-                temperature: self.temperature,
-                seed: self.sampling_seed,
+            How::Beam => Decoding::Beam(Beam {
+                length_penalty: self.length_penalty.unwrap_or(1.0),
+                ..Beam::new(self.beam_width.unwrap_or(3))
             }),
-        })
+            How::Sample => Decoding::Sample(Sampling {
+                count: self.candidates.unwrap_or(1),
+                temperature: self.temperature.unwrap_or(1.0),
+                seed: self.sampling_seed.unwrap_or(0),
+            }),
+        }))
     }
 
     /// Greedy if nothing else was asked for.
-    pub(crate) fn answering(&self, task: &TaskArguments) -> Answering {
-        let decoding = self.decoding().unwrap_or_default();
-        Answering { decoding, constrained: task.constrained, verified: task.verified }
+    ///
+    /// # Errors
+    /// As [`decoding`](Self::decoding), and when there is nothing to choose from by residuals.
+    pub(crate) fn answering(&self, task: &TaskArguments) -> Result<Answering, Error> {
+        let decoding = self.decoding()?.unwrap_or_default();
+        let candidates = match &decoding {
+            Decoding::Greedy => 1,
+            Decoding::Beam(beam) => beam.width,
+            Decoding::Sample(sampling) => sampling.count,
+        };
+        if let Some(how) = self.decoding
+            && task.verified
+            && candidates == 1
+        {
+            let remedy = "it chooses among several answers, as of --decoding beam or of more --candidates";
+            return Err(without_effect("--verified", how, remedy));
+        }
+        Ok(Answering { decoding, constrained: task.constrained, verified: task.verified })
     }
+}
+
+/// Wrong usage: an option that changes nothing.
+fn without_effect(option: &str, how: How, remedy: &str) -> Error {
+    let message = format!("{option} has no effect with --decoding {}: {remedy}\n", how.name());
+    Error::raw(ErrorKind::ArgumentConflict, message)
 }
 
 fn count(text: &str) -> Result<usize, String> {

@@ -9,16 +9,20 @@ use clap::{Args, ValueEnum};
 use numformer_data::Split;
 use numformer_metrics::Tolerance;
 use numformer_problems::Problem;
-use numformer_train::{Catalogue, Diagnosis, EvaluationTable, Moment, OneOrMany, StoredRun, diagnose};
+use numformer_train::{
+    Amount, Catalogue, DataConfig, Diagnosis, EvaluationTable, Experiment, Moment, OneOrMany, StoredRun, diagnose,
+};
 use serde_json::json;
 
 use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::output::write;
+use crate::passed_over;
 
 /// Judge the model of a run on unseen matrices, also on others than it was trained on.
 ///
-/// The matrices are those of the run's test split, and of each [[evaluate.set]] of its experiment. With --set, they are those of
-/// the changed experiment. All are written with the tokens that the model knows; a matrix that they cannot write is drawn again,
+/// The matrices are those of the run's test split, and of each [[evaluate.set]] of its experiment. The test split is the file
+/// data.test, if the experiment names one, and drawn otherwise. With --set, they are those of the changed experiment: of another
+/// file, as in data.test=other.tsv, or drawn as the keys of problem, matrices, data.noise and evaluate.seed say. All are written with the tokens that the model knows; a matrix that they cannot write is drawn again,
 /// and counted as rejected. The model is that of the run's latest checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -34,17 +38,18 @@ pub(crate) struct Arguments {
     /// Which of its checkpoints: latest, a step, or the figure by which it was the best, as in within_5%.
     #[arg(long, value_name = "WHICH", default_value_t = Moment::Latest)]
     checkpoint: Moment,
-    /// How many matrices, of each set.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
-    examples: u64,
+    /// How many matrices, of each set. When absent, all of a file, and 2,000 where they are drawn.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    examples: Option<u64>,
     /// Which of the streams of unseen matrices; test sets are for the test split.
     #[arg(long, value_enum, default_value_t = Stream::Test)]
     split: Stream,
-    /// Another value for a key of the experiment, as in matrices.law=laplace; may be given again and again.
+    /// Another value for a key of the experiment that says what is judged on, as in matrices.law=laplace; may be given again and
+    /// again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Each run on the matrices of each law: what it was trained on against what it is tested on.
-    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "settings")]
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["settings", "split"])]
     grid: Option<Grid>,
     /// The laws of --grid, separated by commas; those that the runs were trained on, when absent.
     #[arg(long, value_delimiter = ',', requires = "grid")]
@@ -87,21 +92,55 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
+/// Matrices of a set where they are drawn.
+const EXAMPLES: u64 = 2_000;
+
+impl Arguments {
+    fn amount(&self) -> Amount {
+        self.examples.map_or(Amount::WholeFileOr(EXAMPLES), Amount::Exactly)
+    }
+
+    fn split(&self) -> Split {
+        match self.split {
+            Stream::Validation => Split::Validation,
+            Stream::Test => Split::Test,
+        }
+    }
+
+    /// Checks that no setting is about the other split.
+    fn check_settings(&self) -> Result<()> {
+        let (of_other, other): (&[&str], _) = match self.split {
+            Stream::Validation => (&[DataConfig::key(Split::Test), "evaluate.set"], "test"),
+            Stream::Test => (&[DataConfig::key(Split::Validation)], "validation"),
+        };
+        for setting in &self.settings {
+            for key in Experiment::keys_of_setting(setting)? {
+                let is_of_other = of_other.iter().any(|of_other| key.starts_with(of_other));
+                ensure!(!is_of_other, "`{key}` has no effect here: it is for --split {other}");
+            }
+        }
+        Ok(())
+    }
+}
+
 fn load(arguments: &Arguments, run: &Path) -> Result<StoredRun> {
-    Ok(StoredRun::load_at(run, arguments.checkpoint, &Catalogue::standard())?)
+    let answering = arguments.decoding.answering(&arguments.task)?;
+    let run = StoredRun::load_at(run, arguments.checkpoint, &Catalogue::standard())?;
+    passed_over::warn(&run);
+    Ok(run.with_answering(answering))
 }
 
 fn one(arguments: &Arguments, run: &Path) -> Result<()> {
+    arguments.check_settings()?;
     let mut run = load(arguments, run)?;
     if !arguments.settings.is_empty() {
         run = run.with_settings(&arguments.settings)?;
     }
-    let run = run.with_answering(arguments.decoding.answering(&arguments.task));
     let table = match arguments.split {
-        Stream::Test => run.evaluate_sets(arguments.examples)?,
+        Stream::Test => run.evaluate_sets(arguments.amount())?,
         Stream::Validation => {
             let mut table = EvaluationTable::default();
-            table.push("validation", run.evaluate(Split::Validation, arguments.examples)?);
+            table.push("validation", run.evaluate(Split::Validation, arguments.amount())?);
             table
         }
     };
@@ -119,7 +158,11 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
         return write(&format!("{json}\n"));
     }
     let first = evaluations[0];
-    let mut text = format!("After {} steps, on {} unseen matrices:\n{first:#}\n", run.step(), first.count);
+    let of = match run.experiment().data.file(arguments.split()) {
+        Some(file) => format!("the first {} matrices of {}", first.count, file.display()),
+        None => format!("{} unseen matrices", first.count),
+    };
+    let mut text = format!("After {} steps, on {of}:\n{first:#}\n", run.step());
     if evaluations.len() > 1 {
         write!(text, "\n{table}\n")?;
     }
@@ -131,11 +174,7 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
 
 /// Why answers to the split are wrong, by problem.
 fn diagnoses(run: &StoredRun, arguments: &Arguments) -> Result<BTreeMap<String, Diagnosis>> {
-    let split = match arguments.split {
-        Stream::Test => Split::Test,
-        Stream::Validation => Split::Validation,
-    };
-    let diagnoses = diagnose(run.task(), &run.solve_split(split, arguments.examples)?);
+    let diagnoses = diagnose(run.task(), &run.solve_split(arguments.split(), arguments.amount())?);
     ensure!(
         !diagnoses.is_empty(),
         "--failures: expected a problem on inverses, eigenvectors or singular vectors, found {}",
@@ -164,8 +203,8 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
         }
         arguments.laws.clone()
     };
-    let tables =
-        runs.iter().map(|run| Ok(run.evaluate_laws(&laws, arguments.examples)?)).collect::<Result<Vec<_>>>()?;
+    let examples = arguments.amount().of_drawn();
+    let tables = runs.iter().map(|run| Ok(run.evaluate_laws(&laws, examples)?)).collect::<Result<Vec<_>>>()?;
     let trained: Vec<String> = runs.iter().map(|run| trained_on(run).join("+")).collect();
     if arguments.json {
         let rows = paths.iter().zip(&trained).zip(&tables);
@@ -189,7 +228,7 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
         }
         return write(&text);
     }
-    writeln!(text, "per cent of answers within 5%, on {} matrices of each law", arguments.examples)?;
+    writeln!(text, "per cent of answers within 5%, on {examples} matrices of each law")?;
     let width = trained.iter().map(String::len).max().unwrap_or(0).max("trained on".len());
     write!(text, "{:<width$}", "trained on")?;
     for law in &laws {

@@ -24,6 +24,7 @@ mod import_lawt;
 mod layout;
 mod matrix_file;
 mod output;
+mod passed_over;
 mod presets;
 mod problems;
 mod report;
@@ -103,13 +104,17 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Man(arguments) => completions::man(&arguments).map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|error| {
-        report!("error: {error:#}");
-        let unknown = error.chain().find_map(|cause| cause.downcast_ref());
-        if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
-            let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
-            report!("The presets are:\n{}", layout::names(known, width).trim_end());
+    outcome.unwrap_or_else(|error| match error.downcast::<clap::Error>() {
+        // Wrong usage, which only shows when options are seen together.
+        Ok(usage) => usage.exit(),
+        Err(error) => {
+            report!("error: {error:#}");
+            let unknown = error.chain().find_map(|cause| cause.downcast_ref());
+            if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
+                let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
+                report!("The presets are:\n{}", layout::names(known, width).trim_end());
+            }
+            ExitCode::FAILURE
         }
-        ExitCode::FAILURE
     })
 }

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use numformer_report::{Assessment, Report, ReportedRun};
-use numformer_train::Catalogue;
+use numformer_train::{Amount, Catalogue};
 
 use crate::output;
+use crate::passed_over::warn_of;
 use crate::verbosity::Verbosity;
 
 /// Write a report on runs: one HTML file with curves, accuracies, errors, the worst answers and the configuration.
 ///
-/// The file needs no other, and no network. The models of the latest checkpoints are asked for answers to unseen matrices,
-/// like those they were trained on and of other laws. Of several runs there is a comparison, too.
+/// The file needs no other, and no network. The models of the latest checkpoints are asked for answers to unseen matrices:
+/// those of the experiment's file of test examples, or else some like those they were trained on; and some of other laws. Of several runs there is a comparison, too.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer report runs/transpose-3x3-seed0
@@ -30,9 +31,10 @@ pub(crate) struct Arguments {
     /// Write the figures alone, too: light, as SVG files in this directory.
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
-    /// Matrices that each model is asked about, of each law; 0 for a report of what was logged.
-    #[arg(long, default_value_t = 1000)]
-    examples: u64,
+    /// Matrices that each model is asked about, of the test split and of each law; 0 for a report of what was logged. When absent,
+    /// all of a file of test examples, and 1,000 where they are drawn.
+    #[arg(long)]
+    examples: Option<u64>,
     /// Other laws of random matrices to ask about, separated by commas, or `none`; all of which a run's problem has
     /// matrices, when absent.
     #[arg(long, value_delimiter = ',')]
@@ -69,16 +71,21 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path, examples: u64, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
+/// Matrices that a model is asked about where they are drawn.
+const EXAMPLES: u64 = 1_000;
+
+fn read(path: &Path, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
     let run = ReportedRun::read(path)?;
-    if examples == 0 {
+    if examples == Some(0) {
         return Ok(run);
     }
     if !verbosity.quiet {
-        report!("asking {}, {examples} matrices of each law", path.display());
+        report!("asking {}, {} matrices of each law", path.display(), examples.unwrap_or(EXAMPLES));
     }
+    let amount = examples.map_or(Amount::WholeFileOr(EXAMPLES), Amount::Exactly);
     let assessment =
-        Assessment::of(path, examples, laws).context("--examples 0 reports what was logged, without the model")?;
+        Assessment::of(path, amount, laws).context("--examples 0 reports what was logged, without the model")?;
+    assessment.passed_over.iter().for_each(|problem| warn_of(problem, assessment.step));
     Ok(run.with_assessment(assessment))
 }
 

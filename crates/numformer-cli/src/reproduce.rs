@@ -16,6 +16,7 @@ use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
 use crate::budget::Budget;
 use crate::device::DeviceName;
 use crate::output;
+use crate::passed_over;
 use crate::signals::Signals;
 use crate::train::{run_in, start_threads};
 use crate::verbosity::Verbosity;
@@ -121,6 +122,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     }
     let is_complete = !budget.is_some_and(|budget| budget.is_used());
     let stored = StoredRun::load(&path)?;
+    passed_over::warn(&stored);
     let table = stored.evaluate_sets(arguments.examples)?;
     if signals.have_come() {
         return Ok(false);

@@ -51,10 +51,11 @@ fn max_tokens() -> clap::builder::RangedI64ValueParser<u32> {
 const BATCH: usize = 64;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let decoding = arguments.decoding.decoding()?;
     let stored = StoredModel::load(&arguments.model)?;
     let scorer =
         Scorer::new(&stored).with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
-    let scorer = match arguments.decoding.decoding() {
+    let scorer = match decoding {
         Some(decoding) => scorer.with_decoding(decoding),
         None => scorer,
     };

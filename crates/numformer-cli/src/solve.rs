@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::matrix_file::read_matrix;
 use crate::output::write;
+use crate::passed_over;
 
 /// Ask the model of a run for an answer, and see it beside the exact one.
 ///
@@ -65,7 +66,7 @@ struct Input {
     /// A file that holds the matrix: NumPy's .npy, or text with a row on each line, numbers separated by commas or spaces.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// So many random matrices, as the run is tested on.
+    /// So many random matrices, drawn from the laws that the run is tested on; a file of test examples is not looked at.
     #[arg(
         long,
         value_name = "COUNT",
@@ -81,8 +82,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         !arguments.all || arguments.decoding.decoding() != Some(Decoding::Greedy),
         "--all: expected --decoding beam or sample, found greedy, which gives a single answer"
     );
+    let answering = arguments.decoding.answering(&arguments.task)?;
     let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
-    let run = run.with_answering(arguments.decoding.answering(&arguments.task));
+    passed_over::warn(&run);
+    let run = run.with_answering(answering);
     let solved = match &arguments.input {
         Input { matrix: Some(matrix), .. } => answers(&run, matrix, arguments.all).context("--matrix")?,
         Input { file: Some(path), .. } => {

@@ -7,7 +7,8 @@ use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
 use numformer_train::{
-    Catalogue, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached, Trainer,
+    Catalogue, DataConfig, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached,
+    Trainer,
 };
 use serde_json::json;
 
@@ -101,9 +102,18 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
     experiment.start_from = arguments.start_from.or(experiment.start_from);
-    if let Some(path) = &mut experiment.start_from {
-        // The run may be resumed from elsewhere.
-        *path = std::path::absolute(&*path).with_context(|| format!("start_from {}", path.display()))?;
+    // The run may be resumed and judged from elsewhere.
+    let DataConfig { train: train_file, validation, test, .. } = &mut experiment.data;
+    let paths = [
+        ("start_from", &mut experiment.start_from),
+        (DataConfig::key(Split::Train), train_file),
+        (DataConfig::key(Split::Validation), validation),
+        (DataConfig::key(Split::Test), test),
+    ];
+    for (key, path) in paths {
+        if let Some(path) = path {
+            *path = std::path::absolute(&*path).with_context(|| format!("{key} = {}", path.display()))?;
+        }
     }
     experiment.validate(&Catalogue::standard())?;
 

@@ -52,6 +52,39 @@ fn a_report_and_its_figures_are_written() {
 }
 
 #[test]
+fn a_report_is_on_the_file_that_the_run_is_reported_on_and_tells_of_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), format!("{EXPERIMENT}data.test = \"t30.tsv\"\n")).unwrap();
+    let generated = numformer(&["generate", "my.toml", "--count", "30", "--seed", "5", "-o", "t30.tsv"], dir.path());
+    assert_eq!(generated.2, 0, "{}", generated.1);
+    let (stdout, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run", "--json"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    let trained: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let report = |arguments: &[&str]| {
+        numformer(&[&["report", "run", "--laws", "none", "--out", "-"], arguments].concat(), dir.path())
+    };
+    let (html, stderr, code) = report(&[]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(html.contains("Greedy decoding on 30 test matrices of t30.tsv after 4 steps"), "{html}");
+    let cross_entropy = format!("{:.3}", trained["test"]["cross_entropy"].as_f64().unwrap());
+    let cross_entropy = cross_entropy.trim_end_matches('0');
+    assert!(html.contains(cross_entropy), "{cross_entropy}: {html}");
+    // The worst of them are shown, the exact answers beside.
+    let tokens = fs::read_to_string(dir.path().join("t30.tsv")).unwrap();
+    let exact = html.split("<dt>exact tokens</dt><dd><code>").nth(1).unwrap().split('<').next().unwrap();
+    assert!(tokens.lines().any(|line| line.ends_with(&format!("\t{exact}"))), "{exact}");
+    let (_, stderr, code) = report(&["--examples", "31"]);
+    assert!(code == 1 && stderr.contains("t30.tsv, found 30"), "{stderr}");
+
+    fs::rename(dir.path().join("run/checkpoints/step-0000000004"), dir.path().join("run/checkpoints/step-0000000003"))
+        .unwrap();
+    fs::create_dir(dir.path().join("run/checkpoints/step-0000000004")).unwrap();
+    let (html, stderr, code) = report(&["--examples", "5"]);
+    assert!(code == 0 && stderr.contains("warning: passed over a checkpoint: "), "{stderr}");
+    assert!(html.contains("a newer checkpoint was passed over (cannot access checkpoint file "), "{html}");
+}
+
+#[test]
 fn an_answer_is_explained() {
     let dir = trained();
     let arguments = ["solve", "run", "--matrix", "1.5 2; 3 4", "--explain", "answer.html"];

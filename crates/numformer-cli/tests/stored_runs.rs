@@ -225,6 +225,158 @@ noise = 0.1
     }
 }
 
+/// A run with files of its own for what it is watched and reported on; and what it said of the latter at its end.
+fn trained_on_files() -> (tempfile::TempDir, Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = "[[evaluate.set]]\nname = \"noisy\"\nnoise = 0.1\n";
+    let experiment = EXPERIMENT.replace("evaluate = { every = 4, examples = 8 }\n", "")
+        + "[data]\nvalidation = \"v8.tsv\"\ntest = \"t30.tsv\"\n[evaluate]\nevery = 4\nexamples = 8\n"
+        + sets;
+    fs::write(dir.path().join("my.toml"), experiment).unwrap();
+    // Not those that are drawn anyway.
+    generate("test", "30", "t30.tsv", dir.path());
+    generate("validation", "8", "v8.tsv", dir.path());
+    let (stdout, stderr, code) = numformer(&["train", "my.toml", "--run-dir", "run", "--json"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    (dir, serde_json::from_str::<Value>(&stdout).unwrap()["test"].clone())
+}
+
+fn generate(split: &str, count: &str, file: &str, dir: &Path) {
+    let arguments = ["generate", "my.toml", "--split", split, "--count", count, "--seed", "5", "--output", file];
+    let (_, stderr, code) = numformer(&arguments, dir);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn the_file_of_a_split_is_what_a_run_is_judged_on() {
+    let (dir, told) = trained_on_files();
+    let evaluate = |arguments: &[&str]| -> Value {
+        let (stdout, stderr, code) = numformer(&[&["evaluate", "run", "--json"], arguments].concat(), dir.path());
+        assert_eq!(code, 0, "{arguments:?}: {stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let test = |arguments: &[&str]| evaluate(arguments)["test"].clone();
+    assert_eq!(told["count"], 30);
+    assert_eq!(test(&[]), told, "all of the file, as at the end of training");
+    assert_eq!(evaluate(&[])["noisy"]["count"], 2000, "a set draws its own");
+    assert_eq!(test(&["--examples", "30"]), told);
+    assert_eq!(test(&["--examples", "20"])["count"], 20);
+
+    // The last line of the log is on the validation set.
+    let log = fs::read_to_string(dir.path().join("run/metrics.jsonl")).unwrap();
+    let logged: Value = log.lines().rev().find(|line| line.contains("evaluation")).unwrap().parse().unwrap();
+    let validation = evaluate(&["--split", "validation"]);
+    assert_eq!((&validation["count"], &validation["cross_entropy"]), (&8.into(), &logged["cross_entropy"]));
+
+    // Files of other examples, and examples that are drawn.
+    generate("test", "12", "t12.jsonl", dir.path());
+    assert_eq!(test(&["--set", "data.test=t12.jsonl"])["count"], 12);
+    let drawn = |setting: &str| test(&["--examples", "40", "--set", setting]);
+    assert_eq!(drawn("matrices.law=gaussian")["count"], 40);
+    assert_ne!(drawn("evaluate.seed=1"), drawn("evaluate.seed=2"));
+    let text = numformer(&["evaluate", "run"], dir.path()).0;
+    let expected = format!("on the first 30 matrices of {}:", dir.path().join("t30.tsv").display());
+    assert!(text.contains(&expected), "{text}");
+
+    for (arguments, expected) in [
+        (&["--examples", "31"][..], "data.test: expected 31 examples in "),
+        (&["--examples", "31", "--failures"], "t30.tsv, found 30"),
+        (&["--split", "validation", "--examples", "9"], "v8.tsv, found 8"),
+        (&["--set", "data.test=nonexistent.tsv"], "nonexistent.tsv: No such file"),
+    ] {
+        let (stdout, stderr, code) = numformer(&[&["evaluate", "run"], arguments].concat(), dir.path());
+        assert!((code, stdout.as_str()) == (1, "") && stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn settings_that_change_nothing_of_what_is_judged_on_are_refused() {
+    let (dir, _) = trained_on_files();
+    for (arguments, expected) in [
+        (
+            &["--set", "train.lr=1"][..],
+            "`train.lr` has no effect on what a trained model is judged on; expected a key of",
+        ),
+        (&["--set", "model.architecture=lstm"], "`model.architecture` has no effect"),
+        (&["--set", "model={dropout=0.5}"], "`model.dropout` has no effect"),
+        (&["--set", "encoding.input=p10"], "`encoding.input` has no effect"),
+        (&["--set", "data={train='t30.tsv'}"], "`data.train` has no effect"),
+        (&["--set", "evaluate.examples=3"], "`evaluate.examples` has no effect"),
+        (&["--set", "matrices.rows=2", "--set", "seed=3"], "`seed` has no effect"),
+        (&["--set", "matrixes.rows=2"], "did you mean `matrices`?"),
+        (&["--set", "data.validation=v8.tsv"], "`data.validation` has no effect here: it is for --split validation"),
+        (&["--set", "data={test='t30.tsv'}", "--split", "validation"], "it is for --split test"),
+    ] {
+        let (stdout, stderr, code) = numformer(&[&["evaluate", "run"], arguments].concat(), dir.path());
+        assert!((code, stdout.as_str()) == (1, "") && stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+    let (_, stderr, code) = numformer(&["evaluate", "run", "--grid", "ensembles", "--split", "validation"], dir.path());
+    assert!(code == 2 && stderr.contains("cannot be used with"), "{stderr}");
+}
+
+#[test]
+fn a_file_is_found_from_anywhere_and_named_when_it_is_gone_or_another() {
+    let (dir, told) = trained_on_files();
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let judged = numformer(&["resume", "../run", "--json"], &elsewhere).0;
+    assert_eq!(serde_json::from_str::<Value>(&judged).unwrap()["test"], told);
+    for file in ["t30.tsv", "v8.tsv"] {
+        let path = dir.path().join(file);
+        let content = fs::read_to_string(&path).unwrap();
+        let key = if file == "t30.tsv" { "data.test" } else { "data.validation" };
+        let split = &key["data.".len()..];
+        let refused = |expected: &str| {
+            for arguments in [&["resume", "../run", "--steps", "6"][..], &["evaluate", "../run", "--split", split]] {
+                let (_, stderr, code) = numformer(arguments, &elsewhere);
+                assert!(code == 1 && stderr.contains(key) && stderr.contains(expected), "{arguments:?}: {stderr}");
+                assert!(stderr.contains(path.to_str().unwrap()), "{arguments:?}: {stderr}");
+            }
+        };
+        let lines: Vec<&str> = content.lines().collect();
+        // As many examples in another order.
+        fs::write(&path, [&lines[1..], &lines[..1]].concat().join("\n")).unwrap();
+        refused("have changed since the checkpoint after step 4");
+        fs::rename(&path, elsewhere.join(file)).unwrap();
+        refused("No such file");
+        // What is named is judged, whatever the run was reported on before.
+        let setting = format!("{key}={file}");
+        let (_, stderr, code) = numformer(&["evaluate", "../run", "--split", split, "--set", &setting], &elsewhere);
+        assert_eq!(code, 0, "{stderr}");
+        fs::remove_file(elsewhere.join(file)).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+    // The same examples in another place are the same run.
+    fs::rename(dir.path().join("t30.tsv"), elsewhere.join("moved.tsv")).unwrap();
+    let moved = ["train", "my.toml", "--run-dir", "run", "--steps", "6", "--set", "data.test=elsewhere/moved.tsv"];
+    let (_, stderr, code) = numformer(&moved, dir.path());
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn an_older_checkpoint_than_the_newest_is_not_asked_in_silence() {
+    let dir = trained();
+    let weights = dir.path().join("run/checkpoints/step-0000000004/model.safetensors");
+    let content = fs::read(&weights).unwrap();
+    fs::write(&weights, &content[..content.len() / 2]).unwrap();
+    for arguments in [
+        &["solve", "run", "--random"][..],
+        &["evaluate", "run", "--examples", "5"],
+        &["evaluate", "run", "--grid", "ensembles", "--examples", "5"],
+        &["--quiet", "report", "run", "--examples", "5", "--laws", "none"],
+    ] {
+        let (_, stderr, code) = numformer(arguments, dir.path());
+        assert_eq!(code, 0, "{stderr}");
+        let [warning] = stderr.lines().collect::<Vec<_>>()[..] else { panic!("{arguments:?}: {stderr}") };
+        assert!(warning.starts_with("warning: passed over a checkpoint: ") && warning.contains("step-0000000004"));
+        assert!(warning.ends_with("the model is that after step 2"), "{warning}");
+    }
+    let (_, stderr, code) = numformer(&["solve", "run", "--random", "--checkpoint", "2"], dir.path());
+    assert_eq!((code, stderr.as_str()), (0, ""), "it is asked for");
+    let (_, stderr, code) = numformer(&["solve", "run", "--random", "--checkpoint", "4"], dir.path());
+    assert!(code == 1 && stderr.contains("is damaged"), "{stderr}");
+}
+
 #[test]
 fn answers_are_found_in_the_way_that_is_asked_for() {
     let dir = trained();
@@ -266,12 +418,20 @@ fn ways_that_there_are_not_are_refused() {
         (&["--decoding", "beam", "--length-penalty", "inf"], "expected a finite number"),
         (&["--beam-width", "2"], "--decoding <HOW>"),
         (&["--verified"], "--decoding <HOW>"),
+        (&["--decoding", "greedy", "--beam-width", "7"], "--beam-width has no effect with --decoding greedy"),
+        (&["--decoding", "greedy", "--sampling-seed", "0"], "it is for --decoding sample"),
+        (&["--decoding", "sample", "--length-penalty", "1"], "it is for --decoding beam"),
+        (&["--decoding", "beam", "--candidates", "3"], "--candidates has no effect with --decoding beam"),
+        (&["--decoding", "greedy", "--verified"], "--verified has no effect with --decoding greedy"),
+        (&["--decoding", "sample", "--verified"], "or of more --candidates"),
     ] {
         for command in [&["solve", "run", "--random"][..], &["evaluate", "run"]] {
             let (_, stderr, code) = numformer(&[command, arguments].concat(), dir.path());
             assert!(code == 2 && stderr.contains(expected), "{arguments:?}: {stderr}");
         }
     }
+    let (_, stderr, code) = numformer(&["score", "model", "--decoding", "greedy", "--temperature", "2"], dir.path());
+    assert!(code == 2 && stderr.contains("--temperature has no effect"), "{stderr}");
     // Which problem a model without a run has learned is not known.
     let (_, stderr, code) = numformer(&["score", "model", "--constrained"], dir.path());
     assert!(code == 2 && stderr.contains("unexpected argument '--constrained'"), "{stderr}");
