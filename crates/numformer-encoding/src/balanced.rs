@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{Decimal, value};
-use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId, WordGrammar};
+use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
 /// A signed significand and the exponent of ten, one token each.
 ///
@@ -120,6 +120,12 @@ impl NumberEncoding for Balanced {
     fn grammar(&self) -> Option<WordGrammar> {
         let first_exponent = self.first_exponent();
         Some(WordGrammar::sequence([0..first_exponent, first_exponent..self.symbols.len() as u32]))
+    }
+
+    fn meaning(&self, index: usize) -> Option<SymbolMeaning> {
+        let id = TokenId(u32::try_from(index).ok()?);
+        let significand = self.significand(id).map(SymbolMeaning::Significand);
+        significand.or_else(|| self.exponent(id).map(SymbolMeaning::PowerOfTen))
     }
 }
 

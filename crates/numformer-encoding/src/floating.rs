@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{decade, value};
-use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId, WordGrammar};
+use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
 /// One token per number: a significand of `p` digits and one of few exponents.
 ///
@@ -202,6 +202,16 @@ impl NumberEncoding for Floating {
     fn grammar(&self) -> Option<WordGrammar> {
         let numbers = 0..self.values.len() as u32;
         Some(WordGrammar::sequence([numbers]))
+    }
+
+    fn meaning(&self, index: usize) -> Option<SymbolMeaning> {
+        let id = u32::try_from(index).ok().filter(|id| *id <= 2 * self.count())?;
+        let magnitude = if id > self.count() { id - self.count() } else { id };
+        let (full, decade) = (self.full, self.full - self.full / 10);
+        let k = magnitude.saturating_sub(full / 10) / decade;
+        let m = i64::from(magnitude - k * decade);
+        let lowest = self.precision as i32 - 1 + self.decimals as i32;
+        Some(SymbolMeaning::number(if id > self.count() { -m } else { m }, k as i32 - lowest))
     }
 }
 

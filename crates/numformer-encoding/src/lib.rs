@@ -17,7 +17,7 @@
 //!
 //! - [`NumberEncoding`]: the trait. [`Positional`], [`Balanced`] and [`Floating`] implement it for any precision;
 //!   [`Preset`] names the published parameters.
-//! - [`Vocabulary`]: symbols and their ids ([`TokenId`]).
+//! - [`Vocabulary`]: symbols and their ids ([`TokenId`]); [`SymbolMeaning`]: what a symbol stands for, in any encoding.
 //! - [`MatrixEncoding`]: an encoding bound to a vocabulary; [`DenseMatrix`]: what it reads.
 //! - [`MatrixGrammar`]: what may follow in a matrix, token by token; [`WordGrammar`]: in a number.
 //! - [`EncodeError`], [`DecodeError`]: why a number or a list of tokens was refused.
@@ -35,6 +35,7 @@ mod error;
 mod floating;
 mod matrix;
 mod matrix_grammar;
+mod meaning;
 mod number;
 mod positional;
 mod preset;
@@ -50,6 +51,7 @@ pub use error::{DecodeError, EncodeError, EncodingError};
 pub use floating::Floating;
 pub use matrix::MatrixEncoding;
 pub use matrix_grammar::{GrammarError, MatrixGrammar, MatrixState};
+pub use meaning::SymbolMeaning;
 pub use number::NumberEncoding;
 pub use positional::Positional;
 pub use preset::{Preset, UnknownEncoding};

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::{DecodeError, EncodeError, TokenId, WordGrammar};
+use crate::{DecodeError, EncodeError, SymbolMeaning, TokenId, WordGrammar};
 
 /// Writes real numbers as short words of tokens and reads them back.
 ///
@@ -118,9 +118,16 @@ pub trait NumberEncoding: Debug + Send + Sync {
     fn restricted(&self, _magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
         None
     }
+
     /// Which symbols may follow which in a word, if that is known: exactly the words that [`decode`](Self::decode)
     /// reads. With it, a model can be kept from writing anything else.
     fn grammar(&self) -> Option<WordGrammar> {
+        None
+    }
+
+    /// What the symbol at this index of [`symbols`](Self::symbols) stands for, if it can be said in a way that other encodings
+    /// share. With it, a model that changes its encoding keeps what it has learned of such symbols.
+    fn meaning(&self, _index: usize) -> Option<SymbolMeaning> {
         None
     }
 }

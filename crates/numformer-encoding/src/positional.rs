@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::decimal::{Decimal, value};
-use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, TokenId, WordGrammar};
+use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
 /// A sign, the digits of the significand in some base, and the exponent of ten, one token each.
 ///
@@ -209,6 +209,17 @@ impl NumberEncoding for Positional {
         let sign = vec![Branch { tokens: 0..FIRST_DIGIT, next: Some(1) }];
         let states = [sign].into_iter().chain((1..=self.max_digits + 1).map(after_digits)).collect();
         Some(WordGrammar::new(states).expect("each state leads to the next, or to the end"))
+    }
+
+    fn meaning(&self, index: usize) -> Option<SymbolMeaning> {
+        let id = TokenId(u32::try_from(index).ok()?);
+        match id {
+            TokenId(sign @ (0 | 1)) => Some(SymbolMeaning::Sign { is_negative: sign == 1 }),
+            _ => match self.digit(id) {
+                Some(digit) => Some(SymbolMeaning::Digit { base: self.base, digit }),
+                None => self.exponent(id).map(SymbolMeaning::PowerOfTen),
+            },
+        }
     }
 }
 

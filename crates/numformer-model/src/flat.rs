@@ -1,10 +1,16 @@
 //! Parameters and gradients as flat vectors, for optimizers, checkpoints and reductions.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
-use candle_core::{Error, Result, Shape, Tensor, Var};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 
+use crate::model::Model;
+use crate::model_config::ModelConfig;
 use crate::parameters::Parameters;
 
 /// One parameter's place in a flat vector.
@@ -51,14 +57,43 @@ impl FlatLayout {
     /// The layout of `parameters`, all of which exist by now: build the model first.
     #[must_use]
     pub fn new(parameters: &Parameters) -> Self {
+        Self::of_shapes(parameters.to_vec().into_iter().map(|(name, var)| (name, var.shape().clone())))
+    }
+
+    /// The layout of the parameters that a model of this configuration has, without memory for them.
+    ///
+    /// # Errors
+    /// When the configuration is impossible.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_model::{Cell, FlatLayout, RecurrentConfig};
+    ///
+    /// let config = RecurrentConfig::new(Cell::Gru, 20, 8, 1).into();
+    /// let layout = FlatLayout::of(&config)?;
+    /// assert_eq!(layout.slots()[0].name(), "decoder.embedding.norm.bias");
+    /// assert_eq!(layout.len() as u64, config.parameter_counts().total());
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn of(config: &ModelConfig) -> Result<Self> {
+        config.validate().map_err(Error::wrap)?;
+        let shapes = Shapes::default();
+        let builder = VarBuilder::from_backend(Box::new(shapes.clone()), DType::F32, Device::Cpu);
+        // Which parameters there are is known by the model alone: it is built on tensors that are one zero each.
+        Model::new(config, &builder)?;
+        let shapes = std::mem::take(&mut *shapes.0.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Self::of_shapes(shapes))
+    }
+
+    /// The layout of parameters in the order of their names.
+    fn of_shapes(shapes: impl IntoIterator<Item = (String, Shape)>) -> Self {
         let mut end = 0;
-        let slots = parameters
-            .to_vec()
+        let slots = shapes
             .into_iter()
-            .map(|(name, var)| {
+            .map(|(name, shape)| {
                 let begin = end;
-                end += var.elem_count();
-                Slot { name, shape: var.shape().clone(), range: begin..end }
+                end += shape.elem_count();
+                Slot { name, shape, range: begin..end }
             })
             .collect();
         Self { slots }
@@ -144,11 +179,30 @@ fn copy(tensor: &Tensor, target: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
+/// Notes the shapes of the parameters that a model asks for.
+#[derive(Clone, Default)]
+struct Shapes(Arc<Mutex<BTreeMap<String, Shape>>>);
+
+impl SimpleBackend for Shapes {
+    fn get(&self, shape: Shape, name: &str, _init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        let zeros = Tensor::zeros((), dtype, device)?.broadcast_as(&shape)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), shape);
+        Ok(zeros)
+    }
+
+    fn get_unchecked(&self, name: &str, _dtype: DType, _device: &Device) -> Result<Tensor> {
+        Err(Error::Msg(format!("expected a shape with the parameter `{name}`, found none")))
+    }
+
+    fn contains_tensor(&self, _name: &str) -> bool {
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
+    use crate::{Cell, RecurrentConfig, StackConfig, TransformerConfig};
 
     fn two() -> (Parameters, FlatLayout) {
         let b = Tensor::new(&[1f32, 2.0], &Device::Cpu).expect("b");
@@ -169,6 +223,26 @@ mod tests {
         let b = parameters.get("b").expect("b").to_vec1::<f32>().expect("b");
         assert_eq!(b, [6.0, 5.0]);
         assert!(layout.write(&parameters, &[0.0]).is_err());
+    }
+
+    #[test]
+    fn the_layout_of_a_configuration_is_that_of_its_model() {
+        let mut config = TransformerConfig::new(13, 10, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 3));
+        config.decoder.d_ff = Some(20);
+        config.copy_gate = true;
+        let configs: [ModelConfig; 3] =
+            [config.into(), RecurrentConfig::new(Cell::Lstm, 13, 6, 2).into(), RecurrentConfig::new(Cell::Gru, 13, 6, 1).into()];
+        for config in configs {
+            let parameters = Parameters::random(0, &Device::Cpu);
+            Model::new(&config, &parameters.trainable()).expect("a model");
+            let [expected, found] = [FlatLayout::new(&parameters), FlatLayout::of(&config).expect("possible")]
+                .map(|layout| layout.slots.into_iter().map(|slot| (slot.name, slot.shape, slot.range)).collect::<Vec<_>>());
+            assert_eq!(found, expected);
+        }
+        // Far more than fits the memory.
+        let sizes = StackConfig::new(1 << 16, 1, 2);
+        let layout = FlatLayout::of(&TransformerConfig::new(1 << 20, 8, sizes.clone(), sizes).into());
+        assert!(layout.expect("possible").len() > 1 << 36);
     }
 
     #[test]
