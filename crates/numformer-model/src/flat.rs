@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
+use crate::config::ConfigError;
 use crate::model::Model;
 use crate::model_config::ModelConfig;
 use crate::parameters::Parameters;
@@ -73,14 +74,14 @@ impl FlatLayout {
     /// let layout = FlatLayout::of(&config)?;
     /// assert_eq!(layout.slots()[0].name(), "decoder.embedding.norm.bias");
     /// assert_eq!(layout.len() as u64, config.parameter_counts().total());
-    /// # Ok::<(), candle_core::Error>(())
+    /// # Ok::<(), numformer_model::ConfigError>(())
     /// ```
-    pub fn of(config: &ModelConfig) -> Result<Self> {
-        config.validate().map_err(Error::wrap)?;
+    pub fn of(config: &ModelConfig) -> std::result::Result<Self, ConfigError> {
+        config.validate()?;
         let shapes = Shapes::default();
         let builder = VarBuilder::from_backend(Box::new(shapes.clone()), DType::F32, Device::Cpu);
         // Which parameters there are is known by the model alone: it is built on tensors that are one zero each.
-        Model::new(config, &builder)?;
+        Model::new(config, &builder).expect("a valid configuration has a model, and a zero on the CPU always exists");
         let shapes = std::mem::take(&mut *shapes.0.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Self::of_shapes(shapes))
     }
@@ -230,13 +231,18 @@ mod tests {
         let mut config = TransformerConfig::new(13, 10, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 3));
         config.decoder.d_ff = Some(20);
         config.copy_gate = true;
-        let configs: [ModelConfig; 3] =
-            [config.into(), RecurrentConfig::new(Cell::Lstm, 13, 6, 2).into(), RecurrentConfig::new(Cell::Gru, 13, 6, 1).into()];
+        let configs: [ModelConfig; 3] = [
+            config.into(),
+            RecurrentConfig::new(Cell::Lstm, 13, 6, 2).into(),
+            RecurrentConfig::new(Cell::Gru, 13, 6, 1).into(),
+        ];
         for config in configs {
             let parameters = Parameters::random(0, &Device::Cpu);
             Model::new(&config, &parameters.trainable()).expect("a model");
-            let [expected, found] = [FlatLayout::new(&parameters), FlatLayout::of(&config).expect("possible")]
-                .map(|layout| layout.slots.into_iter().map(|slot| (slot.name, slot.shape, slot.range)).collect::<Vec<_>>());
+            let [expected, found] =
+                [FlatLayout::new(&parameters), FlatLayout::of(&config).expect("possible")].map(|layout| {
+                    layout.slots.into_iter().map(|slot| (slot.name, slot.shape, slot.range)).collect::<Vec<_>>()
+                });
             assert_eq!(found, expected);
         }
         // Far more than fits the memory.
