@@ -11,7 +11,7 @@ use numformer::data::{Format, Split, write_examples};
 use numformer::model::StackConfig;
 use numformer::train::{
     AdamConfig, Architecture, Catalogue, CheckpointConfig, DataFileError, DivergencePolicy, Experiment, FigureName,
-    Goal, MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, RunDir,
+    Goal, MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, Rows, RunDir,
     SgdConfig, Span, StageConfig, StepReport, StopReason, StoredModel, StoredRun, TargetReached, TrainError, Trainer,
     evaluate, read_metrics,
 };
@@ -565,9 +565,17 @@ fn a_run_that_begins_with_the_weights_of_another_goes_on_without_them() {
     assert_ne!(uninterrupted(&experiment), uninterrupted(&Experiment { seed: 5, ..tiny() }));
     let expected = uninterrupted(&experiment);
     // From then on, the first run may go.
-    open(&experiment, &second).with_observer(StopAfter(1)).run().unwrap();
+    let begun = open(&experiment, &second);
+    // The same vocabulary and positions: all was taken over.
+    let taken_over = begun.taken_over().unwrap();
+    let symbols = Rows { taken: begun.task().vocabulary().len(), new: 0 };
+    assert_eq!((taken_over.encoder, taken_over.decoder), (symbols, symbols));
+    assert_eq!(taken_over.positions.unwrap().new, 0);
+    begun.with_observer(StopAfter(1)).run().unwrap();
     fs::remove_dir_all(&first).unwrap();
-    open(&experiment, &second).run().unwrap();
+    let mut resumed = open(&experiment, &second);
+    assert_eq!(resumed.taken_over(), None);
+    resumed.run().unwrap();
     assert!(result(&second, 12) == expected);
     let error = Trainer::new(experiment).unwrap().check_start().unwrap_err().to_string();
     assert!(error.contains("holds no model"), "{error}");

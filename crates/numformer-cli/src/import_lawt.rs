@@ -15,8 +15,9 @@ use crate::filter::is_open;
 /// Convert a checkpoint of the program published with the paper, LAWT, into a model of this one.
 ///
 /// Reads the file that torch.save wrote, checkpoint.pth, without running anything in it, and writes config.json,
-/// vocabulary.json and model.safetensors to a new directory, for numformer score. What training needs beyond the
-/// weights, such as the optimizer's state, is not taken over.
+/// vocabulary.json, encodings.json and model.safetensors to a new directory, for numformer score and train --start-from.
+/// What training needs beyond the weights, such as the optimizer's state, is not taken over. A file with other tensors than
+/// those of the model that it describes is refused; the error names them.
 #[derive(Args)]
 #[command(after_help = "Example:
   numformer import-lawt checkpoint.pth --out imported")]

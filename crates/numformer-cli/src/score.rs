@@ -4,9 +4,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Args;
-use numformer_train::{Pair, Score, Scorer, StoredModel};
+use numformer_train::{Pair, Score, ScoreError, Scorer, StoredModel};
 
 use crate::decoding::DecodingArguments;
 use crate::filter::{is_open, lines_of_input};
@@ -15,8 +15,8 @@ use crate::filter::{is_open, lines_of_input};
 ///
 /// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean is
 /// over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored gives an
-/// error with its number on standard error, and exit code 1 at the end. With --decoding, the model's own answer follows after
-/// a tab.
+/// error with its number on standard error, and exit code 1 at the end; a score that is no finite number ends the command, with
+/// exit code 1. With --decoding, the model's own answer follows after a tab.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ printf 'V1 V1 + 314 E-2\\tV1 V1 + 314 E-2\\n' | numformer score imported --decoding greedy
@@ -50,6 +50,12 @@ fn max_tokens() -> clap::builder::RangedI64ValueParser<u32> {
 /// Lines that are read before any is scored.
 const BATCH: usize = 64;
 
+/// What is scored next: pairs, and the numbers of their lines.
+struct Batch {
+    pairs: Vec<Pair>,
+    lines: Vec<u64>,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let decoding = arguments.decoding.decoding()?;
     let stored = StoredModel::load(&arguments.model)?;
@@ -63,17 +69,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     let mut output = BufWriter::new(io::stdout().lock());
     let mut code = ExitCode::SUCCESS;
-    let mut batch: Vec<Pair> = Vec::with_capacity(BATCH);
+    let mut batch = Batch { pairs: Vec::with_capacity(BATCH), lines: Vec::with_capacity(BATCH) };
     let mut scored = 0;
-    let mut write_scores = |batch: &mut Vec<Pair>| -> Result<bool> {
-        let scores = scorer.score_from(scored, batch).context("the model failed")?;
-        scored += batch.len() as u64;
+    let mut write_scores = |Batch { pairs, lines }: &mut Batch| -> Result<bool> {
+        let scores = scorer.score_from(scored, pairs).map_err(|error| match error {
+            ScoreError::NotFinite { pair, .. } => Error::from(error).context(format!("line {}", lines[pair])),
+            error => error.into(),
+        })?;
+        scored += pairs.len() as u64;
         for score in scores {
             if !is_open(writeln!(output, "{}", shown(&score, arguments.json)?))? {
                 return Ok(false);
             }
         }
-        batch.clear();
+        pairs.clear();
+        lines.clear();
         is_open(output.flush())
     };
     for (number, line) in (1..).zip(lines_of_input()) {
@@ -82,13 +92,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             .map_err(anyhow::Error::from)
             .and_then(|line| Ok(scorer.parse(line.trim_end_matches('\r'))?));
         match pair {
-            Ok(pair) => batch.push(pair),
+            Ok(pair) => {
+                batch.pairs.push(pair);
+                batch.lines.push(number);
+            }
             Err(error) => {
                 report!("line {number}: {error:#}");
                 code = ExitCode::FAILURE;
             }
         }
-        if batch.len() == BATCH && !write_scores(&mut batch)? {
+        if batch.pairs.len() == BATCH && !write_scores(&mut batch)? {
             return Ok(code);
         }
     }

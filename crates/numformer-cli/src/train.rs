@@ -56,7 +56,8 @@ pub(crate) struct Arguments {
     /// Print what would run, with its parameters, tokens, memory and time, and leave nothing behind.
     #[arg(long)]
     dry_run: bool,
-    /// A run or a model whose weights this run begins with, instead of the experiment's.
+    /// A run or a model whose weights this run begins with, instead of the experiment's: the same model, but for its
+    /// vocabulary and positions.
     #[arg(long, value_name = "DIR")]
     start_from: Option<PathBuf>,
     #[command(flatten)]
@@ -218,6 +219,9 @@ pub(crate) fn run_in(
     }
     if let Some(Gap { last, expected }) = log.gap(trainer.step()).context("cannot read the run's metrics")? {
         report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
+    }
+    if let (Some(taken_over), Some(path), false) = (trainer.taken_over(), &experiment.start_from, verbosity.quiet) {
+        report!("took over the weights of {}: {taken_over}", path.display());
     }
     let mut trainer = trainer.waiting_for_space().with_observer(log);
     if verbosity.verbose {

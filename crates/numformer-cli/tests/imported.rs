@@ -213,3 +213,65 @@ fn import_refuses_what_it_cannot_do() {
         assert!(!dir.path().join("other").exists());
     }
 }
+
+/// An experiment for the recorded model, as far as it has to be the same.
+const LIKE_IMPORTED: &str = r#"
+name = "like-imported"
+problem.name = "transpose"
+matrices = { law = "uniform", rows = 1 }
+encoding = { input = "b1999", output = "b1999" }
+model.cross_attention_query = "layer_input"
+model.encoder = { d_model = 24, n_heads = 3, n_layers = 1 }
+model.decoder = { d_model = 24, n_heads = 3, n_layers = 2 }
+train = { batch_size = 2, steps = 1, lr = 1e-3 }
+evaluate = { every = 1, examples = 2 }
+"#;
+
+#[test]
+fn a_run_begins_with_imported_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    import(dir.path());
+    let encodings = fs::read_to_string(dir.path().join("imported/encodings.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&encodings).unwrap(),
+        serde_json::json!({"input": "b1999", "output": "b1999"})
+    );
+    let start = |experiment: &str| {
+        fs::write(dir.path().join("my.toml"), experiment).unwrap();
+        numformer(&["train", "my.toml", "--start-from", "imported", "--run-dir", "run"], b"", dir.path())
+    };
+    let (_, stderr, code) = start(&LIKE_IMPORTED.replace("n_heads = 3, n_layers = 2", "n_heads = 4, n_layers = 2"));
+    assert!(code == 1 && stderr.contains("model.decoder.n_heads is 3 there and 4 here"), "{stderr}");
+    let (_, stderr, code) = start(LIKE_IMPORTED);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stderr.matches(" rows taken over, 0 new").count(), 3, "{stderr}");
+    fs::remove_dir_all(dir.path().join("run")).unwrap();
+    fs::remove_file(dir.path().join("imported/encodings.json")).unwrap();
+    let (_, stderr, code) = start(LIKE_IMPORTED);
+    assert!(code == 1 && stderr.contains("import the checkpoint again, or write encodings.json"), "{stderr}");
+}
+
+#[test]
+fn weights_that_are_not_those_of_the_model_give_no_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    import(dir.path());
+    let [config, weights] = ["config.json", "model.safetensors"].map(|name| dir.path().join("imported").join(name));
+    let score = || numformer(&["score", "imported"], b"T V1 V1 N314 E-2\tT V1 V1 N314 E-2\n", dir.path());
+    assert_eq!(score().2, 0);
+
+    let original = fs::read_to_string(&config).unwrap();
+    fs::write(&config, original.replace("\"n_layers\": 2", "\"n_layers\": 1")).unwrap();
+    let (stdout, stderr, code) = score();
+    assert_eq!((stdout.as_str(), code), ("", 1));
+    assert!(stderr.contains("model.safetensors") && stderr.contains("unknown tensors `decoder.layers.1."), "{stderr}");
+    fs::write(&config, original).unwrap();
+
+    // The last bytes are coefficients.
+    let mut content = fs::read(&weights).unwrap();
+    let end = content.len();
+    content[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, content).unwrap();
+    let (stdout, stderr, code) = score();
+    assert_eq!((stdout.as_str(), code), ("", 1));
+    assert!(stderr.contains("expected finite numbers, found others"), "{stderr}");
+}

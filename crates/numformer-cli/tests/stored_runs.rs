@@ -484,3 +484,39 @@ fn failures_are_analysed_where_answers_have_properties() {
     let cold = &object["failures"]["inversion"]["refinement"]["from_cold_starts"];
     assert!(cold["reached"].as_f64().unwrap() > 0.9, "{object}");
 }
+
+#[test]
+fn a_run_that_starts_from_another_says_what_it_took_over() {
+    let dir = trained();
+    let start = |settings: &[&str], path: &str| {
+        let common = ["train", "my.toml", "--start-from", "run", "--run-dir", path, "--seed", "3"];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        numformer(&common.into_iter().chain(settings).collect::<Vec<_>>(), dir.path())
+    };
+    let (_, stderr, code) = start(&[], "same");
+    assert_eq!(code, 0, "{stderr}");
+    let line = stderr.lines().find(|line| line.starts_with("took over the weights of ")).unwrap();
+    assert!(line.contains("run: symbols of the encoder: ") && line.contains(" 0 new; of the decoder: "), "{line}");
+    assert!(line.contains("; positions: ") && line.ends_with(" 0 new"), "{line}");
+    // A run that goes on takes nothing over.
+    let (_, stderr, code) = numformer(&["resume", "same"], dir.path());
+    assert!(code == 0 && !stderr.contains("took over"), "{stderr}");
+
+    // The numbers that it reads are written otherwise: ten digits are new to the encoder, and known to the decoder.
+    let (_, stderr, code) = start(&["encoding.input=p10"], "other");
+    assert_eq!(code, 0, "{stderr}");
+    let line = stderr.lines().find(|line| line.starts_with("took over the weights of ")).unwrap();
+    let (encoder, decoder) = line.split_once("; of the decoder: ").unwrap();
+    assert!(encoder.ends_with(" 10 new") && decoder.contains(" rows taken over, 0 new"), "{line}");
+
+    for (setting, difference) in [
+        ("model.encoder.n_heads=4", "model.encoder.n_heads is 2 there and 4 here"),
+        ("model.encoder.n_layers=2", "model.encoder.n_layers is 1 there and 2 here"),
+        ("model.copy_gate=true", "model.copy_gate is false there and true here"),
+        ("model.positions=sinusoidal", "model.positions is \"learned\" there and \"sinusoidal\" here"),
+    ] {
+        let (_, stderr, code) = start(&[setting], "refused");
+        assert!(stderr.contains("do not fit: ") && stderr.contains(difference) && code == 1, "{stderr}");
+        assert!(!dir.path().join("refused").exists());
+    }
+}

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use numformer_encoding::Vocabulary;
-use numformer_model::{FlatLayout, ModelConfig};
+use numformer_model::ModelConfig;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -16,6 +16,7 @@ use crate::data_files::DataFingerprints;
 use crate::experiment::Experiment;
 use crate::figure_name::FigureName;
 use crate::files::{is_full_disk, sync_dir, write_synced};
+use crate::layout::LayoutError;
 
 /// Version of the format; raised when older programs could misread a newer file.
 const FORMAT: u32 = 1;
@@ -232,32 +233,6 @@ impl Checkpoint {
     }
 }
 
-/// Cuts a flat vector into named tensors, `prefix` before each name.
-pub(crate) fn named(layout: &FlatLayout, prefix: &str, flat: &[f32]) -> NamedTensors {
-    let slots = layout.slots().iter();
-    slots
-        .map(|slot| {
-            let shape = slot.shape().dims().to_vec();
-            (format!("{prefix}{}", slot.name()), (shape, flat[slot.range()].to_vec()))
-        })
-        .collect()
-}
-
-/// Joins named tensors into one flat vector, the inverse of [`named`].
-pub(crate) fn flat(layout: &FlatLayout, prefix: &str, tensors: &NamedTensors) -> Result<Vec<f32>, LayoutError> {
-    let mut flat = vec![0.0; layout.len()];
-    for slot in layout.slots() {
-        let name = format!("{prefix}{}", slot.name());
-        let expected = slot.shape().dims().to_vec();
-        match tensors.get(&name) {
-            Some((found, values)) if *found == expected => flat[slot.range()].copy_from_slice(values),
-            Some((found, _)) => return Err(LayoutError::Shape { name, expected, found: found.clone() }),
-            None => return Err(LayoutError::Missing { name }),
-        }
-    }
-    Ok(flat)
-}
-
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
@@ -349,6 +324,14 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// The weights are not those of the model that the configuration beside them describes.
+    #[error("{} does not hold the weights of the model in the {CONFIG} beside it: take both from one place", path.display())]
+    Weights {
+        /// The file of the weights.
+        path: PathBuf,
+        /// What does not fit.
+        source: LayoutError,
+    },
     /// A model is only written to a new directory.
     #[error("{} exists: remove it, or save to another place", path.display())]
     Exists {
@@ -363,28 +346,6 @@ pub enum CheckpointError {
     NoModel {
         /// The directory.
         path: PathBuf,
-    },
-}
-
-/// Why stored tensors do not fit a model.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayoutError {
-    /// A tensor is not there.
-    #[error("the checkpoint has no tensor `{name}`")]
-    Missing {
-        /// Its name.
-        name: String,
-    },
-    /// A tensor has another shape.
-    #[error("tensor `{name}` of the checkpoint: expected shape {expected:?}, found {found:?}")]
-    Shape {
-        /// Its name.
-        name: String,
-        /// Shape in the model.
-        expected: Vec<usize>,
-        /// Shape found.
-        found: Vec<usize>,
     },
 }
 

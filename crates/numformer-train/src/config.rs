@@ -17,6 +17,7 @@ use crate::goal::{Goal, Patience};
 use crate::gradients::Gradients;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::AfterWarmUp;
+use crate::stored_model::EncodingNames;
 
 /// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
 /// `[[problem]]`.
@@ -228,6 +229,13 @@ pub struct EncodingConfig {
     /// Whether sequences begin with the letter of their problem; when absent, they do if there are several problems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_letters: Option<bool>,
+}
+
+impl EncodingConfig {
+    /// The names of both encodings.
+    pub(crate) fn names(&self) -> EncodingNames {
+        EncodingNames { input: self.input.clone(), output: self.output.clone() }
+    }
 }
 
 /// Where examples come from, other than the law of the matrices.

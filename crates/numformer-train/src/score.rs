@@ -134,8 +134,8 @@ impl Scorer {
     /// less than 1e-6 of their size.
     ///
     /// # Errors
-    /// When the model fails.
-    pub fn score(&self, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
+    /// When the model fails, or a cross-entropy is not finite.
+    pub fn score(&self, pairs: &[Pair]) -> Result<Vec<Score>, ScoreError> {
         self.score_from(0, pairs)
     }
 
@@ -143,10 +143,15 @@ impl Scorer {
     /// index of a pair, so that the parts do not matter.
     ///
     /// # Errors
-    /// When the model fails.
-    pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> candle_core::Result<Vec<Score>> {
+    /// As [`score`](Self::score).
+    pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> Result<Vec<Score>, ScoreError> {
         let limit = self.model.max_positions().map_or(self.max_answer, |limit| limit.min(self.max_answer));
-        let answer = |batch: Batch<'_>| {
+        let answer = |batch: Batch<'_>| -> Result<Vec<Option<Hypothesis>>, ScoreError> {
+            // Before the model's own answer is looked for: there is none, either.
+            if let Some(place) = batch.cross_entropies.iter().position(|cross_entropy| !cross_entropy.is_finite()) {
+                let cross_entropy = batch.cross_entropies[place];
+                return Err(ScoreError::NotFinite { pair: batch.first + place, cross_entropy });
+            }
             let Some(decoding) = &self.decoding else { return Ok(vec![None; batch.pairs.len()]) };
             let sources = batch.pairs.iter().map(|pair| pair.src.as_slice());
             let src = padded(sources, self.model.padding_id(), &self.device)?;
@@ -154,7 +159,7 @@ impl Scorer {
             let found = candidates(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
             Ok(found.into_iter().map(|candidates| candidates.into_iter().next()).collect())
         };
-        let scored = score_pairs::<candle_core::Error>(&self.model, pairs, &self.device, answer)?;
+        let scored = score_pairs(&self.model, pairs, &self.device, answer)?;
         let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
             cross_entropy: scored.cross_entropy,
             target_tokens: pair.target_tokens(),
@@ -237,6 +242,23 @@ fn fitting(pairs: &[Pair]) -> usize {
     pairs.iter().enumerate().map(too_many).position(|too_many| too_many).unwrap_or(pairs.len()).max(1)
 }
 
+/// Why pairs have no scores.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoreError {
+    /// The model failed.
+    #[error("the model failed")]
+    Model(#[from] candle_core::Error),
+    /// The model finds no probability for a pair.
+    #[error("expected a finite cross-entropy, found {cross_entropy}: the model's weights give no probabilities")]
+    NotFinite {
+        /// The place of the pair among those that were to be scored together, from 0.
+        pair: usize,
+        /// What was found.
+        cross_entropy: f64,
+    },
+}
+
 /// Why a line is no pair of source and target. Positions count from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -292,6 +314,10 @@ mod tests {
     /// An untrained model with the reference vocabulary of P10 and 12 positions, which ends its answers the sooner, the
     /// larger the bias.
     fn scorer_that_ends(delimiter_bias: f32) -> Scorer {
+        Scorer::new(&stored(delimiter_bias)).expect("a model")
+    }
+
+    fn stored(delimiter_bias: f32) -> StoredModel {
         let p10 = Positional::p10();
         let vocabulary = Vocabulary::reference(&p10, &p10);
         let sizes = StackConfig::new(16, 2, 1);
@@ -302,7 +328,7 @@ mod tests {
         // Larger weights make a model that is surer of its errors.
         stored.weights.values_mut().flat_map(|(_, values)| values).for_each(|x| *x *= 3.0);
         stored.weights.get_mut("projection.bias").expect("every model has one").1[0] += delimiter_bias;
-        Scorer::new(&stored).expect("a model")
+        stored
     }
 
     const LINES: [&str; 5] = [
@@ -357,6 +383,28 @@ mod tests {
         let expected = nats.sum::<f64>() / 8.0;
         assert!((score.cross_entropy - expected).abs() < 1e-5, "{score:?} {expected}");
         assert_eq!((score.exact, &score.generated), (None, &None));
+    }
+
+    /// The weights are finite, and what they give is not.
+    #[test]
+    fn a_score_that_is_no_number_is_an_error_that_names_the_pair() {
+        let mut stored = stored(0.0);
+        let x = stored.vocabulary.id("V7").expect("in the vocabulary").0 as usize;
+        let (_, embedding) = stored.weights.get_mut("encoder.embedding.tokens.weight").expect("every model has one");
+        // The norm of such a vector overflows.
+        embedding[16 * x..16 * (x + 1)].fill(f32::MAX);
+        let scorer = Scorer::new(&stored).expect("finite weights");
+        for scorer in [scorer.clone(), scorer.with_decoding(Decoding::Greedy)] {
+            let pairs = ["V1\tV1", "V1 V7\tV1", "V1\tV1"].map(|line| scorer.parse(line).expect("a pair"));
+            let error = scorer.score(&pairs).expect_err("no number");
+            assert!(
+                matches!(error, ScoreError::NotFinite { pair: 1, cross_entropy } if !cross_entropy.is_finite()),
+                "{error}"
+            );
+        }
+        stored.weights.get_mut("projection.bias").expect("every model has one").1[3] = f32::NAN;
+        let error = Scorer::new(&stored).expect_err("a weight that is no number").to_string();
+        assert!(error.contains("tensor `projection.bias`: expected finite numbers"), "{error}");
     }
 
     #[test]

@@ -4,20 +4,25 @@ use std::fs;
 use std::path::Path;
 use std::process;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Error, Tensor};
 use numformer_encoding::Vocabulary;
 use numformer_model::{FlatLayout, Model, ModelConfig, Parameters};
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{
-    CONFIG, Checkpoint, CheckpointError, MODEL, NamedTensors, STATE, VOCABULARY, from_json, from_safetensors, named,
-    read, to_json, to_safetensors,
+    CONFIG, Checkpoint, CheckpointError, MODEL, NamedTensors, STATE, VOCABULARY, from_json, from_safetensors, read,
+    to_json, to_safetensors,
 };
 use crate::files::{sync_dir, write_synced};
+use crate::layout::{check_weights, named};
+
+/// The encodings of a [`StoredModel`].
+pub(crate) const ENCODINGS: &str = "encodings.json";
 
 /// A trained model with its vocabulary: what is needed to use it, and nothing of its training.
 ///
 /// On disk it is a directory with `config.json`, `vocabulary.json` and `model.safetensors`, files as those of a
-/// [`Checkpoint`], which can be loaded as a model too.
+/// [`Checkpoint`], which can be loaded as a model too; and, where the encodings are known, `encodings.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
     /// Sizes and options of the model.
@@ -26,6 +31,26 @@ pub struct StoredModel {
     pub vocabulary: Vocabulary,
     /// Weights by name.
     pub weights: NamedTensors,
+    /// How the model reads and writes numbers, where that is known.
+    pub encodings: Option<EncodingNames>,
+}
+
+/// The encodings of source and target, as a [`Catalogue`](crate::Catalogue) names them. Symbols alone do not tell: `5` is a digit in
+/// base 10 and in base 1000.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodingNames {
+    /// Encoding of the source.
+    pub input: String,
+    /// Encoding of the target.
+    pub output: String,
+}
+
+impl From<Checkpoint> for StoredModel {
+    fn from(Checkpoint { experiment, config, vocabulary, model: weights, .. }: Checkpoint) -> Self {
+        let encodings = Some(experiment.encoding.names());
+        Self { config, vocabulary, weights, encodings }
+    }
 }
 
 impl StoredModel {
@@ -41,7 +66,15 @@ impl StoredModel {
         let layout = FlatLayout::new(parameters);
         let mut values = vec![0.0; layout.len()];
         layout.read(parameters, &mut values)?;
-        Ok(Self { config: config.into(), vocabulary, weights: named(&layout, "", &values) })
+        Ok(Self { config: config.into(), vocabulary, weights: named(&layout, "", &values), encodings: None })
+    }
+
+    /// Says how the model reads and writes numbers: what another run needs to know that
+    /// [starts from](crate::Experiment::start_from) it.
+    #[must_use]
+    pub fn with_encodings(self, input: &str, output: &str) -> Self {
+        let encodings = Some(EncodingNames { input: input.to_owned(), output: output.to_owned() });
+        Self { encodings, ..self }
     }
 
     /// Writes the model to the new directory `dir`: either whole or, after a crash, not at all.
@@ -63,6 +96,9 @@ impl StoredModel {
             write_synced(&partial.join(CONFIG), &to_json(&self.config))?;
             write_synced(&partial.join(VOCABULARY), &to_json(&self.vocabulary))?;
             write_synced(&partial.join(MODEL), &to_safetensors(&self.weights)?)?;
+            if let Some(encodings) = &self.encodings {
+                write_synced(&partial.join(ENCODINGS), &to_json(encodings))?;
+            }
             sync_dir(&partial)?;
             fs::rename(&partial, dir)?;
             sync_dir(dir.parent().unwrap_or(Path::new(".")))
@@ -77,13 +113,14 @@ impl StoredModel {
     /// Reads a model, or the model of a checkpoint, whose checksums are compared then.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the files do not fit each other.
+    /// When a file is missing or damaged, or the files do not fit each other: the weights are to be those of the model that
+    /// the configuration describes, all of them and no others, and finite.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         let model = if dir.join(STATE).exists() {
-            let Checkpoint { config, vocabulary, model, .. } = Checkpoint::load(dir)?;
-            Self { config, vocabulary, weights: model }
+            Checkpoint::load(dir)?.into()
         } else {
-            let [config, vocabulary, weights] = [CONFIG, VOCABULARY, MODEL].map(|name| dir.join(name));
+            let [config, vocabulary, weights, encodings] =
+                [CONFIG, VOCABULARY, MODEL, ENCODINGS].map(|name| dir.join(name));
             if !config.exists() {
                 return Err(CheckpointError::NoModel { path: dir.to_owned() });
             }
@@ -91,6 +128,10 @@ impl StoredModel {
                 config: from_json(&config, &read(&config)?)?,
                 vocabulary: from_json(&vocabulary, &read(&vocabulary)?)?,
                 weights: from_safetensors(&weights, &read(&weights)?)?,
+                encodings: match encodings.exists() {
+                    true => Some(from_json(&encodings, &read(&encodings)?)?),
+                    false => None,
+                },
             }
         };
         model.check(dir)?;
@@ -111,7 +152,8 @@ impl StoredModel {
             let reason = format!("expected the ids {delimiter} and {padding} of delimiter and padding, found {found}");
             return Err(malformed(CONFIG, reason));
         }
-        Ok(())
+        check_weights(&self.config, &self.weights)
+            .map_err(|source| CheckpointError::Weights { path: dir.join(MODEL), source })
     }
 
     /// The weights as parameters on `device`: for use by [`Parameters::frozen`], for training by
@@ -130,15 +172,17 @@ impl StoredModel {
     /// The model on `device`, for use.
     ///
     /// # Errors
-    /// As [`StoredModel::parameters`], and when a tensor is missing or has another shape.
+    /// As [`StoredModel::parameters`]; and when the weights are not those of the model, all of them and no others, or one is
+    /// not finite.
     pub fn model(&self, device: &Device) -> candle_core::Result<Model> {
+        check_weights(&self.config, &self.weights).map_err(Error::wrap)?;
         Model::new(&self.config, &self.parameters(device)?.frozen())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use numformer_model::{StackConfig, Transformer, TransformerConfig};
+    use numformer_model::{LayerWeights, OutputProjection, Positions, StackConfig, Transformer, TransformerConfig};
 
     use super::*;
     use crate::{Experiment, RunDir, Trainer};
@@ -161,6 +205,13 @@ mod tests {
         model.save(&path).expect("saved");
         assert_eq!(StoredModel::load(&path).expect("loaded"), model);
         assert!(model.model(&Device::Cpu).is_ok());
+        let other = dir.path().join("named");
+        let model = model.with_encodings("p10", "positional(base = 2, precision = 3)");
+        model.save(&other).expect("saved");
+        assert_eq!(StoredModel::load(&other).expect("loaded"), model);
+        fs::write(other.join(ENCODINGS), r#"{"input": "p10"}"#).expect("written");
+        let error = StoredModel::load(&other).expect_err("no output").to_string();
+        assert!(error.contains("encodings.json is malformed: missing field `output`"), "{error}");
         let error = model.save(&path).expect_err("exists").to_string();
         assert!(error.ends_with("model exists: remove it, or save to another place"), "{error}");
     }
@@ -202,6 +253,7 @@ mod tests {
         let model = StoredModel::load(&checkpoint).expect("a model");
         assert_eq!(&model.vocabulary, trainer.task().vocabulary());
         assert_eq!(model.weights.values().map(|(_, values)| values.len()).sum::<usize>(), trainer.weights().len());
+        assert_eq!(model.encodings, Some(trainer.experiment().encoding.names()));
         // A changed weight is noticed, as in every checkpoint.
         let weights = checkpoint.join(MODEL);
         let mut content = fs::read(&weights).expect("weights");
@@ -223,14 +275,14 @@ mod tests {
             change(&mut model, &mut config);
             model.config = config.into();
             model.save(&path).expect("saved");
-            let error = StoredModel::load(&path).and_then(|model| {
-                model
-                    .model(&Device::Cpu)
-                    .map(drop)
-                    .map_err(|error| CheckpointError::Malformed { path: path.clone(), reason: error.to_string() })
-            });
+            let error = StoredModel::load(&path).expect_err("no model");
+            assert!(
+                model.model(&Device::Cpu).is_err() || matches!(error, CheckpointError::Malformed { .. }),
+                "{error}"
+            );
             fs::remove_dir_all(&path).expect("removed");
-            error.expect_err("no model").to_string()
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{error}{cause}")
         };
         assert!(
             changed(&|_, config| config.vocab_size = 5)
@@ -241,6 +293,60 @@ mod tests {
         );
         assert!(changed(&|_, config| config.encoder.n_heads = 3).contains("d_model must be a multiple"));
         let missing = changed(&|model, _| drop(model.weights.remove("projection.bias")));
-        assert!(missing.contains("no parameter `projection.bias`"), "{missing}");
+        let expected = "model.safetensors does not hold the weights of the model in the config.json beside it: take both from \
+                        one place: expected the tensors of the model, found no tensor `projection.bias`";
+        assert!(missing.ends_with(expected), "{missing}");
+        let extra = changed(&|model, _| drop(model.weights.insert("extra".to_owned(), (vec![1], vec![0.0]))));
+        assert!(extra.ends_with("found unknown tensor `extra`"), "{extra}");
+        let renamed = changed(&|model, _| {
+            let bias = model.weights.remove("projection.bias").expect("every model has one");
+            model.weights.insert("proj.bias".to_owned(), bias);
+        });
+        assert!(renamed.ends_with("found no tensor `projection.bias`; unknown tensor `proj.bias`"), "{renamed}");
+        let shape = changed(&|_, config| config.max_positions = 7);
+        assert!(
+            shape.ends_with("`decoder.embedding.positions.weight`: expected shape [7, 4], found [6, 4]"),
+            "{shape}"
+        );
+        let more_layers = changed(&|_, config| config.encoder.n_layers = 2);
+        assert!(more_layers.contains("found no tensors `encoder.layers.1."), "{more_layers}");
+        for (name, value) in [("projection.bias", f32::NAN), ("encoder.embedding.tokens.weight", f32::NEG_INFINITY)] {
+            let not_finite =
+                changed(&|model, _| model.weights.get_mut(name).expect("every model has one").1[1] = value);
+            assert!(
+                not_finite.ends_with(&format!("tensor `{name}`: expected finite numbers, found others")),
+                "{not_finite}"
+            );
+        }
+    }
+
+    /// Whatever a configuration has that its weights have not, or the other way round, is an error.
+    #[test]
+    fn weights_of_another_configuration_are_refused() {
+        let sizes = StackConfig::new(4, 2, 2);
+        let two_layers = TransformerConfig::new(4, 6, sizes.clone(), sizes);
+        let weights = |config: &TransformerConfig| {
+            let parameters = Parameters::random(0, &Device::Cpu);
+            Transformer::init(config, &parameters).expect("a model");
+            let vocabulary = untrained().vocabulary;
+            StoredModel::new(config.clone(), vocabulary, &parameters).expect("f32 on the CPU").weights
+        };
+        let changes: [&dyn Fn(&mut TransformerConfig); 6] = [
+            &|config| config.encoder.n_layers = 1,
+            &|config| config.decoder.n_layers = 1,
+            &|config| config.copy_gate = true,
+            &|config| config.positions = Positions::Sinusoidal,
+            &|config| config.output_projection = OutputProjection::Separate,
+            &|config| config.layer_weights = LayerWeights::Shared,
+        ];
+        for change in changes {
+            let mut other = two_layers.clone();
+            change(&mut other);
+            for (config, weights) in [(&two_layers, weights(&other)), (&other, weights(&two_layers))] {
+                let model = StoredModel { config: config.clone().into(), weights, ..untrained() };
+                let error = model.model(&Device::Cpu).expect_err("another model's weights").to_string();
+                assert!(error.contains("expected the tensors of the model, found "), "{error}");
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use numformer_ops::device::Accelerator;
 
 use crate::adam::{Adam, AdamConfig};
 use crate::catalogue::Catalogue;
-use crate::checkpoint::{Best, Checkpoint, CheckpointError, LayoutError, NamedTensors, RunProgress, flat, named};
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, NamedTensors, RunProgress};
 use crate::config::{StageConfig, TrainConfig};
 use crate::data_files::{DataFileError, DataFiles};
 use crate::difference::Difference;
@@ -23,6 +23,7 @@ use crate::evaluation::{evaluate, token_rows};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
 use crate::gradients::training_step;
+use crate::layout::{LayoutError, flat, named};
 use crate::learner::{DeviceLearner, HostLearner, Learner, PlannedStep};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 use crate::optimizer::{Optimizer, OptimizerConfig, Update};
@@ -30,7 +31,7 @@ use crate::run_dir::{RunDir, RunDirError};
 use crate::schedule::{Schedule, WarmUp};
 use crate::solved::{Solved, solve};
 use crate::syntax::did_you_mean;
-use crate::warm_start;
+use crate::warm_start::{Beginner, StartError, TakenOver, load};
 
 /// Trains the model of an experiment.
 ///
@@ -75,6 +76,8 @@ pub struct Trainer {
     observers: Vec<Box<dyn Observer>>,
     /// Why the weights that the experiment starts from could not be taken over.
     not_begun: Option<TrainError>,
+    /// What they gave to this run.
+    taken_over: Option<TakenOver>,
     /// Damaged checkpoints of the run that it starts from.
     passed_over: Vec<CheckpointError>,
 }
@@ -149,10 +152,11 @@ impl Trainer {
             waits_for_space: false,
             observers: Vec::new(),
             not_begun: None,
+            taken_over: None,
             passed_over: Vec::new(),
         };
         // A run that goes on from a checkpoint does not need them: only then is it known.
-        trainer.not_begun = trainer.take_first_weights().err();
+        trainer.not_begun = trainer.take_first_weights(catalogue).err();
         if trainer.goes_back() {
             trainer.way_back = Some(trainer.checkpoint());
         }
@@ -160,18 +164,27 @@ impl Trainer {
     }
 
     /// Takes over the weights of the run or model that the experiment starts from, if any.
-    fn take_first_weights(&mut self) -> Result<(), TrainError> {
+    fn take_first_weights(&mut self, catalogue: &Catalogue) -> Result<(), TrainError> {
         let Some(path) = self.experiment.start_from.clone() else { return Ok(()) };
-        let (stored, passed_over) = warm_start::load(&path)?;
+        let (stored, passed_over) = load(&path)?;
         let layout = self.learner.layout().clone();
-        let mut copied = Ok(());
-        self.learner.set(&mut |weights, _| {
-            copied = warm_start::copy_weights(&stored, &layout, self.task.vocabulary(), weights);
-        })?;
-        copied.map_err(|source| TrainError::StartFrom { path, source: Box::new(source) })?;
+        let encodings = self.experiment.encoding.names();
+        let (config, vocabulary) = (&self.config, self.task.vocabulary());
+        let beginner = Beginner { config, layout: &layout, vocabulary, encodings: &encodings };
+        let mut weights = self.learner.weights().to_vec();
+        let taken_over = beginner.take(&stored, catalogue, &mut weights);
+        let taken_over = taken_over.map_err(|source| TrainError::StartFrom { path, source: Box::new(source) })?;
+        self.learner.set(&mut |own, _| own.copy_from_slice(&weights))?;
         self.show_weights()?;
+        self.taken_over = Some(taken_over);
         self.passed_over = passed_over;
         Ok(())
+    }
+
+    /// What this run took over from the one that it starts from; none if there is none, or the run goes on from a checkpoint.
+    #[must_use]
+    pub fn taken_over(&self) -> Option<&TakenOver> {
+        self.taken_over.as_ref()
     }
 
     /// Checks that the experiment has nothing that no device can do.
@@ -262,7 +275,7 @@ impl Trainer {
         let mut skipped;
         if let Some(latest) = run_dir.latest()? {
             skipped = latest.skipped;
-            self.not_begun = None;
+            (self.not_begun, self.taken_over) = (None, None);
             self.restore(&latest.checkpoint)?;
             let every = self.experiment.checkpoint.every;
             if self.goes_back() {
@@ -821,15 +834,12 @@ pub enum TrainError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The weights to begin with do not fit the model.
-    #[error(
-        "the weights of start_from, {}, do not fit: vocabulary and positions may differ, all other sizes are to be the same",
-        path.display()
-    )]
+    #[error("the weights of start_from, {}, do not fit", path.display())]
     StartFrom {
         /// The run or model.
         path: PathBuf,
         /// What does not fit.
-        source: Box<LayoutError>,
+        source: Box<StartError>,
     },
     /// The experiment asks for a precision that the CPU has not.
     #[error("train.precision = \"bf16\" is for GPUs: train on one (--device cuda:N), or leave it out")]

@@ -3,7 +3,7 @@
 mod names;
 mod options;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use numformer_encoding::{EncodingError, Vocabulary};
@@ -11,6 +11,7 @@ use numformer_model::{ConfigError, OutputProjection, Positions, sinusoidal_posit
 
 use self::names::{Name, Wanted};
 use self::options::Options;
+use crate::layout::TensorNames;
 use crate::pytorch::{Archive, Id, Pickle, PytorchError, TensorError, TensorInfo};
 use crate::stored_model::StoredModel;
 
@@ -62,6 +63,8 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
         }
     }
     let mut wanted = Wanted::of(&config);
+    let may_be_there = (config.output_projection == OutputProjection::Shared).then_some(PROJECTION);
+    tensors.check_names(&wanted.names, may_be_there)?;
     let tables: Vec<Name> = match config.positions {
         Positions::Learned => Vec::new(),
         Positions::Sinusoidal => wanted.remove_tables(),
@@ -72,9 +75,6 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
         OutputProjection::Shared => tensors.take_shared_projection()?,
         OutputProjection::Separate => None,
     };
-    if let Some(name) = tensors.stored.into_keys().next() {
-        return Err(ImportError::UnknownTensor { name });
-    }
     // Tensors may share their bytes. No two of them do so in a model but for the shared projection, and a coefficient
     // has two bytes at least: more coefficients than bytes is a file made to exhaust the memory.
     let counts = tables.iter().chain(&weights).map(|(_, tensor)| tensor.element_count());
@@ -93,7 +93,7 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
         .into_iter()
         .map(|(name, tensor)| Ok((name.ours.clone(), (name.shape.clone(), read(&mut archive, &name, &tensor)?))))
         .collect::<Result<_, ImportError>>()?;
-    Ok(StoredModel { config: config.into(), vocabulary, weights })
+    Ok(StoredModel { config: config.into(), vocabulary, weights, encodings: Some(options.encodings) })
 }
 
 const ENCODER_POSITIONS: &str = "encoder.position_embeddings.weight";
@@ -106,14 +106,17 @@ const TENSORS_PER_LAYER: usize = 2 * (4 + 1 + 2 + 1);
 const SINUSOID_ERROR: f32 = 1e-6;
 
 fn read(archive: &mut Archive, name: &Name, tensor: &TensorInfo) -> Result<Vec<f32>, ImportError> {
-    archive.read(tensor).map_err(|source| ImportError::Tensor { name: name.theirs.clone(), source })
+    let values = archive.read(tensor).map_err(|source| ImportError::Tensor { name: name.theirs.clone(), source })?;
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(values);
+    }
+    Err(ImportError::NotFinite { name: name.theirs.clone() })
 }
 
 /// A table of sines need not be kept, if it is the one that the model computes.
 fn check_sinusoids(archive: &mut Archive, name: &Name, tensor: &TensorInfo) -> Result<(), ImportError> {
     let found = read(archive, name, tensor)?;
     let expected = sinusoidal_positions(name.shape[0], name.shape[1]);
-    // Written so that NaN differs from every sine.
     if found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() <= SINUSOID_ERROR) {
         return Ok(());
     }
@@ -172,6 +175,16 @@ struct Tensors<'a> {
 }
 
 impl Tensors<'_> {
+    /// Checks that there are those of the model and no others; one `may_be_there`.
+    fn check_names(&self, wanted: &[Name], may_be_there: Option<&str>) -> Result<(), ImportError> {
+        let wanted: BTreeSet<&str> = wanted.iter().map(|name| name.theirs.as_str()).collect();
+        let missing = wanted.iter().filter(|name| !self.stored.contains_key(**name)).copied();
+        let known = |name: &str| wanted.contains(name) || may_be_there == Some(name);
+        let unknown = self.stored.keys().filter(|name| !known(name)).cloned();
+        let names = TensorNames { missing: missing.map(str::to_owned).collect(), unknown: unknown.collect() };
+        if names == TensorNames::default() { Ok(()) } else { Err(ImportError::Names(names)) }
+    }
+
     fn peek(&self, name: &str) -> Result<TensorInfo, ImportError> {
         let id = self.stored.get(name).ok_or_else(|| ImportError::MissingTensor { name: name.to_owned() })?;
         self.archive.tensor(*id).map_err(|source| ImportError::Tensor { name: name.to_owned(), source })
@@ -271,9 +284,12 @@ pub enum ImportError {
         /// Its name.
         name: String,
     },
-    /// The checkpoint holds more than a model of its options has.
-    #[error("unknown tensor `{name}`: the checkpoint is of a model with a part that is not supported")]
-    UnknownTensor {
+    /// There are others than those of a model of its options.
+    #[error("expected the tensors of the model that `params` describes, found {0}")]
+    Names(TensorNames),
+    /// A tensor has a coefficient that is infinite or no number.
+    #[error("tensor `{name}`: expected finite numbers, found others")]
+    NotFinite {
         /// Its name.
         name: String,
     },
@@ -322,7 +338,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use numformer_encoding::{Floating, Positional};
+    use numformer_encoding::{Floating, Positional, encoding_by_name};
     use numformer_model::{CrossAttentionQuery, StackConfig, TransformerConfig};
     use numformer_testkit::cases;
     use proptest::prelude::*;
@@ -510,7 +526,7 @@ mod tests {
         assert!(fake.error().starts_with("`decoder.proj.weight` differs from `decoder.embeddings.weight`"));
         fake.tensors.remove("decoder.proj.weight");
         fake.set("share_inout_emb", Py::Bool(false));
-        assert_eq!(fake.error(), "the checkpoint has no tensor `decoder.proj.weight`");
+        assert!(fake.error().ends_with("found no tensor `decoder.proj.weight`"), "{}", fake.error());
     }
 
     #[test]
@@ -540,12 +556,26 @@ mod tests {
             ("FP15,2,16", "FP15,2,16", 29_128),
             ("FP15,2,16", "float,2,1000", 30_329),
         ] {
-            let [input, output] = [input, output].map(|name| options::encoding(name).expect(name).expect("in range"));
+            let [input, output] = [input, output].map(|name| options::encoding(name).expect(name).expect("in range").0);
             assert_eq!(Vocabulary::reference(&*input, &*output).len(), size);
         }
-        let fp15 = options::encoding("FP15,2,16").expect("known").expect("in range");
+        for (theirs, ours) in [
+            ("float,2,10", "p10"),
+            ("float,2,1000", "p1000"),
+            ("floatsymbol,2", "b1999"),
+            ("fp15,2,16", "fp15"),
+            ("float,4,100", "positional(base = 100, precision = 5)"),
+            ("floatsymbol,1", "balanced(precision = 2)"),
+            ("FP15,1,8", "floating(precision = 2, exponents = 8, decimals = 7)"),
+        ] {
+            let (encoding, name) = options::encoding(theirs).expect("known").expect("in range");
+            assert_eq!(name, ours);
+            let again = encoding_by_name(ours).expect("our own name");
+            assert!(encoding.symbols().starts_with(again.symbols()), "{ours}");
+        }
+        let (fp15, _) = options::encoding("FP15,2,16").expect("known").expect("in range");
         assert_eq!(fp15.symbols(), numformer_encoding::NumberEncoding::symbols(&Floating::fp15()));
-        let other = options::encoding("float,4,100").expect("known").expect("in range");
+        let (other, _) = options::encoding("float,4,100").expect("known").expect("in range");
         assert_eq!(other.max_word_len(), 1 + 3 + 1);
         for unknown in
             ["", "float", "float,2", "float,2,ten", "float,2,10,3", "floatsymbol", "FP15,2", "fp16,2", "float,-1,10"]
@@ -591,13 +621,26 @@ mod tests {
     fn tensors_that_do_not_fit_are_named() {
         let mut fake = Fake::new();
         fake.tensors.remove("encoder.layers.1.layer_norm2.weight");
-        assert_eq!(fake.error(), "the checkpoint has no tensor `encoder.layers.1.layer_norm2.weight`");
+        let expected = "expected the tensors of the model that `params` describes, found";
+        assert_eq!(fake.error(), format!("{expected} no tensor `encoder.layers.1.layer_norm2.weight`"));
+        let mut fake = Fake::new();
+        let norm = fake.tensors.remove("encoder.layers.1.layer_norm2.weight").expect("in the model");
+        fake.tensors.insert("encoder.layers.1.norm2.weight".to_owned(), norm);
+        let renamed = "no tensor `encoder.layers.1.layer_norm2.weight`; unknown tensor `encoder.layers.1.norm2.weight`";
+        assert_eq!(fake.error(), format!("{expected} {renamed}"));
+        let mut fake = Fake::new();
+        fake.tensors.insert("decoder.extra".to_owned(), PyTensor::new(900, &[1], &[0.0]));
+        assert_eq!(fake.error(), format!("{expected} unknown tensor `decoder.extra`"));
+        let mut fake = Fake::new();
+        fake.tensor("decoder.proj.bias").bytes[0..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        assert_eq!(fake.error(), "tensor `decoder.proj.bias`: expected finite numbers, found others");
         let mut fake = Fake::new();
         fake.set("n_dec_layers", Py::Int(60_000));
         assert_eq!(fake.error(), "the checkpoint has no tensor `decoder.layers.59999.layer_norm2.bias`");
         let mut fake = Fake::new();
         fake.set("n_enc_layers", Py::Int(1));
-        assert!(fake.error().starts_with("unknown tensor `encoder.layers.1."), "{}", fake.error());
+        assert!(fake.error().contains("found unknown tensors `encoder.layers.1."), "{}", fake.error());
+        assert!(fake.error().ends_with("and 13 more"), "{}", fake.error());
         let mut fake = Fake::new();
         fake.set("enc_emb_dim", Py::Int(8));
         assert_eq!(fake.error(), "tensor `encoder.embeddings.weight`: expected shape [338, 8], found [338, 4]");

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use numformer_encoding::{Balanced, EncodingError, Floating, NumberEncoding, Positional};
+use numformer_encoding::{Balanced, EncodingError, Floating, NumberEncoding, Positional, Preset};
 use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
 
 use super::ImportError;
 use crate::pytorch::{Id, Pickle};
+use crate::stored_model::EncodingNames;
 
 /// What the checkpoint's parameters say about the model.
 pub(super) struct Options {
@@ -18,6 +19,8 @@ pub(super) struct Options {
     pub(super) output_name: String,
     pub(super) input: Arc<dyn NumberEncoding>,
     pub(super) output: Arc<dyn NumberEncoding>,
+    /// The same encodings by our names.
+    pub(super) encodings: EncodingNames,
 }
 
 impl Options {
@@ -34,9 +37,10 @@ impl Options {
         let stack = |d_model, n_heads, n_layers| -> Result<StackConfig, ImportError> {
             Ok(StackConfig::new(reader.size(d_model)?, reader.size(n_heads)?, reader.size(n_layers)?))
         };
-        let (input_name, input) = reader.encoding("input_encoding")?;
-        let (output_name, output) = reader.encoding("output_encoding")?;
+        let (input_name, (input, our_input)) = reader.encoding("input_encoding")?;
+        let (output_name, (output, our_output)) = reader.encoding("output_encoding")?;
         Ok(Self {
+            encodings: EncodingNames { input: our_input, output: our_output },
             encoder: stack("enc_emb_dim", "n_enc_heads", "n_enc_layers")?,
             decoder: stack("dec_emb_dim", "n_dec_heads", "n_dec_layers")?,
             positions: match reader.flag("sinusoidal_embeddings")? {
@@ -88,7 +92,7 @@ impl OptionReader<'_> {
         self.pickle.as_bool(id).ok_or_else(|| self.unknown(name, id, "True or False"))
     }
 
-    fn encoding(&self, name: &'static str) -> Result<(String, Arc<dyn NumberEncoding>), ImportError> {
+    fn encoding(&self, name: &'static str) -> Result<(String, NamedEncoding), ImportError> {
         let id = self.get(name)?;
         let unknown = || self.unknown(name, id, ENCODINGS);
         let text = self.pickle.as_text(id).ok_or_else(unknown)?;
@@ -100,10 +104,13 @@ impl OptionReader<'_> {
 
 const ENCODINGS: &str = "`float,PRECISION,BASE`, `floatsymbol,PRECISION` or `FP15,PRECISION,EXPONENTS`";
 
+/// An encoding and our name for it.
+type NamedEncoding = (Arc<dyn NumberEncoding>, String);
+
 /// The encoding that an option names; none if there is no such name.
 ///
 /// A precision counts the digits after the point: one less than the significant ones.
-pub(super) fn encoding(text: &str) -> Option<Result<Arc<dyn NumberEncoding>, EncodingError>> {
+pub(super) fn encoding(text: &str) -> Option<Result<NamedEncoding, EncodingError>> {
     let mut words = text.split(',').map(str::trim);
     let name = words.next()?;
     let numbers: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>().ok()?;
@@ -111,13 +118,29 @@ pub(super) fn encoding(text: &str) -> Option<Result<Arc<dyn NumberEncoding>, Enc
     let exponents = -100..=100;
     // FP15 counts in units of 1e-7.
     const FP15_DECIMALS: u32 = 7;
-    Some(match (name, numbers.as_slice()) {
+    let (encoding, our_name): (Result<Arc<dyn NumberEncoding>, _>, _) = match (name, numbers.as_slice()) {
         ("float", [precision, base]) => {
-            Positional::new(*base, precision.saturating_add(1), exponents).map(|e| Arc::new(e) as _)
+            let digits = precision.saturating_add(1);
+            let encoding = Positional::new(*base, digits, exponents).map(|e| Arc::new(e) as _);
+            (encoding, format!("positional(base = {base}, precision = {digits})"))
         }
-        ("floatsymbol", [precision]) => Balanced::new(precision.saturating_add(1), exponents).map(|e| Arc::new(e) as _),
-        ("FP15" | "fp15", [precision, count]) => Floating::new(precision.saturating_add(1), *count, FP15_DECIMALS)
-            .map(|e| Arc::new(e.with_out_of_range_symbols()) as _),
+        ("floatsymbol", [precision]) => {
+            let digits = precision.saturating_add(1);
+            let encoding = Balanced::new(digits, exponents).map(|e| Arc::new(e) as _);
+            (encoding, format!("balanced(precision = {digits})"))
+        }
+        ("FP15" | "fp15", [precision, count]) => {
+            let digits = precision.saturating_add(1);
+            let encoding = Floating::new(digits, *count, FP15_DECIMALS);
+            let encoding = encoding.map(|e| Arc::new(e.with_out_of_range_symbols()) as _);
+            (encoding, format!("floating(precision = {digits}, exponents = {count}, decimals = {FP15_DECIMALS})"))
+        }
         _ => return None,
-    })
+    };
+    let named = |encoding: Arc<dyn NumberEncoding>| {
+        // Of a published encoding, the name is the short one.
+        let preset = Preset::ALL.into_iter().find(|preset| preset.encoding().symbols() == encoding.symbols());
+        (encoding, preset.map_or(our_name, |preset| preset.name().to_owned()))
+    };
+    Some(encoding.map(named))
 }
