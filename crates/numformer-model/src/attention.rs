@@ -117,8 +117,16 @@ impl MultiHeadAttention {
         };
         let queries = by_head(&self.query.forward(x, Activation::Identity)?)?;
         let keys = by_head(&memory.keys)?;
-        let scores = queries.matmul(&keys.t()?.contiguous()?)?;
-        softmax_last_dim(&(scores / (queries.dim(3)? as f64).sqrt())?)
+        let (b, heads, t, d_head) = queries.dims4()?;
+        let s = keys.dim(2)?;
+        // By `linear` rather than candle's own product, which does not run on every processor.
+        let none = Tensor::zeros(s, queries.dtype(), queries.device())?;
+        let scores = (0..b * heads).map(|at| {
+            let of = |states: &Tensor| states.get(at / heads)?.get(at % heads);
+            numformer_ops::linear(&of(&queries)?, &of(&keys)?, &none, Activation::Identity)
+        });
+        let scores = Tensor::stack(&scores.collect::<Result<Vec<_>>>()?, 0)?.reshape((b, heads, t, s))?;
+        softmax_last_dim(&(scores / (d_head as f64).sqrt())?)
     }
 }
 

@@ -1,8 +1,30 @@
 //! Strided matrices over slices and their product.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use gemm::Parallelism;
+
+use crate::scratch::Scratch;
+
+/// Whether the gemm crate has a product that this processor can run.
+///
+/// It chooses by one feature alone, and then panics unless the processor has all the features that its choice needs.
+/// There are processors that have not: the first with FMA had no AVX2, the first with AVX-512 not all of it, and a virtual
+/// machine may hide any.
+static GEMM_RUNS: LazyLock<bool> = LazyLock::new(|| {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use gemm_common::simd::{MixedSimd, V3, V4};
+        if is_x86_feature_detected!("avx512f") {
+            return <V4 as MixedSimd<f32, f32, f32, f32>>::try_new().is_some();
+        }
+        if is_x86_feature_detected!("fma") {
+            return <V3 as MixedSimd<f32, f32, f32, f32>>::try_new().is_some();
+        }
+    }
+    true
+});
 
 /// A matrix that borrows its entries: entry (i, j) is at `i·row_stride + j·column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +71,10 @@ impl<'a> MatRef<'a> {
         // A matrix without rows may have no data to skip.
         let skip = (range.start * self.column_stride).min(self.data.len());
         Self { data: &self.data[skip..], columns: range.len(), ..self }
+    }
+
+    fn entry(self, i: usize, j: usize) -> f32 {
+        self.data[i * self.row_stride + j * self.column_stride]
     }
 }
 
@@ -113,9 +139,18 @@ pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_
         rhs.rows,
         rhs.columns,
     );
+    if *GEMM_RUNS {
+        multiply_with_gemm(dst, store, scale, lhs, rhs);
+    } else {
+        multiply_plainly(dst, store, scale, lhs, rhs);
+    }
+}
+
+/// [`multiply`] by the gemm crate, where [`GEMM_RUNS`]. The caller has checked the shapes.
+fn multiply_with_gemm(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>, rhs: MatRef<'_>) {
     #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
     // SAFETY: the three types hold slices that reach to their last entry (checked when they were made, and kept by
-    // `t` and `columns`), the inner dimensions agree (checked above), and `dst` is borrowed exclusively.
+    // `t` and `columns`), the dimensions agree (checked by the caller), and `dst` is borrowed exclusively.
     unsafe {
         gemm::gemm(
             dst.rows,
@@ -141,6 +176,29 @@ pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_
     }
 }
 
+/// [`multiply`] by loops that every processor runs: each row of the product is a combination of the rows of `rhs`.
+fn multiply_plainly(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>, rhs: MatRef<'_>) {
+    let (inner, columns) = (rhs.rows, rhs.columns);
+    // Rows of adjacent entries, since the inner loop runs along them.
+    let mut packed = Scratch::take(inner * columns);
+    for (at, x) in packed.iter_mut().enumerate() {
+        *x = rhs.entry(at / columns, at % columns);
+    }
+    for i in 0..dst.rows {
+        let row = &mut dst.data[i * dst.stride..][..columns];
+        if store == Store::Replace {
+            row.fill(0.0);
+        }
+        for (l, rhs_row) in packed.chunks_exact(columns.max(1)).enumerate() {
+            let factor = scale * lhs.entry(i, l);
+            for (y, x) in row.iter_mut().zip(rhs_row) {
+                // Not `mul_add`: where there is no instruction for it, it is a call for each entry.
+                *y += factor * x;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "sums of small integers are exact")]
 mod tests {
@@ -150,40 +208,51 @@ mod tests {
         (0..len).map(|i| (i * multiplier % 11) as f32 - 5.0).collect()
     }
 
+    /// The two ways to multiply; a processor on which gemm does not run has one.
+    fn products() -> Vec<fn(MatMut<'_>, Store, f32, MatRef<'_>, MatRef<'_>)> {
+        if *GEMM_RUNS { vec![multiply_with_gemm, multiply_plainly] } else { vec![multiply_plainly] }
+    }
+
     #[test]
     fn products_of_small_integers_are_exact() {
-        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (33, 17, 40), (16, 16, 2), (1, 50, 9), (70, 1, 65)] {
-            let (a, b) = (integers(m * k, 7), integers(k * n, 3));
-            let expected: Vec<f32> =
-                (0..m * n).map(|at| (0..k).map(|l| a[at / n * k + l] * b[l * n + at % n]).sum()).collect();
+        for multiply in products() {
+            for (m, n, k) in
+                [(1, 1, 1), (3, 5, 7), (33, 17, 40), (16, 16, 2), (1, 50, 9), (70, 1, 65), (2, 3, 0), (0, 3, 2), (2, 0, 3)]
+            {
+                let (a, b) = (integers(m * k, 7), integers(k * n, 3));
+                let expected: Vec<f32> =
+                    (0..m * n).map(|at| (0..k).map(|l| a[at / n * k + l] * b[l * n + at % n]).sum()).collect();
 
-            let mut dst = vec![f32::NAN; m * n];
-            let (lhs, rhs) = (MatRef::filling(&a, k), MatRef::filling(&b, n));
-            multiply(MatMut::filling(&mut dst, n), Store::Replace, 1.0, lhs, rhs);
-            assert_eq!(dst, expected, "{m}×{k}·{k}×{n}");
+                let mut dst = vec![f32::NAN; m * n];
+                let (lhs, rhs) = (MatRef::new(&a, m, k, k), MatRef::new(&b, k, n, n));
+                multiply(MatMut::new(&mut dst, m, n, n), Store::Replace, 1.0, lhs, rhs);
+                assert_eq!(dst, expected, "{m}×{k}·{k}×{n}");
 
-            multiply(MatMut::filling(&mut dst, n), Store::Add, -1.0, lhs, rhs);
-            assert!(dst.iter().all(|x| *x == 0.0), "adding the negative product");
+                multiply(MatMut::new(&mut dst, m, n, n), Store::Add, -1.0, lhs, rhs);
+                assert!(dst.iter().all(|x| *x == 0.0), "adding the negative product");
 
-            // (BᵀAᵀ)ᵀ = AB: the same numbers at transposed places.
-            let mut transposed = vec![f32::NAN; m * n];
-            multiply(MatMut::filling(&mut transposed, m), Store::Replace, 1.0, rhs.t(), lhs.t());
-            assert!((0..m * n).all(|at| transposed[at % n * m + at / n] == expected[at]));
+                // (BᵀAᵀ)ᵀ = AB: the same numbers at transposed places.
+                let mut transposed = vec![f32::NAN; m * n];
+                multiply(MatMut::new(&mut transposed, n, m, m), Store::Replace, 1.0, rhs.t(), lhs.t());
+                assert!((0..m * n).all(|at| transposed[at % n * m + at / n] == expected[at]));
+            }
         }
     }
 
     #[test]
     fn columns_and_strides_leave_the_rest_alone() {
-        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // 2×3
-        let mut dst = vec![9.0; 8];
-        let right = MatRef::filling(&a, 3).columns(1..3);
-        multiply(MatMut::new(&mut dst, 2, 2, 4), Store::Replace, 1.0, right, right.t());
-        assert_eq!(dst, [13.0, 28.0, 9.0, 9.0, 28.0, 61.0, 9.0, 9.0]);
+        for multiply in products() {
+            let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // 2×3
+            let mut dst = vec![9.0; 8];
+            let right = MatRef::filling(&a, 3).columns(1..3);
+            multiply(MatMut::new(&mut dst, 2, 2, 4), Store::Replace, 1.0, right, right.t());
+            assert_eq!(dst, [13.0, 28.0, 9.0, 9.0, 28.0, 61.0, 9.0, 9.0]);
 
-        let mut square = [0.0];
-        let second_row = MatRef::filling(&a, 3).t().columns(1..2);
-        multiply(MatMut::filling(&mut square, 1), Store::Replace, 1.0, second_row.t(), second_row);
-        assert_eq!(square, [77.0]);
+            let mut square = [0.0];
+            let second_row = MatRef::filling(&a, 3).t().columns(1..2);
+            multiply(MatMut::filling(&mut square, 1), Store::Replace, 1.0, second_row.t(), second_row);
+            assert_eq!(square, [77.0]);
+        }
     }
 
     #[test]
