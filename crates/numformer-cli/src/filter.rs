@@ -140,7 +140,7 @@ pub(crate) fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String,
             Ok((text, _)) => writeln!(output, "{text}"),
             Err(error) if json => writeln!(output, "{}", error_object(number, &error)),
             Err(error) => {
-                report!("line {number}: {error:#}");
+                report!("line {number}: {}", crate::causes(&error));
                 Ok(())
             }
         };

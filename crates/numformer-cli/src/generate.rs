@@ -1,6 +1,6 @@
 //! `numformer generate`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use numformer_data::{DatasetError, Format, Split, write_examples};
 use numformer_train::{Catalogue, Experiment};
 use rayon::ThreadPoolBuilder;
 
+use crate::partial_file::PartialFile;
 use crate::verbosity::Verbosity;
 
 /// Write examples of an experiment to a file or to standard output.
@@ -109,26 +110,16 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
 /// Writes beside `path` and renames at the end, so that a file of that name is whole. What is there and no file, such as
 /// a device, is written to.
 fn to_file(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<u64, DatasetError>) -> Result<u64> {
+    let context = || format!("cannot write {}", path.display());
     if path.exists() && !path.is_file() {
-        let out = File::options().write(true).open(path);
-        let mut out = out.with_context(|| format!("cannot write {}", path.display()))?;
+        let mut out = File::options().write(true).open(path).with_context(context)?;
         return Ok(write(&mut out)?);
     }
-    // A link stays one.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = path.file_name().context("--output: expected the name of a file")?.to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = (|| {
-        let file = File::create(&partial)?;
-        let mut out = io::BufWriter::new(file);
-        let rejected = write(&mut out)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&partial, path)?;
-        anyhow::Ok(rejected)
-    })();
-    if written.is_err() {
-        // What is there is of no use; if it cannot be removed, the error that is returned matters more.
-        let _ = fs::remove_file(&partial);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    let mut partial = PartialFile::create(path).context("--output")?;
+    let mut out = io::BufWriter::new(partial.file());
+    let rejected = write(&mut out).with_context(context)?;
+    out.flush().with_context(context)?;
+    drop(out);
+    partial.finish()?;
+    Ok(rejected)
 }

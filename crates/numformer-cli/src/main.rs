@@ -24,6 +24,7 @@ mod import_lawt;
 mod layout;
 mod matrix_file;
 mod output;
+mod partial_file;
 mod passed_over;
 mod presets;
 mod problems;
@@ -108,7 +109,7 @@ fn main() -> ExitCode {
         // Wrong usage, which only shows when options are seen together.
         Ok(usage) => usage.exit(),
         Err(error) => {
-            report!("error: {error:#}");
+            report!("error: {}", causes(&error));
             let unknown = error.chain().find_map(|cause| cause.downcast_ref());
             if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
                 let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
@@ -117,4 +118,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     })
+}
+
+/// An error and its causes in one line, without the backtraces that RUST_BACKTRACE adds to some: users have no use for them.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(cause).collect::<Vec<_>>().join(": ")
+}
+
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref() {
+        // candle's errors carry theirs in the text.
+        Some(candle_core::Error::WithBacktrace { inner, .. }) => cause(&**inner),
+        _ => error.to_string(),
+    }
 }

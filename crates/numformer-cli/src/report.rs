@@ -1,6 +1,7 @@
 //! `numformer report`.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +10,7 @@ use numformer_report::{Assessment, Report, ReportedRun};
 use numformer_train::{Amount, Catalogue};
 
 use crate::output;
+use crate::partial_file::PartialFile;
 use crate::passed_over::warn_of;
 use crate::verbosity::Verbosity;
 
@@ -25,12 +27,16 @@ pub(crate) struct Arguments {
     /// Directories of runs.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// The file to write; `-` for standard output.
-    #[arg(long, default_value = "report.html")]
-    out: PathBuf,
+    /// The file to write; `-` for standard output [default: report.html in the directory of the run, of several runs in the
+    /// working directory].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Write the figures alone, too: light, as SVG files in this directory.
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
+    /// Replace what stands there.
+    #[arg(long)]
+    force: bool,
     /// Matrices that each model is asked about, of the test split and of each law; 0 for a report of what was logged. When absent,
     /// all of a file of test examples, and 1,000 where they are drawn.
     #[arg(long)]
@@ -41,13 +47,38 @@ pub(crate) struct Arguments {
     laws: Option<Vec<String>>,
 }
 
+/// The report's name where none is given.
+const REPORT: &str = "report.html";
+
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     ensure!(
-        arguments.examples > 0 || arguments.laws.is_none(),
+        arguments.examples != Some(0) || arguments.laws.is_none(),
         "--laws has no effect with --examples 0, which asks the models nothing: leave out one of them"
     );
     let laws = laws(arguments.laws.as_deref())?;
-    let runs = arguments.runs.iter().map(|path| read(path, arguments.examples, &laws, verbosity));
+    let runs = arguments.runs.iter().map(|path| ReportedRun::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let out = match (&arguments.out, &arguments.runs[..]) {
+        (Some(out), _) => out.clone(),
+        (None, [run]) => run.join(REPORT),
+        (None, _) => REPORT.into(),
+    };
+    // Before the work: it may take long, and be for nothing.
+    if !arguments.force {
+        let dir_is_full = |dir: &PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+        let full = arguments.svg.iter().find(|dir| dir_is_full(dir));
+        if let Some(taken) = full.or(Some(&out).filter(|out| out.is_file())) {
+            bail!("{} is there already: --force replaces it", taken.display());
+        }
+    }
+    let is_stream = out.as_os_str() == "-" || (out.exists() && !out.is_file() && !out.is_dir());
+    let file = if is_stream { None } else { Some(PartialFile::create(&out)?) };
+    if let Some(dir) = &arguments.svg {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        // To see whether it can be written to.
+        PartialFile::create(&dir.join("figure.svg"))?;
+    }
+
+    let runs = runs.into_iter().map(|run| assessed(run, arguments.examples, &laws, verbosity));
     let runs = runs.collect::<Result<Vec<_>>>()?;
     if arguments.laws.is_some()
         && let Some(law) = laws.iter().find(|law| !is_judged(&runs, law))
@@ -56,17 +87,22 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     }
     let report = Report::new(runs)?;
     if let Some(dir) = &arguments.svg {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         for figure in report.figures() {
             write(&dir.join(format!("{}.svg", figure.name)), &figure.to_svg())?;
         }
     }
-    if arguments.out.as_os_str() == "-" {
-        return output::write(&report.to_html());
+    let html = report.to_html();
+    match file {
+        None if out.as_os_str() == "-" => return output::write(&html),
+        // A device, say.
+        None => write(&out, &html)?,
+        Some(mut file) => {
+            file.file().write_all(html.as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
+            file.finish()?;
+        }
     }
-    write(&arguments.out, &report.to_html())?;
     if !verbosity.quiet {
-        report!("{}", arguments.out.display());
+        report!("{}", out.display());
     }
     Ok(())
 }
@@ -74,17 +110,16 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
 /// Matrices that a model is asked about where they are drawn.
 const EXAMPLES: u64 = 1_000;
 
-fn read(path: &Path, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
-    let run = ReportedRun::read(path)?;
+fn assessed(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
     if examples == Some(0) {
         return Ok(run);
     }
     if !verbosity.quiet {
-        report!("asking {}, {} matrices of each law", path.display(), examples.unwrap_or(EXAMPLES));
+        report!("asking {}, {} matrices of each law", run.path.display(), examples.unwrap_or(EXAMPLES));
     }
     let amount = examples.map_or(Amount::WholeFileOr(EXAMPLES), Amount::Exactly);
-    let assessment =
-        Assessment::of(path, amount, laws).context("--examples 0 reports what was logged, without the model")?;
+    let assessment = Assessment::of(&run.path, amount, laws);
+    let assessment = assessment.context("--examples 0 reports what was logged, without the model")?;
     assessment.passed_over.iter().for_each(|problem| warn_of(problem, assessment.step));
     Ok(run.with_assessment(assessment))
 }

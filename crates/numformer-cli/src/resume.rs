@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use numformer_train::{Catalogue, Experiment, StopConfig};
 
-use crate::train::{Ending, train};
+use crate::train::{Ending, train, warn_of_warmup};
 use crate::verbosity::Verbosity;
 
 /// Go on with a run from its last checkpoint.
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
         experiment.stop = StopConfig::default();
     }
     experiment.validate(&Catalogue::standard())?;
+    warn_of_warmup(&experiment.train);
     arguments.ending.start_threads()?;
     train(experiment, arguments.run, &arguments.ending, verbosity)
 }

@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 batch.lines.push(number);
             }
             Err(error) => {
-                report!("line {number}: {error:#}");
+                report!("line {number}: {}", crate::causes(&error));
                 code = ExitCode::FAILURE;
             }
         }

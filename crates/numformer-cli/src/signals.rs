@@ -67,6 +67,14 @@ impl Observer for Signals {
         self.flow()
     }
 
+    fn while_evaluating(&mut self) -> ControlFlow<StopReason> {
+        let flow = self.flow();
+        if flow.is_break() {
+            report!("the evaluation is broken off: it is done again when the run goes on");
+        }
+        flow
+    }
+
     fn on_divergence(&mut self, _: &DivergenceReport) -> ControlFlow<StopReason> {
         self.flow()
     }

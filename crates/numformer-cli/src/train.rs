@@ -8,7 +8,7 @@ use clap::Args;
 use numformer_data::Split;
 use numformer_train::{
     Catalogue, DataConfig, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached,
-    Trainer,
+    TrainConfig, Trainer,
 };
 use serde_json::json;
 
@@ -117,6 +117,7 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
         }
     }
     experiment.validate(&Catalogue::standard())?;
+    warn_of_warmup(&experiment.train);
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
     let path = arguments.run_dir.unwrap_or_else(default);
@@ -128,6 +129,18 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
         dry_run::report(&experiment, &path)
     } else {
         train(experiment, path, &arguments.ending, verbosity)
+    }
+}
+
+/// Says so where the run ends before its learning rate is reached.
+pub(crate) fn warn_of_warmup(train: &TrainConfig) {
+    if train.ends_in_warmup() {
+        report!(
+            "warning: the learning rate never reaches {:e}: train.warmup_steps is {}, train.steps {}",
+            train.lr,
+            train.warmup_steps,
+            train.steps
+        );
     }
 }
 
@@ -215,7 +228,7 @@ pub(crate) fn run_in(
     history.retain(|report| is_due(report.step));
     let (trainer, damaged) = trainer.in_dir(run_dir)?;
     for checkpoint in damaged {
-        report!("warning: passed over a checkpoint: {:#}", Error::from(checkpoint));
+        report!("warning: passed over a checkpoint: {}", crate::causes(&Error::from(checkpoint)));
     }
     if let Some(Gap { last, expected }) = log.gap(trainer.step()).context("cannot read the run's metrics")? {
         report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);

@@ -216,9 +216,17 @@ mod tests {
     #[test]
     fn products_of_small_integers_are_exact() {
         for multiply in products() {
-            for (m, n, k) in
-                [(1, 1, 1), (3, 5, 7), (33, 17, 40), (16, 16, 2), (1, 50, 9), (70, 1, 65), (2, 3, 0), (0, 3, 2), (2, 0, 3)]
-            {
+            for (m, n, k) in [
+                (1, 1, 1),
+                (3, 5, 7),
+                (33, 17, 40),
+                (16, 16, 2),
+                (1, 50, 9),
+                (70, 1, 65),
+                (2, 3, 0),
+                (0, 3, 2),
+                (2, 0, 3),
+            ] {
                 let (a, b) = (integers(m * k, 7), integers(k * n, 3));
                 let expected: Vec<f32> =
                     (0..m * n).map(|at| (0..k).map(|l| a[at / n * k + l] * b[l * n + at % n]).sum()).collect();

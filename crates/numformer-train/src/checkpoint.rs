@@ -75,6 +75,9 @@ pub struct RunProgress {
     /// The best evaluation by each figure that the experiment keeps checkpoints of.
     #[serde(skip_serializing_if = "is_default")]
     pub best: BTreeMap<FigureName, Best>,
+    /// Whether the evaluation after the last step was broken off: it is done first when the run goes on.
+    #[serde(skip_serializing_if = "is_default")]
+    pub unjudged: bool,
 }
 
 /// The best evaluation so far.

@@ -300,7 +300,8 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Learning rate after warm-up.
     pub lr: f64,
-    /// Steps over which the learning rate rises to `lr`.
+    /// Steps over which the learning rate rises to `lr`. Where a file does not say, a tenth of its `steps`, at most 10,000; no
+    /// more changes with `steps` then, so that a run can be made longer.
     #[serde(default = "TrainConfig::default_warmup_steps")]
     pub warmup_steps: u64,
     /// What becomes of the learning rate after warm-up.
@@ -334,6 +335,17 @@ impl TrainConfig {
     #[must_use]
     pub fn examples(&self, step: u64) -> u64 {
         step * u64::from(self.accumulate) * self.batch_size as u64
+    }
+
+    /// The warm-up that fits so many steps: a tenth of them, at most the paper's 10,000.
+    pub(crate) fn fitting_warmup_steps(steps: u64) -> u64 {
+        (steps / 10).min(Self::default_warmup_steps())
+    }
+
+    /// Whether the run ends before the learning rate reaches `lr`.
+    #[must_use]
+    pub fn ends_in_warmup(&self) -> bool {
+        self.warmup_steps > self.steps
     }
 
     // The paper's defaults (batch, warm-up, clipping).

@@ -42,7 +42,8 @@ fn half() -> f64 {
 /// A step that could not be taken, and what was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DivergenceReport {
-    /// Updates taken once it was dealt with: the step itself if it was left out, an earlier one if the run went back.
+    /// Updates taken once it was dealt with: the step itself if it was left out, an earlier one if the run went back, the last
+    /// one if it ended.
     pub step: u64,
     /// The step that could not be taken.
     pub diverged: u64,
@@ -66,6 +67,8 @@ pub enum Remedy {
     Skipped,
     /// The run went back.
     RolledBack,
+    /// The run ended, with an error.
+    Stopped,
 }
 
 impl fmt::Display for DivergenceReport {
@@ -75,6 +78,7 @@ impl fmt::Display for DivergenceReport {
         match remedy {
             Remedy::Skipped => f.write_str("left out"),
             Remedy::RolledBack => write!(f, "back to step {step} at a lower rate"),
+            Remedy::Stopped => write!(f, "stopped after step {step}"),
         }
     }
 }

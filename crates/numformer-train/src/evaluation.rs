@@ -1,12 +1,14 @@
 //! Judging a model on a fixed set of examples.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Sequences, Task};
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
-use numformer_model::{End, Hypothesis, Seq2Seq, TokenRows};
+use numformer_model::{End, Hypothesis, Mode, Seq2Seq, TokenRows};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::answering::{Answerer, Answering};
@@ -28,7 +30,7 @@ const TOGETHER: usize = 256;
 /// Build `model` on [`Parameters::frozen`](numformer_model::Parameters::frozen).
 ///
 /// # Errors
-/// When `count` is zero, examples cannot be made, or the model cannot read them.
+/// When `count` is zero, examples cannot be made, the model cannot read them, or gives no finite numbers.
 pub fn evaluate(
     model: &(impl Seq2Seq + Sync),
     task: &Task,
@@ -51,6 +53,47 @@ pub fn evaluate_with(
     answering: Answering,
     device: &Device,
 ) -> Result<Evaluation, TrainError> {
+    let mut unwatched = || ControlFlow::<Infallible>::Continue(());
+    match evaluate_watched(model, task, source, count, answering, device, &mut unwatched)? {
+        ControlFlow::Continue(evaluation) => Ok(evaluation),
+        ControlFlow::Break(never) => match never {},
+    }
+}
+
+/// As [`evaluate_with`], unless `watch` breaks it off: it is asked before every few chunks.
+pub(crate) fn evaluate_watched<B>(
+    model: &(impl Seq2Seq + Sync),
+    task: &Task,
+    source: &dyn BatchSource,
+    count: u64,
+    answering: Answering,
+    device: &Device,
+    watch: &mut dyn FnMut() -> ControlFlow<B>,
+) -> Result<ControlFlow<B, Evaluation>, TrainError> {
+    match judge_chunks(model, task, source, count, answering, device, watch) {
+        Ok(ControlFlow::Continue(Evaluation { cross_entropy: loss, .. })) if !loss.is_finite() => {
+            Err(TrainError::NoNumbers { loss })
+        }
+        // Scores that are no numbers have no answers: the loss tells whether that is it.
+        Err(TrainError::Model(error)) => {
+            let batch = source.batch(0)?;
+            let [src, tgt] = [token_rows(&batch.src).padded(device)?, token_rows(&batch.tgt).padded(device)?];
+            let loss = f64::from(model.loss(&src, &tgt, Mode::Evaluate)?.to_scalar::<f32>()?);
+            Err(if loss.is_finite() { TrainError::Model(error) } else { TrainError::NoNumbers { loss } })
+        }
+        judged => judged,
+    }
+}
+
+fn judge_chunks<B>(
+    model: &(impl Seq2Seq + Sync),
+    task: &Task,
+    source: &dyn BatchSource,
+    count: u64,
+    answering: Answering,
+    device: &Device,
+    watch: &mut dyn FnMut() -> ControlFlow<B>,
+) -> Result<ControlFlow<B, Evaluation>, TrainError> {
     if source.batch_size() == 0 {
         return Err(TrainError::NothingToEvaluate);
     }
@@ -58,9 +101,12 @@ pub fn evaluate_with(
     let mut chunks = Chunks::of(source, count);
     let mut metrics = EvaluationMetrics::default();
     loop {
+        if let ControlFlow::Break(why) = watch() {
+            return Ok(ControlFlow::Break(why));
+        }
         let chunks: Vec<_> = chunks.by_ref().take(rayon::current_num_threads()).collect::<Result<_, _>>()?;
         if chunks.is_empty() {
-            return metrics.value().ok_or(TrainError::NothingToEvaluate);
+            return metrics.value().map(ControlFlow::Continue).ok_or(TrainError::NothingToEvaluate);
         }
         let judged = chunks.into_par_iter().map(|chunk| judge(&answerer, chunk, device)).collect::<Vec<_>>();
         // In their order, of failures too: the first is told.
@@ -186,7 +232,7 @@ mod tests {
     use std::sync::Arc;
 
     use numformer_data::{Split, TaskError};
-    use numformer_model::{Decoding, Mode, Padded, Sampling};
+    use numformer_model::{Decoding, Padded, Sampling};
 
     use super::*;
     use crate::{Catalogue, Experiment, Trainer};

@@ -193,7 +193,14 @@ impl Experiment {
 
     /// Reads an experiment without checking its values.
     pub(crate) fn parse(toml: &str, origin: &str) -> Result<Self, ExperimentError> {
-        toml::from_str(toml).map_err(|error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error)))
+        let syntax = |error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error));
+        let mut experiment: Self = toml::from_str(toml).map_err(syntax)?;
+        let table: Table = toml::from_str(toml).map_err(syntax)?;
+        if table.get("train").and_then(|train| train.get("warmup_steps")).is_none() {
+            // The one default that depends on another value.
+            experiment.train.warmup_steps = TrainConfig::fitting_warmup_steps(experiment.train.steps);
+        }
+        Ok(experiment)
     }
 
     /// The experiment as TOML, defaults written out.

@@ -195,7 +195,8 @@ impl Observer for MetricsLog {
         let kept = self.keep(start.step, |record| match record {
             _ if is_new => false,
             Record::Evaluation(report) => is_due(report.step),
-            // The run will go back again where it did after its checkpoint.
+            // The run will stop again where it did, and go back again where it did after its checkpoint.
+            Record::Divergence(report) if report.remedy == Remedy::Stopped => false,
             Record::Divergence(report) if report.remedy == Remedy::RolledBack => {
                 roll_backs += 1;
                 roll_backs <= start.roll_backs

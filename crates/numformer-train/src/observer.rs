@@ -44,7 +44,12 @@ pub trait Observer {
     fn wants_checkpoint(&mut self) -> bool {
         false
     }
-    /// A step could not be taken, and the run goes on: without it, or from an earlier one.
+    /// The model is being judged on the validation set: asked again and again until it is. To break ends the run, saved as it is
+    /// after the last step; when it goes on, the model is judged first.
+    fn while_evaluating(&mut self) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
+    }
+    /// A step could not be taken: the run goes on without it or from an earlier one, or ends with an error.
     fn on_divergence(&mut self, _divergence: &DivergenceReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }

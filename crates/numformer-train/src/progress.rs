@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::checkpoint::CheckpointError;
-use crate::divergence::DivergenceReport;
+use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
 /// Steps between plain lines are at least this far apart.
@@ -143,7 +143,10 @@ impl Observer for Progress {
     }
 
     fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
-        self.warning(&divergence.to_string());
+        // The error that ends a run says the same.
+        if divergence.remedy != Remedy::Stopped {
+            self.warning(&divergence.to_string());
+        }
         if let Display::Bar(bar) = &self.display {
             bar.set_position(divergence.step);
         }

@@ -1,6 +1,6 @@
 //! The record of a run for TensorBoard.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -52,9 +52,7 @@ impl TensorBoard {
     fn start(&mut self, step: u64) -> io::Result<()> {
         fs::create_dir_all(&self.dir)?;
         let now = since_epoch();
-        // TensorBoard asks for `tfevents` in the name, and reads files in the order of their names.
-        let name = format!("events.out.tfevents.{:010}.{}.numformer", now.as_secs(), process::id());
-        let mut file = AppendedFile::new(self.dir.join(name));
+        let mut file = AppendedFile::new(self.new_file(now)?);
         file.open()?;
         file.write(&record(&event(now, 0, &Payload::Version)))?;
         if step > 0 {
@@ -62,6 +60,21 @@ impl TensorBoard {
         }
         self.file = Some(file);
         Ok(())
+    }
+
+    /// A file that was not there, and is now. Two runs of one process may begin in the same second.
+    fn new_file(&self, now: Duration) -> io::Result<PathBuf> {
+        for number in 0u64.. {
+            // TensorBoard asks for `tfevents` in the name, and reads files in the order of their names.
+            let (seconds, process) = (now.as_secs(), process::id());
+            let path = self.dir.join(format!("events.out.tfevents.{seconds:010}.{process}.{number:03}.numformer"));
+            match File::create_new(&path) {
+                Ok(_) => return Ok(path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("there are not so many files")
     }
 
     fn write(&mut self, step: u64, payload: &Payload<'_>) -> ControlFlow<StopReason> {
@@ -98,7 +111,7 @@ impl Observer for TensorBoard {
 
     fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
         match divergence.remedy {
-            Remedy::Skipped => ControlFlow::Continue(()),
+            Remedy::Skipped | Remedy::Stopped => ControlFlow::Continue(()),
             Remedy::RolledBack => self.write(divergence.step + 1, &Payload::Restart),
         }
     }
@@ -237,6 +250,25 @@ mod tests {
         let event = event(Duration::ZERO, 5, &Payload::Restart);
         // Field 7, a message of two bytes: its field 1 is 1, START.
         assert_eq!(event, [0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 5, 0x3a, 2, 0x08, 1]);
+    }
+
+    #[test]
+    fn runs_that_begin_in_the_same_second_have_files_of_their_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut boards = [TensorBoard::in_dir(dir.path(), 1), TensorBoard::in_dir(dir.path(), 1)];
+        for board in &mut boards {
+            board.start(0).expect("a file");
+        }
+        for (board, step) in boards.iter_mut().zip([1, 2]) {
+            assert!(board.write(step, &Payload::Scalars(&[("loss".to_owned(), 1.0)])).is_continue());
+        }
+        let now = Duration::from_secs(7);
+        let [first, second] = [(); 2].map(|()| boards[0].new_file(now).expect("a file"));
+        assert!(first < second, "{} {}", first.display(), second.display());
+        let sizes = dir.path().read_dir().expect("listed").map(|entry| entry.expect("a file").metadata());
+        let sizes: Vec<u64> =
+            sizes.map(|metadata| metadata.expect("its size").len()).filter(|size| *size > 0).collect();
+        assert!(sizes.len() == 2 && sizes[0] == sizes[1], "{sizes:?}");
     }
 
     #[test]

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Order, Split, Task, TaskError, prefetch};
-use numformer_model::{DeviceSchedule, Mode, Model, ModelConfig, Parameters, Precision, Seq2Seq, StepOutcome};
+use numformer_model::{DeviceSchedule, Model, ModelConfig, Parameters, Precision, StepOutcome};
 use numformer_ops::device::Accelerator;
 
 use crate::adam::{Adam, AdamConfig};
+use crate::answering::Answering;
 use crate::catalogue::Catalogue;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, NamedTensors, RunProgress};
 use crate::config::{StageConfig, TrainConfig};
 use crate::data_files::{DataFileError, DataFiles};
 use crate::difference::Difference;
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
-use crate::evaluation::{evaluate, token_rows};
+use crate::evaluation::{evaluate, evaluate_watched};
 use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
 use crate::gradients::training_step;
@@ -395,31 +396,34 @@ impl Trainer {
         let mut saved = None;
         // Learning rate and gradient norm of the last step.
         let mut last = (self.lr(), f64::NAN);
-        while flow.is_continue() && self.step < train.steps {
-            let most = self.steps_ahead();
-            let outcomes = self.learn(most, &mut *batches)?;
-            let mut went_back = false;
-            for outcome in &outcomes {
-                match self.note_step(*outcome) {
-                    Ok(report) => {
-                        if let Some(proven) = self.next_way_back.take() {
-                            self.way_back = Some(proven);
+        while flow.is_continue() && (self.step < train.steps || self.progress.unjudged) {
+            // An evaluation that was interrupted is done again, before anything else.
+            if !std::mem::take(&mut self.progress.unjudged) {
+                let most = self.steps_ahead();
+                let outcomes = self.learn(most, &mut *batches)?;
+                let mut went_back = false;
+                for outcome in &outcomes {
+                    match self.note_step(*outcome) {
+                        Ok(report) => {
+                            if let Some(proven) = self.next_way_back.take() {
+                                self.way_back = Some(proven);
+                            }
+                            last = (report.lr, report.gradient_norm);
+                            flow = first(flow, observers.tell(|o| o.on_step(&report)));
                         }
-                        last = (report.lr, report.gradient_norm);
-                        flow = first(flow, observers.tell(|o| o.on_step(&report)));
-                    }
-                    Err(diverged) => {
-                        let report = self.deal_with(&diverged)?;
-                        flow = first(flow, observers.tell(|o| o.on_divergence(&report)));
-                        went_back = report.remedy == Remedy::RolledBack;
+                        Err(diverged) => {
+                            let (remedy, told) = self.deal_with(&diverged, observers)?;
+                            flow = first(flow, told);
+                            went_back = remedy == Remedy::RolledBack;
+                        }
                     }
                 }
-            }
-            if went_back || outcomes.len() < most as usize {
-                batches = self.training_batches();
-            }
-            if went_back {
-                continue;
+                if went_back || outcomes.len() < most as usize {
+                    batches = self.training_batches();
+                }
+                if went_back {
+                    continue;
+                }
             }
             // Every observer is asked, though one is enough.
             let wants_checkpoint =
@@ -428,24 +432,28 @@ impl Trainer {
             let is_due = self.step.is_multiple_of(evaluate.every);
             let (mut is_best, mut evaluation) = (false, None);
             if finished || is_due {
-                let report = match self.judge(last) {
-                    Ok(report) => report,
+                match self.judge(last, observers) {
+                    Ok(report) => {
+                        flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
+                        // The judgement at the end of a run is one more: a longer run would not have had it.
+                        if is_due {
+                            is_best = self.note_best(&report);
+                            evaluation = Some(report.evaluation);
+                        }
+                    }
                     Err(Unjudged::Failed(error)) => return Err(*error),
+                    Err(Unjudged::Interrupted(stop)) => {
+                        self.progress.unjudged = true;
+                        flow = first(flow, ControlFlow::Break(stop));
+                    }
                     Err(Unjudged::Diverged(diverged)) => {
-                        let report = self.deal_with(&diverged)?;
-                        flow = observers.tell(|o| o.on_divergence(&report));
+                        flow = self.deal_with(&diverged, observers)?.1;
                         batches = self.training_batches();
                         continue;
                     }
-                };
-                flow = first(flow, observers.tell(|o| o.on_evaluation(&report)));
-                // The judgement at the end of a run is one more: a longer run would not have had it.
-                if is_due {
-                    is_best = self.note_best(&report);
-                    evaluation = Some(report.evaluation);
                 }
             }
-            if self.stage_is_over(evaluation.as_ref()) {
+            if !self.progress.unjudged && self.stage_is_over(evaluation.as_ref()) {
                 self.progress.stages.push(self.step);
                 batches = self.training_batches();
                 if let Some(report) = self.stage_report() {
@@ -531,26 +539,40 @@ impl Trainer {
         }
     }
 
-    /// Does what the experiment says to do about a divergence.
-    fn deal_with(&mut self, diverged: &Diverged) -> Result<DivergenceReport, TrainError> {
+    /// Does what the experiment says to do about a divergence, and tells the observers.
+    fn deal_with(
+        &mut self,
+        diverged: &Diverged,
+        observers: &mut Observers,
+    ) -> Result<(Remedy, ControlFlow<StopReason>), TrainError> {
         let &Diverged { step, loss, gradient_norm, lr } = diverged;
-        let give_up = || TrainError::NotFinite { step, loss, gradient_norm, lr };
-        let remedy = match self.experiment.train.divergence {
-            DivergencePolicy::Stop => return Err(give_up()),
+        let remedy = self.remedy(step)?;
+        let report = DivergenceReport { step: self.step, diverged: step, loss, lr, gradient_norm, remedy };
+        let flow = observers.tell(|o| o.on_divergence(&report));
+        if remedy == Remedy::Stopped {
+            return Err(TrainError::NotFinite { step, loss, gradient_norm, lr });
+        }
+        Ok((remedy, flow))
+    }
+
+    /// Does what the experiment says to do where a step could not be taken, or was taken and must not have been.
+    fn remedy(&mut self, diverged: u64) -> Result<Remedy, TrainError> {
+        match self.experiment.train.divergence {
+            DivergencePolicy::Stop => Ok(Remedy::Stopped),
             DivergencePolicy::Skip { limit } => {
                 // A step that was taken cannot be left out.
-                if self.progress.skipped_in_a_row >= limit || step <= self.step {
-                    return Err(give_up());
+                if self.progress.skipped_in_a_row >= limit || diverged <= self.step {
+                    return Ok(Remedy::Stopped);
                 }
                 self.step += 1;
                 self.progress.skipped += 1;
                 self.progress.skipped_in_a_row += 1;
-                Remedy::Skipped
+                Ok(Remedy::Skipped)
             }
             DivergencePolicy::RollBack { limit, .. } => {
                 let roll_backs = self.progress.roll_backs + 1;
                 let Some(way_back) = self.way_back.take().filter(|_| roll_backs <= limit) else {
-                    return Err(give_up());
+                    return Ok(Remedy::Stopped);
                 };
                 self.restore(&way_back)?;
                 self.way_back = Some(way_back);
@@ -559,10 +581,9 @@ impl Trainer {
                 if let Some(run_dir) = &self.run_dir {
                     run_dir.remove_after(self.step)?;
                 }
-                Remedy::RolledBack
+                Ok(Remedy::RolledBack)
             }
-        };
-        Ok(DivergenceReport { step: self.step, diverged: step, loss, lr, gradient_norm, remedy })
+        }
     }
 
     fn goes_back(&self) -> bool {
@@ -595,7 +616,11 @@ impl Trainer {
     }
 
     /// Judges the model as the experiment says, on what it learns now; `last` is what there is to say of the last step.
-    fn judge(&mut self, (lr, gradient_norm): (f64, f64)) -> Result<EvaluationReport, Unjudged> {
+    fn judge(
+        &mut self,
+        (lr, gradient_norm): (f64, f64),
+        observers: &mut Observers,
+    ) -> Result<EvaluationReport, Unjudged> {
         self.learner.fetch()?;
         self.show_weights()?;
         let count = self.experiment.evaluate.examples;
@@ -607,20 +632,15 @@ impl Trainer {
             }
         };
         let diverged = |loss| Unjudged::Diverged(Diverged { step: self.step, loss, gradient_norm, lr });
-        match evaluate(&self.model, task, &*source, count, &self.device) {
-            Ok(evaluation) if evaluation.cross_entropy.is_finite() => {
+        let mut watch = || observers.tell(|o| o.while_evaluating());
+        let answering = Answering::default();
+        match evaluate_watched(&self.model, task, &*source, count, answering, &self.device, &mut watch) {
+            Ok(ControlFlow::Break(stop)) => Err(Unjudged::Interrupted(stop)),
+            Ok(ControlFlow::Continue(evaluation)) => {
                 let examples = self.experiment.train.examples(self.step);
                 Ok(EvaluationReport { step: self.step, examples, stage, evaluation })
             }
-            Ok(evaluation) => Err(diverged(evaluation.cross_entropy)),
-            // Scores that are no numbers have no answers: the loss tells whether that is it.
-            Err(TrainError::Model(error)) => {
-                let batch = source.batch(0).map_err(TrainError::from)?;
-                let [src, tgt] =
-                    [token_rows(&batch.src).padded(&self.device)?, token_rows(&batch.tgt).padded(&self.device)?];
-                let loss = self.model.loss(&src, &tgt, Mode::Evaluate)?.to_scalar::<f32>()?;
-                Err(if loss.is_finite() { TrainError::Model(error).into() } else { diverged(f64::from(loss)) })
-            }
+            Err(TrainError::NoNumbers { loss }) => Err(diverged(loss)),
             Err(error) => Err(error.into()),
         }
     }
@@ -764,6 +784,7 @@ pub(crate) fn way_back(step: u64, every: u64) -> u64 {
 
 /// Why there is no judgement.
 enum Unjudged {
+    Interrupted(StopReason),
     Diverged(Diverged),
     Failed(Box<TrainError>),
 }
@@ -871,6 +892,14 @@ pub enum TrainError {
         /// Learning rate of the step.
         lr: f64,
     },
+    /// The model gives no finite numbers.
+    #[error(
+        "the model gives no finite numbers (cross-entropy {loss}): training diverged; take an earlier checkpoint of the run, with --checkpoint STEP"
+    )]
+    NoNumbers {
+        /// The mean cross-entropy of its answers.
+        loss: f64,
+    },
     /// The model cannot read or write sequences of that length.
     #[error("expected sequences of at most {limit} tokens, the positions of the model, found {needed}")]
     TooLong {
@@ -901,7 +930,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use numformer_model::{FlatLayout, TokenRows, TrainingStep};
+    use numformer_model::{FlatLayout, Mode, TokenRows, TrainingStep};
 
     use super::*;
     use crate::config::CheckpointConfig;

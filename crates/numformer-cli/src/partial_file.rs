@@ -1,0 +1,81 @@
+//! Files that are whole or not there.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// How soon a signal is seen.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A file that is written beside its place, and renamed when it is finished. Dropped before, it is removed; so it is at Ctrl-C
+/// and SIGTERM, which end the process.
+pub(crate) struct PartialFile {
+    partial: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl PartialFile {
+    /// Begins a file that will stand at `path`; what stands there now stays until then.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let context = || format!("cannot write {}", path.display());
+        let name =
+            path.file_name().with_context(|| format!("expected the name of a file, found {}", path.display()))?;
+        // A link stays one.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        ensure!(!target.is_dir(), "cannot write {}: it is a directory", path.display());
+        let name = target.file_name().unwrap_or(name).to_string_lossy();
+        let partial = target.with_file_name(format!(".{name}.{}.partial", process::id()));
+        remove_at_signals(&partial).with_context(context)?;
+        let file = File::create(&partial).with_context(context)?;
+        Ok(Self { partial, path: target, file })
+    }
+
+    /// What is written to.
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Puts the file in its place.
+    pub(crate) fn finish(self) -> Result<()> {
+        let finished = self.file.sync_all().and_then(|()| fs::rename(&self.partial, &self.path));
+        finished.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        // After it was renamed there is nothing to remove. If it cannot be removed, there is nothing better to do.
+        let _ = fs::remove_file(&self.partial);
+    }
+}
+
+/// From now on a signal that ends the process removes this file first.
+fn remove_at_signals(partial: &Path) -> io::Result<()> {
+    let come = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_usize(signal, Arc::clone(&come), signal as usize)?;
+    }
+    let partial = partial.to_owned();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        loop {
+            thread::sleep(POLL);
+            let signal = come.load(Ordering::Relaxed);
+            if signal != 0 {
+                let _ = fs::remove_file(&partial);
+                // By the convention of shells.
+                process::exit(128 + signal as i32);
+            }
+        }
+    })?;
+    Ok(())
+}
