@@ -439,3 +439,67 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
         assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "{arguments:?} leaves something behind");
     }
 }
+
+#[test]
+fn a_warm_up_that_is_longer_than_the_run_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for (warmup, expected) in [(", warmup_steps = 5", true), (", warmup_steps = 4", false), ("", false)] {
+        fs::write(dir.path().join("my.toml"), TINY.replace(", warmup_steps = 2", warmup)).unwrap();
+        let output = numformer(&["train", "my.toml", "--dry-run"], b"", dir.path());
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        let told = stderr.contains("never reaches 1e-3: train.warmup_steps is 5, train.steps 4");
+        assert_eq!(told, expected, "{warmup}: {stderr}");
+    }
+}
+
+/// Divergence on purpose: of the run, and of the answers of a checkpoint that was written before it.
+#[test]
+fn a_run_that_diverges_is_logged_and_its_checkpoints_can_be_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let diverging = TINY.replace("steps = 4, lr = 1e-3, warmup_steps = 2", "steps = 40, lr = 1e30, warmup_steps = 0");
+    let saving = diverging.replace("checkpoint = { every = 2 }", "checkpoint = { every = 1 }");
+    fs::write(dir.path().join("my.toml"), saving).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_numformer"))
+            .args(arguments)
+            .current_dir(dir.path())
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let stderr = text(&output.stderr);
+        let errors: Vec<_> = stderr.lines().skip_while(|line| !line.starts_with("error: ")).map(str::to_owned).collect();
+        assert!(output.status.code() == Some(1) && errors.len() == 1, "{arguments:?}: {stderr}");
+        errors[0].clone()
+    };
+    assert!(run(&["train", "my.toml", "--run-dir", "run", "-q"]).contains("training diverged at step"));
+    let metrics = fs::read_to_string(dir.path().join("run/metrics.jsonl")).unwrap();
+    let last = metrics.lines().last().unwrap();
+    assert!(last.contains(r#""event":"divergence""#) && last.contains(r#""remedy":"stopped""#), "{metrics}");
+    // The newest checkpoint is of weights that are finite and give nothing that is.
+    let told = run(&["evaluate", "run", "--examples", "8"]);
+    assert!(told.contains("no finite numbers") && told.contains("--checkpoint"), "{told}");
+}
+
+/// Libraries of NVIDIA's names without what is called of them.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_cuda_library_without_a_symbol_is_one_line() {
+    for blas in ["libcublasLt.so", "libcublasLt.so.12"] {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["libcuda.so", blas] {
+            let source = dir.path().join("stub.c");
+            fs::write(&source, "int of_no_use(void) { return 0; }").unwrap();
+            let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
+            assert!(built.unwrap().success(), "cc");
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_numformer"))
+            .args(["bench", "--device", "cuda:0"])
+            .env("LD_LIBRARY_PATH", dir.path())
+            .output()
+            .unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+        assert!(stderr.contains("cuda:0 cannot be opened: the NVIDIA driver that was found has no cu"), "{stderr}");
+    }
+}

@@ -128,6 +128,62 @@ fn an_interrupted_run_is_saved_and_resumed() {
     }
 }
 
+/// A validation set that takes a while, at a step that is no end and at the last one.
+#[test]
+fn an_evaluation_is_broken_off_and_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let toml = EXPERIMENT
+        .replace("steps = 3000", "steps = 4")
+        .replace("evaluate = { every = 500, examples = 8 }", "evaluate = { every = 2, examples = 40000 }")
+        .replace("log = { every = 10 }", "log = { every = 1 }");
+    fs::write(dir.join("my.toml"), toml.replace("every = 25", "every = 100, best = [\"cross_entropy\"]")).unwrap();
+    assert!(ended(train("whole", dir)).status.success());
+    let metrics = |run: &str| fs::read_to_string(dir.join(run).join("metrics.jsonl")).unwrap_or_default();
+    for step in [2, 4] {
+        let run = format!("broken-off-{step}");
+        let child = train(&run, dir);
+        let began = Instant::now();
+        // The line of the step is there, that of its evaluation is not.
+        while !metrics(&run).contains(&format!("\"step\":{step},")) {
+            assert!(began.elapsed() < Duration::from_secs(120), "{}", metrics(&run));
+            sleep(Duration::from_millis(2));
+        }
+        send("-INT", &child);
+        let output = ended(child);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("the evaluation is broken off") && stderr.contains("saved after step"), "{stderr}");
+        assert_eq!(metrics(&run).matches("\"event\":\"evaluation\"").count() as u64, step / 2 - 1);
+
+        let output = ended(start(&["resume", &run], dir));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(metrics(&run), metrics("whole"));
+        let last = |run: &str| checkpoints(&dir.join(run)).pop().unwrap();
+        for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+            assert!(fs::read(last(&run).join(file)).unwrap() == fs::read(last("whole").join(file)).unwrap(), "{file}");
+        }
+    }
+}
+
+#[test]
+fn generate_leaves_nothing_behind_when_it_is_interrupted() {
+    let dir = prepared();
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        for name in ["set.tsv", "set.parquet"] {
+            let child = start(&["generate", "my.toml", "--count", "100000000", "-o", name], dir.path());
+            let began = Instant::now();
+            while fs::read_dir(dir.path()).unwrap().count() < 2 {
+                assert!(began.elapsed() < Duration::from_secs(60));
+                sleep(Duration::from_millis(2));
+            }
+            send(signal, &child);
+            assert_eq!(ended(child).status.code(), Some(code), "{signal}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{name} at {signal}: only my.toml is left");
+        }
+    }
+}
+
 #[test]
 fn a_run_saves_when_it_is_asked_to() {
     let dir = prepared();

@@ -37,7 +37,8 @@ fn a_report_and_its_figures_are_written() {
     let arguments = ["report", "run", "--examples", "5", "--laws", "gaussian,wigner", "--svg", "figures"];
     let (stdout, stderr, code) = numformer(&arguments, dir.path());
     assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
-    let html = fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(stderr.ends_with("run/report.html\n"), "{stderr}");
+    let html = fs::read_to_string(dir.path().join("run/report.html")).unwrap();
     assert!(
         html.contains("<h1>Run run</h1>") && html.contains("tested on") && html.contains("5 test matrices"),
         "{html}"
@@ -82,6 +83,35 @@ fn a_report_is_on_the_file_that_the_run_is_reported_on_and_tells_of_damage() {
     let (html, stderr, code) = report(&["--examples", "5"]);
     assert!(code == 0 && stderr.contains("warning: passed over a checkpoint: "), "{stderr}");
     assert!(html.contains("a newer checkpoint was passed over (cannot access checkpoint file "), "{html}");
+}
+
+#[test]
+fn nothing_is_replaced_unless_asked_and_what_cannot_be_written_is_told_before_the_work() {
+    let dir = trained();
+    let report = |arguments: &[&str]| {
+        let (_, stderr, code) = numformer(&[&["report", "run", "--examples", "1"], arguments].concat(), dir.path());
+        (code, stderr)
+    };
+    assert_eq!(report(&["--laws", "none"]).0, 0);
+    let path = dir.path().join("run/report.html");
+    fs::write(&path, "mine").unwrap();
+    let refused = |arguments: &[&str], expected: &str| {
+        let (code, stderr) = report(arguments);
+        assert!(code == 1 && stderr.contains(expected) && stderr.lines().count() == 1, "{arguments:?}: {stderr}");
+    };
+    refused(&[], "run/report.html is there already: --force replaces it");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    refused(&["--out", "other.html", "--svg", "run"], "run is there already: --force");
+    refused(&["--out", "no/such/dir.html"], "cannot write no/such/dir.html");
+    refused(&["--out", "run", "--force"], "cannot write run: it is a directory");
+    refused(&["--out", "other.html", "--svg", "my.toml/figures"], "my.toml/figures");
+    assert!(!dir.path().join("other.html").exists());
+    assert_eq!(report(&["--laws", "none", "--force"]).0, 0);
+    assert!(fs::read_to_string(&path).unwrap().starts_with("<!"));
+    let partial = |entry: fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".partial");
+    for left in [dir.path().to_owned(), dir.path().join("run")] {
+        assert!(!fs::read_dir(&left).unwrap().any(|entry| partial(entry.unwrap())), "{}", left.display());
+    }
 }
 
 #[test]

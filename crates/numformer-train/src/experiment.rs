@@ -873,6 +873,25 @@ mod tests {
     }
 
     #[test]
+    fn a_warm_up_that_is_not_given_fits_the_steps() {
+        let of = |steps: &str, given: &str| {
+            let toml = SMALL.replace("warmup_steps = 500", given);
+            let line = toml.lines().find(|line| line.starts_with("steps")).expect("in the preset").to_owned();
+            Experiment::parse(&toml.replace(&line, &format!("steps = {steps}")), "x").expect("an experiment").train
+        };
+        assert_eq!(of("1500", "").warmup_steps, 150);
+        assert_eq!(of("3000000", "").warmup_steps, 10_000);
+        assert_eq!(of("5", "").warmup_steps, 0);
+        assert_eq!(of("5", "warmup_steps = 10000").warmup_steps, 10_000);
+        assert!(of("5", "warmup_steps = 6").ends_in_warmup() && !of("5", "warmup_steps = 5").ends_in_warmup());
+        // Written out, so that a run which is made longer keeps its own.
+        let mut experiment = Experiment::parse(&SMALL.replace("warmup_steps = 500", ""), "x").expect("an experiment");
+        let warmup = experiment.train.warmup_steps;
+        experiment.train.steps *= 10;
+        assert_eq!(Experiment::parse(&experiment.to_toml(), "x").expect("an experiment").train.warmup_steps, warmup);
+    }
+
+    #[test]
     fn difference_names_the_key_but_not_the_steps() {
         let a = Experiment::preset("transpose-3x3").expect("embedded");
         let mut b = a.clone();

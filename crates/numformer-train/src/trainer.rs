@@ -1014,7 +1014,10 @@ mod tests {
 
     #[test]
     fn a_step_that_diverges_ends_the_run_unless_asked_otherwise() {
-        let (ended, trainer, _) = run(DivergencePolicy::Stop, &[4]);
+        let (ended, trainer, told) = run(DivergencePolicy::Stop, &[4]);
+        let told = &told.0.borrow().1;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].step, told[0].diverged, told[0].remedy), (4, 5, Remedy::Stopped));
         assert!(matches!(ended, Err(TrainError::NotFinite { step: 5, .. })), "{ended:?}");
         assert_eq!(trainer.step(), 4);
         assert!(trainer.weights().iter().all(|weight| weight.is_finite()));

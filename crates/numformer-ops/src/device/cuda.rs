@@ -25,6 +25,62 @@ const UPLOAD: usize = 16 << 20;
 /// Memory that cuBLASLt works in: 32 MiB, as NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
+/// What is called of the driver, here and by cudarc for us.
+const DRIVER_SYMBOLS: &[&str] = &[
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuCtxSynchronize",
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuDeviceGetName",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuInit",
+    "cuLaunchKernel",
+    "cuMemAlloc_v2",
+    "cuMemFreeHost",
+    "cuMemFree_v2",
+    "cuMemHostAlloc",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemsetD8Async",
+    "cuModuleGetFunction",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuStreamBeginCapture_v2",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamEndCapture",
+    "cuStreamSynchronize",
+    "cuStreamWaitEvent",
+];
+
+/// What is called of cuBLASLt: the same in CUDA 12 and 13.
+const BLAS_SYMBOLS: &[&str] = &[
+    "cublasLtCreate",
+    "cublasLtDestroy",
+    "cublasLtMatmul",
+    "cublasLtMatmulAlgoGetHeuristic",
+    "cublasLtMatmulDescCreate",
+    "cublasLtMatmulDescDestroy",
+    "cublasLtMatmulDescSetAttribute",
+    "cublasLtMatmulPreferenceCreate",
+    "cublasLtMatmulPreferenceDestroy",
+    "cublasLtMatmulPreferenceSetAttribute",
+    "cublasLtMatrixLayoutCreate",
+    "cublasLtMatrixLayoutDestroy",
+];
+
 /// A GPU, a stream of work on it, and what lies in its memory.
 pub(super) struct Cuda {
     context: Arc<CudaContext>,
@@ -69,8 +125,21 @@ impl Cuda {
         }
         if !blas {
             return Err(unopened(
-                "there is no cuBLASLt for CUDA 13 (libcublasLt.so); put its folder on LD_LIBRARY_PATH".to_owned(),
+                "there is no cuBLASLt of CUDA 13 or 12 (libcublasLt.so); put its folder on LD_LIBRARY_PATH".to_owned(),
             ));
+        }
+        // cudarc looks for a symbol when it is first called, and would end the program without it.
+        // SAFETY: the libraries are there (see above), and their symbols are looked for, not called.
+        let (in_driver, in_blas) = unsafe {
+            let (driver, blas) = (sys::culib(), blas_sys::culib());
+            let in_driver = |name: &&&str| driver.get::<unsafe extern "C" fn()>(name.as_bytes()).is_err();
+            let in_blas = |name: &&&str| blas.get::<unsafe extern "C" fn()>(name.as_bytes()).is_err();
+            (DRIVER_SYMBOLS.iter().find(in_driver), BLAS_SYMBOLS.iter().find(in_blas))
+        };
+        for (library, missing) in [("the NVIDIA driver", in_driver), ("cuBLASLt (libcublasLt.so)", in_blas)] {
+            if let Some(symbol) = missing {
+                return Err(unopened(format!("{library} that was found has no {symbol}: it is for another CUDA than 13 or 12")));
+            }
         }
         let opened = |DriverError(error)| {
             unopened(match error {
