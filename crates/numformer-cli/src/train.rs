@@ -219,18 +219,16 @@ pub(crate) fn run_in(
     if !path.join("experiment.toml").exists() {
         trainer.check_start()?;
     }
-    let run_dir = RunDir::open(path, experiment)?;
+    let (trainer, damaged) = trainer.in_dir(RunDir::open(path, experiment)?)?;
+    let run_dir = trainer.run_dir().expect("given to it");
     let log = run_dir.metrics_log(experiment.log.every);
     let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
-    let mut history = run_dir.evaluations().context("cannot read the run's metrics")?;
-    // A run that was made longer had been judged at its former end: that does not count.
-    let is_due = |step: u64| step.is_multiple_of(experiment.evaluate.every) || step == experiment.train.steps;
-    history.retain(|report| is_due(report.step));
-    let (trainer, damaged) = trainer.in_dir(run_dir)?;
+    let former_log = run_dir.metrics_log(trainer.former_experiment().log.every);
+    let history = trainer.past_evaluations().context("cannot read the run's metrics")?;
     for checkpoint in damaged {
         report!("warning: passed over a checkpoint: {}", crate::causes(&Error::from(checkpoint)));
     }
-    if let Some(Gap { last, expected }) = log.gap(trainer.step()).context("cannot read the run's metrics")? {
+    if let Some(Gap { last, expected }) = former_log.gap(trainer.step()).context("cannot read the run's metrics")? {
         report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
     }
     if let (Some(taken_over), Some(path), false) = (trainer.taken_over(), &experiment.start_from, verbosity.quiet) {

@@ -52,7 +52,7 @@ impl ReportedRun {
                 Record::Evaluation(evaluation) if evaluation.stage.is_none() => evaluations.push(evaluation),
                 Record::Divergence(_) => diverged += 1,
                 Record::Stage(stage) => stages.push(stage),
-                Record::Evaluation(_) => {}
+                Record::Evaluation(_) | Record::Change(_) => {}
             }
         }
         let time = TrainingTime::read(&path.join("timings.jsonl"))?;

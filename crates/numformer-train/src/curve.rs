@@ -61,7 +61,7 @@ impl LearningCurve {
                         }
                     }
                 }
-                Record::Evaluation(_) | Record::Divergence(_) | Record::Stage(_) => {}
+                Record::Evaluation(_) | Record::Divergence(_) | Record::Stage(_) | Record::Change(_) => {}
             }
         }
         curve

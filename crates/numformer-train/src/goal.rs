@@ -48,8 +48,8 @@ impl TargetReached {
         Self { goal, history: Vec::new() }
     }
 
-    /// The evaluations of the run that goes on, from [`RunDir::evaluations`](crate::RunDir::evaluations): a run that had
-    /// reached the goal ends at once.
+    /// The evaluations of the run that goes on, from [`Trainer::past_evaluations`](crate::Trainer::past_evaluations): a run
+    /// that had reached the goal ends at once.
     #[must_use]
     pub fn with_history(self, history: Vec<EvaluationReport>) -> Self {
         Self { history, ..self }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn start(experiment: &Experiment, step: u64) -> Start<'_> {
-        Start { experiment, step, roll_backs: 0, parameters: 0, gradients: "" }
+        Start { experiment, former: experiment, step, roll_backs: 0, parameters: 0, gradients: "" }
     }
 
     #[test]

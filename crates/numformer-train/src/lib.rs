@@ -115,7 +115,7 @@ pub use lawt::{ImportError, import_lawt};
 pub use layout::{LayoutError, TensorNames};
 pub use metrics_log::{Gap, MetricsLog, Record, read_metrics};
 pub use model_config::{Architecture, ModelConfig, SizesConfig};
-pub use observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
+pub use observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 pub use optimizer::{Optimizer, OptimizerConfig, Update};
 pub use progress::Progress;
 pub use pytorch::{PickleError, PytorchError, TensorError};

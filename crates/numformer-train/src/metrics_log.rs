@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
-use crate::experiment::Experiment;
 use crate::files::write_atomically;
-use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
+use crate::observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
 /// Name of the log of what depends on the experiment alone.
 pub(crate) const METRICS: &str = "metrics.jsonl";
@@ -32,6 +31,8 @@ pub enum Record {
     Divergence(DivergenceReport),
     /// The beginning of a stage.
     Stage(StageReport),
+    /// The run goes on with other values: what stands before was logged and judged by the earlier ones.
+    Change(ChangeReport),
 }
 
 impl Record {
@@ -43,6 +44,7 @@ impl Record {
             Self::Evaluation(report) => report.step,
             Self::Divergence(report) => report.step,
             Self::Stage(report) => report.step,
+            Self::Change(report) => report.step,
         }
     }
 }
@@ -68,7 +70,7 @@ pub fn read_metrics(path: &Path) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Writes `metrics.jsonl`, a function of the experiment alone, and `timings.jsonl`, which holds the times.
+/// Writes `metrics.jsonl`, a function of the experiment and of its changes alone, and `timings.jsonl`, which holds the times.
 ///
 /// Two runs of one experiment give identical metrics. A run that goes on after an interruption first drops the lines
 /// beyond its checkpoint, and so ends with the same file as an uninterrupted one. While the disk is full, lines wait in
@@ -116,7 +118,8 @@ impl MetricsLog {
         let expected = step - step % self.every;
         let records = read_up_to_damage(self.metrics.path())?;
         let steps = records.iter().filter(|record| match record {
-            Record::Step(_) => true,
+            // Up to a change, all was there that was to be.
+            Record::Step(_) | Record::Change(_) => true,
             // A step that was left out has this line in the place of its own.
             Record::Divergence(report) => report.remedy == Remedy::Skipped,
             Record::Evaluation(_) | Record::Stage(_) => false,
@@ -186,15 +189,14 @@ fn to_line(value: &impl Serialize) -> String {
 impl Observer for MetricsLog {
     fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
         self.begin = Instant::now();
-        let Experiment { evaluate, train, .. } = start.experiment;
         // Of a run that begins, nothing: what stands there is of one that was killed before it was first saved.
         let is_new = start.step == 0;
-        // A run that was made longer had been judged at its former end, which is now a step like others.
-        let is_due = |step: u64| step.is_multiple_of(evaluate.every) || step == train.steps;
         let mut roll_backs = 0;
         let kept = self.keep(start.step, |record| match record {
             _ if is_new => false,
-            Record::Evaluation(report) => is_due(report.step),
+            Record::Evaluation(report) => start.counts(report.step),
+            // A change here has no checkpoint after it: the run goes on from the one before as if it had not been.
+            Record::Change(report) => report.step < start.step,
             // The run will stop again where it did, and go back again where it did after its checkpoint.
             Record::Divergence(report) if report.remedy == Remedy::Stopped => false,
             Record::Divergence(report) if report.remedy == Remedy::RolledBack => {
@@ -203,7 +205,12 @@ impl Observer for MetricsLog {
             }
             _ => true,
         });
-        self.check(kept)
+        self.check(kept)?;
+        let changes = start.changes();
+        if changes.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.write(&Record::Change(ChangeReport { step: start.step, changes }))
     }
 
     fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
@@ -250,7 +257,14 @@ mod tests {
     #[test]
     fn a_continued_log_equals_an_uninterrupted_one() {
         let experiment = crate::Experiment::preset("transpose-3x3").expect("embedded");
-        let start = |step| Start { experiment: &experiment, step, roll_backs: 0, parameters: 0, gradients: "" };
+        let start = |step| Start {
+            experiment: &experiment,
+            former: &experiment,
+            step,
+            roll_backs: 0,
+            parameters: 0,
+            gradients: "",
+        };
         let (whole, parts) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
         let mut log = MetricsLog::in_dir(whole.path(), 2);
         assert!(log.on_start(&start(0)).is_continue());

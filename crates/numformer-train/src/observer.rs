@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointError;
+use crate::difference::Difference;
 use crate::divergence::DivergenceReport;
 use crate::experiment::Experiment;
 use crate::figures::Evaluation;
@@ -86,6 +87,8 @@ pub trait Observer {
 pub struct Start<'a> {
     /// What is run.
     pub experiment: &'a Experiment,
+    /// What was run up to here: the same, but where the run goes on with other values.
+    pub former: &'a Experiment,
     /// Steps taken before.
     pub step: u64,
     /// Times that the run had gone back by then after it diverged.
@@ -94,6 +97,30 @@ pub struct Start<'a> {
     pub parameters: usize,
     /// How gradients are computed, in words, and where that is the slower way, why.
     pub gradients: &'a str,
+}
+
+impl Start<'_> {
+    /// The values with which the run goes on, where they are others than before. When it ends is not among them.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Difference> {
+        self.former.changes(self.experiment)
+    }
+
+    /// Whether an evaluation of the past would have been made by a run that had this end from the beginning.
+    pub(crate) fn counts(&self, step: u64) -> bool {
+        // A run that was made longer had been judged at its former end, which is now a step like others.
+        let is_due = |experiment: &Experiment| step.is_multiple_of(experiment.evaluate.every);
+        step < self.step || is_due(self.former) || is_due(self.experiment) || step == self.experiment.train.steps
+    }
+}
+
+/// A run goes on with other values than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeReport {
+    /// Updates taken so far.
+    pub step: u64,
+    /// What changed.
+    pub changes: Vec<Difference>,
 }
 
 /// One optimizer update.

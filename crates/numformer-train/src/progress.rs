@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::checkpoint::CheckpointError;
+use crate::difference::Difference;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
@@ -118,6 +119,9 @@ impl Observer for Progress {
             step => format!(", from step {step}"),
         };
         self.line(&format!("{}: {} parameters, {} steps{from}", start.experiment.name, start.parameters, train.steps));
+        for Difference { key, left, right } in start.changes() {
+            self.line(&format!("from here on, {key} is {right} instead of {left}"));
+        }
         self.line(&format!("gradients by {}", start.gradients));
         ControlFlow::Continue(())
     }

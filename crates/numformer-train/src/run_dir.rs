@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, RunProgress};
 use crate::config::CheckpointConfig;
 use crate::curve::LearningCurve;
 use crate::difference::Difference;
@@ -45,10 +45,11 @@ pub struct Latest {
 impl RunDir {
     /// Opens the directory of a run of `experiment`, or makes it.
     ///
-    /// The number of steps and what ends a run earlier may differ from an earlier opening: a run can be made longer.
+    /// What the run does not depend on, such as its number of steps and what is logged, may differ from an earlier opening, and
+    /// is written down: see [`Experiment::difference`].
     ///
     /// # Errors
-    /// When the directory holds another experiment or something else, another process holds it, or it cannot be
+    /// When the directory holds a run that depends on what differs, or something else, another process holds it, or it cannot be
     /// written.
     pub fn open(path: impl Into<PathBuf>, experiment: &Experiment) -> Result<Self, RunDirError> {
         let path = path.into();
@@ -147,19 +148,31 @@ impl RunDir {
     pub fn save(&self, checkpoint: &Checkpoint, kept: &[u64]) -> Result<PathBuf, CheckpointError> {
         let path = self.checkpoint_path(checkpoint.step);
         checkpoint.save(&path)?;
+        self.remove_oldest(checkpoint.step, &checkpoint.experiment, &checkpoint.progress, kept)?;
+        Ok(path)
+    }
+
+    /// Removes the oldest checkpoints of a run of `experiment` that is at `step`: all but those that [`RunDir::save`] keeps.
+    pub(crate) fn remove_oldest(
+        &self,
+        step: u64,
+        experiment: &Experiment,
+        progress: &RunProgress,
+        kept: &[u64],
+    ) -> Result<(), CheckpointError> {
         let io_error = |source| CheckpointError::Io { path: self.checkpoints(), source };
-        let CheckpointConfig { every, keep, .. } = checkpoint.experiment.checkpoint;
-        let goes_back = matches!(checkpoint.experiment.train.divergence, DivergencePolicy::RollBack { .. });
-        let is_kept = |step: u64| {
-            let is_best = checkpoint.progress.best.values().any(|best| best.step == step);
-            is_best || kept.contains(&step) || (goes_back && step == way_back(checkpoint.step, every))
+        let CheckpointConfig { every, keep, .. } = experiment.checkpoint;
+        let goes_back = matches!(experiment.train.divergence, DivergencePolicy::RollBack { .. });
+        let is_kept = |old: u64| {
+            let is_best = progress.best.values().any(|best| best.step == old);
+            is_best || kept.contains(&old) || (goes_back && old == way_back(step, every))
         };
         // Steps beyond this one were left by a run that was set back past a damaged checkpoint: they are not its past.
-        let past = self.steps().map_err(io_error)?.into_iter().filter(|step| *step <= checkpoint.step);
-        for step in past.rev().skip(keep).filter(|step| !is_kept(*step)) {
-            fs::remove_dir_all(self.checkpoint_path(step)).map_err(io_error)?;
+        let past = self.steps().map_err(io_error)?.into_iter().filter(|old| *old <= step);
+        for old in past.rev().skip(keep).filter(|old| !is_kept(*old)) {
+            fs::remove_dir_all(self.checkpoint_path(old)).map_err(io_error)?;
         }
-        Ok(path)
+        Ok(())
     }
 
     /// Removes the checkpoints of a run that goes back to `step` and on from there in another way.
@@ -176,12 +189,16 @@ impl RunDir {
     /// # Errors
     /// When the log cannot be read.
     pub fn evaluations(&self) -> io::Result<Vec<EvaluationReport>> {
-        let records = read_up_to_damage(&self.path.join(METRICS))?;
-        let evaluations = records.into_iter().filter_map(|record| match record {
+        let evaluations = self.records()?.into_iter().filter_map(|record| match record {
             Record::Evaluation(report) => Some(report),
             _ => None,
         });
         Ok(evaluations.collect())
+    }
+
+    /// The metrics log of the run so far, up to where it may be damaged; nothing without a log.
+    pub(crate) fn records(&self) -> io::Result<Vec<Record>> {
+        read_up_to_damage(&self.path.join(METRICS))
     }
 
     /// The latest checkpoint that reads well; `None` when none was written yet.
@@ -248,14 +265,18 @@ pub(crate) fn steps(run: &Path) -> io::Result<Vec<u64>> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunDirError {
-    /// The directory holds another experiment.
-    #[error("run directory {} holds another experiment, `{name}` ({difference}); choose another directory", path.display())]
+    /// The directory holds a run that cannot go on as asked.
+    #[error(
+        "the run in {} depends on what differs: {difference}; begin another in a directory of its own, from the weights of this \
+         one with --start-from RUN",
+        path.display()
+    )]
     OtherExperiment {
         /// The directory.
         path: PathBuf,
         /// Name of the experiment there.
         name: String,
-        /// The first key that differs.
+        /// The first key that differs and on which the run depends.
         difference: Difference,
     },
     /// The directory holds something else than a run.

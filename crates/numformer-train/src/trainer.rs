@@ -1,6 +1,7 @@
 //! The training loop.
 
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::experiment::{Experiment, ExperimentError};
 use crate::figures::Evaluation;
 use crate::gradients::training_step;
 use crate::layout::{LayoutError, flat, named};
+use crate::metrics_log::Record;
 use crate::learner::{DeviceLearner, HostLearner, Learner, PlannedStep};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 use crate::optimizer::{Optimizer, OptimizerConfig, Update};
@@ -73,6 +75,8 @@ pub struct Trainer {
     /// The regular checkpoint at the present step, which has yet to show that it is good.
     next_way_back: Option<Checkpoint>,
     run_dir: Option<RunDir>,
+    /// The experiment as the checkpoint has it from which the run goes on, until it does.
+    former: Option<Experiment>,
     waits_for_space: bool,
     observers: Vec<Box<dyn Observer>>,
     /// Why the weights that the experiment starts from could not be taken over.
@@ -150,6 +154,7 @@ impl Trainer {
             way_back: None,
             next_way_back: None,
             run_dir: None,
+            former: None,
             waits_for_space: false,
             observers: Vec::new(),
             not_begun: None,
@@ -266,7 +271,8 @@ impl Trainer {
         self.not_begun.take().map_or(Ok(()), Err)
     }
 
-    /// Saves checkpoints to `run_dir`, and goes on from its latest one, if any. The damaged checkpoints that were
+    /// Saves checkpoints to `run_dir`, and goes on from its latest one, if any. What the run does not depend on may be other
+    /// than before: see [`Experiment::difference`]. The damaged checkpoints that were
     /// passed over, also of a run that this one starts from, are returned beside the trainer.
     ///
     /// # Errors
@@ -288,8 +294,12 @@ impl Trainer {
                         Err(error) => skipped.push(error),
                     }
                 }
-                self.next_way_back = self.step.is_multiple_of(every).then_some(latest.checkpoint);
+                let is_regular = self.step.is_multiple_of(every);
+                self.next_way_back = is_regular.then(|| latest.checkpoint.clone());
             }
+            // A run that was killed after it had saved may have left one too many; and fewer may be asked for now.
+            run_dir.remove_oldest(self.step, &self.experiment, &self.progress, &self.kept_by_ways_back())?;
+            self.former = Some(latest.checkpoint.experiment);
         } else {
             self.check_start()?;
             skipped = std::mem::take(&mut self.passed_over);
@@ -348,6 +358,44 @@ impl Trainer {
         self.step
     }
 
+    /// The experiment up to the checkpoint from which the run goes on: as now, but where it goes on with other values.
+    #[must_use]
+    pub fn former_experiment(&self) -> &Experiment {
+        self.former.as_ref().unwrap_or(&self.experiment)
+    }
+
+    /// The evaluations of a run that goes on, up to where it does, as its metrics log has them; those alone that were made on
+    /// the examples on which it is judged now. None without a directory or a log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn past_evaluations(&self) -> io::Result<Vec<EvaluationReport>> {
+        let Some(run_dir) = &self.run_dir else { return Ok(Vec::new()) };
+        let start = self.start(self.former_experiment());
+        let mut evaluations = Vec::new();
+        for record in run_dir.records()?.into_iter().filter(|record| record.step() <= self.step) {
+            match record {
+                Record::Evaluation(report) if start.counts(report.step) => evaluations.push(report),
+                Record::Change(report) if report.changes.iter().any(|change| JUDGED_ON.contains(&&*change.key)) => {
+                    evaluations.clear();
+                }
+                _ => {}
+            }
+        }
+        Ok(evaluations)
+    }
+
+    fn start<'a>(&'a self, former: &'a Experiment) -> Start<'a> {
+        Start {
+            experiment: &self.experiment,
+            former,
+            step: self.step,
+            roll_backs: self.progress.roll_backs,
+            parameters: self.weights().len(),
+            gradients: &self.computed,
+        }
+    }
+
     /// The directory of the run, if it has one.
     #[must_use]
     pub fn run_dir(&self) -> Option<&RunDir> {
@@ -377,13 +425,9 @@ impl Trainer {
 
     fn run_observed(&mut self, observers: &mut Observers) -> Result<RunReport, TrainError> {
         let Experiment { train, evaluate, checkpoint, .. } = self.experiment.clone();
-        let start = Start {
-            experiment: &self.experiment,
-            step: self.step,
-            roll_backs: self.progress.roll_backs,
-            parameters: self.weights().len(),
-            gradients: &self.computed,
-        };
+        // Once told, a change is none any more.
+        let former = self.former.take().unwrap_or_else(|| self.experiment.clone());
+        let start = self.start(&former);
         let mut flow = observers.tell(|o| o.on_start(&start));
         if self.step == 0 && self.experiment.start_from.is_some() {
             // The weights it starts from may change or go.
@@ -725,9 +769,7 @@ impl Trainer {
 
     fn save(&self, checkpoint: &Checkpoint, observers: &mut Observers) -> Result<Option<PathBuf>, TrainError> {
         let Some(run_dir) = &self.run_dir else { return Ok(None) };
-        // A run that goes back has the best of its past again.
-        let ways_back = self.way_back.iter().chain(&self.next_way_back);
-        let kept: Vec<u64> = ways_back.flat_map(|past| past.progress.best.values()).map(|best| best.step).collect();
+        let kept = self.kept_by_ways_back();
         loop {
             let written = observers.0.iter_mut().try_for_each(|o| o.before_checkpoint(checkpoint.step));
             let written = written.map_err(|source| CheckpointError::Io { path: run_dir.path().to_owned(), source });
@@ -741,6 +783,13 @@ impl Trainer {
                 saved => return Ok(Some(saved?)),
             }
         }
+    }
+
+    /// The steps of checkpoints that are to stay since the run may go back.
+    fn kept_by_ways_back(&self) -> Vec<u64> {
+        // A run that goes back has the best of its past again.
+        let ways_back = self.way_back.iter().chain(&self.next_way_back);
+        ways_back.flat_map(|past| past.progress.best.values()).map(|best| best.step).collect()
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
@@ -766,9 +815,15 @@ impl Trainer {
         self.show_weights()?;
         self.step = checkpoint.step;
         self.progress = checkpoint.progress.clone();
+        // The best by other figures are no longer asked for.
+        let figures = &self.experiment.checkpoint.best;
+        self.progress.best.retain(|figure, _| figures.contains(figure));
         Ok(())
     }
 }
+
+/// The keys that say on which examples a run is judged.
+const JUDGED_ON: [&str; 2] = ["evaluate.examples", "evaluate.seed"];
 
 /// Examples made together; figures do not depend on it.
 const EVALUATION_BATCH: usize = 256;
@@ -835,11 +890,11 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A checkpoint was written by another experiment.
-    #[error("the checkpoint after step {step} belongs to another experiment: {difference}")]
+    #[error("the checkpoint after step {step} is of a run that depends on what differs: {difference}")]
     OtherExperiment {
         /// Step of the checkpoint.
         step: u64,
-        /// The first key that differs.
+        /// The first key that differs and on which the run depends.
         difference: Difference,
     },
     /// A checkpoint's model or vocabulary is not the experiment's.
