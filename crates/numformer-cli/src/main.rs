@@ -12,6 +12,7 @@ macro_rules! report {
 mod budget;
 mod decoding;
 mod device;
+mod hint;
 mod verbosity;
 
 mod bench;

@@ -7,14 +7,15 @@ use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_data::Split;
 use numformer_train::{
-    Catalogue, DataConfig, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason, TargetReached,
-    TrainConfig, Trainer,
+    Catalogue, DataConfig, Draft, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason,
+    TargetReached, Trainer,
 };
 use serde_json::json;
 
 use crate::budget::Budget;
 use crate::device::DeviceName;
 use crate::dry_run;
+use crate::hint;
 use crate::output::write;
 use crate::signals::Signals;
 use crate::verbosity::Verbosity;
@@ -23,7 +24,7 @@ use crate::verbosity::Verbosity;
 ///
 /// Progress goes to standard error, results to standard output. A run that was interrupted goes on from its last
 /// checkpoint when the same command is given again, or `numformer resume RUN`; a longer --steps makes a finished run
-/// longer. The exit code does not depend on how accurate the model is.
+/// longer. What the weights do not depend on, such as log.every, may be another then. The exit code does not depend on how accurate the model is.
 ///
 /// Ctrl-C and SIGTERM finish the step, save, and end with exit code 0; a second one ends at once. SIGUSR1 saves and goes on.
 /// While the disk is full, the run waits.
@@ -99,10 +100,11 @@ const TEST_EXAMPLES: u64 = 2_000;
 const SHOWN_EXAMPLES: u64 = 3;
 
 pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
-    let mut experiment = Experiment::load(&arguments.experiment)?.with_settings(&arguments.settings)?;
+    let mut draft = Draft::load(&arguments.experiment, &arguments.settings)?;
+    let experiment = &mut draft.experiment;
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
-    experiment.start_from = arguments.start_from.or(experiment.start_from);
+    experiment.start_from = arguments.start_from.or(experiment.start_from.take());
     // The run may be resumed and judged from elsewhere.
     let DataConfig { train: train_file, validation, test, .. } = &mut experiment.data;
     let paths = [
@@ -116,8 +118,7 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
             *path = std::path::absolute(&*path).with_context(|| format!("{key} = {}", path.display()))?;
         }
     }
-    experiment.validate(&Catalogue::standard())?;
-    warn_of_warmup(&experiment.train);
+    let experiment = checked(draft, verbosity)?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
     let path = arguments.run_dir.unwrap_or_else(default);
@@ -132,8 +133,13 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     }
 }
 
-/// Says so where the run ends before its learning rate is reached.
-pub(crate) fn warn_of_warmup(train: &TrainConfig) {
+/// The experiment, if it is possible; what settings changed beside what they set is told, and what a user may not have meant.
+pub(crate) fn checked(draft: Draft, verbosity: Verbosity) -> Result<Experiment> {
+    for adaptation in draft.adaptations.iter().filter(|_| !verbosity.quiet) {
+        report!("note: {adaptation}");
+    }
+    let experiment = draft.check(&Catalogue::standard())?;
+    let train = &experiment.train;
     if train.ends_in_warmup() {
         report!(
             "warning: the learning rate never reaches {:e}: train.warmup_steps is {}, train.steps {}",
@@ -142,6 +148,7 @@ pub(crate) fn warn_of_warmup(train: &TrainConfig) {
             train.steps
         );
     }
+    Ok(experiment)
 }
 
 /// Trains in a run directory, from where it stands, and reports on what was learned.
@@ -163,7 +170,7 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
         StopReason::Interrupted => {
             if !verbosity.quiet {
                 report!("saved after step {}; to go on:", report.step);
-                report!("  numformer resume {}", run_dir.path().display());
+                report!("  {}", hint::command(&["numformer", "resume"], run_dir.path()));
             }
             return Ok(());
         }

@@ -15,12 +15,13 @@ use crate::config::{
     ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig, is_default,
 };
 use crate::divergence::DivergencePolicy;
+use crate::draft::{Draft, apply, key_and_value};
 use crate::model_config::{Architecture, ModelConfig};
 use crate::optimizer::OptimizerConfig;
 use crate::presets;
 use crate::schedule::AfterWarmUp;
 use crate::sgd::SgdConfig;
-use crate::syntax::{SyntaxError, did_you_mean, line_of, message_and_hint};
+use crate::syntax::{SyntaxError, did_you_mean};
 
 /// Everything that defines a run: the same experiment gives the same weights, bit for bit, on the same machine.
 ///
@@ -54,7 +55,8 @@ pub struct Experiment {
     /// Where examples come from, other than the law of the matrices.
     #[serde(default)]
     pub data: DataConfig,
-    /// The model.
+    /// The model; of the paper's default sizes when absent.
+    #[serde(default)]
     pub model: ModelConfig,
     /// The optimisation.
     pub train: TrainConfig,
@@ -90,9 +92,8 @@ impl Experiment {
     /// # Errors
     /// When there is no preset of that name.
     pub fn preset(name: &str) -> Result<Self, ExperimentError> {
-        let preset = presets::find(name)
-            .ok_or_else(|| ExperimentError::UnknownPreset { name: name.to_owned(), known: presets::names() })?;
-        Self::from_toml(preset.toml, &format!("preset {name}"), &Catalogue::standard())
+        let (toml, origin) = preset_text(name)?;
+        Self::from_toml(&toml, &origin, &Catalogue::standard())
     }
 
     /// Reads a preset's name or the path of a TOML file: what ends in `.toml` or holds a path separator is a file. Names
@@ -101,13 +102,19 @@ impl Experiment {
     /// # Errors
     /// When there is no such preset or file, or as [`Experiment::from_toml`].
     pub fn load(name_or_path: &str) -> Result<Self, ExperimentError> {
+        let (toml, origin) = Self::read(name_or_path)?;
+        Self::from_toml(&toml, &origin, &Catalogue::standard())
+    }
+
+    /// The text that [`Experiment::load`] reads, and what names it in errors.
+    pub(crate) fn read(name_or_path: &str) -> Result<(String, String), ExperimentError> {
         let path = Path::new(name_or_path);
         let is_file = path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1;
         if !is_file {
-            return Self::preset(name_or_path);
+            return preset_text(name_or_path);
         }
         let toml = read_text(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
-        Self::from_toml(&toml, name_or_path, &Catalogue::standard())
+        Ok((toml, name_or_path.to_owned()))
     }
 
     /// Reads and checks an experiment; `origin` names the text in errors, `catalogue` says what its names stand for.
@@ -115,25 +122,13 @@ impl Experiment {
     /// # Errors
     /// When the text is not TOML, a key is unknown or missing, or a value is impossible.
     pub fn from_toml(toml: &str, origin: &str, catalogue: &Catalogue) -> Result<Self, ExperimentError> {
-        let experiment = Self::parse(toml, origin)?;
-        experiment.validate(catalogue).map_err(|error| {
-            let line = error.key().and_then(|(key, value)| line_of(toml, key, value));
-            match line {
-                None => error,
-                Some(line) => ExperimentError::Syntax(SyntaxError {
-                    origin: origin.to_owned(),
-                    line,
-                    message: error.to_string(),
-                    hint: String::new(),
-                }),
-            }
-        })?;
-        Ok(experiment)
+        Draft::from_toml(toml, origin, &[] as &[&str])?.check(catalogue)
     }
 
     /// The experiment with some values set: each setting is `KEY=VALUE`, the key a dotted path, the value as in TOML. What
     /// is not TOML is text, so that names need no quotes. Of several problems, the key counts them from 0:
-    /// `problem.1.weight=2`. Check the result with [`Experiment::validate`].
+    /// `problem.1.weight=2`. With another `model.architecture`, what that one lacks is left out. Check the result with
+    /// [`Experiment::validate`]; for settings of what is not read yet, see [`Draft`].
     ///
     /// # Errors
     /// When a setting is not of that form, or sets an unknown key or an impossible type.
@@ -150,16 +145,8 @@ impl Experiment {
     /// # Ok::<(), numformer_train::ExperimentError>(())
     /// ```
     pub fn with_settings(&self, settings: &[impl AsRef<str>]) -> Result<Self, ExperimentError> {
-        let mut table = Table::try_from(self).expect("an experiment is plain data");
-        for setting in settings.iter().map(AsRef::as_ref) {
-            set(&mut table, setting)
-                .map_err(|problem| ExperimentError::Setting { setting: setting.to_owned(), problem })?;
-        }
-        table.try_into().map_err(|error| {
-            let (message, hint) = message_and_hint(&error);
-            let settings = settings.iter().map(|setting| format!("`{}`", setting.as_ref())).collect::<Vec<_>>();
-            ExperimentError::Settings { message, hint, settings: settings.join(", ") }
-        })
+        let table = Table::try_from(self).expect("an experiment is plain data");
+        apply(table, settings).map(|(experiment, _)| experiment)
     }
 
     /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its value is one.
@@ -194,13 +181,16 @@ impl Experiment {
     /// Reads an experiment without checking its values.
     pub(crate) fn parse(toml: &str, origin: &str) -> Result<Self, ExperimentError> {
         let syntax = |error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error));
-        let mut experiment: Self = toml::from_str(toml).map_err(syntax)?;
-        let table: Table = toml::from_str(toml).map_err(syntax)?;
-        if table.get("train").and_then(|train| train.get("warmup_steps")).is_none() {
-            // The one default that depends on another value.
-            experiment.train.warmup_steps = TrainConfig::fitting_warmup_steps(experiment.train.steps);
+        let experiment: Self = toml::from_str(toml).map_err(syntax)?;
+        Ok(experiment.completed(&toml::from_str(toml).map_err(syntax)?))
+    }
+
+    /// With the one default that depends on another value, where the table that the experiment was read from has none.
+    pub(crate) fn completed(mut self, written: &Table) -> Self {
+        if written.get("train").and_then(|train| train.get("warmup_steps")).is_none() {
+            self.train.warmup_steps = TrainConfig::fitting_warmup_steps(self.train.steps);
         }
-        Ok(experiment)
+        self
     }
 
     /// The experiment as TOML, defaults written out.
@@ -489,6 +479,13 @@ impl Experiment {
     }
 }
 
+/// The text of a preset, and what names it in errors.
+fn preset_text(name: &str) -> Result<(String, String), ExperimentError> {
+    let preset = presets::find(name)
+        .ok_or_else(|| ExperimentError::UnknownPreset { name: name.to_owned(), known: presets::names() })?;
+    Ok((preset.toml.to_owned(), format!("preset {name}")))
+}
+
 impl TestSetConfig {
     /// An error that names the set.
     fn error(&self, source: ExperimentError) -> ExperimentError {
@@ -501,46 +498,6 @@ impl StageConfig {
     fn error(&self, source: ExperimentError) -> ExperimentError {
         ExperimentError::Stage { stage: self.name.clone(), source: Box::new(source) }
     }
-}
-
-/// The two sides of a setting; the error says what is wrong with it.
-fn key_and_value(setting: &str) -> Result<(&str, Value), String> {
-    let (path, text) = setting.split_once('=').ok_or("expected KEY=VALUE, as in train.lr=1e-3")?;
-    let (path, text) = (path.trim(), text.trim());
-    let value = match toml::from_str::<Table>(&format!("value = {text}")) {
-        Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").unwrap_or_else(|| Value::from(text)),
-        _ => Value::from(text),
-    };
-    Ok((path, value))
-}
-
-/// Sets one value of a table; the error says what is wrong with the setting.
-fn set(table: &mut Table, setting: &str) -> Result<(), String> {
-    let (path, value) = key_and_value(setting)?;
-    let mut keys = path.split('.').peekable();
-    let first = keys.next().filter(|key| !key.is_empty()).ok_or("expected a key before `=`")?;
-    let mut at = match keys.peek() {
-        Some(_) => table.entry(first).or_insert_with(|| Table::new().into()),
-        None => {
-            table.insert(first.to_owned(), value);
-            return Ok(());
-        }
-    };
-    let mut last = first;
-    for key in keys {
-        at = match at {
-            Value::Table(table) => table.entry(key).or_insert_with(|| Table::new().into()),
-            Value::Array(elements) => {
-                let count = elements.len();
-                let element = key.parse().ok().and_then(|index: usize| elements.get_mut(index));
-                element.ok_or_else(|| format!("expected a number below {count} after `{last}`, found `{key}`"))?
-            }
-            _ => return Err(format!("expected a table, found that `{last}` is a value")),
-        };
-        last = key;
-    }
-    *at = value;
-    Ok(())
 }
 
 /// Why there is no such experiment.
@@ -721,14 +678,6 @@ pub enum ExperimentError {
         /// Longest sequence of the task, delimiters included.
         needed: usize,
     },
-    /// A half of a transformer lacks a size.
-    #[error("{table} has no `n_heads`, which the architecture `{architecture}` needs")]
-    MissingHeads {
-        /// Dotted path of the half.
-        table: &'static str,
-        /// The architecture.
-        architecture: Architecture,
-    },
     /// An option means nothing to a recurrent model.
     #[error("{key} is not an option of the architecture `{architecture}`")]
     OptionOfTransformers {
@@ -762,7 +711,7 @@ pub enum ExperimentError {
 
 impl ExperimentError {
     /// The key that a mistake is in, and its value where several may have the key.
-    fn key(&self) -> Option<(&'static str, Option<&str>)> {
+    pub(crate) fn key(&self) -> Option<(&'static str, Option<&str>)> {
         match self {
             Self::UnknownName { key, found, .. } => Some((key, Some(found))),
             Self::UnheededOption { key, .. }
@@ -773,7 +722,6 @@ impl ExperimentError {
             | Self::OutOfRange { key, .. }
             | Self::Negative { key, .. } => Some((key, None)),
             Self::OptionOfTransformers { key, .. } | Self::UnequalHalves { key, .. } => Some((key, None)),
-            Self::MissingHeads { table, .. } => Some((table, None)),
             Self::TooFewPositions { .. } => Some(("model.max_positions", None)),
             Self::Name { .. } => Some(("name", None)),
             _ => None,

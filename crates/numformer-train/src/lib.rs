@@ -18,8 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Catalogue`] says what its
-//!   names stand for.
+//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Draft`] is one that is read and
+//!   not checked yet, a [`Catalogue`] says what its names stand for.
 //! - [`Trainer`]: the loop; [`Adam`] or [`Sgd`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how
 //!   its step is computed, a [`DivergencePolicy`] what becomes of a step that cannot be taken.
 //! - [`Observer`]: watches a run; [`Progress`], [`MetricsLog`] and [`TensorBoard`] report, [`EarlyStopping`] and
@@ -54,6 +54,7 @@ mod data_files;
 mod diagnosis;
 mod difference;
 mod divergence;
+mod draft;
 mod evaluation;
 mod evaluation_metrics;
 mod evaluation_table;
@@ -103,6 +104,7 @@ pub use data_files::{Amount, DataFileError, DataFingerprints};
 pub use diagnosis::{DIAGNOSED_TOLERANCE, Diagnosis, RefinementCounts, diagnose};
 pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
+pub use draft::Draft;
 pub use evaluation::{evaluate, evaluate_with};
 pub use evaluation_metrics::{EvaluationMetrics, Judged};
 pub use evaluation_table::EvaluationTable;
@@ -114,7 +116,7 @@ pub use gradients::Gradients;
 pub use lawt::{ImportError, import_lawt};
 pub use layout::{LayoutError, TensorNames};
 pub use metrics_log::{Gap, MetricsLog, Record, read_metrics};
-pub use model_config::{Architecture, ModelConfig, SizesConfig};
+pub use model_config::{Adaptation, Architecture, ModelConfig, SizesConfig};
 pub use observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 pub use optimizer::{Optimizer, OptimizerConfig, Update};
 pub use progress::Progress;

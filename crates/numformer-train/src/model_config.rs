@@ -8,6 +8,7 @@ use numformer_model::{
     TransformerConfig,
 };
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use crate::config::is_default;
 use crate::experiment::ExperimentError;
@@ -38,21 +39,31 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// Sizes of one half of the model, encoder or decoder.
+/// Sizes of one half of the model, encoder or decoder. By default those of the paper's smallest models: one layer, 256
+/// dimensions, 8 heads (Charton 2022, section 4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct SizesConfig {
     /// Width of the hidden states.
     pub d_model: usize,
-    /// Transformers: attention heads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Transformers: attention heads; 8 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub n_heads: Option<usize>,
     /// Number of layers; of a universal transformer, how often its layer is applied.
     pub n_layers: usize,
     /// Transformers: width of the hidden layer of the feed-forward network; 4 · `d_model` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub d_ff: Option<usize>,
 }
+
+impl Default for SizesConfig {
+    fn default() -> Self {
+        Self { d_model: 256, n_heads: None, n_layers: 1, d_ff: None }
+    }
+}
+
+/// Heads of a half that does not say how many it has, as in all models of the paper.
+const DEFAULT_HEADS: usize = 8;
 
 impl From<StackConfig> for SizesConfig {
     fn from(StackConfig { d_model, n_heads, n_layers, d_ff }: StackConfig) -> Self {
@@ -61,8 +72,8 @@ impl From<StackConfig> for SizesConfig {
 }
 
 /// The model; what the task implies (vocabulary, lengths) is not repeated here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// The kind of model.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -118,19 +129,17 @@ impl ModelConfig {
         if max_positions < needed {
             return Err(ExperimentError::TooFewPositions { found: max_positions, needed });
         }
-        let stack = |table, sizes: &SizesConfig| {
+        let stack = |sizes: &SizesConfig| {
             let SizesConfig { d_model, n_heads, n_layers, d_ff } = *sizes;
-            let architecture = self.architecture;
-            let n_heads = n_heads.ok_or(ExperimentError::MissingHeads { table, architecture })?;
-            Ok::<_, ExperimentError>(StackConfig { d_model, n_heads, n_layers, d_ff })
+            StackConfig { d_model, n_heads: n_heads.unwrap_or(DEFAULT_HEADS), n_layers, d_ff }
         };
         Ok(TransformerConfig {
             vocab_size: vocabulary.len(),
             max_positions,
             delimiter_id: vocabulary.delimiter().0,
             padding_id: vocabulary.padding().0,
-            encoder: stack("model.encoder", &self.encoder)?,
-            decoder: stack("model.decoder", &self.decoder)?,
+            encoder: stack(&self.encoder),
+            decoder: stack(&self.decoder),
             positions: self.positions,
             cross_attention_query: self.cross_attention_query,
             output_projection: self.output_projection,
@@ -141,17 +150,17 @@ impl ModelConfig {
     }
 
     fn recurrent(&self, vocabulary: &Vocabulary, cell: Cell) -> Result<RecurrentConfig, ExperimentError> {
-        let of_transformers = [
-            ("model.positions", !is_default(&self.positions)),
-            ("model.max_positions", self.max_positions.is_some()),
-            ("model.cross_attention_query", !is_default(&self.cross_attention_query)),
-            ("model.copy_gate", self.copy_gate),
-            ("model.encoder.n_heads", self.encoder.n_heads.is_some()),
-            ("model.encoder.d_ff", self.encoder.d_ff.is_some()),
-            ("model.decoder.n_heads", self.decoder.n_heads.is_some()),
-            ("model.decoder.d_ff", self.decoder.d_ff.is_some()),
+        let is_set = [
+            !is_default(&self.positions),
+            self.max_positions.is_some(),
+            !is_default(&self.cross_attention_query),
+            self.copy_gate,
+            self.encoder.n_heads.is_some(),
+            self.encoder.d_ff.is_some(),
+            self.decoder.n_heads.is_some(),
+            self.decoder.d_ff.is_some(),
         ];
-        if let Some((key, _)) = of_transformers.into_iter().find(|(_, is_set)| *is_set) {
+        if let Some((key, _)) = OF_TRANSFORMERS.into_iter().zip(is_set).find(|(_, is_set)| *is_set) {
             return Err(ExperimentError::OptionOfTransformers { key, architecture: self.architecture });
         }
         let (encoder, decoder) = (&self.encoder, &self.decoder);
@@ -176,6 +185,85 @@ impl ModelConfig {
         })
     }
 }
+
+/// A value of an experiment that was changed beside what was set, so that it fits another architecture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adaptation {
+    /// Dotted path of the key.
+    pub key: String,
+    /// The value that the experiment had, as TOML; `absent` without one.
+    pub former: String,
+    /// The value that it has now; none where the architecture has no such option.
+    pub value: Option<String>,
+    /// The architecture.
+    pub architecture: Architecture,
+}
+
+impl fmt::Display for Adaptation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, former, value, architecture } = self;
+        match value {
+            None => {
+                write!(f, "{key} = {former} is left out: it is not an option of the architecture `{architecture}`")
+            }
+            Some(value) => {
+                write!(f, "{key} is {value} instead of {former}: halves are alike in the architecture `{architecture}`")
+            }
+        }
+    }
+}
+
+/// Makes a table of another architecture one of `architecture`, and says what that took. What was set itself stays as it is.
+pub(crate) fn adapt(model: &mut Table, architecture: Architecture, is_set: impl Fn(&str) -> bool) -> Vec<Adaptation> {
+    if matches!(architecture, Architecture::Transformer | Architecture::Universal) {
+        // They have all options.
+        return Vec::new();
+    }
+    let mut adaptations = Vec::new();
+    for key in OF_TRANSFORMERS.into_iter().filter(|key| !is_set(key)) {
+        let path: Vec<&str> = key.split('.').skip(1).collect();
+        let table = match path[..] {
+            [half, _] => model.get_mut(half).and_then(Value::as_table_mut),
+            _ => Some(&mut *model),
+        };
+        if let (Some(table), Some(option)) = (table, path.last())
+            && let Some(former) = table.remove(*option)
+        {
+            let former = former.to_string();
+            adaptations.push(Adaptation { key: key.to_owned(), former, value: None, architecture });
+        }
+    }
+    // The decoder is as the encoder.
+    let sizes = |model: &Table, half: &str| model.get(half).and_then(Value::as_table).cloned().unwrap_or_default();
+    let (encoder, mut decoder) = (sizes(model, "encoder"), sizes(model, "decoder"));
+    let SizesConfig { d_model, n_layers, .. } = SizesConfig::default();
+    for (size, default) in [("d_model", d_model), ("n_layers", n_layers)] {
+        let key = format!("model.decoder.{size}");
+        let of = |half: &Table| half.get(size).cloned().unwrap_or(Value::Integer(default as i64));
+        let (value, former) = (of(&encoder), of(&decoder));
+        if value != former && !is_set(&key) {
+            let [former, new] = [former.to_string(), value.to_string()];
+            adaptations.push(Adaptation { key, former, value: Some(new), architecture });
+            decoder.insert(size.to_owned(), value);
+        }
+    }
+    if !decoder.is_empty() {
+        model.insert("decoder".to_owned(), decoder.into());
+    }
+    adaptations
+}
+
+/// Options that mean nothing to recurrent models.
+const OF_TRANSFORMERS: [&str; 8] = [
+    "model.positions",
+    "model.max_positions",
+    "model.cross_attention_query",
+    "model.copy_gate",
+    "model.encoder.n_heads",
+    "model.encoder.d_ff",
+    "model.decoder.n_heads",
+    "model.decoder.d_ff",
+];
 
 #[cfg(test)]
 mod tests {
@@ -218,6 +306,32 @@ mod tests {
         assert_eq!(config(ATTENTIVE), config(&format!("architecture = \"transformer\"\n{ATTENTIVE}")));
     }
 
+    /// One layer, 256 dimensions and 8 heads in each half, whatever of it is left out.
+    #[test]
+    fn a_model_that_is_not_described_has_the_sizes_of_the_paper() {
+        let preset = presets::find("transpose-3x3").expect("embedded").toml;
+        let begin = preset.find("[model.encoder]").expect("in the preset");
+        let end = preset.find("[train]").expect("in the preset");
+        let without = format!("{}{}", &preset[..begin], &preset[end..]);
+        let experiment = Experiment::from_toml(&without, "my.toml", &Catalogue::standard()).expect("no model");
+        let task = experiment.task(&Catalogue::standard()).expect("valid");
+        let found = experiment.model_config(&task).expect("valid");
+        let found = found.as_transformer().expect("a transformer");
+        let expected = numformer_model::StackConfig::new(256, 8, 1);
+        assert_eq!((&found.encoder, &found.decoder), (&expected, &expected));
+        let again = Experiment::from_toml(&experiment.to_toml(), "again", &Catalogue::standard());
+        assert_eq!(again.expect("its own output"), experiment);
+
+        let found = config("[model.encoder]\nn_layers = 2");
+        let found = found.as_transformer().expect("a transformer");
+        assert_eq!((found.encoder.n_layers, found.encoder.d_model, found.encoder.n_heads), (2, 256, 8));
+        assert_eq!(found.decoder, expected);
+        let lstm = config("architecture = \"lstm\"");
+        assert_eq!(lstm.as_transformer(), None);
+        let heads = config(&format!("architecture = \"universal\"\n{RECURRENT}"));
+        assert_eq!(heads.as_transformer().expect("a transformer").encoder.n_heads, 8);
+    }
+
     #[test]
     fn impossible_combinations_are_refused_with_their_line() {
         let error = |model: &str| with_model(model).expect_err(model).to_string();
@@ -234,12 +348,6 @@ mod tests {
         let found = error(&format!("architecture = \"gru\"\n{unequal}"));
         let expected = ": model.decoder.d_model must be the encoder's in the architecture `gru`: expected 8, found 4";
         assert!(found.ends_with(expected), "{found}");
-        let found = error(&format!("architecture = \"universal\"\n{RECURRENT}"));
-        assert!(found.starts_with("my.toml, line "), "{found}");
-        assert!(
-            found.ends_with(": model.encoder has no `n_heads`, which the architecture `universal` needs"),
-            "{found}"
-        );
         let found = error(&format!("architecture = \"rnn\"\n{RECURRENT}"));
         assert!(found.contains("unknown variant `rnn`") && found.contains("`gru`"), "{found}");
         assert_eq!(error(&format!("dropout = 1.0\n{ATTENTIVE}")), "impossible model");
