@@ -312,11 +312,77 @@ fn train_refuses_what_it_cannot_do() {
 
     let output = numformer(&["train", "my.toml", "--run-dir", "run"], b"", dir.path());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    refused(&TINY.replace("1e-3", "2e-3"), &["my.toml", "--run-dir", "run"], &["another experiment", "train.lr"]);
+    refused(
+        &TINY.replace("1e-3", "2e-3"),
+        &["my.toml", "--run-dir", "run"],
+        &["depends on", "train.lr is 0.001 there and 0.002 here", "--start-from RUN"],
+    );
     for step in ["2", "4"] {
         fs::write(dir.path().join(format!("run/checkpoints/step-000000000{step}/model.safetensors")), "cut").unwrap();
     }
     refused(TINY, &["my.toml", "--run-dir", "run"], &["no checkpoint", "model.safetensors is damaged"]);
+}
+
+#[test]
+fn a_run_goes_on_with_what_its_weights_do_not_depend_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), TINY).unwrap();
+    let called = |arguments: &[&str]| {
+        let output = numformer(arguments, b"", dir.path());
+        (text(&output.stderr), output.status.code().unwrap())
+    };
+    let run = ["--run-dir", "run"];
+    assert_eq!(called(&[&["train", "my.toml"], &run[..]].concat()).1, 0);
+    // By the same command on a file that was edited, and by resume.
+    fs::write(
+        dir.path().join("my.toml"),
+        TINY.replace("checkpoint = { every = 2 }", "checkpoint = { every = 2, keep = 7 }"),
+    )
+    .unwrap();
+    let (stderr, code) = called(&[&["train", "my.toml", "--steps", "6"], &run[..]].concat());
+    assert!(code == 0 && stderr.contains("from here on, checkpoint.keep is 7 instead of 2"), "{stderr}");
+    let (stderr, code) = called(&["resume", "run", "--steps", "8", "--set", "log.every=3"]);
+    assert!(code == 0 && stderr.contains("from here on, log.every is 3 instead of 1"), "{stderr}");
+    assert!(!stderr.contains("warning"), "{stderr}");
+    let written = fs::read_to_string(dir.path().join("run/experiment.toml")).unwrap();
+    assert!(written.contains("keep = 7") && written.contains("[log]\nevery = 3"), "{written}");
+    let log = fs::read_to_string(dir.path().join("run/metrics.jsonl")).unwrap();
+    assert_eq!(log.matches(r#""event":"change""#).count(), 2, "{log}");
+
+    let (stderr, code) = called(&["resume", "run", "--set", "train.lr=0.5"]);
+    assert_eq!((stderr.lines().count(), code), (1, 1), "{stderr}");
+    assert!(stderr.contains("train.lr is 0.001 there and 0.5 here") && stderr.contains("--start-from RUN"), "{stderr}");
+}
+
+#[test]
+fn another_architecture_is_taken_with_a_note() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my.toml"), TINY).unwrap();
+    for architecture in ["lstm", "gru", "universal"] {
+        let setting = format!("model.architecture={architecture}");
+        let output = numformer(&["train", "my.toml", "--run-dir", architecture, "--set", &setting], b"", dir.path());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        let notes = stderr.lines().filter(|line| line.starts_with("note: model.") && line.contains("is left out"));
+        assert_eq!(notes.count(), if architecture == "universal" { 0 } else { 2 }, "{stderr}");
+    }
+}
+
+/// An experiment that is only for examples has no model.
+#[test]
+fn examples_need_no_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let without: String =
+        TINY.lines().filter(|line| !line.starts_with("model.")).map(|line| format!("{line}\n")).collect();
+    assert_ne!(without, TINY);
+    let path = dir.path().join("my.toml");
+    let generated = |toml: &str| {
+        fs::write(&path, toml).unwrap();
+        let output = numformer(&["generate", "my.toml", "--count", "3"], b"", dir.path());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert_eq!(generated(&without), generated(TINY));
 }
 
 #[test]
@@ -468,7 +534,8 @@ fn a_run_that_diverges_is_logged_and_its_checkpoints_can_be_chosen() {
             .output()
             .unwrap();
         let stderr = text(&output.stderr);
-        let errors: Vec<_> = stderr.lines().skip_while(|line| !line.starts_with("error: ")).map(str::to_owned).collect();
+        let errors: Vec<_> =
+            stderr.lines().skip_while(|line| !line.starts_with("error: ")).map(str::to_owned).collect();
         assert!(output.status.code() == Some(1) && errors.len() == 1, "{arguments:?}: {stderr}");
         errors[0].clone()
     };
@@ -490,7 +557,8 @@ fn a_cuda_library_without_a_symbol_is_one_line() {
         for name in ["libcuda.so", blas] {
             let source = dir.path().join("stub.c");
             fs::write(&source, "int of_no_use(void) { return 0; }").unwrap();
-            let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
+            let built =
+                Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
             assert!(built.unwrap().success(), "cc");
         }
         let output = Command::new(env!("CARGO_BIN_EXE_numformer"))

@@ -112,19 +112,21 @@ fn an_interrupted_run_is_saved_and_resumed() {
     let dir = prepared();
     let dir = dir.path();
     assert!(ended(train("whole", dir)).status.success());
-    for signal in ["-INT", "-TERM"] {
-        let run = format!("run{signal}");
-        let child = train(&run, dir);
-        wait_for_a_checkpoint(&dir.join(&run));
+    // The second name is a word only where it is quoted, and the hint is to be pasted.
+    for (signal, run, hint) in
+        [("-INT", "run", "run"), ("-TERM", "läufe mit Leerzeichen/x", "'läufe mit Leerzeichen/x'")]
+    {
+        let child = train(run, dir);
+        wait_for_a_checkpoint(&dir.join(run));
         send(signal, &child);
         let output = ended(child);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
-        assert!(stderr.contains(&format!("numformer resume {run}")), "{stderr}");
+        assert!(stderr.contains(&format!("numformer resume {hint}\n")), "{stderr}");
 
-        let output = ended(start(&["resume", &run], dir));
+        let output = ended(start(&["resume", run], dir));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_same_end(dir, &run, "whole");
+        assert_same_end(dir, run, "whole");
     }
 }
 

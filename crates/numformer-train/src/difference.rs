@@ -106,3 +106,97 @@ fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, 
         differences.push(Difference { key: path.to_owned(), left, right });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of these changes is asked of a run of the preset with each of these settings; the answer is whether it may go on.
+    fn goes_on(settings: &[&str], change: &str) -> bool {
+        let preset = Experiment::preset("transpose-3x3").expect("embedded");
+        let run = preset.with_settings(settings).expect("settings");
+        let changed = run.with_settings(&[change]).expect("a setting");
+        assert_eq!(run.differences(&changed).len(), 1, "{change} changes a key");
+        run.difference(&changed).is_none()
+    }
+
+    const ROLL_BACK: &str = r#"train.divergence={policy="roll-back",lr_factor=0.5,limit=1}"#;
+    const STAGE: &str = r#"stage=[{name="first",until={metric="exact",value=0.5}}]"#;
+    const PLAIN_STAGE: &str = r#"stage=[{name="first",steps=3}]"#;
+    const BEST: &str = r#"checkpoint.best=["exact"]"#;
+    const PATIENCE: &str = r#"stop.patience={metric="exact",evaluations=3}"#;
+
+    #[test]
+    fn what_weights_do_not_depend_on_may_change() {
+        let always = [
+            "train.steps=7",
+            "log.every=7",
+            "log.tensorboard=true",
+            "checkpoint.keep=7",
+            r#"checkpoint.best=["cross_entropy"]"#,
+            r#"stop.target={metric="exact",value=0.5}"#,
+            r#"stop={patience={metric="exact",evaluations=3}}"#,
+            r#"expected={metric="exact",value=0.5,source="us"}"#,
+            r#"evaluate.set=[{name="other",noise=0.5}]"#,
+        ];
+        for settings in [&[][..], &[ROLL_BACK], &[STAGE], &[BEST], &[STAGE, ROLL_BACK, BEST]] {
+            for change in always {
+                assert!(goes_on(settings, change), "{change} of {settings:?}");
+            }
+        }
+        for settings in [&[][..], &[PLAIN_STAGE]] {
+            for change in ["checkpoint.every=7", "evaluate.every=7", "evaluate.examples=7", "evaluate.seed=7"] {
+                assert!(goes_on(settings, change), "{change} of {settings:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_steers_or_is_compared_may_not() {
+        for (setting, refused) in [
+            (ROLL_BACK, &["checkpoint.every", "evaluate.every", "evaluate.examples", "evaluate.seed"][..]),
+            (STAGE, &["evaluate.every", "evaluate.examples", "evaluate.seed"]),
+            (BEST, &["evaluate.examples", "evaluate.seed"]),
+            (PATIENCE, &["evaluate.examples", "evaluate.seed"]),
+        ] {
+            for key in ["checkpoint.every", "evaluate.every", "evaluate.examples", "evaluate.seed"] {
+                assert_eq!(goes_on(&[setting], &format!("{key}=7")), !refused.contains(&key), "{key} with {setting}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_weights_depend_on_may_not_change() {
+        for change in [
+            "name=other",
+            "seed=7",
+            "start_from=runs/a",
+            "problem.name=inversion",
+            "matrices.bound=7.0",
+            "encoding.output=p10",
+            "data.noise=0.5",
+            "data.bucket_window=7",
+            "data.train=train.tsv",
+            "data.validation=valid.tsv",
+            "model.dropout=0.5",
+            "model.encoder.n_layers=7",
+            "train.lr=0.5",
+            "train.warmup_steps=7",
+            "train.batch_size=7",
+            "train.accumulate=7",
+            "train.weight_decay=0.5",
+            "train.precision=bf16",
+            "train.gradients=autodiff",
+            ROLL_BACK,
+            STAGE,
+        ] {
+            assert!(!goes_on(&[], change), "{change}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_taken_for_another_that_begins_alike() {
+        assert!(is_part("log", "log") && is_part("log.every", "log") && is_part("stop.target.value", "stop.target"));
+        assert!(!is_part("logs", "log") && !is_part("log", "log.every") && !is_part("stop.targets", "stop.target"));
+    }
+}

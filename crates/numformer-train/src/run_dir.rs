@@ -411,7 +411,21 @@ mod tests {
         let mut other = experiment();
         other.train.lr = 0.5;
         let error = RunDir::open(dir.path(), &other).expect_err("another").to_string();
-        assert!(error.contains("train.lr is 0.001 there and 0.5 here"), "{error}");
+        assert!(
+            error.contains("train.lr is 0.001 there and 0.5 here") && error.contains("--start-from RUN"),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+
+    #[test]
+    fn what_a_run_does_not_depend_on_is_written_down() {
+        let dir = tempfile::tempdir().expect("dir");
+        drop(RunDir::open(dir.path(), &experiment()).expect("empty directory"));
+        let changed = experiment().with_settings(&["log.every=7", "checkpoint.keep=5"]).expect("settings");
+        drop(RunDir::open(dir.path(), &changed).expect("the same run"));
+        let toml = fs::read_to_string(dir.path().join(EXPERIMENT)).expect("written");
+        assert_eq!(Experiment::parse(&toml, "").expect("an experiment"), changed);
     }
 
     #[test]

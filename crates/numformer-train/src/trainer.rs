@@ -276,7 +276,7 @@ impl Trainer {
     /// passed over, also of a run that this one starts from, are returned beside the trainer.
     ///
     /// # Errors
-    /// When there are checkpoints and none is good, or the latest belongs to another experiment; as
+    /// When there are checkpoints and none is good, or the latest is of a run that depends on what differs; as
     /// [`Trainer::check_start`], if there are none.
     pub fn in_dir(mut self, run_dir: RunDir) -> Result<(Self, Vec<CheckpointError>), TrainError> {
         let mut skipped;
@@ -889,7 +889,7 @@ pub enum TrainError {
     /// A checkpoint cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// A checkpoint was written by another experiment.
+    /// A checkpoint is of a run that cannot go on as asked.
     #[error("the checkpoint after step {step} is of a run that depends on what differs: {difference}")]
     OtherExperiment {
         /// Step of the checkpoint.

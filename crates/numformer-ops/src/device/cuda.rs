@@ -138,7 +138,9 @@ impl Cuda {
         };
         for (library, missing) in [("the NVIDIA driver", in_driver), ("cuBLASLt (libcublasLt.so)", in_blas)] {
             if let Some(symbol) = missing {
-                return Err(unopened(format!("{library} that was found has no {symbol}: it is for another CUDA than 13 or 12")));
+                return Err(unopened(format!(
+                    "{library} that was found has no {symbol}: it is for another CUDA than 13 or 12"
+                )));
             }
         }
         let opened = |DriverError(error)| {
