@@ -8,7 +8,7 @@ use clap::Args;
 use numformer_data::Split;
 use numformer_train::{
     Catalogue, DataConfig, Draft, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason,
-    TargetReached, Trainer,
+    TargetReached, TrainConfig, Trainer,
 };
 use serde_json::json;
 
@@ -127,19 +127,23 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
         if arguments.ending.device != DeviceName::Cpu {
             bail!("--dry-run tells memory and time of the CPU: leave out --device");
         }
+        warn_of_warmup(&experiment.train);
         dry_run::report(&experiment, &path)
     } else {
         train(experiment, path, &arguments.ending, verbosity)
     }
 }
 
-/// The experiment, if it is possible; what settings changed beside what they set is told, and what a user may not have meant.
+/// The experiment, if it is possible; what settings changed beside what they set is told.
 pub(crate) fn checked(draft: Draft, verbosity: Verbosity) -> Result<Experiment> {
     for adaptation in draft.adaptations.iter().filter(|_| !verbosity.quiet) {
         report!("note: {adaptation}");
     }
-    let experiment = draft.check(&Catalogue::standard())?;
-    let train = &experiment.train;
+    Ok(draft.check(&Catalogue::standard())?)
+}
+
+/// Says so where the run ends before its learning rate is reached.
+fn warn_of_warmup(train: &TrainConfig) {
     if train.ends_in_warmup() {
         report!(
             "warning: the learning rate never reaches {:e}: train.warmup_steps is {}, train.steps {}",
@@ -148,7 +152,6 @@ pub(crate) fn checked(draft: Draft, verbosity: Verbosity) -> Result<Experiment> 
             train.steps
         );
     }
-    Ok(experiment)
 }
 
 /// Trains in a run directory, from where it stands, and reports on what was learned.
@@ -263,6 +266,7 @@ pub(crate) fn run_in(
         trainer = trainer.with_observer(budget);
     }
     trainer = trainer.with_observer(signals);
+    warn_of_warmup(&experiment.train);
     let report = trainer.run()?;
     Ok((trainer, report))
 }

@@ -137,7 +137,7 @@ fn an_evaluation_is_broken_off_and_done_again() {
     let dir = dir.path();
     let toml = EXPERIMENT
         .replace("steps = 3000", "steps = 4")
-        .replace("evaluate = { every = 500, examples = 8 }", "evaluate = { every = 2, examples = 40000 }")
+        .replace("evaluate = { every = 500, examples = 8 }", "evaluate = { every = 2, examples = 8000 }")
         .replace("log = { every = 10 }", "log = { every = 1 }");
     fs::write(dir.join("my.toml"), toml.replace("every = 25", "every = 100, best = [\"cross_entropy\"]")).unwrap();
     assert!(ended(train("whole", dir)).status.success());
