@@ -79,7 +79,7 @@ struct Input {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(
-        !arguments.all || arguments.decoding.decoding() != Some(Decoding::Greedy),
+        !arguments.all || arguments.decoding.decoding()? != Some(Decoding::Greedy),
         "--all: expected --decoding beam or sample, found greedy, which gives a single answer"
     );
     let answering = arguments.decoding.answering(&arguments.task)?;

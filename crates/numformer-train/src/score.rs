@@ -146,7 +146,7 @@ impl Scorer {
     /// As [`score`](Self::score).
     pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> Result<Vec<Score>, ScoreError> {
         let limit = self.model.max_positions().map_or(self.max_answer, |limit| limit.min(self.max_answer));
-        let answer = |batch: Batch<'_>| -> Result<Vec<Option<Hypothesis>>, ScoreError> {
+        let answer = |batch: Batch<'_>| -> Result<Vec<Option<Candidate>>, ScoreError> {
             // Before the model's own answer is looked for: there is none, either.
             if let Some(place) = batch.cross_entropies.iter().position(|cross_entropy| !cross_entropy.is_finite()) {
                 let cross_entropy = batch.cross_entropies[place];
