@@ -103,7 +103,10 @@ fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, 
         }
     } else if left != right {
         let [left, right] = [left, right].map(|value| value.map_or(ABSENT.to_owned(), toml::Value::to_string));
-        differences.push(Difference { key: path.to_owned(), left, right });
+        // What is no number is not equal to itself, and yet no difference.
+        if left != right {
+            differences.push(Difference { key: path.to_owned(), left, right });
+        }
     }
 }
 
@@ -111,12 +114,12 @@ fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, 
 mod tests {
     use super::*;
 
-    /// Each of these changes is asked of a run of the preset with each of these settings; the answer is whether it may go on.
+    /// Whether a run of the preset with these settings may go on with this change.
     fn goes_on(settings: &[&str], change: &str) -> bool {
         let preset = Experiment::preset("transpose-3x3").expect("embedded");
         let run = preset.with_settings(settings).expect("settings");
         let changed = run.with_settings(&[change]).expect("a setting");
-        assert_eq!(run.differences(&changed).len(), 1, "{change} changes a key");
+        assert!(!run.differences(&changed).is_empty(), "{change} changes a key");
         run.difference(&changed).is_none()
     }
 

@@ -15,7 +15,7 @@ use crate::root;
 /// Runs all property tests in rounds, each with a seed of its own, until the time is over; the round in progress is not
 /// finished. A failure is reported with the command that shows it again.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How long to search.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
@@ -44,9 +44,17 @@ struct Properties {
     names: Vec<String>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let executables = executables(arguments)?;
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut executables = executables(arguments)?;
     ensure!(!executables.is_empty(), "no property test matches");
+    // Copies, which stay as they are when the workspace is built in the meantime.
+    let copies = root()?.join("target/search");
+    fs::create_dir_all(&copies).with_context(|| format!("cannot make {}", copies.display()))?;
+    for Properties { executable, .. } in &mut executables {
+        let copy = copies.join(executable.file_name().context("an executable has a name")?);
+        fs::copy(&*executable, &copy).with_context(|| format!("cannot copy {}", executable.display()))?;
+        *executable = copy;
+    }
     let start = Instant::now();
     let end = start + Duration::from_secs(60 * arguments.minutes);
     let first = match arguments.seed {
