@@ -534,11 +534,11 @@ mod tests {
         assert!(0 < *solved && *solved < 25 && *drawn == 100, "{error}");
         assert!(matches!(source, SolveError::NotSymmetric { .. }), "{source}");
         assert!(error.to_string().starts_with("the law `a law` does not suit the problem `eigenvalues`: of 100"));
-        let error = task(Box::new(Inversion::default()), low_rank()).try_every_law(0).unwrap_err();
+        let error = task(Box::<Inversion>::default(), low_rank()).try_every_law(0).unwrap_err();
         assert!(matches!(error, TaskError::UnsuitableLaw { source: SolveError::Singular { .. }, .. }), "{error}");
 
         assert_eq!(task(Box::new(Rank), low_rank()).try_every_law(0), Ok(()));
-        assert_eq!(task(Box::new(Inversion::default()), uniform()).try_every_law(0), Ok(()));
+        assert_eq!(task(Box::<Inversion>::default(), uniform()).try_every_law(0), Ok(()));
     }
 
     #[test]

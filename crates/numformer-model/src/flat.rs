@@ -246,7 +246,7 @@ mod tests {
             assert_eq!(found, expected);
         }
         // Far more than fits the memory.
-        let sizes = StackConfig::new(1 << 16, 1, 2);
+        let sizes = StackConfig { d_ff: Some(1 << 16), ..StackConfig::new(1 << 16, 1, 2) };
         let layout = FlatLayout::of(&TransformerConfig::new(1 << 20, 8, sizes.clone(), sizes).into());
         assert!(layout.expect("possible").len() > 1 << 36);
     }

@@ -208,8 +208,10 @@ mod tests {
         (0..len).map(|i| (i * multiplier % 11) as f32 - 5.0).collect()
     }
 
+    type Multiply = fn(MatMut<'_>, Store, f32, MatRef<'_>, MatRef<'_>);
+
     /// The two ways to multiply; a processor on which gemm does not run has one.
-    fn products() -> Vec<fn(MatMut<'_>, Store, f32, MatRef<'_>, MatRef<'_>)> {
+    fn products() -> Vec<Multiply> {
         if *GEMM_RUNS { vec![multiply_with_gemm, multiply_plainly] } else { vec![multiply_plainly] }
     }
 

@@ -56,7 +56,7 @@ impl DataFile {
         let path = path::absolute(path).unwrap_or_else(|_| path.clone());
         match Dataset::read(&path, task) {
             Ok(dataset) => Ok(Some(Self { key, path, dataset: Arc::new(dataset) })),
-            Err(source) => Err(DataFileError::Unusable { key, source }),
+            Err(source) => Err(DataFileError::Unusable { key, source: source.into() }),
         }
     }
 
@@ -162,7 +162,7 @@ pub enum DataFileError {
         /// Dotted path of the key that names it.
         key: &'static str,
         /// Cause.
-        source: DatasetError,
+        source: Box<DatasetError>,
     },
     /// It is not what it was.
     #[error(

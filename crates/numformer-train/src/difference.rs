@@ -42,7 +42,8 @@ impl Experiment {
     /// that was made longer is as one that was longer from the beginning.
     pub(crate) fn changes(&self, other: &Self) -> Vec<Difference> {
         let is_end = |key: &str| key == "train.steps" || is_part(key, "stop") || is_part(key, "expected");
-        self.differences(other).into_iter().filter(|difference| !is_end(&difference.key)).collect()
+        let is_told = |difference: &Difference| !is_end(&difference.key) && !difference.is_moved_file();
+        self.differences(other).into_iter().filter(is_told).collect()
     }
 
     /// Every key in which `other` differs.

@@ -661,7 +661,7 @@ pub enum ExperimentError {
         problem: String,
     },
     /// The experiment that settings make is none.
-    #[error("{message}{hint}, after {settings}")]
+    #[error("{settings}: {message}{hint}")]
     Settings {
         /// What is wrong.
         message: String,

@@ -72,9 +72,10 @@ impl RunDir {
         if file.exists() {
             let toml = fs::read_to_string(&file).map_err(io_error)?;
             let existing = Experiment::parse(&toml, &file.display().to_string());
-            let existing = existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source })?;
+            let existing =
+                existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source: source.into() })?;
             if let Some(difference) = existing.difference(experiment) {
-                return Err(RunDirError::OtherExperiment { path, name: existing.name, difference });
+                return Err(RunDirError::OtherExperiment { path, name: existing.name, difference: difference.into() });
             }
             let taken = run.steps().map_err(io_error)?.into_iter().next_back().unwrap_or(0);
             if taken > experiment.train.steps {
@@ -277,7 +278,7 @@ pub enum RunDirError {
         /// Name of the experiment there.
         name: String,
         /// The first key that differs and on which the run depends.
-        difference: Difference,
+        difference: Box<Difference>,
     },
     /// The directory holds something else than a run.
     #[error("directory {} holds files but no run (no {EXPERIMENT}); choose an empty or a new one", path.display())]
@@ -303,7 +304,7 @@ pub enum RunDirError {
         /// The directory.
         path: PathBuf,
         /// Cause.
-        source: ExperimentError,
+        source: Box<ExperimentError>,
     },
     /// The run is longer than asked for.
     #[error("run directory {} holds a run of {taken} steps, {asked} asked; ask for more, or choose another directory", path.display())]

@@ -43,7 +43,7 @@ impl RunSummary {
         }
         let toml = fs::read_to_string(&file).map_err(io_error)?;
         let experiment = Experiment::parse(&toml, &file.display().to_string())
-            .map_err(|source| RunDirError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|source| RunDirError::Unreadable { path: path.to_owned(), source: source.into() })?;
         let metrics = path.join(METRICS);
         let records = if metrics.exists() { read_metrics(&metrics).map_err(io_error)? } else { Vec::new() };
         let last = |of: fn(&Record) -> Option<f64>| records.iter().rev().find_map(of);

@@ -97,7 +97,7 @@ impl StoredRun {
         if checkpoint.vocabulary != *task.vocabulary() {
             return Err(TrainError::OtherModel { step: checkpoint.step });
         }
-        let (step, data) = (checkpoint.step, checkpoint.data.clone());
+        let (step, data) = (checkpoint.step, checkpoint.data);
         let stored = StoredModel::from(checkpoint);
         let model = stored.model(&Device::Cpu)?;
         let max_positions = stored.config.max_positions();

@@ -794,7 +794,7 @@ impl Trainer {
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
         if let Some(difference) = checkpoint.experiment.difference(&self.experiment) {
-            return Err(TrainError::OtherExperiment { step: checkpoint.step, difference });
+            return Err(TrainError::OtherExperiment { step: checkpoint.step, difference: difference.into() });
         }
         if checkpoint.config != self.config || checkpoint.vocabulary != *self.task.vocabulary() {
             return Err(TrainError::OtherModel { step: checkpoint.step });
@@ -895,7 +895,7 @@ pub enum TrainError {
         /// Step of the checkpoint.
         step: u64,
         /// The first key that differs and on which the run depends.
-        difference: Difference,
+        difference: Box<Difference>,
     },
     /// A checkpoint's model or vocabulary is not the experiment's.
     #[error("the checkpoint after step {step} has another model or vocabulary: use the version that wrote it")]

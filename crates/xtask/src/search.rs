@@ -225,7 +225,7 @@ mod tests {
         let mut blocks = 0;
         for file in files.concat().iter().filter(|file| !file.ends_with("xtask/src/search.rs")) {
             let source = fs::read_to_string(file).expect("a file");
-            let mut lines = source.lines().map(|line| line.trim().trim_start_matches("/// "));
+            let mut lines = source.lines().map(|line| line.trim().trim_start_matches("/// ").trim());
             while let Some(line) = lines.next() {
                 if line == "proptest! {" {
                     blocks += 1;

@@ -61,8 +61,8 @@ impl<const N: usize> Lu<N> {
             let mut bound = [0.0; N];
             for k in 0..=i {
                 let factor = if k == i { 1.0 } else { self.factors[i][k].abs() };
-                for j in k..self.n {
-                    bound[j] += factor * self.factors[k][j].abs();
+                for (sum, entry) in bound.iter_mut().zip(&self.factors[k]).take(self.n).skip(k) {
+                    *sum += factor * entry.abs();
                 }
             }
             let [of_row, of_bound] = [&a[self.permutation[i]], &bound].map(euclidean_norm);
