@@ -69,7 +69,8 @@ fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize
     let rounding = (n + 1) as f64 * f64::EPSILON;
     // In units of the largest entry of B, squares stay in range.
     let entries = (0..x.ncols()).flat_map(|j| (0..n).map(move |i| (i, j)));
-    let unit = entries.fold(0.0, |largest, (i, j)| f64::max(largest, b(i, j).abs()));
+    let largest_of_b = entries.fold(0.0, |largest, (i, j)| f64::max(largest, b(i, j).abs()));
+    let scale = if largest_of_b == 0.0 { 1.0 } else { 1.0 / largest_of_b };
     // Sum, sum of squares and largest, of the bounds and of the magnitudes of B.
     let (mut of_errors, mut of_b) = ([0.0; 3], [0.0; 3]);
     let add = |totals: &mut [f64; 3], x: f64| {
@@ -87,8 +88,8 @@ fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize
             }
         }
         for (i, &[difference, magnitude]) in sums.iter().enumerate() {
-            add(&mut of_errors, quotient(difference.abs() + rounding * magnitude, unit));
-            add(&mut of_b, quotient(b(i, j).abs(), unit));
+            add(&mut of_errors, (difference.abs() + rounding * magnitude) * scale);
+            add(&mut of_b, b(i, j).abs() * scale);
         }
     }
     let [sum, squares, max] = std::array::from_fn(|kind| quotient(of_errors[kind], of_b[kind]));
