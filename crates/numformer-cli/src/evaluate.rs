@@ -15,6 +15,7 @@ use numformer_train::{
 use serde_json::json;
 
 use crate::decoding::{DecodingArguments, TaskArguments};
+use crate::layout;
 use crate::output::write;
 use crate::passed_over;
 
@@ -229,18 +230,12 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
         return write(&text);
     }
     writeln!(text, "per cent of answers within 5%, on {examples} matrices of each law")?;
-    let width = trained.iter().map(String::len).max().unwrap_or(0).max("trained on".len());
-    write!(text, "{:<width$}", "trained on")?;
-    for law in &laws {
-        write!(text, "  {law:>6}")?;
-    }
-    for ((path, trained), table) in paths.iter().zip(&trained).zip(&tables) {
-        write!(text, "\n{trained:<width$}")?;
-        for law in &laws {
-            let cell = within(table, law).map_or_else(|| "-".to_owned(), |share| format!("{share:.1}"));
-            write!(text, "  {cell:>0$}", law.len().max(6))?;
-        }
-        write!(text, "  {}", path.display())?;
-    }
-    write(&format!("{text}\n"))
+    let titles: Vec<&str> = ["trained on"].into_iter().chain(laws.iter().map(String::as_str)).chain(["run"]).collect();
+    let rows = paths.iter().zip(&trained).zip(&tables).map(|((path, trained), table)| {
+        let cell = |law: &String| within(table, law).map_or_else(|| "-".to_owned(), |share| format!("{share:.1}"));
+        let cells = [trained.clone()].into_iter().chain(laws.iter().map(cell));
+        cells.chain([path.display().to_string()]).collect()
+    });
+    text += &layout::table(&titles, &rows.collect::<Vec<_>>(), layout::width());
+    write(&text)
 }
