@@ -211,6 +211,14 @@ fn a_run_does_not_go_on_with_other_examples() {
         refused(key);
         write(name, split, 1);
     }
+    // What is refused leaves the run as it was.
+    let toml = || fs::read_to_string(dir.path().join("experiment.toml")).unwrap();
+    let before = toml();
+    let mut others = on_files.clone();
+    others.data.test = write("others.tsv", Split::Test, 2);
+    let run_dir = RunDir::open(dir.path(), &others).unwrap();
+    assert!(Trainer::new(others).unwrap().in_dir(run_dir).is_err());
+    assert_eq!(toml(), before);
     // The same examples may lie elsewhere.
     on_files.data.validation = write("moved.tsv", Split::Validation, 1);
     open(&on_files, dir.path()).run().unwrap();

@@ -20,8 +20,9 @@ use crate::output::write;
 /// Steps taken to estimate the time: the first is slower than the others.
 const STEPS: u64 = 4;
 
-/// Numbers of four bytes that training keeps for each parameter: the weight, its gradient, what the optimizer remembers, one more
-/// gradient where several batches make a step, and two copies of weights and optimizer of a run that may go back.
+/// Numbers of four bytes that training keeps for each parameter: the weight, its gradient, what the optimizer
+/// remembers, one more gradient where several batches make a step, and two copies of weights and optimizer of a run
+/// that may go back.
 fn numbers_per_parameter(train: &TrainConfig) -> u64 {
     let remembered = train.optimizer.build(0).state().len() as u64;
     let of_accumulation = u64::from(train.accumulate > 1);

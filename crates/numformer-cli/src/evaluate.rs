@@ -21,10 +21,11 @@ use crate::passed_over;
 
 /// Judge the model of a run on unseen matrices, also on others than it was trained on.
 ///
-/// The matrices are those of the run's test split, and of each [[evaluate.set]] of its experiment. The test split is the file
-/// data.test, if the experiment names one, and drawn otherwise. With --set, they are those of the changed experiment: of another
-/// file, as in data.test=other.tsv, or drawn as the keys of problem, matrices, data.noise and evaluate.seed say. All are written with the tokens that the model knows; a matrix that they cannot write is drawn again,
-/// and counted as rejected. The model is that of the run's latest checkpoint.
+/// The matrices are those of the run's test split, and of each [[evaluate.set]] of its experiment. The test split is
+/// the file data.test, if the experiment names one, and drawn otherwise. With --set, they are those of the changed
+/// experiment: of another file, as in data.test=other.tsv, or drawn as the keys of problem, matrices, data.noise and
+/// evaluate.seed say. All are written with the tokens that the model knows; a matrix that they cannot write is drawn
+/// again, and counted as rejected. The model is that of the run's latest checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer evaluate runs/transpose-3x3-seed0
@@ -45,8 +46,8 @@ pub(crate) struct Arguments {
     /// Which of the streams of unseen matrices; test sets are for the test split.
     #[arg(long, value_enum, default_value_t = Stream::Test)]
     split: Stream,
-    /// Another value for a key of the experiment that says what is judged on, as in matrices.law=laplace; may be given again and
-    /// again.
+    /// Another value for a key of the experiment that says what is judged on, as in matrices.law=laplace; may be given
+    /// again and again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Each run on the matrices of each law: what it was trained on against what it is tested on.
@@ -55,17 +56,17 @@ pub(crate) struct Arguments {
     /// The laws of --grid, separated by commas; those that the runs were trained on, when absent.
     #[arg(long, value_delimiter = ',', requires = "grid")]
     laws: Vec<String>,
-    /// Why answers are wrong: which properties of exact answers they keep, whether the condition number of an answer foretells
-    /// failure, and how many steps of Newton's or Rayleigh's iteration lead from answers to exact ones. For the split, not for
-    /// the sets; of problems on inverses, eigenvectors and singular vectors.
+    /// Why answers are wrong: which properties of exact answers they keep, whether the condition number of an answer
+    /// foretells failure, and how many steps of Newton's or Rayleigh's iteration lead from answers to exact ones. For
+    /// the split, not for the sets; of problems on inverses, eigenvectors and singular vectors.
     #[arg(long, conflicts_with_all = ["grid", "csv"])]
     failures: bool,
     #[command(flatten)]
     decoding: DecodingArguments,
     #[command(flatten)]
     task: TaskArguments,
-    /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several; with --failures, an object of
-    /// both, `evaluation` by set and `failures` by problem.
+    /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several; with --failures, an
+    /// object of both, `evaluation` by set and `failures` by problem.
     #[arg(long)]
     json: bool,
     /// The figures as comma-separated values, one in a line.

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 /// Write matrices as tokens, one a line, from standard input to standard output.
 ///
 /// Rows are separated by `;`, numbers by spaces; a lone number is a 1x1 matrix. A list of rows as in JSON will do as
-/// well, and so will what `numformer decode --json` prints. A line that cannot be written gives an error with its number on standard error, and exit code 1 at the end.
+/// well, and so will what `numformer decode --json` prints. A line that cannot be written gives an error with its
+/// number on standard error, and exit code 1 at the end.
 #[derive(Args)]
 #[command(after_help = "Examples:
   $ echo '1.5 2; 3 4' | numformer encode --encoding p1000
@@ -140,7 +141,7 @@ pub(crate) fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String,
             Ok((text, _)) => writeln!(output, "{text}"),
             Err(error) if json => writeln!(output, "{}", error_object(number, &error)),
             Err(error) => {
-                report!("line {number}: {}", crate::causes(&error));
+                report!("line {number}: {}", crate::causes(error.chain()));
                 Ok(())
             }
         };

@@ -110,7 +110,7 @@ fn main() -> ExitCode {
         // Wrong usage, which only shows when options are seen together.
         Ok(usage) => usage.exit(),
         Err(error) => {
-            report!("error: {}", causes(&error));
+            report!("error: {}", causes(error.chain()));
             let unknown = error.chain().find_map(|cause| cause.downcast_ref());
             if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
                 let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
@@ -122,8 +122,8 @@ fn main() -> ExitCode {
 }
 
 /// An error and its causes in one line, without the backtraces that RUST_BACKTRACE adds to some: users have no use for them.
-fn causes(error: &anyhow::Error) -> String {
-    error.chain().map(cause).collect::<Vec<_>>().join(": ")
+fn causes(chain: anyhow::Chain<'_>) -> String {
+    chain.map(cause).collect::<Vec<_>>().join(": ")
 }
 
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {

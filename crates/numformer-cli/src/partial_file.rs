@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use signal_hook::flag;
 /// How soon a signal is seen.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A file that is written beside its place, and renamed when it is finished. Dropped before, it is removed; so it is at Ctrl-C
-/// and SIGTERM, which end the process.
+/// A file that is written beside its place, and renamed when it is finished. Dropped before, it is removed; so it is at
+/// Ctrl-C and SIGTERM, which end the process.
 pub(crate) struct PartialFile {
     partial: PathBuf,
     path: PathBuf,
@@ -59,23 +59,35 @@ impl Drop for PartialFile {
     }
 }
 
+/// What a signal that ends the process removes first; its thread runs once there is something.
+static BEGUN: Mutex<Option<Vec<PathBuf>>> = Mutex::new(None);
+
 /// From now on a signal that ends the process removes this file first.
 fn remove_at_signals(partial: &Path) -> io::Result<()> {
+    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(begun) = &mut *begun {
+        begun.push(partial.to_owned());
+        return Ok(());
+    }
     let come = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM] {
         flag::register_usize(signal, Arc::clone(&come), signal as usize)?;
     }
-    let partial = partial.to_owned();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         loop {
             thread::sleep(POLL);
             let signal = come.load(Ordering::Relaxed);
             if signal != 0 {
-                let _ = fs::remove_file(&partial);
+                // Held to the end: no file is begun any more.
+                let begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+                for partial in begun.iter().flatten() {
+                    let _ = fs::remove_file(partial);
+                }
                 // By the convention of shells.
                 process::exit(128 + signal as i32);
             }
         }
     })?;
+    *begun = Some(vec![partial.to_owned()]);
     Ok(())
 }

@@ -3,11 +3,12 @@
 use anyhow::Chain;
 use numformer_train::StoredRun;
 
+use crate::causes;
+
 /// Warns of what was passed over on the way to the checkpoint of a run that is asked.
 pub(crate) fn warn(run: &StoredRun) {
     for error in run.passed_over() {
-        let causes = Chain::new(error).map(ToString::to_string).collect::<Vec<_>>();
-        warn_of(&causes.join(": "), run.step());
+        warn_of(&causes(Chain::new(error)), run.step());
     }
 }
 

@@ -17,7 +17,8 @@ use crate::verbosity::Verbosity;
 /// Write a report on runs: one HTML file with curves, accuracies, errors, the worst answers and the configuration.
 ///
 /// The file needs no other, and no network. The models of the latest checkpoints are asked for answers to unseen matrices:
-/// those of the experiment's file of test examples, or else some like those they were trained on; and some of other laws. Of several runs there is a comparison, too.
+/// those of the experiment's file of test examples, or else some like those they were trained on; and some of other
+/// laws. Of several runs there is a comparison, too.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer report runs/transpose-3x3-seed0
@@ -37,8 +38,8 @@ pub(crate) struct Arguments {
     /// Replace what stands there.
     #[arg(long)]
     force: bool,
-    /// Matrices that each model is asked about, of the test split and of each law; 0 for a report of what was logged. When absent,
-    /// all of a file of test examples, and 1,000 where they are drawn.
+    /// Matrices that each model is asked about, of the test split and of each law; 0 for a report of what was logged.
+    /// When absent, all of a file of test examples, and 1,000 where they are drawn.
     #[arg(long)]
     examples: Option<u64>,
     /// Other laws of random matrices to ask about, separated by commas, or `none`; all of which a run's problem has

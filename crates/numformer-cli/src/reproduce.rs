@@ -103,11 +103,12 @@ fn experiments(arguments: &Arguments) -> Result<Vec<Experiment>> {
 /// Runs an experiment and judges it, unless that was done; false if it was interrupted.
 fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosity, signals: &Signals) -> Result<bool> {
     let path = arguments.runs.join(format!("{}-seed{}", experiment.name, experiment.seed));
-    if let Some(outcome) = read_outcome(&path)? {
-        let is_same = outcome.experiment.difference(experiment).is_none();
-        if is_same && outcome.is_complete && outcome.evaluation.count >= arguments.examples {
-            return Ok(true);
-        }
+    if let Some(outcome) = read_outcome(&path)?
+        && is_judged_as(&outcome, experiment)
+        && outcome.is_complete
+        && outcome.evaluation.count >= arguments.examples
+    {
+        return Ok(true);
     }
     if !verbosity.quiet {
         report!("{}", path.display());
@@ -230,15 +231,18 @@ fn placed(mut outcome: Outcome, suite: Suite, which: Placed) -> Result<Option<(u
         return Ok(None);
     };
     let preset = Experiment { seed: outcome.experiment.seed, ..Experiment::preset(PRESETS[place].name)? };
-    // A run goes on whatever it is judged on, but then its outcome is another.
-    let is_as_the_preset =
-        outcome.experiment.difference(&preset).is_none() && outcome.experiment.evaluate == preset.evaluate;
-    if is_as_the_preset {
+    if is_judged_as(&outcome, &preset) {
         outcome.experiment.expected = preset.expected;
     } else if which == Placed::AsThePreset {
         return Ok(None);
     }
     Ok(Some((place, outcome)))
+}
+
+/// Whether this experiment would have the same outcome: a run goes on whatever it is judged on, but then its outcome is
+/// another.
+fn is_judged_as(outcome: &Outcome, experiment: &Experiment) -> bool {
+    outcome.experiment.difference(experiment).is_none() && outcome.experiment.evaluate == experiment.evaluate
 }
 
 /// Writes beside the file first, so that it is whole whenever it is looked at.

@@ -12,8 +12,8 @@ use crate::verbosity::Verbosity;
 /// Go on with a run from its last checkpoint.
 ///
 /// The run ends as it would have without the interruption, with the same bits. A run that has taken all its steps is
-/// judged again. With --set, it goes on with other values, and keeps them: of log, stop, evaluate and checkpoint, as far as its
-/// weights do not depend on them. For other weights, begin another run with --start-from.
+/// judged again. With --set, it goes on with other values, and keeps them: of log, stop, evaluate and checkpoint, as
+/// far as its weights do not depend on them. For other weights, begin another run with --start-from.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer resume runs/transpose-3x3-seed0

@@ -15,8 +15,8 @@ use crate::filter::{is_open, lines_of_input};
 ///
 /// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean is
 /// over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored gives an
-/// error with its number on standard error, and exit code 1 at the end; a score that is no finite number ends the command, with
-/// exit code 1. With --decoding, the model's own answer follows after a tab.
+/// error with its number on standard error, and exit code 1 at the end; a score that is no finite number ends the
+/// command, with exit code 1. With --decoding, the model's own answer follows after a tab.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ printf 'V1 V1 + 314 E-2\\tV1 V1 + 314 E-2\\n' | numformer score imported --decoding greedy
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 batch.lines.push(number);
             }
             Err(error) => {
-                report!("line {number}: {}", crate::causes(&error));
+                report!("line {number}: {}", crate::causes(error.chain()));
                 code = ExitCode::FAILURE;
             }
         }

@@ -20,8 +20,9 @@ use crate::passed_over;
 
 /// Ask the model of a run for an answer, and see it beside the exact one.
 ///
-/// Shows the matrix and the answer as tokens and as matrices, and the relative error; of the answers of a beam also the score:
-/// the logarithm of the probability, divided by a power of the length. The model is that of the run's latest checkpoint.
+/// Shows the matrix and the answer as tokens and as matrices, and the relative error; of the answers of a beam also the
+/// score: the logarithm of the probability, divided by a power of the length. The model is that of the run's latest
+/// checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'

@@ -24,7 +24,8 @@ use crate::verbosity::Verbosity;
 ///
 /// Progress goes to standard error, results to standard output. A run that was interrupted goes on from its last
 /// checkpoint when the same command is given again, or `numformer resume RUN`; a longer --steps makes a finished run
-/// longer. What the weights do not depend on, such as log.every, may be another then. The exit code does not depend on how accurate the model is.
+/// longer. What the weights do not depend on, such as log.every, may be another then. The exit code does not depend on
+/// how accurate the model is.
 ///
 /// Ctrl-C and SIGTERM finish the step, save, and end with exit code 0; a second one ends at once. SIGUSR1 saves and goes on.
 /// While the disk is full, the run waits.
@@ -105,19 +106,6 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
     experiment.start_from = arguments.start_from.or(experiment.start_from.take());
-    // The run may be resumed and judged from elsewhere.
-    let DataConfig { train: train_file, validation, test, .. } = &mut experiment.data;
-    let paths = [
-        ("start_from", &mut experiment.start_from),
-        (DataConfig::key(Split::Train), train_file),
-        (DataConfig::key(Split::Validation), validation),
-        (DataConfig::key(Split::Test), test),
-    ];
-    for (key, path) in paths {
-        if let Some(path) = path {
-            *path = std::path::absolute(&*path).with_context(|| format!("{key} = {}", path.display()))?;
-        }
-    }
     let experiment = checked(draft, verbosity)?;
 
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
@@ -134,8 +122,26 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     }
 }
 
-/// The experiment, if it is possible; what settings changed beside what they set is told.
-pub(crate) fn checked(draft: Draft, verbosity: Verbosity) -> Result<Experiment> {
+/// Makes the paths of an experiment whole: its run may be resumed and judged from elsewhere.
+fn make_paths_whole(experiment: &mut Experiment) -> Result<()> {
+    let DataConfig { train: train_file, validation, test, .. } = &mut experiment.data;
+    let paths = [
+        ("start_from", &mut experiment.start_from),
+        (DataConfig::key(Split::Train), train_file),
+        (DataConfig::key(Split::Validation), validation),
+        (DataConfig::key(Split::Test), test),
+    ];
+    for (key, path) in paths {
+        if let Some(path) = path {
+            *path = std::path::absolute(&*path).with_context(|| format!("{key} = {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The experiment, if it is possible; its paths made whole. What settings changed beside what they set is told.
+pub(crate) fn checked(mut draft: Draft, verbosity: Verbosity) -> Result<Experiment> {
+    make_paths_whole(&mut draft.experiment)?;
     for adaptation in draft.adaptations.iter().filter(|_| !verbosity.quiet) {
         report!("note: {adaptation}");
     }
@@ -236,7 +242,7 @@ pub(crate) fn run_in(
     let former_log = run_dir.metrics_log(trainer.former_experiment().log.every);
     let history = trainer.past_evaluations().context("cannot read the run's metrics")?;
     for checkpoint in damaged {
-        report!("warning: passed over a checkpoint: {}", crate::causes(&Error::from(checkpoint)));
+        report!("warning: passed over a checkpoint: {}", crate::causes(Error::from(checkpoint).chain()));
     }
     if let Some(Gap { last, expected }) = former_log.gap(trainer.step()).context("cannot read the run's metrics")? {
         report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);

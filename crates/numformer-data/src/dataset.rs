@@ -36,7 +36,8 @@ use crate::{Batch, BatchSource, Format, Sequences, Task, TaskError, TextReader};
 ///
 /// let dataset = Arc::new(Dataset::read(&path, &task)?);
 /// let batches = dataset.batches(2, Order::AsRead);
-/// assert_eq!(batches.batch(0)?.src.row(0), task.vocabulary().tokenize("<s> V1 V1 + 100 E-2 <s>")?.iter().map(|id| id.0).collect::<Vec<_>>());
+/// assert_eq!(batches.batch(0)?.src.row(0), task.vocabulary().tokenize("<s> V1 V1 + 100 E-2 <s>")?.iter().map(|id|
+/// id.0).collect::<Vec<_>>());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::path::Path;
 /// Gives in UTF-8 what another program wrote in UTF-8 or UTF-16, without a byte order mark.
 ///
 /// The mark in front tells the encoding: Windows programs write one, such as the `>` of PowerShell. Without a mark, a null
-/// byte among the first two tells UTF-16, as no text begins with one otherwise. All else is passed on as it is, whether it is
-/// UTF-8 or not. What has arrived is given at once, so that a reader of lines can answer each before the next is written.
+/// byte among the first two tells UTF-16, as no text begins with one otherwise. All else is passed on as it is, whether
+/// it is UTF-8 or not. What has arrived is given at once, so that a reader of lines can answer each before the next is
+/// written.
 ///
 /// # Examples
 /// ```

@@ -10,8 +10,8 @@
 /// use numformer_encoding::{NumberEncoding, Positional, SymbolMeaning};
 ///
 /// let (p10, p1000) = (Positional::p10(), Positional::p1000());
-/// let meaning = |encoding: &Positional, symbol: &str| encoding.meaning(encoding.symbols().iter().position(|s| s == symbol)?);
-/// assert_eq!(meaning(&p10, "5"), Some(SymbolMeaning::Digit { base: 10, digit: 5 }));
+/// let meaning = |encoding: &Positional, symbol: &str| encoding.meaning(encoding.symbols().iter().position(|s| s ==
+/// symbol)?); assert_eq!(meaning(&p10, "5"), Some(SymbolMeaning::Digit { base: 10, digit: 5 }));
 /// assert_ne!(meaning(&p10, "5"), meaning(&p1000, "5"));
 /// assert_eq!(meaning(&p10, "E-2"), meaning(&p1000, "E-2"));
 /// ```

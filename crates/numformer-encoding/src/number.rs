@@ -125,8 +125,8 @@ pub trait NumberEncoding: Debug + Send + Sync {
         None
     }
 
-    /// What the symbol at this index of [`symbols`](Self::symbols) stands for, if it can be said in a way that other encodings
-    /// share. With it, a model that changes its encoding keeps what it has learned of such symbols.
+    /// What the symbol at this index of [`symbols`](Self::symbols) stands for, if it can be said in a way that other
+    /// encodings share. With it, a model that changes its encoding keeps what it has learned of such symbols.
     fn meaning(&self, _index: usize) -> Option<SymbolMeaning> {
         None
     }

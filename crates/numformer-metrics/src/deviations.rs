@@ -25,8 +25,8 @@ pub enum Property {
     Coefficients,
     /// The answer is as large as the exact one: $\lvert \lVert H \rVert_F / \lVert T \rVert_F - 1 \rvert$.
     Magnitude,
-    /// The answer is a multiple of the exact one: $\lVert H / \lVert H \rVert_F - T / \lVert T \rVert_F \rVert_F$, about the angle
-    /// between them in radians.
+    /// The answer is a multiple of the exact one: $\lVert H / \lVert H \rVert_F - T / \lVert T \rVert_F \rVert_F$,
+    /// about the angle between them in radians.
     Direction,
 }
 

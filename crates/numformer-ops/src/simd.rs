@@ -16,8 +16,8 @@ thread_local! {
 /// An instruction set that this processor is known to have.
 ///
 /// The loops of this crate run at the widest and give the same bits at each. Matrix products are those of the
-/// [gemm](https://docs.rs/gemm) crate, which chooses its instruction set by itself; where its choice cannot run, they are plain
-/// loops.
+/// [gemm](https://docs.rs/gemm) crate, which chooses its instruction set by itself; where its choice cannot run, they
+/// are plain loops.
 ///
 /// # Examples
 /// ```

@@ -54,7 +54,8 @@ pub(crate) fn require_solution(
 }
 
 /// A bound of the [`solution_error`] in every norm, by plain sums and their rounding errors, of at most
-/// $\tfrac{n + 1}{2} \varepsilon (|A| |X|)_{ij}$ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section
+/// $\tfrac{n + 1}{2} \varepsilon (|A| |X|)_{ij}$ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*,
+/// section
 /// 3.5). NaN if a product leaves the range.
 fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize, usize) -> f64) -> f64 {
     let n = a.nrows();

@@ -127,14 +127,22 @@ proptest! {
 
     #[test]
     fn addition(a in dimension().prop_flat_map(|n| matrices(n, 2 * n))) {
-        always_judged(&Addition, a.as_ref())?;
+        let answer = always_judged(&Addition, a.as_ref())?;
+        let (left, right) = a.as_ref().split_at_col(a.ncols() / 2);
+        assert_near(answer.as_ref(), (right + left).as_ref(), 0.0)?;
     }
 
     #[test]
     fn products(a in dimension().prop_flat_map(|n| matrices(n, 2 * n)), b in wider(1)) {
         for left in [LeftFactor::Plain, LeftFactor::Transposed] {
-            always_judged(&Multiplication { left }, a.as_ref())?;
-            always_judged(&MatrixVector { left }, b.as_ref())?;
+            for (problem, input) in [(&Multiplication { left } as &dyn Problem, &a), (&MatrixVector { left }, &b)] {
+                let answer = always_judged(problem, input.as_ref())?;
+                let (x, y) = input.as_ref().split_at_col(input.nrows());
+                // By another sum, with the same terms.
+                let x = if left == LeftFactor::Plain { x } else { x.transpose() };
+                let allowed = 1e-15 * input.nrows() as f64 * norm(x, Norm::Frobenius) * norm(y, Norm::Frobenius);
+                assert_near(answer.as_ref(), (x * y).as_ref(), allowed)?;
+            }
         }
     }
 
@@ -154,8 +162,8 @@ proptest! {
         let exchanged = Mat::from_fn(n, n, |i, j| a[(j, if n > 1 && i >= n - 2 { 2 * n - 3 - i } else { i })]);
         let sign = if n > 1 { -1.0 } else { 1.0 };
         let Some(other) = judged(&Determinant, exchanged.as_ref())? else { return Ok(()) };
-        // Elimination is exact to Hadamard's bound, the product of the norms of the rows, after the columns are brought to the
-        // same size: a decimal logarithm, since it may be out of range.
+        // Elimination is exact to Hadamard's bound, the product of the norms of the rows, after the columns are brought
+        // to the same size: a decimal logarithm, since it may be out of range.
         let bound = |a: MatRef<'_, f64>| {
             let sizes: Vec<f64> = a.col_iter().map(|column| column.norm_max()).collect();
             let scaled = Mat::from_fn(n, n, |i, j| if sizes[j] == 0.0 { 0.0 } else { a[(i, j)] / sizes[j] });
@@ -214,9 +222,9 @@ proptest! {
 
     #[test]
     fn inversion(a in square()) {
-        for judgement in [InverseJudgement::Residual, InverseJudgement::Target] {
-            judged(&Inversion { judgement }, a.as_ref())?;
-        }
+        let [by_residual, by_target] = [InverseJudgement::Residual, InverseJudgement::Target]
+            .map(|judgement| judged(&Inversion { judgement }, a.as_ref()));
+        prop_assert_eq!(by_residual?, by_target?);
     }
 
     #[test]
@@ -251,7 +259,16 @@ proptest! {
 
     #[test]
     fn matrix_exponential(a in square()) {
-        judged(&MatrixExponential, a.as_ref())?;
+        // Times that of the negative it is the identity, as far as the two are from rounding.
+        if let Some(answer) = judged(&MatrixExponential, a.as_ref())?
+            && let Some(inverse) = judged(&MatrixExponential, (faer::Scale(-1.0) * &a).as_ref())?
+        {
+            let n = a.nrows();
+            let sizes = norm(answer.as_ref(), Norm::Frobenius) * norm(inverse.as_ref(), Norm::Frobenius);
+            if sizes.is_finite() {
+                assert_near((&answer * &inverse).as_ref(), Mat::identity(n, n).as_ref(), MAX_RESIDUAL * sizes)?;
+            }
+        }
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub struct WorstCase {
 }
 
 impl Assessment {
-    /// Asks the model of the run in `dir` for answers to the first `examples` of its test split, which may be a file's, and to as
-    /// many that are drawn for each test set and each of `laws`, written with the tokens that it knows.
+    /// Asks the model of the run in `dir` for answers to the first `examples` of its test split, which may be a file's,
+    /// and to as many that are drawn for each test set and each of `laws`, written with the tokens that it knows.
     ///
     /// A law of which the run's problem has no matrices, such as one of rectangular matrices for a problem on symmetric
     /// ones, is left out. All are, if problems of the run have matrices of their own.

@@ -158,9 +158,9 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
 /// Whether greedy decoding is bound to write the target.
 ///
 /// If all of its tokens together are more probable than 1/2 under teacher forcing, then so is each of them after those
-/// before it: no other token is as probable. What greedy decoding reads is then what teacher forcing reads, token by token. A
-/// constraint changes nothing, as the target is well-formed. The bound is a little below ln 2, so that the winner is ahead by
-/// more than the rounding in which the two ways of computing differ.
+/// before it: no other token is as probable. What greedy decoding reads is then what teacher forcing reads, token by
+/// token. A constraint changes nothing, as the target is well-formed. The bound is a little below ln 2, so that the
+/// winner is ahead by more than the rounding in which the two ways of computing differ.
 fn is_greedy_answer(pair: &Pair, cross_entropy: f64, limit: usize) -> bool {
     const ROUNDING: f64 = 1e-2;
     let is_certain = cross_entropy * (pair.target_tokens() as f64) < LN_2 - ROUNDING;

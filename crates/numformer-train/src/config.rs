@@ -300,8 +300,8 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Learning rate after warm-up.
     pub lr: f64,
-    /// Steps over which the learning rate rises to `lr`. Where a file does not say, a tenth of its `steps`, at most 10,000; no
-    /// more changes with `steps` then, so that a run can be made longer.
+    /// Steps over which the learning rate rises to `lr`. Where a file does not say, a tenth of its `steps`, at most
+    /// 10,000; once read, it no longer changes with `steps`, so that a run can be made longer.
     #[serde(default = "TrainConfig::default_warmup_steps")]
     pub warmup_steps: u64,
     /// What becomes of the learning rate after warm-up.

@@ -128,8 +128,8 @@ impl From<u64> for Amount {
     }
 }
 
-/// What tells, almost surely, whether the files of examples are what they were: the [fingerprint](Dataset::fingerprint) of each
-/// that there is.
+/// What tells, almost surely, whether the files of examples are what they were: the [fingerprint](Dataset::fingerprint)
+/// of each that there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataFingerprints {
     /// Of the examples to train on.

@@ -12,8 +12,9 @@ impl Experiment {
     /// The first key in which `other` differs and on which a run depends: `None` when a run of this experiment can go on as
     /// one of `other`, with the weights that it would have had.
     ///
-    /// No run depends on `train.steps`, `stop`, `log`, `checkpoint.keep`, `checkpoint.best`, `evaluate.set` and `expected`, nor
-    /// on where its files of examples lie: checkpoints tell whether they hold the same. It depends on the others of these where they steer it or figures would be compared that are not of the same examples:
+    /// No run depends on `train.steps`, `stop`, `log`, `checkpoint.keep`, `checkpoint.best`, `evaluate.set` and
+    /// `expected`, nor on where its files of examples lie: checkpoints tell whether they hold the same. It depends on
+    /// the others of these where they steer it or figures would be compared that are not of the same examples:
     ///
     /// - `checkpoint.every`, where the run goes back to a checkpoint when it diverges,
     /// - `evaluate.every`, there, too, and where a stage ends by a goal,

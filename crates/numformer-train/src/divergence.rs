@@ -42,8 +42,8 @@ fn half() -> f64 {
 /// A step that could not be taken, and what was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DivergenceReport {
-    /// Updates taken once it was dealt with: the step itself if it was left out, an earlier one if the run went back, the last
-    /// one if it ended.
+    /// Updates taken once it was dealt with: the step itself if it was left out, an earlier one if the run went back,
+    /// the last one if it ended.
     pub step: u64,
     /// The step that could not be taken.
     pub diverged: u64,

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::catalogue::Catalogue;
+use crate::config::TrainConfig;
 use crate::difference::is_part;
 use crate::experiment::{Experiment, ExperimentError};
 use crate::model_config::{Adaptation, Architecture, adapt};
@@ -103,6 +104,8 @@ pub(crate) fn apply(
     mut table: Table,
     settings: &[impl AsRef<str>],
 ) -> Result<(Experiment, Vec<Adaptation>), ExperimentError> {
+    // Fits the steps that the text has: a run that is made longer by a setting is the same up to there.
+    fit_warmup(&mut table);
     let former = architecture(&table);
     for setting in settings.iter().map(AsRef::as_ref) {
         set(&mut table, setting)
@@ -123,6 +126,16 @@ pub(crate) fn apply(
         ExperimentError::Settings { message, hint, settings: settings.join(", ") }
     })?;
     Ok((experiment.completed(&table), adaptations))
+}
+
+/// Fills in the warm-up that fits the steps of a table, where it has those alone.
+fn fit_warmup(table: &mut Table) {
+    if let Some(Value::Table(train)) = table.get_mut("train")
+        && let Some(steps) = train.get("steps").and_then(Value::as_integer).and_then(|steps| steps.try_into().ok())
+        && let Ok(fitting) = TrainConfig::fitting_warmup_steps(steps).try_into()
+    {
+        train.entry("warmup_steps").or_insert(Value::Integer(fitting));
+    }
 }
 
 /// The architecture that a table asks for, if there is one of that name.
@@ -247,6 +260,17 @@ mod tests {
         assert!(read(&recurrent, &["model.architecture=transformer"]).is_ok());
         let found = refused(&["model.architecture=rnn"]);
         assert!(found.starts_with("`model.architecture=rnn`: unknown variant `rnn`"), "{found}");
+    }
+
+    #[test]
+    fn a_setting_that_makes_a_run_longer_leaves_its_warm_up() {
+        let toml = SMALL.replacen("warmup_steps = 500\n", "", 1);
+        let warmup = |settings: &[&str]| read(&toml, settings).expect("an experiment").train.warmup_steps;
+        assert_eq!(warmup(&[]), 150);
+        assert_eq!(warmup(&["train.steps=15000"]), 150);
+        assert_eq!(warmup(&["train.steps=15000", "train.warmup_steps=7"]), 7);
+        // All of the table anew.
+        assert_eq!(warmup(&["train={steps=200,lr=1e-3}"]), 20);
     }
 
     /// A text that is none without its settings, and texts whose mistakes settings take away.

@@ -23,7 +23,8 @@ use crate::trainer::TrainError;
 const TOGETHER: usize = 256;
 
 /// Judges `model` by greedy decoding on the first `count` examples of a source. The figures are a function of the model
-/// and the examples: how the source cuts them into batches does not matter, nor on how many threads of rayon they are judged.
+/// and the examples: how the source cuts them into batches does not matter, nor on how many threads of rayon they are
+/// judged.
 ///
 /// Where the model finds the target more probable than all else together, greedy decoding would write it, and is spared.
 ///

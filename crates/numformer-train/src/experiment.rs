@@ -149,7 +149,8 @@ impl Experiment {
         apply(table, settings).map(|(experiment, _)| experiment)
     }
 
-    /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its value is one.
+    /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its
+    /// value is one.
     ///
     /// # Errors
     /// When the setting is not `KEY=VALUE`.

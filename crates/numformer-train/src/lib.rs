@@ -18,7 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Draft`] is one that is read and
+//! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Draft`] is one that is
+//! read and
 //!   not checked yet, a [`Catalogue`] says what its names stand for.
 //! - [`Trainer`]: the loop; [`Adam`] or [`Sgd`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how
 //!   its step is computed, a [`DivergencePolicy`] what becomes of a step that cannot be taken.
@@ -35,7 +36,8 @@
 //!
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`Trainer::on_device`]), with the kernels of numformer-ops and cuBLASLt; candle stays on
-//!   the CPU, as do evaluations. No GPU has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to start
+//!   the CPU, as do evaluations. No GPU has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to
+//! start
 //!   what was built. Off by default.
 //!
 //! # References

@@ -70,7 +70,8 @@ pub fn read_metrics(path: &Path) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Writes `metrics.jsonl`, a function of the experiment and of its changes alone, and `timings.jsonl`, which holds the times.
+/// Writes `metrics.jsonl`, a function of the experiment and of its changes alone, and `timings.jsonl`, which holds the
+/// times.
 ///
 /// Two runs of one experiment give identical metrics. A run that goes on after an interruption first drops the lines
 /// beyond its checkpoint, and so ends with the same file as an uninterrupted one. While the disk is full, lines wait in
@@ -195,8 +196,10 @@ impl Observer for MetricsLog {
         let kept = self.keep(start.step, |record| match record {
             _ if is_new => false,
             Record::Evaluation(report) => start.counts(report.step),
-            // A change here has no checkpoint after it: the run goes on from the one before as if it had not been.
-            Record::Change(report) => report.step < start.step,
+            // A change here that the checkpoint does not have is told again below.
+            Record::Change(report) => {
+                report.step < start.step || (report.step == start.step && start.changes().is_empty())
+            }
             // The run will stop again where it did, and go back again where it did after its checkpoint.
             Record::Divergence(report) if report.remedy == Remedy::Stopped => false,
             Record::Divergence(report) if report.remedy == Remedy::RolledBack => {

@@ -45,8 +45,8 @@ pub trait Observer {
     fn wants_checkpoint(&mut self) -> bool {
         false
     }
-    /// The model is being judged on the validation set: asked again and again until it is. To break ends the run, saved as it is
-    /// after the last step; when it goes on, the model is judged first.
+    /// The model is being judged on the validation set: asked again and again until it is. To break ends the run, saved
+    /// as it is after the last step; when it goes on, the model is judged first.
     fn while_evaluating(&mut self) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }

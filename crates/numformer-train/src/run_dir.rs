@@ -4,6 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use numformer_data::read_text;
+
 use crate::checkpoint::{Checkpoint, CheckpointError, RunProgress};
 use crate::config::CheckpointConfig;
 use crate::curve::LearningCurve;
@@ -45,12 +47,12 @@ pub struct Latest {
 impl RunDir {
     /// Opens the directory of a run of `experiment`, or makes it.
     ///
-    /// What the run does not depend on, such as its number of steps and what is logged, may differ from an earlier opening, and
-    /// is written down: see [`Experiment::difference`].
+    /// What the run does not depend on, such as its number of steps and what is logged, may differ from an earlier
+    /// opening, and is written down: see [`Experiment::difference`].
     ///
     /// # Errors
-    /// When the directory holds a run that depends on what differs, or something else, another process holds it, or it cannot be
-    /// written.
+    /// When the directory holds a run that depends on what differs, or something else, another process holds it, or it
+    /// cannot be written.
     pub fn open(path: impl Into<PathBuf>, experiment: &Experiment) -> Result<Self, RunDirError> {
         let path = path.into();
         let io_error = |source| RunDirError::Io { path: path.clone(), source };
@@ -70,7 +72,7 @@ impl RunDir {
         }
         let run = Self { path: path.clone(), _lock: lock };
         if file.exists() {
-            let toml = fs::read_to_string(&file).map_err(io_error)?;
+            let toml = read_text(&file).map_err(io_error)?;
             let existing = Experiment::parse(&toml, &file.display().to_string());
             let existing =
                 existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source: source.into() })?;
@@ -82,13 +84,24 @@ impl RunDir {
                 return Err(RunDirError::StepsTaken { path, taken, asked: experiment.train.steps });
             }
         }
-        let toml = experiment.to_toml();
-        // Nothing needs room that was there before.
-        if fs::read(&file).ok().as_deref() != Some(toml.as_bytes()) {
-            write_atomically(&file, toml.as_bytes()).map_err(io_error)?;
+        if !file.exists() {
+            run.write_experiment(experiment)?;
         }
         run.remove_unfinished().map_err(io_error)?;
         Ok(run)
+    }
+
+    /// Writes down the experiment as which the run goes on. Nothing is written that stands there already, which needs
+    /// no room.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_experiment(&self, experiment: &Experiment) -> Result<(), RunDirError> {
+        let (file, toml) = (self.path.join(EXPERIMENT), experiment.to_toml());
+        if fs::read(&file).ok().as_deref() == Some(toml.as_bytes()) {
+            return Ok(());
+        }
+        write_atomically(&file, toml.as_bytes()).map_err(|source| RunDirError::Io { path: self.path.clone(), source })
     }
 
     /// The directory.
@@ -424,9 +437,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         drop(RunDir::open(dir.path(), &experiment()).expect("empty directory"));
         let changed = experiment().with_settings(&["log.every=7", "checkpoint.keep=5"]).expect("settings");
-        drop(RunDir::open(dir.path(), &changed).expect("the same run"));
-        let toml = fs::read_to_string(dir.path().join(EXPERIMENT)).expect("written");
-        assert_eq!(Experiment::parse(&toml, "").expect("an experiment"), changed);
+        let written = || {
+            let toml = fs::read_to_string(dir.path().join(EXPERIMENT)).expect("written");
+            Experiment::parse(&toml, "").expect("an experiment")
+        };
+        let run = RunDir::open(dir.path(), &changed).expect("the same run");
+        // Not before it is known that the run goes on.
+        assert_eq!(written(), experiment());
+        run.write_experiment(&changed).expect("written");
+        assert_eq!(written(), changed);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use numformer_data::read_text;
 use numformer_metrics::Tolerance;
 use serde::Serialize;
 
@@ -41,7 +42,7 @@ impl RunSummary {
         if !file.is_file() {
             return Err(RunDirError::NoRun { path: path.to_owned() });
         }
-        let toml = fs::read_to_string(&file).map_err(io_error)?;
+        let toml = read_text(&file).map_err(io_error)?;
         let experiment = Experiment::parse(&toml, &file.display().to_string())
             .map_err(|source| RunDirError::Unreadable { path: path.to_owned(), source: source.into() })?;
         let metrics = path.join(METRICS);

@@ -35,8 +35,8 @@ pub struct StoredModel {
     pub encodings: Option<EncodingNames>,
 }
 
-/// The encodings of source and target, as a [`Catalogue`](crate::Catalogue) names them. Symbols alone do not tell: `5` is a digit in
-/// base 10 and in base 1000.
+/// The encodings of source and target, as a [`Catalogue`](crate::Catalogue) names them. Symbols alone do not tell: `5`
+/// is a digit in base 10 and in base 1000.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncodingNames {

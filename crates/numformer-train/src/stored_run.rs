@@ -1,13 +1,12 @@
 //! A run on disk, for use.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{BatchSource, Example, Split, Task};
+use numformer_data::{BatchSource, Example, Split, Task, read_text};
 use numformer_encoding::DenseMatrix;
 use numformer_model::Model;
 
@@ -16,6 +15,7 @@ use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::DataConfig;
 use crate::data_files::{Amount, DataFile, DataFingerprints};
+use crate::difference::is_part;
 use crate::evaluation::evaluate_with;
 use crate::evaluation_table::EvaluationTable;
 use crate::experiment::{Experiment, TEST};
@@ -90,7 +90,7 @@ impl StoredRun {
         if !file.is_file() {
             return Err(RunDirError::NoRun { path: dir.to_owned() }.into());
         }
-        let toml = fs::read_to_string(&file).map_err(|source| RunDirError::Io { path: file.clone(), source })?;
+        let toml = read_text(&file).map_err(|source| RunDirError::Io { path: file.clone(), source })?;
         let experiment = Experiment::from_toml(&toml, &file.display().to_string(), catalogue)?;
         let task = Arc::new(experiment.task(catalogue)?);
         let Latest { checkpoint, skipped: passed_over } = checkpoint_at(dir, moment)?;
@@ -109,8 +109,8 @@ impl StoredRun {
     /// `matrices.law=laplace`. They are written with the vocabulary of the run; matrices with numbers that it has no tokens
     /// for are drawn again, which [`Evaluation::rejected`] counts.
     ///
-    /// A file of examples, as `data.test=other.tsv`, takes the place of the run's. Other settings say which matrices are drawn:
-    /// the run's files, which hold others, are set aside.
+    /// A file of examples, as `data.test=other.tsv`, takes the place of the run's. Other settings say which matrices
+    /// are drawn: the run's files, which hold others, are set aside.
     ///
     /// # Errors
     /// When a setting is impossible or has no effect on what is judged, or the model cannot read or write matrices of that
@@ -119,18 +119,18 @@ impl StoredRun {
         let catalogue = Catalogue::standard();
         let keys = settings.iter().map(|setting| Experiment::keys_of_setting(setting.as_ref()));
         let keys = keys.collect::<Result<Vec<_>, _>>()?.concat();
-        if let Some(key) = keys.iter().find(|key| !JUDGED_ON.iter().any(|known| is_of(key, known))) {
+        if let Some(key) = keys.iter().find(|key| !JUDGED_ON.iter().any(|known| is_part(key, known))) {
             return Err(TrainError::WithoutEffect { key: key.clone(), known: JUDGED_ON });
         }
         let mut experiment = self.experiment.with_settings(settings)?;
         let draws =
-            |key: &String| ["problem", "matrices", "data.noise", "evaluate.seed"].iter().any(|of| is_of(key, of));
+            |key: &String| ["problem", "matrices", "data.noise", "evaluate.seed"].iter().any(|of| is_part(key, of));
         let draws = keys.iter().any(draws);
         let DataConfig { validation, test, .. } = &mut experiment.data;
         let files =
             [(Split::Validation, validation, &mut self.data.validation), (Split::Test, test, &mut self.data.test)];
         for (split, file, noted) in files {
-            if keys.iter().any(|key| is_of(key, DataConfig::key(split))) {
+            if keys.iter().any(|key| is_part(key, DataConfig::key(split))) {
                 *noted = None;
             } else if draws {
                 *file = None;
@@ -183,8 +183,8 @@ impl StoredRun {
         &self.model
     }
 
-    /// Judges the model on the first examples of a split: those of its file, if the experiment names one, or else those that it
-    /// makes.
+    /// Judges the model on the first examples of a split: those of its file, if the experiment names one, or else those
+    /// that it makes.
     ///
     /// # Errors
     /// As [`evaluate_with`]; when the file cannot be read, is not what it was at the checkpoint, or holds fewer examples.
@@ -301,8 +301,8 @@ impl StoredRun {
         Ok(Answerer::new(&self.model, &self.task, self.answering)?)
     }
 
-    /// The model's answers for the first `count` examples that a split has with this seed. They are drawn, also where the split has a
-    /// file.
+    /// The model's answers for the first `count` examples that a split has with this seed. They are drawn, also where
+    /// the split has a file.
     ///
     /// # Errors
     /// As [`StoredRun::solve`].
@@ -351,11 +351,6 @@ impl fmt::Display for Moment {
 
 /// Examples made together; figures do not depend on it.
 const BATCH: usize = 256;
-
-/// Whether a key is this one or one below it.
-fn is_of(key: &str, known: &str) -> bool {
-    key.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
 
 /// The checkpoint of a moment, and the damaged ones that were passed over on the way to it.
 fn checkpoint_at(dir: &Path, moment: Moment) -> Result<Latest, TrainError> {

@@ -15,8 +15,8 @@ use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason}
 /// Writes event files that TensorBoard opens: `tensorboard --logdir DIR`.
 ///
 /// Scalars are `train/loss`, `train/lr` and `train/gradient_norm`; of evaluations, `validation/cross_entropy`,
-/// `validation/exact`, `validation/decodable`, `validation/coefficients` and, for each tolerance, `validation/within_5%`; all
-/// against the step. The judgement of a stage stands under `validation of STAGE`. Every
+/// `validation/exact`, `validation/decodable`, `validation/coefficients` and, for each tolerance,
+/// `validation/within_5%`; all against the step. The judgement of a stage stands under `validation of STAGE`. Every
 /// beginning and continuation of a run writes a file of its own. A continuation tells TensorBoard to forget what came after
 /// its checkpoint.
 ///

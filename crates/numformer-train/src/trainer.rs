@@ -187,7 +187,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// What this run took over from the one that it starts from; none if there is none, or the run goes on from a checkpoint.
+    /// What this run took over from the one that it starts from; none if there is none, or the run goes on from a
+    /// checkpoint.
     #[must_use]
     pub fn taken_over(&self) -> Option<&TakenOver> {
         self.taken_over.as_ref()
@@ -262,8 +263,8 @@ impl Trainer {
         Ok(self)
     }
 
-    /// Checks that the run can begin, before a directory is made for it: that the weights it starts from, if any, are there and
-    /// fit. A run that goes on from a checkpoint needs them no more.
+    /// Checks that the run can begin, before a directory is made for it: that the weights it starts from, if any, are
+    /// there and fit. A run that goes on from a checkpoint needs them no more.
     ///
     /// # Errors
     /// When they cannot be read, or do not fit.
@@ -304,6 +305,7 @@ impl Trainer {
             self.check_start()?;
             skipped = std::mem::take(&mut self.passed_over);
         }
+        run_dir.write_experiment(&self.experiment)?;
         self.run_dir = Some(run_dir);
         Ok((self, skipped))
     }
@@ -364,8 +366,8 @@ impl Trainer {
         self.former.as_ref().unwrap_or(&self.experiment)
     }
 
-    /// The evaluations of a run that goes on, up to where it does, as its metrics log has them; those alone that were made on
-    /// the examples on which it is judged now. None without a directory or a log.
+    /// The evaluations of a run that goes on, up to where it does, as its metrics log has them; those alone that were
+    /// made on the examples on which it is judged now. None without a directory or a log.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -376,7 +378,7 @@ impl Trainer {
         for record in run_dir.records()?.into_iter().filter(|record| record.step() <= self.step) {
             match record {
                 Record::Evaluation(report) if start.counts(report.step) => evaluations.push(report),
-                Record::Change(report) if report.changes.iter().any(|change| JUDGED_ON.contains(&&*change.key)) => {
+                Record::Change(report) if report.changes.iter().any(|change| VALIDATED_ON.contains(&&*change.key)) => {
                     evaluations.clear();
                 }
                 _ => {}
@@ -823,7 +825,7 @@ impl Trainer {
 }
 
 /// The keys that say on which examples a run is judged.
-const JUDGED_ON: [&str; 2] = ["evaluate.examples", "evaluate.seed"];
+const VALIDATED_ON: [&str; 2] = ["evaluate.examples", "evaluate.seed"];
 
 /// Examples made together; figures do not depend on it.
 const EVALUATION_BATCH: usize = 256;

@@ -19,8 +19,8 @@ use crate::run_dir::{EXPERIMENT, RunDirError, latest};
 use crate::stored_model::{ENCODINGS, EncodingNames, StoredModel};
 use crate::trainer::TrainError;
 
-/// The model of a run as its latest good checkpoint has it, or the stored model in `dir`; and the damaged checkpoints that were
-/// passed over.
+/// The model of a run as its latest good checkpoint has it, or the stored model in `dir`; and the damaged checkpoints
+/// that were passed over.
 pub(crate) fn load(dir: &Path) -> Result<(StoredModel, Vec<CheckpointError>), TrainError> {
     if !dir.join(EXPERIMENT).is_file() {
         return Ok((StoredModel::load(dir)?, Vec::new()));
@@ -41,8 +41,8 @@ pub(crate) struct Beginner<'a> {
 
 impl Beginner<'_> {
     /// Copies the weights of `stored` over `weights`. What belongs to a symbol goes to the symbol that stands for the same,
-    /// wherever it stands in the vocabularies; what belongs to a position, to the same position. Symbols and positions that are
-    /// new keep the weights they have.
+    /// wherever it stands in the vocabularies; what belongs to a position, to the same position. Symbols and positions
+    /// that are new keep the weights they have.
     ///
     /// # Errors
     /// When the models differ in more than vocabulary, positions and dropout, or the encodings of `stored` are not known.
@@ -192,8 +192,8 @@ fn differences(there: &ModelConfig, here: &ModelConfig) -> Vec<Difference> {
     differences.take(if same_architecture { usize::MAX } else { 1 }).collect()
 }
 
-/// All that defines the model apart from vocabulary, positions and dropout, as an experiment has it: key and value. The first is
-/// the architecture.
+/// All that defines the model apart from vocabulary, positions and dropout, as an experiment has it: key and value. The
+/// first is the architecture.
 fn fields(config: &ModelConfig) -> Vec<(&'static str, String)> {
     // Every field is named here, so that a new one cannot be forgotten.
     match config {
@@ -258,8 +258,8 @@ fn toml(value: impl Serialize) -> String {
     toml::Value::try_from(value).expect("sizes and options are plain data").to_string()
 }
 
-/// What a run has taken over from the one that it [starts from](crate::Experiment::start_from): all weights of the layers, and so
-/// many rows of the embeddings. The other rows are new: they begin at random.
+/// What a run has taken over from the one that it [starts from](crate::Experiment::start_from): all weights of the
+/// layers, and so many rows of the embeddings. The other rows are new: they begin at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
     /// Symbols that the encoder reads.

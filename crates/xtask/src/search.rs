@@ -106,6 +106,7 @@ fn executables(arguments: &Arguments) -> Result<Vec<Properties>> {
     /// A line of what cargo prints.
     #[derive(Deserialize)]
     struct Message {
+        package_id: Option<String>,
         manifest_path: Option<PathBuf>,
         target: Option<Target>,
         executable: Option<PathBuf>,
@@ -131,13 +132,18 @@ fn executables(arguments: &Arguments) -> Result<Vec<Properties>> {
     let mut found = Vec::new();
     for line in String::from_utf8(output.stdout)?.lines() {
         let message: Message = serde_json::from_str(line).with_context(|| format!("not a message of cargo: {line}"))?;
-        let Message { manifest_path: Some(manifest), target: Some(target), executable: Some(executable), profile } =
-            message
+        let Message {
+            package_id: Some(id),
+            manifest_path: Some(manifest),
+            target: Some(target),
+            executable: Some(executable),
+            profile,
+        } = message
         else {
             continue;
         };
         let directory = manifest.parent().context("a manifest has a directory")?.to_owned();
-        let package = directory.file_name().context("a package has a directory")?.to_string_lossy().into_owned();
+        let package = package_name(&id).with_context(|| format!("not the id of a package: {id}"))?.to_owned();
         if !profile.is_some_and(|profile| profile.test)
             || arguments.package.as_ref().is_some_and(|wanted| *wanted != package)
         {
@@ -157,6 +163,12 @@ fn executables(arguments: &Arguments) -> Result<Vec<Properties>> {
         }
     }
     Ok(found)
+}
+
+/// The name in an id such as `path+file:///checkout/crates/xtask#0.1.0` or `path+file:///checkout#numformer@0.1.0`.
+fn package_name(id: &str) -> Option<&str> {
+    let (path, version) = id.split_once('#')?;
+    version.split_once('@').map(|(name, _)| name).or_else(|| path.rsplit('/').next())
 }
 
 /// The files of Rust in a directory and below.
@@ -192,6 +204,13 @@ fn property_names(source: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_are_known_by_their_names() {
+        assert_eq!(package_name("path+file:///a/crates/numformer-ops#0.1.0"), Some("numformer-ops"));
+        assert_eq!(package_name("path+file:///a/main#numformer@0.1.0"), Some("numformer"));
+        assert_eq!(package_name("numformer"), None);
+    }
 
     #[test]
     fn names_are_those_inside_the_macro() {

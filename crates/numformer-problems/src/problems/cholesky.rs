@@ -9,8 +9,8 @@ use crate::{Problem, SolveError, require_finite};
 /// The Cholesky factor of a symmetric positive definite matrix: the lower triangular $L$ with a positive diagonal and
 /// $LL^\top = A$, from $n \times n$ to $n \times n$.
 ///
-/// Posed on matrices that are symmetric up to rounding; one with a pivot that is not positive, or is so by rounding alone, is
-/// [`SolveError::NotPositiveDefinite`]. The factor is unique, so a candidate is compared with the target.
+/// Posed on matrices that are symmetric up to rounding; one with a pivot that is not positive, or is so by rounding
+/// alone, is [`SolveError::NotPositiveDefinite`]. The factor is unique, so a candidate is compared with the target.
 ///
 /// # Examples
 /// ```

@@ -11,8 +11,8 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 /// The determinant of a square matrix: from $n \times n$ to $1 \times 1$.
 ///
 /// A candidate is compared with the target. The algorithm is LU decomposition with partial pivoting; a determinant below
-/// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`]. A determinant that is no larger than a bound
-/// of its rounding errors is zero: that of a singular matrix of integers, for example.
+/// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`]. A determinant that is no larger than a
+/// bound of its rounding errors is zero: that of a singular matrix of integers, for example.
 ///
 /// # Examples
 /// ```

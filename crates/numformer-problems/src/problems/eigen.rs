@@ -17,8 +17,9 @@ use crate::{
 
 /// The eigenvalues of a symmetric matrix, in descending order: from $n \times n$ to $n \times 1$.
 ///
-/// Posed on matrices that are symmetric up to rounding (to $\sqrt\varepsilon$ relative to the largest entry); the rest is
-/// [`SolveError::NotSymmetric`]. A candidate is compared with the target.
+/// Posed on matrices that are symmetric up to rounding: each entry equals its mirror image to $10^{-12}$ of the larger
+/// one, or to what rounding leaves of a zero. The rest is [`SolveError::NotSymmetric`]. A candidate is compared with
+/// the target.
 ///
 /// The algorithm is Householder's reduction and implicit QL steps up to $n = 32$, faer's above.
 ///

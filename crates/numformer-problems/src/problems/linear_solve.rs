@@ -12,8 +12,8 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 /// The solution of a system of linear equations: $[A \mid b] \mapsto A^{-1} b$, from $n \times (n + 1)$ to $n \times 1$.
 ///
 /// Posed on the matrices that [`Inversion`](crate::Inversion) is posed on. The error of a candidate $x$ is the residual
-/// $\lVert Ax - b \rVert / \lVert b \rVert$; where that of the solution is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL), since $A$ takes it to
-/// a much smaller $b$, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
+/// $\lVert Ax - b \rVert / \lVert b \rVert$; where that of the solution is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL),
+/// since $A$ takes it to a much smaller $b$, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
 ///
 /// # Examples
 /// ```

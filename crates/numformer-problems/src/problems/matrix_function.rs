@@ -175,7 +175,8 @@ impl Problem for MatrixSign {
     }
 }
 
-/// How far $S$ is from a square root of the identity that commutes with $A$: the larger of $S^2 - I$ relative to $S$, and of $SA - AS$ relative to both, each by its largest entry.
+/// How far $S$ is from a square root of the identity that commutes with $A$: the larger of $S^2 - I$ relative to $S$,
+/// and of $SA - AS$ relative to both, each by its largest entry.
 fn sign_residual(a: MatRef<'_, f64>, s: MatRef<'_, f64>) -> f64 {
     let square = solution_error(s, s, |i, j| if i == j { 1.0 } else { 0.0 }, Norm::Max);
     let size = f64::max(1.0, largest_magnitude(s));

@@ -139,8 +139,8 @@ pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
     power_of_two((-exponent).min(1023))
 }
 
-/// A power of two that brings the largest and the smallest magnitude of the entries that are not zero to equal distances from
-/// 1, so that a matrix and the inverses of its entries are in range; 1 for a zero matrix.
+/// A power of two that brings the largest and the smallest magnitude of the entries that are not zero to equal
+/// distances from 1, so that a matrix and the inverses of its entries are in range; 1 for a zero matrix.
 pub(crate) fn power_of_two_centering(matrix: MatRef<'_, f64>) -> f64 {
     let magnitudes = matrix.col_iter().flat_map(|column| column.iter()).map(|x| x.abs()).filter(|&x| x > 0.0);
     let (smallest, largest) =
