@@ -145,9 +145,13 @@ fn text(path: &Path) -> Result<DenseMatrix> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let is_separator = |c: char| c == ',' || c == ';' || c.is_whitespace();
+        // A line has one kind of separator: a number that is left out, or a decimal comma, is not to go unnoticed.
+        let fields: Vec<&str> = match [';', ','].into_iter().find(|separator| line.contains(*separator)) {
+            Some(separator) => line.strip_suffix(separator).unwrap_or(line).split(separator).map(str::trim).collect(),
+            None => line.split_whitespace().collect(),
+        };
         let mut row = Vec::new();
-        for number in line.split(is_separator).filter(|number| !number.is_empty()) {
+        for number in fields {
             match number.parse::<f64>() {
                 Ok(number) => row.push(number),
                 Err(_) => bail!("line {}: expected a number, found `{number}`", index + 1),
@@ -264,7 +268,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, Vec<u8>, &str); 12] = [
+        let cases: [(&str, Vec<u8>, &str); 15] = [
+            ("m.csv", b"1,,2\n3,4".to_vec(), "line 1: expected a number, found ``"),
+            ("m.csv", b"1,5 2,5".to_vec(), "line 1: expected a number, found `5 2`"),
+            ("m.csv", b"1,5; 2,5".to_vec(), "line 1: expected a number, found `1,5`"),
             ("m.csv", b"1 2\n3 x".to_vec(), "line 2: expected a number, found `x`"),
             ("m.csv", b"1 2\n3".to_vec(), "line 2: expected 2 numbers, as in the first row, found 1"),
             ("m.csv", b"# nothing\n".to_vec(), "expected numbers, found none"),

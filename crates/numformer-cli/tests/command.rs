@@ -445,7 +445,7 @@ fn files_are_trained_and_judged_on() {
     let output = train(&["--steps", "6"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stderr).contains("have changed since the checkpoint after step 4"),
+        text(&output.stderr).contains("does not hold the examples that the run had up to its checkpoint after step 4"),
         "{}",
         text(&output.stderr)
     );

@@ -336,7 +336,7 @@ fn a_file_is_found_from_anywhere_and_named_when_it_is_gone_or_another() {
         let lines: Vec<&str> = content.lines().collect();
         // As many examples in another order.
         fs::write(&path, [&lines[1..], &lines[..1]].concat().join("\n")).unwrap();
-        refused("have changed since the checkpoint after step 4");
+        refused("does not hold the examples that the run had up to its checkpoint after step 4");
         fs::rename(&path, elsewhere.join(file)).unwrap();
         refused("No such file");
         // What is named is judged, whatever the run was reported on before.

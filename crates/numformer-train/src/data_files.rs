@@ -166,7 +166,8 @@ pub enum DataFileError {
     },
     /// It is not what it was.
     #[error(
-        "{key}: the examples of {} have changed since the checkpoint after step {step}: restore the file, or begin another run",
+        "{key}: {} does not hold the examples that the run had up to its checkpoint after step {step}: restore the file, or \
+         begin another run",
         path.display()
     )]
     Changed {

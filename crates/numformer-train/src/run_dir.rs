@@ -357,7 +357,7 @@ pub enum RunDirError {
         figure: FigureName,
     },
     /// Every checkpoint is damaged.
-    #[error("no checkpoint in {} can be read; remove that directory to start the run again", path.display())]
+    #[error("no checkpoint in {} can be read: restore one, or remove that directory for the run to begin again", path.display())]
     NoGoodCheckpoint {
         /// The directory of the checkpoints.
         path: PathBuf,

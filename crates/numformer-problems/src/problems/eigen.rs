@@ -1,14 +1,15 @@
 //! Eigenvalues and eigenvectors of symmetric matrices.
 
 use faer::prelude::ReborrowMut;
-use faer::{Mat, MatRef, Scale, Side};
+use faer::{Mat, MatMut, MatRef, Scale, Side};
 use numformer_metrics::{Deviations, Norm, Property};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::diagonal_of_first_row;
 use crate::residual::{largest, orthogonality_defect, pair_residual};
 use crate::small::{
-    from_fn, power_of_two_scale, require_symmetric, reshape, symmetric_eigen, symmetric_entry, with_capacity,
+    from_fn, largest_magnitude, power_of_two_scale, require_symmetric, reshape, symmetric_eigen, symmetric_entry,
+    with_capacity,
 };
 use crate::{
     Instance, Problem, RayleighQuotient, ReferenceComparison, Refinement, SolveError, require_finite,
@@ -17,7 +18,7 @@ use crate::{
 
 /// The eigenvalues of a symmetric matrix, in descending order: from $n \times n$ to $n \times 1$.
 ///
-/// Posed on matrices that are symmetric up to rounding: each entry equals its mirror image to $10^{-12}$ of the larger
+/// An eigenvalue that is zero but for rounding is zero. Posed on matrices that are symmetric up to rounding: each entry equals its mirror image to $10^{-12}$ of the larger
 /// one, or to what rounding leaves of a zero. The rest is [`SolveError::NotSymmetric`]. A candidate is compared with
 /// the target.
 ///
@@ -129,7 +130,16 @@ impl Problem for Eigenvalues {
         reshape(output, shape);
         let scale = power_of_two_scale(input);
         with_capacity!(shape.0, small_eigenvalues(input, scale, output), else large_eigenvalues(input, scale, output))?;
-        require_representable(output.as_ref())
+        require_representable(output.as_ref())?;
+        // Whether the smallest are noise, the vectors tell.
+        if may_hold_noise(output.as_ref(), input.shape()) {
+            let pairs = Eigenvectors::default().solve(input)?;
+            let n = shape.0;
+            for i in 0..n {
+                output[(i, 0)] = pairs[(0, n - 1 - i)];
+            }
+        }
+        Ok(())
     }
 }
 
@@ -162,7 +172,12 @@ impl Problem for Eigenvectors {
             small_eigenvectors(input, scale, self.signs, output),
             else large_eigenvectors(input, scale, self.signs, output)
         )?;
-        require_representable(output.as_ref())
+        require_representable(output.as_ref())?;
+        if may_hold_noise(output.subrows(0, 1), input.shape()) {
+            let (mut values, vectors) = output.as_mut().split_at_row_mut(1);
+            clear_noise(input, scale, values.rb_mut(), vectors.as_ref(), vectors.as_ref());
+        }
+        Ok(())
     }
 
     fn residual(
@@ -196,6 +211,48 @@ impl Problem for Eigenvectors {
         let (values, vectors) = candidate.split_at_row(1);
         let found = vectors.transpose() * instance.input * vectors;
         Ok(ReferenceComparison::new(found, diagonal_of_first_row(values)))
+    }
+}
+
+/// Whether some of the eigenvalues or singular values of a matrix of this shape may be what rounding left of zeros: as small as
+/// that, relative to the largest.
+pub(crate) fn may_hold_noise(values: MatRef<'_, f64>, shape: (usize, usize)) -> bool {
+    let limit = noise_limit(values, shape);
+    values.col_iter().flat_map(|column| column.iter()).any(|x| *x != 0.0 && x.abs() <= limit)
+}
+
+/// The rounding error $n \varepsilon \lVert A \rVert$ of an eigenvalue or singular value, for $n$ rows or columns, whichever are
+/// more.
+fn noise_limit(values: MatRef<'_, f64>, (rows, columns): (usize, usize)) -> f64 {
+    rows.max(columns) as f64 * f64::EPSILON * largest_magnitude(values)
+}
+
+/// Sets the smallest of the eigenvalues or singular values in the row `values` to zero, if they are zero but for rounding.
+///
+/// Not all that are small are noise: the entries of a diagonal matrix determine each of them. So a value is noise if it is
+/// also within the rounding error of the sum $u^\top A v$, which is $n \varepsilon |u|^\top |A| |v|$ up to a small factor.
+pub(crate) fn clear_noise(
+    a: MatRef<'_, f64>,
+    scale: f64,
+    mut values: MatMut<'_, f64>,
+    u: MatRef<'_, f64>,
+    v: MatRef<'_, f64>,
+) {
+    /// What the algorithms' errors were seen to stay below.
+    const FACTOR: f64 = 8.0;
+    let limit = noise_limit(values.as_ref(), a.shape());
+    let rounding = FACTOR * a.nrows().max(a.ncols()) as f64 * f64::EPSILON;
+    loop {
+        // From the smallest on, so that the values stay in order.
+        let nonzero = (0..values.ncols()).filter(|&j| values[(0, j)] != 0.0);
+        let Some(j) = nonzero.min_by(|&i, &j| values[(0, i)].abs().total_cmp(&values[(0, j)].abs())) else { return };
+        let entries = (0..a.ncols()).flat_map(|l| (0..a.nrows()).map(move |k| (k, l)));
+        let sum: f64 = entries.map(|(k, l)| (u[(k, j)] * (scale * a[(k, l)]) * v[(l, j)]).abs()).sum();
+        let size = values[(0, j)].abs();
+        if size > limit || scale * size > rounding * sum {
+            return;
+        }
+        values[(0, j)] = 0.0;
     }
 }
 
@@ -349,6 +406,29 @@ mod tests {
             let a = mirrored((&factor * factor.transpose()).as_ref());
             assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);
         }
+    }
+
+    #[test]
+    fn eigenvalues_that_are_zero_but_for_rounding_are_zero() {
+        for a in [
+            mat![[1.0, 2.0, 3.0], [2.0, 5.0, 6.0], [3.0, 6.0, 9.0]],
+            Mat::full(3, 3, 1.0),
+            Mat::full(5, 5, 0.1),
+            mat![[-1.0, -1.0, 1.0], [-1.0, -1.0, 1.0], [1.0, 1.0, -1.0]],
+            Mat::full(40, 40, 0.3),
+        ] {
+            for scale in [1e-300, 1.0, 1e300] {
+                let a = Scale(scale) * &a;
+                let pairs = assert_solved(&Eigenvectors::default(), a.as_ref(), ACCURACY);
+                let values = Eigenvalues.solve(a.as_ref()).unwrap();
+                for x in values.col(0).iter().chain(pairs.row(0).iter()) {
+                    assert!(*x == 0.0 || x.abs() > 1e-3 * size(a.as_ref()), "{x:e} of {a:?}");
+                }
+            }
+        }
+        // What the entries determine is kept, however small it is.
+        let graded = mat![[1.0, 0.0, 0.0], [0.0, 1e-20, 0.0], [0.0, 0.0, -1e-200]];
+        assert_eq!(Eigenvalues.solve(graded.as_ref()), Ok(mat![[1.0], [1e-20], [-1e-200]]));
     }
 
     /// The rows of these come apart in the middle of a step.

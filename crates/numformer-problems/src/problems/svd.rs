@@ -4,7 +4,7 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Deviations, Norm, Property};
 
-use super::eigen::Signs;
+use super::eigen::{Signs, clear_noise, may_hold_noise};
 use crate::comparison::diagonal_of_first_row;
 use crate::residual::{largest, orthogonality_defect, pair_residual, quotient};
 use crate::small::{power_of_two_scale, reshape, rows_of, singular_value_decomposition, with_capacity};
@@ -12,7 +12,7 @@ use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, 
 
 /// The singular values of a matrix, in descending order: from $r \times c$ to $\min(r, c) \times 1$.
 ///
-/// A candidate is compared with the target. The algorithm is Hestenes's one-sided Jacobi method up to 32 rows and columns,
+/// A singular value that is zero but for rounding is zero. A candidate is compared with the target. The algorithm is Hestenes's one-sided Jacobi method up to 32 rows and columns,
 /// faer's above.
 ///
 /// # Examples
@@ -90,7 +90,15 @@ impl Problem for SingularValues {
             small_singular_values(input, scale, output),
             else large_singular_values(input, scale, output)
         )?;
-        require_representable(output.as_ref())
+        require_representable(output.as_ref())?;
+        // Whether the smallest are noise, the vectors tell.
+        if may_hold_noise(output.as_ref(), input.shape()) {
+            let decomposition = Svd::default().solve(input)?;
+            for i in 0..shape.0 {
+                output[(i, 0)] = decomposition[(0, i)];
+            }
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +125,13 @@ impl Problem for Svd {
             small_svd(input, scale, self.signs, output),
             else large_svd(input, scale, self.signs, output)
         )?;
-        require_representable(output.as_ref())
+        require_representable(output.as_ref())?;
+        if may_hold_noise(output.subrows(0, 1), input.shape()) {
+            let (values, vectors) = output.as_mut().split_at_row_mut(1);
+            let (u, v) = vectors.as_ref().split_at_row(input.nrows());
+            clear_noise(input, scale, values, u, v);
+        }
+        Ok(())
     }
 
     fn residual(
@@ -277,6 +291,25 @@ mod tests {
     fn columns_that_change_places_are_still_compared() {
         let a = mat![[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1e-55, 0.0, 10.0]];
         assert_solved(&Svd::default(), a.as_ref(), ACCURACY);
+    }
+
+    #[test]
+    fn singular_values_that_are_zero_but_for_rounding_are_zero() {
+        for a in [
+            mat![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]],
+            Mat::full(3, 5, 0.1),
+            mat![[1.0, 2.0], [3.0, 6.0], [5.0, 10.0]],
+            Mat::full(40, 36, 0.3),
+        ] {
+            let decomposition = assert_solved(&Svd::default(), a.as_ref(), ACCURACY);
+            let values = SingularValues.solve(a.as_ref()).unwrap();
+            for x in values.col(0).iter().chain(decomposition.row(0).iter()) {
+                assert!(*x == 0.0 || *x > 1e-3 * size(a.as_ref()), "{x:e} of {a:?}");
+            }
+        }
+        // What the entries determine is kept, however small it is.
+        let graded = mat![[0.0, 1.0, 0.0], [1e-20, 0.0, 0.0], [0.0, 0.0, -1e-200]];
+        assert_eq!(SingularValues.solve(graded.as_ref()), Ok(mat![[1.0], [1e-20], [1e-200]]));
     }
 
     /// The last column is so short that it is passed over in some sweeps and not in others.
