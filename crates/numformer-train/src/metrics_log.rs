@@ -196,10 +196,8 @@ impl Observer for MetricsLog {
         let kept = self.keep(start.step, |record| match record {
             _ if is_new => false,
             Record::Evaluation(report) => start.counts(report.step),
-            // A change here that the checkpoint does not have is told again below.
-            Record::Change(report) => {
-                report.step < start.step || (report.step == start.step && start.changes().is_empty())
-            }
+            // A change here has no checkpoint after it: the run goes on from the one before as if it had not been.
+            Record::Change(report) => report.step < start.step,
             // The run will stop again where it did, and go back again where it did after its checkpoint.
             Record::Divergence(report) if report.remedy == Remedy::Stopped => false,
             Record::Divergence(report) if report.remedy == Remedy::RolledBack => {
