@@ -22,8 +22,7 @@
 //! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`ReferenceComparison`], for published figures.
 //! - The paper's problems: [`Transpose`], [`Addition`], [`MatrixVector`], [`Multiplication`], [`Eigenvalues`],
 //!   [`Eigenvectors`], [`Inversion`], [`SymmetricInversion`], [`SingularValues`], [`Svd`]; with their options
-//! [`LeftFactor`],
-//!   [`Signs`], [`InverseJudgement`].
+//!   [`LeftFactor`], [`Signs`], [`InverseJudgement`].
 //! - Problems beyond the paper: [`Determinant`], [`Trace`], [`Rank`], [`LinearSolve`], [`Cholesky`], [`Qr`],
 //!   [`MatrixExponential`], [`MatrixSign`], [`PolynomialRoots`].
 //! - [`Ensemble`] and its [`EnsembleError`].

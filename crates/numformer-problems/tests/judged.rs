@@ -171,7 +171,7 @@ proptest! {
         };
         let largest = 10_f64.powf(bound(a.as_ref()).max(bound(a.transpose())));
         let difference = (answer[(0, 0)] - sign * other[(0, 0)]).abs();
-        prop_assert!(difference == 0.0 || difference <= 1e-12 * largest, "{difference:e} of {largest:e}");
+        prop_assert!(difference == 0.0 || difference <= 1e-10 * largest, "{difference:e} of {largest:e}");
     }
 
     #[test]
@@ -266,7 +266,7 @@ proptest! {
             let n = a.nrows();
             let sizes = norm(answer.as_ref(), Norm::Frobenius) * norm(inverse.as_ref(), Norm::Frobenius);
             if sizes.is_finite() {
-                assert_near((&answer * &inverse).as_ref(), Mat::identity(n, n).as_ref(), MAX_RESIDUAL * sizes)?;
+                assert_near((&answer * &inverse).as_ref(), Mat::identity(n, n).as_ref(), 1e-8 * sizes)?;
             }
         }
     }

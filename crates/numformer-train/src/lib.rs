@@ -19,8 +19,7 @@
 //! ```
 //!
 //! - [`Experiment`]: what is run, as plain data from TOML; [`presets`] come with the crate. A [`Draft`] is one that is
-//! read and
-//!   not checked yet, a [`Catalogue`] says what its names stand for.
+//!   read and not checked yet, a [`Catalogue`] says what its names stand for.
 //! - [`Trainer`]: the loop; [`Adam`] or [`Sgd`] is its optimizer, a [`Schedule`] its learning rate. [`Gradients`] says how
 //!   its step is computed, a [`DivergencePolicy`] what becomes of a step that cannot be taken.
 //! - [`Observer`]: watches a run; [`Progress`], [`MetricsLog`] and [`TensorBoard`] report, [`EarlyStopping`] and
@@ -37,8 +36,7 @@
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`Trainer::on_device`]), with the kernels of numformer-ops and cuBLASLt; candle stays on
 //!   the CPU, as do evaluations. No GPU has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to
-//! start
-//!   what was built. Off by default.
+//!   start what was built. Off by default.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
