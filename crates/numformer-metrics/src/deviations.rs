@@ -5,7 +5,7 @@ use std::fmt;
 use faer::{Mat, MatRef, Scale};
 use serde::{Deserialize, Serialize};
 
-use crate::{Norm, norm, relative_error};
+use crate::{Norm, faer_multiplies, norm, relative_error};
 
 /// A property of exact answers that a predicted one may lack.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl fmt::Display for Property {
 /// what was predicted.
 ///
 /// What a NaN or an infinity makes immeasurable is NaN, and so is a condition number when the iteration for it does not
-/// converge. The cost is $O(n^3)$, that of the singular values.
+/// converge or, above 32 rows or columns, does not run ([`faer_multiplies`]). The cost is $O(n^3)$, that of the singular values.
 ///
 /// # Examples
 /// ```
@@ -171,8 +171,9 @@ fn largest_cosine(vectors: MatRef<'_, f64>, lengths: &[f64]) -> f64 {
         0.0 => 0.0,
         length => vectors[(i, j)] / length,
     });
-    let gram = units.transpose() * &units;
-    largest((0..gram.ncols()).flat_map(|j| (0..j).map(move |i| (i, j))).map(|at| gram[at].abs()))
+    // Vector by vector: such products run on every processor.
+    let cosines = |j: usize| units.subcols(0, j).transpose() * units.col(j);
+    largest((0..units.ncols()).map(|j| largest(cosines(j).iter().map(|x| x.abs()))))
 }
 
 /// $\sigma_{\max} / \sigma_{\min}$ of a matrix; 1 for one without entries, infinite for zero.
@@ -184,7 +185,8 @@ fn condition_number(matrix: MatRef<'_, f64>) -> f64 {
     if largest == 0.0 {
         return f64::INFINITY;
     }
-    if !largest.is_finite() {
+    let is_decomposed = faer_multiplies() || usize::max(matrix.nrows(), matrix.ncols()) <= 32;
+    if !largest.is_finite() || !is_decomposed {
         return f64::NAN;
     }
     // Products of extreme entries would leave the range of `f64`.

@@ -44,6 +44,7 @@ mod grouped;
 mod mean;
 mod metric;
 mod norm;
+mod processor;
 mod roc_curve;
 mod step_counts;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use grouped::Grouped;
 pub use mean::Mean;
 pub use metric::Metric;
 pub use norm::{Norm, norm, relative_error};
+pub use processor::faer_multiplies;
 pub use roc_curve::{Detection, RocCurve};
 pub use step_counts::{StepCounts, StepSummary};
 pub use tolerance::{Tolerance, ToleranceError};

@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod comparison;
+mod dense;
 mod ensemble;
 mod ensembles;
 mod problem;

@@ -331,6 +331,17 @@ pub enum SolveError {
         /// A bound of the residual of the answer.
         residual: f64,
     },
+    /// The matrix is too large for methods that run on every processor, and this one lacks what the others need.
+    #[error(
+        "expected at most {limit} rows and columns on a processor with FMA but without AVX2, or with part of AVX-512, \
+         found {found}"
+    )]
+    Processor {
+        /// Rows and columns up to which every processor will do.
+        limit: usize,
+        /// The larger of the two numbers of the matrix.
+        found: usize,
+    },
     /// The answer computed in `f64` is not accurate enough to be trusted.
     #[error("expected an answer with a residual of at most {allowed:e}, found {residual:.1e}")]
     Inaccurate {

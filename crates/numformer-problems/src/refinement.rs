@@ -6,6 +6,7 @@ use faer::prelude::Solve;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 
+use crate::dense::{product, require_decomposable};
 use crate::{Eigenvectors, InverseJudgement, Inversion, Problem};
 
 /// The residual at which a refined answer counts as exact.
@@ -83,8 +84,8 @@ impl Refinement for NewtonInverse {
 
     fn step(&self, input: MatRef<'_, f64>, answer: &mut Mat<f64>) {
         let n = input.nrows();
-        let correction = Scale(2.0) * Mat::<f64>::identity(n, n) - input * &*answer;
-        *answer = &*answer * correction;
+        let correction = Scale(2.0) * Mat::<f64>::identity(n, n) - product(input, answer.as_ref());
+        *answer = product(answer.as_ref(), correction.as_ref());
     }
 
     fn residual(&self, input: MatRef<'_, f64>, answer: MatRef<'_, f64>) -> f64 {
@@ -136,6 +137,9 @@ fn quotient(a: MatRef<'_, f64>, unit: &Mat<f64>) -> f64 {
 /// The unit vector along $(A - \rho I)^{-1} u$; `u` itself where $\rho$ is an eigenvalue to the last bit.
 fn inverse_iteration(a: MatRef<'_, f64>, u: &Mat<f64>, shift: f64) -> Mat<f64> {
     let n = a.nrows();
+    if require_decomposable(a.shape()).is_err() {
+        return Mat::full(n, 1, f64::NAN);
+    }
     let shifted = Mat::from_fn(n, n, |i, j| a[(i, j)] - if i == j { shift } else { 0.0 });
     let solution = shifted.partial_piv_lu().solve(u);
     // As large as 1e17: its squares are in range, but of a vector of infinities they are not.

@@ -4,6 +4,7 @@ use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, norm, relative_error};
 
 use crate::MAX_RESIDUAL;
+use crate::dense::product;
 use crate::small::MAX_DIMENSION;
 
 /// A norm of the residual relative to another norm: 0 for no residual, relative to whatever.
@@ -119,7 +120,7 @@ fn compensated_sum_of_products(first: f64, factors: impl Iterator<Item = (f64, f
 /// $\lVert Q^\top Q - I \rVert / \lVert I \rVert$: 0 for orthonormal columns, 1 for a zero matrix.
 pub(crate) fn orthogonality_defect(q: MatRef<'_, f64>, kind: Norm) -> f64 {
     let n = q.ncols();
-    relative_error((q.transpose() * q).as_ref(), Mat::identity(n, n).as_ref(), kind)
+    relative_error(product(q.transpose(), q).as_ref(), Mat::identity(n, n).as_ref(), kind)
 }
 
 /// $\lVert AV - UD \rVert / \lVert A \rVert$ for the diagonal matrix $D$ of these entries.
@@ -130,7 +131,7 @@ pub(crate) fn pair_residual(
     diagonal: MatRef<'_, f64>,
     kind: Norm,
 ) -> f64 {
-    let mut residual = a * v;
+    let mut residual = product(a, v);
     for j in 0..residual.ncols() {
         for i in 0..residual.nrows() {
             residual[(i, j)] -= u[(i, j)] * diagonal[(0, j)];

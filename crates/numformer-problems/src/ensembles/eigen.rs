@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::{ColMut, Mat, Par};
+use numformer_metrics::faer_multiplies;
 
 use super::mirror_lower_triangle;
 use crate::ensemble::MAX_DIMENSION;
-use crate::small::{power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
+use crate::small::{self, power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
 
 /// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: $Q \operatorname{diag}(\lambda) Q^\top$
 /// becomes $Q \operatorname{diag}(f(\lambda)) Q^\top$, scaled.
@@ -65,7 +66,11 @@ impl Scratch {
         let n = matrix.nrows();
         self.vectors.resize_with(n, n, |_, _| 0.0);
         let vectors = &mut self.vectors;
-        let decomposed = with_capacity!(n, small_decompose(matrix, values, vectors), else Err(TooLarge));
+        let decomposed = if n <= small::MAX_DIMENSION || faer_multiplies() {
+            with_capacity!(n, small_decompose(matrix, values, vectors), else Err(TooLarge))
+        } else {
+            small_decompose::<MAX_DIMENSION>(matrix, values, vectors)
+        };
         if decomposed.is_ok() {
             return &self.vectors;
         }

@@ -3,6 +3,7 @@
 use faer::{Mat, MatRef};
 
 use super::eigen::require_square;
+use crate::dense::{product, require_decomposable};
 use crate::small::{
     Lu, power_of_two, power_of_two_scale, reshape, scaled_columns, scaled_columns_of_large, with_capacity,
 };
@@ -65,6 +66,7 @@ impl Problem for Determinant {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
+        require_decomposable(input.shape())?;
         reshape(output, shape);
         let mut found = determinant(input);
         if !found.value.is_larger_than(found.bound.times(DIGITS)) {
@@ -155,7 +157,7 @@ fn large_determinant(input: MatRef<'_, f64>) -> Found {
     }
     let value = pivots.fold(WideProduct::ONE.times(sign), WideProduct::times);
     let magnitudes = |x: MatRef<'_, f64>| Mat::from_fn(n, n, |i, j| x[(i, j)].abs());
-    let (permuted, bounds) = (l * u, magnitudes(l) * magnitudes(u));
+    let (permuted, bounds) = (product(l, u), product(magnitudes(l).as_ref(), magnitudes(u).as_ref()));
     let bound = rounding_bound((0..n).map(|i| (permuted.row(i).norm_l2(), bounds.row(i).norm_l2())));
     Found { value, bound }.divided_by(&scales)
 }

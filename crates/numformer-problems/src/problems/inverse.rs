@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::eigen::require_square;
 use super::svd::condition_number;
+use crate::dense::{product, require_decomposable};
 use crate::residual::{require_solution, solution_error};
 use crate::small::{Lu, identity, require_symmetric, reshape, scaled_columns, scaled_columns_of_large, with_capacity};
 use crate::{
@@ -110,7 +111,8 @@ impl InverseJudgement {
         Ok(match self {
             Self::Residual => {
                 let (rows, columns) = candidate.shape();
-                ReferenceComparison::new(instance.input * candidate, Mat::identity(rows, columns)).with_floor(1.0)
+                ReferenceComparison::new(product(instance.input, candidate), Mat::identity(rows, columns))
+                    .with_floor(1.0)
             }
             Self::Target => ReferenceComparison::new(candidate.to_owned(), instance.target.to_owned()),
         })
@@ -227,8 +229,9 @@ pub(crate) fn invert(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<()
 /// Writes the inverse of a matrix of finite entries into a matrix of the same shape, whatever it is worth.
 ///
 /// # Errors
-/// If a pivot is zero, or the inverse leaves the range.
+/// If a pivot is zero, the inverse leaves the range, or this processor has no method for so large a matrix.
 pub(crate) fn write_inverse(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+    require_decomposable(input.shape())?;
     with_capacity!(input.nrows(), small_inverse(input, output), else large_inverse(input, output))?;
     require_representable(output.as_ref())
 }

@@ -1,11 +1,11 @@
 //! Functions of matrices: the exponential and the sign.
 
-use faer::prelude::*;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::Norm;
 
 use super::eigen::require_square;
 use super::inverse::invert;
+use crate::dense::{product, require_decomposable, solution};
 use crate::residual::{larger, quotient, solution_error};
 use crate::small::{largest_magnitude, power_of_two, power_of_two_centering, reshape};
 use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
@@ -96,6 +96,7 @@ impl Problem for MatrixExponential {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let (n, _) = self.output_shape(input.shape())?;
         require_finite(input)?;
+        require_decomposable(input.shape())?;
         // Halved so often that the 1-norm is in range.
         let size = input.col_iter().map(|column| column.norm_l1()).fold(0.0, f64::max);
         if size.is_infinite() {
@@ -109,19 +110,20 @@ impl Problem for MatrixExponential {
         let a = Scale(power_of_two(-squarings)) * input;
 
         let identity = Mat::<f64>::identity(n, n);
-        let a2 = &a * &a;
-        let a4 = &a2 * &a2;
-        let a6 = &a4 * &a2;
+        let times = |x: &Mat<f64>, y: &Mat<f64>| product(x.as_ref(), y.as_ref());
+        let a2 = times(&a, &a);
+        let a4 = times(&a2, &a2);
+        let a6 = times(&a4, &a2);
         let polynomial = |high: &[f64; 3], low: &[f64; 4]| {
             let tail = Scale(high[0]) * &a6 + Scale(high[1]) * &a4 + Scale(high[2]) * &a2;
             let head = Scale(low[0]) * &a6 + Scale(low[1]) * &a4 + Scale(low[2]) * &a2 + Scale(low[3]) * &identity;
-            &a6 * tail + head
+            times(&a6, &tail) + head
         };
-        let odd = &a * polynomial(&[PADE[13], PADE[11], PADE[9]], &[PADE[7], PADE[5], PADE[3], PADE[1]]);
+        let odd = times(&a, &polynomial(&[PADE[13], PADE[11], PADE[9]], &[PADE[7], PADE[5], PADE[3], PADE[1]]));
         let even = polynomial(&[PADE[12], PADE[10], PADE[8]], &[PADE[6], PADE[4], PADE[2], PADE[0]]);
-        let mut answer = (&even - &odd).partial_piv_lu().solve(&even + &odd);
+        let mut answer = solution(&(&even - &odd).partial_piv_lu(), (&even + &odd).as_ref());
         for _ in 0..squarings {
-            answer = &answer * &answer;
+            answer = times(&answer, &answer);
         }
         reshape(output, (n, n));
         output.copy_from(answer);
@@ -180,7 +182,7 @@ impl Problem for MatrixSign {
 fn sign_residual(a: MatRef<'_, f64>, s: MatRef<'_, f64>) -> f64 {
     let square = solution_error(s, s, |i, j| if i == j { 1.0 } else { 0.0 }, Norm::Max);
     let size = f64::max(1.0, largest_magnitude(s));
-    let commutator = quotient(largest_magnitude((s * a - a * s).as_ref()), size * largest_magnitude(a));
+    let commutator = quotient(largest_magnitude((product(s, a) - product(a, s)).as_ref()), size * largest_magnitude(a));
     larger(square / size, commutator)
 }
 
