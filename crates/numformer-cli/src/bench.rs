@@ -10,10 +10,11 @@ use clap::{Args, ValueEnum};
 use numformer_model::{DeviceSchedule, Padded, Parameters, Precision, TokenRows, Transformer, greedy};
 use numformer_ops::Activation;
 use numformer_ops::kernels::{for_each, linear_rows};
-use numformer_train::{Gradients, Workload};
+use numformer_train::{Gradients, Workload, text};
 use serde::Serialize;
 
 use crate::device::DeviceName;
+use crate::layout;
 
 /// Measure training steps per second on the shape of a published run, with random tokens.
 ///
@@ -249,21 +250,24 @@ fn peak_memory_mb() -> Option<f64> {
 
 fn shown(arguments: &Arguments, report: &Report) -> String {
     let Rate { median, min, max } = report.train_steps_per_s;
-    let mut lines = vec![
-        format!("{}: {}, batch {}", report.config, arguments.config.problem, report.batch),
-        format!("parameters   {}", report.parameters),
-        format!("threads      {}", report.threads),
-        format!(
-            "training     {median:.3} steps/s ({min:.3} to {max:.3}), {:.0} examples/s",
-            report.train_examples_per_s
-        ),
-    ];
-    lines.extend(report.greedy_examples_per_s.map(|rate| format!("greedy       {rate:.0} examples/s")));
     let share = 100.0 * report.train_gflop_per_s / report.product_gflop_per_s;
-    lines.push(format!(
-        "products     {:.0} GFLOP/s, {share:.0}% of the {:.0} of the best large one",
+    let training = format!("{median:.3} steps/s ({min:.3} to {max:.3}), {:.0} examples/s", report.train_examples_per_s);
+    let products = format!(
+        "{:.0} GFLOP/s, {share:.0}% of the {:.0} of the best large one",
         report.train_gflop_per_s, report.product_gflop_per_s
-    ));
-    lines.extend(report.peak_memory_mb.map(|peak| format!("peak memory  {peak:.0} MB")));
-    lines.join("\n") + "\n"
+    );
+    let figures = [
+        ("parameters", Some(report.parameters.to_string())),
+        ("threads", Some(report.threads.to_string())),
+        ("training", Some(training)),
+        ("greedy", report.greedy_examples_per_s.map(|rate| format!("{rate:.0} examples/s"))),
+        ("products", Some(products)),
+        ("peak memory", report.peak_memory_mb.map(|peak| format!("{peak:.0} MB"))),
+    ];
+    let width = layout::width();
+    let lines = figures.map(|(name, figure)| {
+        figure.map_or_else(String::new, |figure| text::entry(&format!("{name:<13}"), &figure, width))
+    });
+    let head = format!("{}: {}, batch {}\n", report.config, arguments.config.problem, report.batch);
+    text::folded(&head, width) + &lines.concat()
 }

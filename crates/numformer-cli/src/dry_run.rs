@@ -11,7 +11,7 @@ use anyhow::Result;
 use indicatif::HumanDuration;
 use numformer_data::{BatchSource, Split};
 use numformer_train::{
-    Catalogue, DivergencePolicy, Experiment, Observer, StepReport, StopReason, TrainConfig, Trainer,
+    Catalogue, DivergencePolicy, Experiment, Observer, StepReport, StopReason, TrainConfig, Trainer, text,
 };
 
 use crate::layout;
@@ -40,7 +40,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     let steps = u32::try_from(experiment.train.steps).unwrap_or(u32::MAX);
 
     let width = layout::width();
-    let entry = |name: &str, text: String| layout::entry(&format!("{name:<13}"), &text, width);
+    let entry = |name: &str, text: String| text::entry(&format!("{name:<13}"), &text, width);
     let mut text = format!("run:         {}\n", path.display());
     text += &entry("vocabulary:", format!("{} symbols", task.vocabulary().len()));
     text += &entry(
@@ -53,7 +53,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
             task.max_tgt_len()
         ),
     );
-    text += &format!("parameters:\n{counts}\n");
+    text += &text::folded(&format!("parameters:\n{counts}\n"), width);
     let bytes = 4 * numbers_per_parameter(&experiment.train) * counts.total();
     text += &entry("memory:", format!("{:.0} MB for weights, gradients and optimizer", bytes as f64 / 1e6));
     text += &entry(

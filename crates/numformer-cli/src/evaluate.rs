@@ -10,7 +10,7 @@ use numformer_data::Split;
 use numformer_metrics::Tolerance;
 use numformer_problems::Problem;
 use numformer_train::{
-    Amount, Catalogue, DataConfig, Diagnosis, EvaluationTable, Experiment, Moment, OneOrMany, StoredRun, diagnose,
+    Amount, Catalogue, DataConfig, Diagnosis, EvaluationTable, Experiment, Moment, OneOrMany, StoredRun, diagnose, text,
 };
 use serde_json::json;
 
@@ -164,14 +164,17 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
         Some(file) => format!("the first {} matrices of {}", first.count, file.display()),
         None => format!("{} unseen matrices", first.count),
     };
-    let mut text = format!("After {} steps, on {of}:\n{first:#}\n", run.step());
+    let width = layout::width();
+    // None is a width of 0 to a formatter.
+    let columns = width.unwrap_or(0);
+    let mut text = format!("After {} steps, on {of}:\n{first:#columns$}\n", run.step());
     if evaluations.len() > 1 {
-        write!(text, "\n{table}\n")?;
+        write!(text, "\n{table:columns$}\n")?;
     }
     for (problem, diagnosis) in diagnoses.into_iter().flatten() {
-        write!(text, "\n{problem}\n{diagnosis}\n")?;
+        write!(text, "\n{problem}\n{diagnosis:columns$}\n")?;
     }
-    write(&text)
+    write(&text::folded(&text, width))
 }
 
 /// Why answers to the split are wrong, by problem.
@@ -237,6 +240,6 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
         let cells = [trained.clone()].into_iter().chain(laws.iter().map(cell));
         cells.chain([path.display().to_string()]).collect()
     });
-    text += &layout::table(&titles, &rows.collect::<Vec<_>>(), layout::width());
-    write(&text)
+    text += &text::table(&titles, &rows.collect::<Vec<_>>(), text::Align::Right, layout::width());
+    write(&text::folded(&text, layout::width()))
 }

@@ -42,7 +42,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use numformer_train::ExperimentError;
+use numformer_train::{ExperimentError, text};
 
 use crate::verbosity::Verbosity;
 
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
             let unknown = error.chain().find_map(|cause| cause.downcast_ref());
             if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
                 let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
-                report!("The presets are:\n{}", layout::names(known, width).trim_end());
+                report!("The presets are:\n{}", text::names(known, width).trim_end());
             }
             ExitCode::FAILURE
         }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use numformer_train::presets::{self, PRESETS};
-use numformer_train::{Experiment, ExperimentError};
+use numformer_train::{Experiment, ExperimentError, text};
 
 use crate::{layout, output};
 
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
             let lines = PRESETS.iter().map(|preset| {
                 let head = format!("{:<5}  {:width$}  ", preset.suite, preset.name);
-                layout::entry(&head, about(preset.toml), layout::width())
+                text::entry(&head, about(preset.toml), layout::width())
             });
             output::write(&lines.collect::<String>())
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use numformer_train::{Catalogue, ProblemConfig};
+use numformer_train::{Catalogue, ProblemConfig, text};
 use serde_json::json;
 
 use crate::{layout, output};
@@ -26,9 +26,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         text += &if arguments.json {
             format!("{}\n", json!({ "name": name, "task_letter": letter, "about": about }))
         } else if letter == name {
-            layout::entry(&format!("{name:<20}   "), about, layout::width())
+            text::entry(&format!("{name:<20}   "), about, layout::width())
         } else {
-            layout::entry(&format!("{name:<20} {letter} "), about, layout::width())
+            text::entry(&format!("{name:<20} {letter} "), about, layout::width())
         };
     }
     output::write(&text)

@@ -15,6 +15,7 @@ use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
 
 use crate::budget::Budget;
 use crate::device::DeviceName;
+use crate::layout;
 use crate::output;
 use crate::passed_over;
 use crate::signals::Signals;
@@ -26,7 +27,7 @@ use crate::verbosity::Verbosity;
 /// What was run before is not run again, and a run that was interrupted goes on: the same command takes up where it
 /// stopped. The page, scorecard.md, and its figures, scorecard.json (scorecard-paper.* for the suite paper), are written
 /// anew after each run. They hold every run of the suite that is found among the runs, and those that stood there before
-/// and whose presets are still the same.
+/// and whose presets are still the same. A terminal is shown the first table of the page, other readers the page.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer reproduce
@@ -86,7 +87,10 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         }
     }
     let scorecard = write_scorecard(arguments)?;
-    output::write(&scorecard.to_markdown())
+    output::write(&match layout::width() {
+        Some(columns) => format!("{scorecard:columns$}\n"),
+        None => scorecard.to_markdown(),
+    })
 }
 
 /// The presets that are asked for.

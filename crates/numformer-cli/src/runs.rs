@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use numformer_train::RunSummary;
+use numformer_train::text::{self, Align};
 
 use crate::{layout, output};
 
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                     writeln!(text, "  {}: {} -> {}", difference.key, difference.left, difference.right)?;
                 }
             }
-            output::write(&text)
+            output::write(&text::folded(&text, layout::width()))
         }
     }
 }
@@ -86,5 +87,5 @@ fn table(runs: &[RunSummary]) -> String {
         ]
     });
     let titles = ["run", "steps", "examples", "loss", "5%", "exact"];
-    layout::table(&titles, &rows.collect::<Vec<_>>(), layout::width())
+    text::table(&titles, &rows.collect::<Vec<_>>(), Align::Right, layout::width())
 }

@@ -520,3 +520,26 @@ fn a_run_that_starts_from_another_says_what_it_took_over() {
         assert!(!dir.path().join("refused").exists());
     }
 }
+
+/// Of several dimensions, so that there is a table of groups.
+#[test]
+fn figures_fit_the_terminal() {
+    let dir = trained();
+    let inversion = EXPERIMENT.replace("transpose", "inversion").replace("rows = [1, 2], cols = 2", "rows = [1, 2]");
+    fs::write(dir.path().join("inversion.toml"), inversion).unwrap();
+    let (_, stderr, code) = numformer(&["train", "inversion.toml", "--run-dir", "inversion"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    for arguments in [
+        &["evaluate", "run", "--examples", "20"][..],
+        &["evaluate", "inversion", "--examples", "20", "--failures"],
+        &["evaluate", "run", "inversion", "--grid", "ensembles", "--examples", "20"],
+        &["runs", "compare", "run", "inversion"],
+        &["train", "my.toml", "--dry-run"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_numformer"));
+        let output = command.args(arguments).current_dir(dir.path()).env("COLUMNS", "40").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.lines().count() > 4, "{arguments:?}: {text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{arguments:?}: {text}");
+    }
+}

@@ -11,6 +11,7 @@ use numformer_problems::REFINED;
 use serde::{Serialize, Serializer};
 
 use crate::solved::Solved;
+use crate::text::{Align, table};
 
 /// The tolerance at which an answer counts as correct in a diagnosis.
 pub const DIAGNOSED_TOLERANCE: Tolerance = Tolerance::relative(0.05);
@@ -121,11 +122,14 @@ impl fmt::Display for Diagnosis {
         };
         write!(f, "answers of the right shape: {} of {}", self.shaped.correct, self.shaped.total)?;
         write!(f, "\nwithin {DIAGNOSED_TOLERANCE}: {}", share(self.failures.correct()))?;
-        write!(f, "\n{:<18}  {:>8}  {:>8}", format!("kept to {}", self.failures.tolerance()), "all", "wrong")?;
-        for (property, kept) in self.failures.kept() {
+        let width = f.width().filter(|width| *width > 0);
+        let kept_to = format!("kept to {}", self.failures.tolerance());
+        let rows = self.failures.kept().iter().map(|(property, kept)| {
             let when_wrong = self.failures.kept_when_wrong().get(property).copied().unwrap_or_default();
-            write!(f, "\n  {property:<16}  {:>8}  {:>8}", share(*kept), share(when_wrong))?;
-        }
+            vec![format!("  {property}"), share(*kept), share(when_wrong)]
+        });
+        let kept = table(&[&kept_to, "all", "wrong"], &rows.collect::<Vec<_>>(), Align::Right, width);
+        write!(f, "\n{}", kept.trim_end())?;
         if let (Some(area), Some(best)) = (self.failures.failures().value(), self.failures.failures().best()) {
             write!(
                 f,
@@ -137,13 +141,16 @@ impl fmt::Display for Diagnosis {
             )?;
         }
         if let Some(refinement) = &self.refinement {
-            write!(f, "\n{:<18}  {:>8}  {:>8}  {:>8}", format!("steps to {REFINED:e}"), "reached", "median", "most")?;
-            for (start, counts) in refinement.by_start() {
-                let Some(steps) = counts.value() else { continue };
+            let steps_to = format!("steps to {REFINED:e}");
+            let rows = refinement.by_start().into_iter().filter_map(|(start, counts)| {
+                let steps = counts.value()?;
                 let number = |steps: Option<u32>| steps.map_or_else(|| "-".to_owned(), |steps| steps.to_string());
                 let reached = format!("{:.2}%", 100.0 * steps.reached);
-                write!(f, "\n  {start:<16}  {reached:>8}  {:>8}  {:>8}", number(steps.median), number(steps.most))?;
-            }
+                Some(vec![format!("  {start}"), reached, number(steps.median), number(steps.most)])
+            });
+            let rows: Vec<_> = rows.collect();
+            let steps = table(&[&steps_to, "reached", "median", "most"], &rows, Align::Right, width);
+            write!(f, "\n{}", steps.trim_end())?;
         }
         Ok(())
     }
@@ -272,15 +279,15 @@ mod tests {
         let expected = [
             "answers of the right shape: 2 of 2",
             "within 5%: 50.00%",
-            "kept to 1%               all     wrong",
-            "  coefficients        50.00%     0.00%",
-            "  magnitude           50.00%     0.00%",
-            "  direction           50.00%     0.00%",
+            "kept to 1%         all  wrong",
+            "  coefficients  50.00%  0.00%",
+            "  magnitude     50.00%  0.00%",
+            "  direction     50.00%  0.00%",
             "a condition number above 2.0000 foretells 100.00% of the wrong answers, and 0.00% of the right ones (area under \
              the curve 1.0000)",
-            "steps to 1e-10       reached    median      most",
-            "  answer             100.00%         0         1",
-            "  answer within 5%   100.00%         0         0",
+            "steps to 1e-10      reached  median  most",
+            "  answer            100.00%       0     1",
+            "  answer within 5%  100.00%       0     0",
         ];
         assert_eq!(shown.lines().take(10).collect::<Vec<_>>(), expected, "{shown}");
         let json = serde_json::to_value(&diagnoses).expect("plain data");

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use numformer_metrics::Norm;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::figures::Evaluation;
+use crate::figures::{Evaluation, side_by_side};
+use crate::text::{Align, table};
 
 /// How a model did on several sets of examples. `Display` shows a line for each, accuracies in the norm L1 with their intervals
-/// in per cent; serialized as an object, set by set.
+/// in per cent, and with a width, as in `{:40}`, a list where that would be wider; serialized as an object, set by set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EvaluationTable {
     rows: Vec<(String, Evaluation)>,
@@ -87,24 +87,14 @@ fn quoted(field: &str) -> String {
 
 impl fmt::Display for EvaluationTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((_, first)) = self.rows.first() else { return Ok(()) };
-        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("set".len());
-        write!(f, "{:<width$}  {:>8}", "set", "examples")?;
-        for (tolerance, _) in &first.accuracy {
-            write!(f, "  {:<18}", format!("within {tolerance}"))?;
+        let sets = self.rows.iter().map(|(name, evaluation)| (name.clone(), evaluation));
+        let (mut titles, mut rows) = side_by_side("set", sets);
+        titles.push("drawn again".to_owned());
+        for (row, (_, evaluation)) in rows.iter_mut().zip(&self.rows) {
+            row.push(evaluation.rejected.to_string());
         }
-        write!(f, "  {:<18}  drawn again", "exact")?;
-        for (name, evaluation) in &self.rows {
-            write!(f, "\n{name:<width$}  {:>8}", evaluation.count)?;
-            let within = evaluation.norms.get(&Norm::L1).into_iter().flatten();
-            let within = within.map(|estimate| (estimate.share, estimate.interval));
-            for (share, (lower, upper)) in within.chain([(evaluation.exact, evaluation.exact_interval)]) {
-                let [share, lower, upper] = [share, lower, upper].map(|x| 100.0 * x);
-                write!(f, "  {:<18}", format!("{share:.1} ({lower:.1}-{upper:.1})"))?;
-            }
-            write!(f, "  {}", evaluation.rejected)?;
-        }
-        Ok(())
+        let width = f.width().filter(|width| *width > 0);
+        f.write_str(table(&titles, &rows, Align::Left, width).trim_end())
     }
 }
 
@@ -137,12 +127,15 @@ mod tests {
     #[test]
     fn sets_stand_in_lines() {
         let expected = [
-            "set          examples  within 5%           within 0.5%         exact               drawn again",
-            "test               40  90.0 (76.9-96.0)    50.0 (35.2-64.8)    25.0 (14.2-40.2)    3",
-            "with, comma        40  90.0 (76.9-96.0)    50.0 (35.2-64.8)    25.0 (14.2-40.2)    3",
+            "set          examples  within 5%         within 0.5%       exact             drawn again",
+            "test         40        90.0 (76.9-96.0)  50.0 (35.2-64.8)  25.0 (14.2-40.2)  3",
+            "with, comma  40        90.0 (76.9-96.0)  50.0 (35.2-64.8)  25.0 (14.2-40.2)  3",
         ];
         let found = table().to_string();
         assert_eq!(found.lines().collect::<Vec<_>>(), expected, "{found}");
+        let list = format!("{:40}", table());
+        let first = ["set", "test", "    examples 40,", "    within 5% 90.0 (76.9-96.0),"];
+        assert_eq!(list.lines().take(4).collect::<Vec<_>>(), first, "{list}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use numformer_metrics::{Norm, Tolerance};
 use serde::{Deserialize, Serialize};
 
 use crate::shape::Shape;
+use crate::text::{Align, entry, table};
 
 /// How a model did on a set of examples.
 ///
@@ -85,7 +86,8 @@ fn anything() -> (f64, f64) {
 }
 
 impl fmt::Display for Evaluation {
-    /// On one line, or with `{:#}` as tables with intervals, in per cent.
+    /// On one line, or with `{:#}` as tables with intervals, in per cent; with a width, as in `{:#40}`, as lists where the
+    /// tables would be wider.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {
             for (tolerance, share) in &self.accuracy {
@@ -93,28 +95,34 @@ impl fmt::Display for Evaluation {
             }
             return write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy);
         }
-        f.write_str(&row("per cent", 14, NORM, self.norms.keys().map(Norm::to_string)))?;
-        for (index, (tolerance, _)) in self.accuracy.iter().enumerate() {
+        let width = f.width().filter(|width| *width > 0).map(|width| width.saturating_sub(INDENT.len()));
+        // As wide as the longest of the names below.
+        let per_cent = format!("{:<13}", "per cent");
+        let titles: Vec<String> = [per_cent].into_iter().chain(self.norms.keys().map(Norm::to_string)).collect();
+        let rows = self.accuracy.iter().enumerate().map(|(index, (tolerance, _))| {
             let estimates = self.norms.values().filter_map(|estimates| estimates.get(index));
             let cells = estimates.map(|estimate| percent::<2>(estimate.share, estimate.interval));
-            write!(f, "\n{}", row(&format!("within {tolerance}"), 14, NORM, cells))?;
-        }
-        write!(f, "\n  {:<14}{}", "exact", percent::<2>(self.exact, self.exact_interval))?;
-        write!(f, "\n  {:<14}{}", "decodable", percent::<2>(self.decodable, self.decodable_interval))?;
-        write!(f, "\n  {:<14}{:.2}, mean share within 1%", "coefficients", 100.0 * self.coefficients)?;
-        write!(f, "\n  {:<14}{:.4}", "cross-entropy", self.cross_entropy)?;
+            [format!("within {tolerance}")].into_iter().chain(cells).collect()
+        });
+        let mut text = table(&titles, &rows.collect::<Vec<_>>(), Align::Left, width);
+        let mut add = |name: &str, figure: &str| text += &entry(&format!("{name:<15}"), figure, width);
+        add("exact", &percent::<2>(self.exact, self.exact_interval));
+        add("decodable", &percent::<2>(self.decodable, self.decodable_interval));
+        add("coefficients", &format!("{:.2}, mean share within 1%", 100.0 * self.coefficients));
+        add("cross-entropy", &format!("{:.4}", self.cross_entropy));
         if self.rejected > 0 {
-            write!(f, "\n  {:<14}{}", "drawn again", self.rejected)?;
+            add("drawn again", &self.rejected.to_string());
         }
-        write_groups(f, "dimension", &self.by_dimension)?;
-        write_groups(f, "problem", &self.by_problem)?;
-        write_groups(f, "law", &self.by_law)
+        text += &groups("dimension", &self.by_dimension, width);
+        text += &groups("problem", &self.by_problem, width);
+        text += &groups("law", &self.by_law, width);
+        let lines: Vec<String> = text.lines().map(|line| format!("{INDENT}{line}").trim_end().to_owned()).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 
-/// Columns of a norm, and of a figure of a group.
-const NORM: usize = 26;
-const FIGURE: usize = 20;
+/// Before each line of the tables.
+const INDENT: &str = "  ";
 
 /// A share and its interval with `DIGITS` decimals: `97.30 (95.21-98.50)`.
 fn percent<const DIGITS: usize>(share: f64, (lower, upper): (f64, f64)) -> String {
@@ -122,30 +130,34 @@ fn percent<const DIGITS: usize>(share: f64, (lower, upper): (f64, f64)) -> Strin
     format!("{share:.DIGITS$} ({lower:.DIGITS$}-{upper:.DIGITS$})")
 }
 
-/// A line of a table: a name in so many columns, and cells in so many each.
-fn row(name: &str, name_width: usize, width: usize, cells: impl IntoIterator<Item = String>) -> String {
-    let cells: String = cells.into_iter().map(|cell| format!("{cell:<width$}")).collect();
-    format!("  {name:<name_width$}{cells}").trim_end().to_owned()
+/// A table with a line for each group, after an empty line; nothing where there are none.
+fn groups<K: fmt::Display>(name: &str, groups: &BTreeMap<K, Evaluation>, width: Option<usize>) -> String {
+    if groups.is_empty() {
+        return String::new();
+    }
+    let (titles, rows) = side_by_side(name, groups.iter().map(|(key, group)| (key.to_string(), group)));
+    format!("\n{}", table(&titles, &rows, Align::Left, width))
 }
 
-/// A table with a line for each group, accuracies in the norm L1.
-fn write_groups<K: fmt::Display>(
-    f: &mut fmt::Formatter<'_>,
+/// Titles and rows of a table of several sets of examples: their number, accuracies in the norm L1 and exact answers, in per
+/// cent.
+pub(crate) fn side_by_side<'a>(
     name: &str,
-    groups: &BTreeMap<K, Evaluation>,
-) -> fmt::Result {
-    let Some(first) = groups.values().next() else { return Ok(()) };
-    let tolerances = first.accuracy.iter().map(|(tolerance, _)| format!("within {tolerance}"));
-    let head = row(&format!("{name:<20}examples"), 29, FIGURE, tolerances.chain(["exact".to_owned()]));
-    write!(f, "\n\n{head}")?;
-    for (key, group) in groups {
-        let within =
-            group.norms.get(&Norm::L1).into_iter().flatten().map(|estimate| (estimate.share, estimate.interval));
-        let figures = within.chain([(group.exact, group.exact_interval)]);
+    sets: impl IntoIterator<Item = (String, &'a Evaluation)>,
+) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut titles = vec![name.to_owned(), "examples".to_owned()];
+    let rows = sets.into_iter().map(|(name, evaluation)| {
+        let within = evaluation.accuracy.iter().map(|(tolerance, _)| format!("within {tolerance}"));
+        titles.truncate(2);
+        titles.extend(within.chain(["exact".to_owned()]));
+        let norm = evaluation.norms.get(&Norm::L1).into_iter().flatten();
+        let shares = norm.map(|estimate| (estimate.share, estimate.interval));
+        let figures = shares.chain([(evaluation.exact, evaluation.exact_interval)]);
         let figures = figures.map(|(share, interval)| percent::<1>(share, interval));
-        write!(f, "\n{}", row(&format!("{key:<20}{}", group.count), 29, FIGURE, figures))?;
-    }
-    Ok(())
+        [name, evaluation.count.to_string()].into_iter().chain(figures).collect()
+    });
+    let rows = rows.collect();
+    (titles, rows)
 }
 
 #[cfg(test)]
@@ -168,14 +180,14 @@ mod tests {
     #[test]
     fn the_table_holds_norms_and_intervals() {
         let expected = [
-            "  per cent      l1                        max",
-            "  within 5%     90.00 (76.95-96.04)       80.00 (65.25-89.50)",
-            "  within 0.5%   50.00 (35.20-64.80)       25.00 (14.19-40.19)",
-            "  exact         25.00 (14.19-40.19)",
-            "  decodable     100.00 (91.24-100.00)",
-            "  coefficients  95.50, mean share within 1%",
-            "  cross-entropy 0.1250",
-            "  drawn again   3",
+            "  per cent       l1                   max",
+            "  within 5%      90.00 (76.95-96.04)  80.00 (65.25-89.50)",
+            "  within 0.5%    50.00 (35.20-64.80)  25.00 (14.19-40.19)",
+            "  exact          25.00 (14.19-40.19)",
+            "  decodable      100.00 (91.24-100.00)",
+            "  coefficients   95.50, mean share within 1%",
+            "  cross-entropy  0.1250",
+            "  drawn again    3",
         ];
         let table = format!("{:#}", evaluation());
         assert_eq!(table.lines().collect::<Vec<_>>(), expected, "{table}");
@@ -188,18 +200,50 @@ mod tests {
         whole.by_law = [("wigner".to_owned(), evaluation())].into();
         let table = format!("{whole:#}");
         let groups: Vec<&str> = table.lines().skip_while(|line| !line.is_empty()).collect();
-        let figures = "40       90.0 (76.9-96.0)    50.0 (35.2-64.8)    25.0 (14.2-40.2)";
-        let head = "examples within 5%           within 0.5%         exact";
+        let figures = "40        90.0 (76.9-96.0)  50.0 (35.2-64.8)  25.0 (14.2-40.2)";
+        let head = "examples  within 5%         within 0.5%       exact";
         let expected = [
             String::new(),
-            format!("  dimension           {head}"),
-            format!("  5x5                 {figures}"),
-            format!("  10x10               {figures}"),
+            format!("  dimension  {head}"),
+            format!("  5x5        {figures}"),
+            format!("  10x10      {figures}"),
             String::new(),
-            format!("  law                 {head}"),
-            format!("  wigner              {figures}"),
+            format!("  law     {head}"),
+            format!("  wigner  {figures}"),
         ];
         assert_eq!(groups, expected, "{table}");
+    }
+
+    #[test]
+    fn tables_that_are_too_wide_become_lists() {
+        let mut whole = evaluation();
+        whole.by_law = [("wigner".to_owned(), evaluation())].into();
+        let expected = [
+            "  per cent",
+            "  within 5%",
+            "      l1 90.00 (76.95-96.04),",
+            "      max 80.00 (65.25-89.50)",
+            "  within 0.5%",
+            "      l1 50.00 (35.20-64.80),",
+            "      max 25.00 (14.19-40.19)",
+            "  exact          25.00 (14.19-40.19)",
+            "  decodable      100.00 (91.24-100.00)",
+            "  coefficients",
+            "      95.50, mean share within 1%",
+            "  cross-entropy  0.1250",
+            "  drawn again    3",
+            "",
+            "  law",
+            "  wigner",
+            "      examples 40,",
+            "      within 5% 90.0 (76.9-96.0),",
+            "      within 0.5% 50.0 (35.2-64.8),",
+            "      exact 25.0 (14.2-40.2)",
+        ];
+        let list = format!("{whole:#40}");
+        assert_eq!(list.lines().collect::<Vec<_>>(), expected, "{list}");
+        assert_eq!(format!("{whole:#100}"), format!("{whole:#}"));
+        assert_eq!(format!("{whole:#0$}", 0), format!("{whole:#}"));
     }
 
     #[test]

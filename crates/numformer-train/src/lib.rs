@@ -86,6 +86,7 @@ mod stored_model;
 mod stored_run;
 mod syntax;
 mod tensorboard;
+pub mod text;
 mod trainer;
 mod warm_start;
 mod workload;

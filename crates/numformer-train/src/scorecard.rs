@@ -1,6 +1,6 @@
 //! What models reach, beside what is expected of them.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use crate::config::ExpectedConfig;
 use crate::experiment::Experiment;
 use crate::figure_name::FigureName;
 use crate::figures::Evaluation;
+use crate::text::{Align, table};
 
 /// What a run came to, and where it was computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,11 +61,10 @@ impl Scorecard {
                         whose answer is within the tolerance, relative, in the norm L1; in brackets Wilson's 95% interval of one \
                         run, after ± the standard deviation over several seeds. `within_5%` is within 5 per cent.\n"
             .to_owned();
-        page +=
-            "\n| experiment | problem | configuration | expected | found | examples | seconds | seeds | reached |\n";
-        page += "|---|---|---|---|---|---|---|---|---|\n";
+        let titles = TITLES.join(" | ");
+        let _ = writeln!(page, "\n| {titles} |\n|{}", "---|".repeat(TITLES.len()));
         for runs in self.by_experiment() {
-            page += &line(runs);
+            let _ = writeln!(page, "| {} |", cells(runs).join(" | "));
         }
         page += "\n## Sources of what is expected\n\n";
         for runs in self.by_experiment() {
@@ -93,8 +93,21 @@ impl Scorecard {
     }
 }
 
-fn line(runs: &[Outcome]) -> String {
-    let [first, ..] = runs else { return String::new() };
+impl fmt::Display for Scorecard {
+    /// The first table alone, as text; with a width, as in `{:40}`, a list where it would be wider.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<Vec<String>> = self.by_experiment().map(|runs| cells(runs).into()).collect();
+        f.write_str(table(&TITLES, &rows, Align::Left, f.width().filter(|width| *width > 0)).trim_end())
+    }
+}
+
+/// What is said of each experiment.
+const TITLES: [&str; 9] =
+    ["experiment", "problem", "configuration", "expected", "found", "examples", "seconds", "seeds", "reached"];
+
+/// The cells of the runs of one experiment, in the order of [`TITLES`].
+fn cells(runs: &[Outcome]) -> [String; TITLES.len()] {
+    let first = &runs[0];
     let experiment = &first.experiment;
     let metric = experiment.expected.as_ref().map_or(USUAL, |expected| expected.metric);
     let values: Vec<f64> = runs.iter().filter_map(|run| metric.of(&run.evaluation)).collect();
@@ -118,14 +131,17 @@ fn line(runs: &[Outcome]) -> String {
     let [examples, seconds] = [|run: &Outcome| run.examples as f64, |run: &Outcome| run.seconds]
         .map(|of| mean(&runs.iter().map(of).collect::<Vec<_>>()));
     let seeds: Vec<String> = runs.iter().map(|run| run.experiment.seed.to_string()).collect();
-    format!(
-        "| {} | {} | {} | {expected} | {found} | {:.0} | {seconds:.0} | {} | {reached} |\n",
-        experiment.name,
+    [
+        experiment.name.clone(),
         problems.join(" + "),
         configuration(experiment),
-        examples,
-        seeds.join(", ")
-    )
+        expected,
+        found,
+        format!("{examples:.0}"),
+        format!("{seconds:.0}"),
+        seeds.join(", "),
+        reached,
+    ]
 }
 
 /// Dimension, encodings and model, in a few words.
@@ -253,6 +269,15 @@ mod tests {
         assert_eq!(one, format!("{head} 96.0 (90.0-99.0) | 640 | 12 | 0 | 1 of 1 |"));
         let two = line(&[outcome(0, 0.96), outcome(1, 0.94)]);
         assert_eq!(two, format!("{head} 95.0 ± 1.4 | 640 | 12 | 0, 1 | 1 of 2 |"));
+        let card = Scorecard { outcomes: vec![outcome(0, 0.96)] };
+        let (text, list) = (card.to_string(), format!("{card:40}"));
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.starts_with("experiment     problem    configuration"), "{text}");
+        assert_eq!(list.lines().take(2).collect::<Vec<_>>(), ["experiment", "transpose-3x3"], "{list}");
+        assert!(
+            list.lines().all(|line| line.chars().count() <= 40) && list.contains("found 96.0 (90.0-99.0)"),
+            "{list}"
+        );
     }
 
     #[test]
