@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_report::TrainingTime;
 use numformer_train::presets::{PRESETS, Suite};
@@ -128,10 +128,14 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     let is_complete = !budget.is_some_and(|budget| budget.is_used());
     let stored = StoredRun::load(&path)?;
     passed_over::warn(&stored);
-    let table = stored.evaluate_sets(arguments.examples)?;
     if signals.have_come() {
         return Ok(false);
     }
+    if !verbosity.quiet {
+        report!("judging it on {} unseen matrices of each test set", arguments.examples);
+    }
+    // The run is saved; what is found is written down when all is.
+    let table = signals.ending_at_once(|| stored.evaluate_sets(arguments.examples).map_err(Error::from))?;
     let mut sets: Vec<_> = table.iter().map(|(name, evaluation)| (name.to_owned(), evaluation.clone())).collect();
     // The first is the test split itself.
     let (_, evaluation) = sets.remove(0);

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use numformer_train::{CheckpointError, DivergenceReport, Observer, StepReport, StopReason};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+#[cfg(unix)]
+use signal_hook::iterator;
 
 /// The exit code of a process that is interrupted a second time, by the convention of shells: 128 and the signal's number.
 const INTERRUPTED_TWICE: i32 = 128 + SIGINT;
@@ -29,7 +31,18 @@ impl Signals {
             flag::register(signal, Arc::clone(&signals.end))?;
         }
         #[cfg(unix)]
-        flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&signals.save))?;
+        {
+            flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&signals.save))?;
+            let mut first = iterator::Signals::new([SIGINT, SIGTERM])?;
+            // A step, or a part of an evaluation, can take seconds.
+            std::thread::spawn(move || {
+                if first.forever().next().is_some() {
+                    report!(
+                        "the run ends after this step, or this part of an evaluation, saved; the next signal ends it at once"
+                    );
+                }
+            });
+        }
         Ok(signals)
     }
 }
@@ -47,6 +60,14 @@ impl Signals {
     /// Whether the end was asked for.
     pub(crate) fn have_come(&self) -> bool {
         self.end.load(Ordering::Relaxed)
+    }
+
+    /// Does what nothing is lost by when it ends: a signal ends the process at once.
+    pub(crate) fn ending_at_once<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.end.store(true, Ordering::Relaxed);
+        let done = work();
+        self.end.store(false, Ordering::Relaxed);
+        done
     }
 
     /// To be set when the run is over.

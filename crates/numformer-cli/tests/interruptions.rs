@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -166,6 +167,47 @@ fn an_evaluation_is_broken_off_and_done_again() {
             assert!(fs::read(last(&run).join(file)).unwrap() == fs::read(last("whole").join(file)).unwrap(), "{file}");
         }
     }
+}
+
+/// Its steps take a second or so, with as many examples.
+#[test]
+fn a_signal_is_acknowledged_before_the_step_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = EXPERIMENT.replace("batch_size = 8, steps = 3000", "batch_size = 30000, steps = 1000");
+    fs::write(dir.path().join("my.toml"), toml).unwrap();
+    let child = train("run", dir.path());
+    let began = Instant::now();
+    while !dir.path().join("run/metrics.jsonl").exists() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(5));
+    }
+    send("-INT", &child);
+    let output = ended(child);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let at = |what: &str| stderr.find(what).unwrap_or_else(|| panic!("{what}: {stderr}"));
+    assert!(at("the run ends after this step") < at("saved after step"), "{stderr}");
+}
+
+#[test]
+fn a_judgement_of_reproduce_ends_at_once_and_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let reproduce = |examples| {
+        let only = ["reproduce", "--only", "transpose-3x3", "--budget", "0.01", "--examples", examples];
+        start(&only, dir.path())
+    };
+    let mut child = reproduce("100000000");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("judging it on 100000000 unseen matrices")));
+    sleep(Duration::from_millis(200));
+    send("-INT", &child);
+    assert_eq!(ended(child).status.code(), Some(130));
+    let outcome = dir.path().join("runs/reproduce/transpose-3x3-seed0/outcome.json");
+    assert!(!outcome.exists());
+
+    let output = ended(reproduce("20"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(outcome.exists());
 }
 
 #[test]

@@ -10,6 +10,8 @@ use serde_json::Value;
 fn reproduce(arguments: &[&str], dir: &Path) -> (String, String, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_numformer"));
     command.args(["reproduce", "--quiet", "--examples", "20"]).args(arguments).current_dir(dir);
+    // Where there are columns to fit, the page is not what is shown.
+    command.env_remove("COLUMNS");
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
