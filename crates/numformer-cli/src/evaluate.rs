@@ -164,9 +164,7 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
         Some(file) => format!("the first {} matrices of {}", first.count, file.display()),
         None => format!("{} unseen matrices", first.count),
     };
-    let width = layout::width();
-    // None is a width of 0 to a formatter.
-    let columns = width.unwrap_or(0);
+    let columns = layout::columns();
     let mut text = format!("After {} steps, on {of}:\n{first:#columns$}\n", run.step());
     if evaluations.len() > 1 {
         write!(text, "\n{table:columns$}\n")?;
@@ -174,7 +172,7 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
     for (problem, diagnosis) in diagnoses.into_iter().flatten() {
         write!(text, "\n{problem}\n{diagnosis:columns$}\n")?;
     }
-    write(&text::folded(&text, width))
+    write(&text::folded(&text, layout::width()))
 }
 
 /// Why answers to the split are wrong, by problem.
@@ -234,11 +232,10 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
         return write(&text);
     }
     writeln!(text, "per cent of answers within 5%, on {examples} matrices of each law")?;
-    let titles: Vec<&str> = ["trained on"].into_iter().chain(laws.iter().map(String::as_str)).chain(["run"]).collect();
+    let titles: Vec<&str> = ["run", "trained on"].into_iter().chain(laws.iter().map(String::as_str)).collect();
     let rows = paths.iter().zip(&trained).zip(&tables).map(|((path, trained), table)| {
         let cell = |law: &String| within(table, law).map_or_else(|| "-".to_owned(), |share| format!("{share:.1}"));
-        let cells = [trained.clone()].into_iter().chain(laws.iter().map(cell));
-        cells.chain([path.display().to_string()]).collect()
+        [path.display().to_string(), trained.clone()].into_iter().chain(laws.iter().map(cell)).collect()
     });
     text += &text::table(&titles, &rows.collect::<Vec<_>>(), text::Align::Right, layout::width());
     write(&text::folded(&text, layout::width()))

@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let experiments = experiments(arguments)?;
     if !arguments.list {
         start_threads(arguments.threads)?;
-        let signals = Signals::handled().context("cannot handle signals")?;
+        let signals = Signals::handled(verbosity).context("cannot handle signals")?;
         for experiment in &experiments {
             for &seed in &arguments.seeds {
                 let experiment = Experiment { seed, ..experiment.clone() };
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         }
     }
     let scorecard = write_scorecard(arguments)?;
-    output::write(&match layout::width() {
+    output::write(&match layout::width_of_terminal() {
         Some(columns) => format!("{scorecard:columns$}\n"),
         None => scorecard.to_markdown(),
     })

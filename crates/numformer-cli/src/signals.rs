@@ -1,9 +1,11 @@
 //! What the system asks of a process that trains.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(unix)]
+use std::thread;
 
 use numformer_train::{CheckpointError, DivergenceReport, Observer, StepReport, StopReason};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -11,8 +13,10 @@ use signal_hook::flag;
 #[cfg(unix)]
 use signal_hook::iterator;
 
-/// The exit code of a process that is interrupted a second time, by the convention of shells: 128 and the signal's number.
-const INTERRUPTED_TWICE: i32 = 128 + SIGINT;
+use crate::verbosity::Verbosity;
+
+/// With the number of the signal, the exit code of a process that is interrupted a second time, by the convention of shells.
+const BY_SIGNAL: i32 = 128;
 
 /// Ends a run, saved, at Ctrl-C and SIGTERM; saves and goes on at SIGUSR1, which queue systems send before they end a job.
 #[derive(Clone, Debug)]
@@ -22,27 +26,35 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Handles the signals of this process from now on.
-    pub(crate) fn handled() -> io::Result<Self> {
+    /// Handles the signals of this process from now on, and acknowledges the first one, where the system tells a thread of it
+    /// and the user did not ask for quiet.
+    pub(crate) fn handled(verbosity: Verbosity) -> io::Result<Self> {
         let signals = Self { end: Arc::default(), save: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first time, the flag is not yet up when it is looked at.
-            flag::register_conditional_shutdown(signal, INTERRUPTED_TWICE, Arc::clone(&signals.end))?;
+            flag::register_conditional_shutdown(signal, BY_SIGNAL + signal, Arc::clone(&signals.end))?;
             flag::register(signal, Arc::clone(&signals.end))?;
         }
         #[cfg(unix)]
         {
             flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&signals.save))?;
-            let mut first = iterator::Signals::new([SIGINT, SIGTERM])?;
-            // A step, or a part of an evaluation, can take seconds.
-            std::thread::spawn(move || {
-                if first.forever().next().is_some() {
-                    report!(
-                        "the run ends after this step, or this part of an evaluation, saved; the next signal ends it at once"
-                    );
-                }
-            });
+            if !verbosity.quiet {
+                let mut first = iterator::Signals::new([SIGINT, SIGTERM])?;
+                // A step, or a part of an evaluation, can take seconds.
+                thread::spawn(move || {
+                    if first.forever().next().is_some() {
+                        // In place of the progress bar, which is drawn again below.
+                        let clear = if io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
+                        report!(
+                            "{clear}the run ends after this step, or this part of an evaluation, saved; the next signal ends it \
+                             at once"
+                        );
+                    }
+                });
+            }
         }
+        #[cfg(not(unix))]
+        let _ = verbosity;
         Ok(signals)
     }
 }
@@ -62,11 +74,12 @@ impl Signals {
         self.end.load(Ordering::Relaxed)
     }
 
-    /// Does what nothing is lost by when it ends: a signal ends the process at once.
+    /// Does work that can be done again: a signal during it ends the process at once.
     pub(crate) fn ending_at_once<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.end.store(true, Ordering::Relaxed);
+        // One may have come already.
+        let had_come = self.end.swap(true, Ordering::Relaxed);
         let done = work();
-        self.end.store(false, Ordering::Relaxed);
+        self.end.store(had_come, Ordering::Relaxed);
         done
     }
 

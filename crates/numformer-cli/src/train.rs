@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::device::DeviceName;
 use crate::dry_run;
 use crate::hint;
+use crate::layout;
 use crate::output::write;
 use crate::signals::Signals;
 use crate::verbosity::Verbosity;
@@ -163,7 +164,7 @@ fn warn_of_warmup(train: &TrainConfig) {
 /// Trains in a run directory, from where it stands, and reports on what was learned.
 pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verbosity: Verbosity) -> Result<()> {
     // From the beginning: a signal that comes early must not end the process in the middle.
-    let signals = Signals::handled().context("cannot handle signals")?;
+    let signals = Signals::handled(verbosity).context("cannot handle signals")?;
     let over = signals.over();
     let (trainer, report) = run_in(&experiment, path, ending.device, verbosity, signals, None)?;
     // What is left is to report on it: a signal may end that.
@@ -190,6 +191,9 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     }
     // A file is for reporting on as a whole.
     let count = if trainer.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
+    if !verbosity.quiet {
+        report!("judging it on unseen matrices");
+    }
     let evaluation = trainer.evaluate(Split::Test, count)?;
     if ending.json {
         let report = json!({
@@ -201,7 +205,8 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
         });
         return write(&format!("{report}\n"));
     }
-    let mut report = format!("On {} unseen matrices:\n{evaluation:#}\n", evaluation.count);
+    let columns = layout::columns();
+    let mut report = format!("On {} unseen matrices:\n{evaluation:#columns$}\n", evaluation.count);
     for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
         writeln!(report, "\n{solved}")?;
     }

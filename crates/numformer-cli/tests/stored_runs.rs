@@ -208,9 +208,9 @@ noise = 0.1
 
     let grid = evaluate(&["--grid", "ensembles", "--laws", "uniform,gaussian,wigner"]);
     let [head, line] = grid.lines().skip(1).collect::<Vec<_>>()[..] else { panic!("{grid}") };
-    assert!(head.starts_with("trained on  uniform  gaussian  wigner"), "{grid}");
+    assert!(head.starts_with("run  trained on  uniform  gaussian  wigner"), "{grid}");
     let cells: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!((cells[0], cells[3], cells[4]), ("uniform", "-", "run"), "{grid}");
+    assert_eq!((cells[0], cells[1], cells[4]), ("run", "uniform", "-"), "{grid}");
     let csv = evaluate(&["--grid", "ensembles", "--csv"]);
     assert!(csv.lines().nth(1).unwrap().starts_with("run,uniform,uniform,20,"), "{csv}");
 

@@ -232,6 +232,8 @@ impl Task {
                     unsolved = Some(error);
                     break;
                 }
+                // Of the machine, not of the law.
+                Err(source @ SolveError::Processor { .. }) => return Err(no_answer(problem, source)),
                 Err(error) => unsolved = Some(error),
             }
             if solved == ENOUGH {
@@ -265,9 +267,11 @@ impl Task {
                     self.write(tgt, &example.output, &mut example.tgt).map_err(unwritable("answer"))
                 });
             match drawn {
-                Err(TaskError::Solve { source: SolveError::Shape { .. }, .. } | TaskError::AnswerShape { .. }) => {
-                    return drawn;
-                }
+                // The law is to be the same on every processor: what this one cannot solve is not drawn again.
+                Err(
+                    TaskError::Solve { source: SolveError::Shape { .. } | SolveError::Processor { .. }, .. }
+                    | TaskError::AnswerShape { .. },
+                ) => return drawn,
                 Err(error) if example.rejected + 1 == MAX_DRAWS => {
                     return Err(TaskError::NoExample { draws: MAX_DRAWS, source: Box::new(error) });
                 }

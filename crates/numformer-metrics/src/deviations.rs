@@ -5,7 +5,7 @@ use std::fmt;
 use faer::{Mat, MatRef, Scale};
 use serde::{Deserialize, Serialize};
 
-use crate::{Norm, faer_multiplies, norm, relative_error};
+use crate::{Norm, faer_limit, norm, relative_error};
 
 /// A property of exact answers that a predicted one may lack.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl fmt::Display for Property {
 /// what was predicted.
 ///
 /// What a NaN or an infinity makes immeasurable is NaN, and so is a condition number when the iteration for it does not
-/// converge or, above 32 rows or columns, does not run ([`faer_multiplies`]). The cost is $O(n^3)$, that of the singular values.
+/// converge or does not run on this processor ([`faer_limit`]). The cost is $O(n^3)$, that of the singular values.
 ///
 /// # Examples
 /// ```
@@ -185,7 +185,7 @@ fn condition_number(matrix: MatRef<'_, f64>) -> f64 {
     if largest == 0.0 {
         return f64::INFINITY;
     }
-    let is_decomposed = faer_multiplies() || usize::max(matrix.nrows(), matrix.ncols()) <= 32;
+    let is_decomposed = faer_limit().is_none_or(|limit| usize::max(matrix.nrows(), matrix.ncols()) <= limit);
     if !largest.is_finite() || !is_decomposed {
         return f64::NAN;
     }

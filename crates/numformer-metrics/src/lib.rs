@@ -29,6 +29,7 @@
 //!   [`CoefficientAccuracy`] implement it. [`Grouped`] keeps one for each group of samples.
 //! - [`Deviations`]: which properties of exact answers a predicted one lacks; [`FailureAnalysis`] sums it up over
 //!   many, [`RocCurve`] says how well a score foretells an event. [`StepCounts`]: how many steps an iteration takes.
+//! - [`faer_limit`]: what faer computes on this processor.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
@@ -62,7 +63,7 @@ pub use grouped::Grouped;
 pub use mean::Mean;
 pub use metric::Metric;
 pub use norm::{Norm, norm, relative_error};
-pub use processor::faer_multiplies;
+pub use processor::faer_limit;
 pub use roc_curve::{Detection, RocCurve};
 pub use step_counts::{StepCounts, StepSummary};
 pub use tolerance::{Tolerance, ToleranceError};

@@ -1,34 +1,40 @@
 //! Processors on which faer's products do not run.
 
-/// Whether faer's products of matrices in `f64` run on this processor, whatever their size; its other methods rest on them.
+/// The most rows and columns of matrices that faer decomposes on this processor; none where there is no limit, and where its
+/// products of matrices in `f64` run.
 ///
-/// faer leaves large products to kernels that it chooses by one instruction set where they need several: with AVX-512F,
-/// but not all of AVX-512 that is usual, or with FMA, but without AVX2, they panic. So did AMD's processors of 2012 to
-/// 2014, and virtual machines that hide some instructions. What runs there all the same: products with a vector, products of at
-/// most $16^3$ steps, and decompositions of matrices of up to 32 rows and columns.
+/// faer chooses the kernels of its products by one instruction set where they need several. Without the others they panic, or
+/// are illegal instructions:
+/// - With FMA and without AVX2, as AMD's processors of 2012 to 2014, large products panic, and decompositions above 32×32.
+/// - With AVX2 and without FMA, small products are illegal, and decompositions above 16×16.
+/// - With AVX-512F and without CD, BW, DQ or VL, as Intel's Knights Landing, large products would be illegal. Nothing of ours
+///   has run on such a processor.
+///
+/// Virtual machines may hide instructions, too. Products of a matrix and a vector run everywhere.
 ///
 /// ```
 /// use faer::Mat;
 ///
-/// if numformer_metrics::faer_multiplies() {
+/// if numformer_metrics::faer_limit().is_none() {
 ///     let identity = Mat::<f64>::identity(64, 64);
 ///     assert_eq!(&identity * &identity, identity);
 /// }
 /// ```
 #[must_use]
-pub fn faer_multiplies() -> bool {
+pub fn faer_limit() -> Option<usize> {
     #[cfg(target_arch = "x86_64")]
     {
         let has_avx512 = is_x86_feature_detected!("avx512cd")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
-        if is_x86_feature_detected!("avx512f") && !has_avx512 {
-            return false;
+        let (has_avx2, has_fma) = (is_x86_feature_detected!("avx2"), is_x86_feature_detected!("fma"));
+        if (is_x86_feature_detected!("avx512f") && !has_avx512) || (has_avx2 && !has_fma) {
+            return Some(16);
         }
-        if is_x86_feature_detected!("fma") && !is_x86_feature_detected!("avx2") {
-            return false;
+        if has_fma && !has_avx2 {
+            return Some(32);
         }
     }
-    true
+    None
 }

@@ -1,24 +1,33 @@
-//! Products and systems by faer, on every processor: see [`faer_multiplies`].
+//! Products and systems by faer, and by other means on processors that its products do not run on: see [`faer_limit`].
 
-use faer::linalg::solvers::PartialPivLu;
 use faer::prelude::Solve;
 use faer::{Mat, MatRef};
-use numformer_metrics::faer_multiplies;
+use numformer_metrics::faer_limit;
 
 use crate::SolveError;
+use crate::small::{self, Lu, rows_of, with_capacity};
 
-/// The largest number of rows and columns that faer decomposes on every processor.
-const LIMIT: usize = 32;
+/// Checks that there is a method for matrices of this shape on this processor: of faer, or of [`small`].
+pub(crate) fn require_method(shape: (usize, usize)) -> Result<(), SolveError> {
+    require_within(shape, faer_limit().map(|_| small::MAX_DIMENSION))
+}
 
-/// Checks that this processor decomposes matrices of this shape.
-pub(crate) fn require_decomposable((rows, columns): (usize, usize)) -> Result<(), SolveError> {
+/// Checks that faer decomposes matrices of this shape on this processor.
+pub(crate) fn require_faer(shape: (usize, usize)) -> Result<(), SolveError> {
+    require_within(shape, faer_limit())
+}
+
+fn require_within((rows, columns): (usize, usize), limit: Option<usize>) -> Result<(), SolveError> {
     let found = rows.max(columns);
-    if found <= LIMIT || faer_multiplies() { Ok(()) } else { Err(SolveError::Processor { limit: LIMIT, found }) }
+    match limit {
+        Some(limit) if found > limit => Err(SolveError::Processor { limit, found }),
+        _ => Ok(()),
+    }
 }
 
 /// The product of two matrices.
 pub(crate) fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
-    if faer_multiplies() { left * right } else { product_by_columns(left, right) }
+    if faer_limit().is_none() { left * right } else { product_by_columns(left, right) }
 }
 
 /// Products with one vector run on every processor.
@@ -30,17 +39,16 @@ fn product_by_columns(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64>
     product
 }
 
-/// The solution $X$ of $AX = B$ for a matrix in factors.
-pub(crate) fn solution(factors: &PartialPivLu<f64>, right: MatRef<'_, f64>) -> Mat<f64> {
-    if faer_multiplies() { factors.solve(right) } else { solution_by_columns(factors, right) }
+/// The solution $X$ of $AX = B$ for a square $A$ and a $B$ with at most as many columns, of shapes for which there
+/// [is a method](require_method).
+pub(crate) fn solution(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let large = || a.partial_piv_lu().solve(b);
+    if faer_limit().is_none() { large() } else { with_capacity!(a.nrows(), small_solution(a, b), else large()) }
 }
 
-fn solution_by_columns(factors: &PartialPivLu<f64>, right: MatRef<'_, f64>) -> Mat<f64> {
-    let mut solution = right.to_owned();
-    for column in solution.col_iter_mut() {
-        factors.solve_in_place(column.as_mat_mut());
-    }
-    solution
+fn small_solution<const N: usize>(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let solution = Lu::<N>::new(rows_of(a, 1.0), a.nrows()).solve(&rows_of(b, 1.0));
+    Mat::from_fn(b.nrows(), b.ncols(), |i, j| solution[i][j])
 }
 
 #[cfg(test)]
@@ -50,6 +58,13 @@ mod tests {
 
     use super::*;
     use crate::testing::{size, uniform, well_conditioned};
+
+    #[test]
+    fn limits_are_told() {
+        assert_eq!(require_within((16, 3), Some(16)), Ok(()));
+        assert_eq!(require_within((3, 17), Some(16)), Err(SolveError::Processor { limit: 16, found: 17 }));
+        assert_eq!(require_within((1000, 1000), None), Ok(()));
+    }
 
     proptest! {
         #![proptest_config(cases(32))]
@@ -64,13 +79,13 @@ mod tests {
         }
 
         #[test]
-        fn columns_give_the_solution(
-            (a, b) in well_conditioned().prop_flat_map(|a| { let n = a.nrows(); (Just(a), uniform(n, 40)) }),
+        fn both_methods_solve_systems(
+            (a, b) in well_conditioned().prop_flat_map(|a| { let n = a.nrows(); (Just(a), uniform(n, n)) }),
         ) {
-            let factors = a.partial_piv_lu();
-            let (by_columns, expected) = (solution_by_columns(&factors, b.as_ref()), factors.solve(&b));
-            prop_assert!(size((&by_columns - &expected).as_ref()) <= 1e-12 * size(expected.as_ref()));
-            prop_assert!(size((&a * by_columns - &b).as_ref()) <= 1e-11 * size(b.as_ref()));
+            let by_faer = a.partial_piv_lu().solve(&b);
+            let by_ours = with_capacity!(a.nrows(), small_solution(a.as_ref(), b.as_ref()), else by_faer.clone());
+            prop_assert!(size((&by_ours - &by_faer).as_ref()) <= 1e-12 * size(by_faer.as_ref()));
+            prop_assert!(size((&a * by_ours - &b).as_ref()) <= 1e-11 * size(b.as_ref()));
         }
     }
 }

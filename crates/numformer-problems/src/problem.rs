@@ -333,13 +333,13 @@ pub enum SolveError {
     },
     /// The matrix is too large for methods that run on every processor, and this one lacks what the others need.
     #[error(
-        "expected at most {limit} rows and columns on a processor with FMA but without AVX2, or with part of AVX-512, \
-         found {found}"
+        "expected a dimension of at most {limit}, since this processor has but one of AVX2 and FMA, or but a part of \
+         AVX-512, found {found}"
     )]
     Processor {
-        /// Rows and columns up to which every processor will do.
+        /// The largest dimension for which there is a method.
         limit: usize,
-        /// The larger of the two numbers of the matrix.
+        /// The larger of rows and columns, or the degree of a polynomial.
         found: usize,
     },
     /// The answer computed in `f64` is not accurate enough to be trusted.

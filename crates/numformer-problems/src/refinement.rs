@@ -2,11 +2,10 @@
 
 use std::fmt::Debug;
 
-use faer::prelude::Solve;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 
-use crate::dense::{product, require_decomposable};
+use crate::dense::{product, require_method, solution};
 use crate::{Eigenvectors, InverseJudgement, Inversion, Problem};
 
 /// The residual at which a refined answer counts as exact.
@@ -137,11 +136,11 @@ fn quotient(a: MatRef<'_, f64>, unit: &Mat<f64>) -> f64 {
 /// The unit vector along $(A - \rho I)^{-1} u$; `u` itself where $\rho$ is an eigenvalue to the last bit.
 fn inverse_iteration(a: MatRef<'_, f64>, u: &Mat<f64>, shift: f64) -> Mat<f64> {
     let n = a.nrows();
-    if require_decomposable(a.shape()).is_err() {
+    if require_method(a.shape()).is_err() {
         return Mat::full(n, 1, f64::NAN);
     }
     let shifted = Mat::from_fn(n, n, |i, j| a[(i, j)] - if i == j { shift } else { 0.0 });
-    let solution = shifted.partial_piv_lu().solve(u);
+    let solution = solution(shifted.as_ref(), u.as_ref());
     // As large as 1e17: its squares are in range, but of a vector of infinities they are not.
     let length = norm(solution.as_ref(), Norm::Frobenius);
     if length.is_finite() && length > 0.0 { Scale(length.recip()) * solution } else { u.clone() }

@@ -6,7 +6,7 @@ use numformer_data::Split;
 use serde::{Deserialize, Serialize};
 
 use crate::divergence::DivergencePolicy;
-use crate::{DataConfig, Experiment};
+use crate::{DataConfig, Experiment, signed};
 
 impl Experiment {
     /// The first key in which `other` differs and on which a run depends: `None` when a run of this experiment can go on as
@@ -50,8 +50,7 @@ impl Experiment {
     /// Every key in which `other` differs.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        let [left, right] =
-            [self, other].map(|experiment| toml::Value::try_from(experiment).expect("an experiment is plain data"));
+        let [left, right] = [self, other].map(|experiment| toml::Value::Table(signed::table(experiment)));
         let mut differences = Vec::new();
         compare("", Some(&left), Some(&right), &mut differences);
         differences

@@ -87,6 +87,9 @@ fn quoted(field: &str) -> String {
 
 impl fmt::Display for EvaluationTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return Ok(());
+        }
         let sets = self.rows.iter().map(|(name, evaluation)| (name.clone(), evaluation));
         let (mut titles, mut rows) = side_by_side("set", sets);
         titles.push("drawn again".to_owned());

@@ -21,6 +21,7 @@ use crate::optimizer::OptimizerConfig;
 use crate::presets;
 use crate::schedule::AfterWarmUp;
 use crate::sgd::SgdConfig;
+use crate::signed;
 use crate::syntax::{SyntaxError, did_you_mean};
 
 /// Everything that defines a run: the same experiment gives the same weights, bit for bit, on the same machine.
@@ -145,8 +146,7 @@ impl Experiment {
     /// # Ok::<(), numformer_train::ExperimentError>(())
     /// ```
     pub fn with_settings(&self, settings: &[impl AsRef<str>]) -> Result<Self, ExperimentError> {
-        let table = Table::try_from(self).expect("an experiment is plain data");
-        apply(table, settings).map(|(experiment, _)| experiment)
+        apply(signed::table(self), settings).map(|(experiment, _)| experiment)
     }
 
     /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its
@@ -222,22 +222,21 @@ impl Experiment {
                 return Err(ExperimentError::Zero { key });
             }
         }
-        // TOML's integers are signed; a batch beyond the second limit would not fit in memory.
-        let at_most = [
-            ("seed", self.seed, i64::MAX as u64),
-            ("evaluate.seed", self.evaluate.seed, i64::MAX as u64),
-            ("train.steps", self.train.steps, 1 << 40),
-            ("train.batch_size", self.train.batch_size as u64, 1 << 16),
-        ];
+        // A batch beyond its limit would not fit in memory.
+        let at_most =
+            [("train.steps", self.train.steps, 1 << 40), ("train.batch_size", self.train.batch_size as u64, 1 << 16)];
         for (key, found, limit) in at_most {
             if found > limit {
-                return Err(ExperimentError::TooLarge { key, limit, found });
+                return Err(ExperimentError::TooLarge { key: key.to_owned(), limit, found });
             }
+        }
+        if let Some((key, found)) = signed::larger_than_toml(self) {
+            return Err(ExperimentError::TooLarge { key, limit: signed::LARGEST, found });
         }
         // Lengths are looked at a window at a time.
         let (window, limit) = (u64::from(self.data.bucket_window), MAX_WINDOW_EXAMPLES / self.train.batch_size as u64);
         if window > limit.max(1) {
-            return Err(ExperimentError::TooLarge { key: "data.bucket_window", limit, found: window });
+            return Err(ExperimentError::TooLarge { key: "data.bucket_window".to_owned(), limit, found: window });
         }
         let problems =
             self.problem.0.iter().chain(self.stage.iter().filter_map(|s| s.problem.as_ref()).flat_map(|p| &p.0));
@@ -247,7 +246,8 @@ impl Experiment {
                 if let Some(Span { max, .. }) = span
                     && max > MAX_DIMENSION
                 {
-                    return Err(ExperimentError::TooLarge { key, limit: MAX_DIMENSION as u64, found: max as u64 });
+                    let (limit, found) = (MAX_DIMENSION as u64, max as u64);
+                    return Err(ExperimentError::TooLarge { key: key.to_owned(), limit, found });
                 }
             }
         }
@@ -312,9 +312,6 @@ impl Experiment {
             }
             if let Some(found) = set.noise.filter(|noise| !(noise.is_finite() && *noise >= 0.0)) {
                 return Err(ExperimentError::Negative { key: "evaluate.set.noise", found });
-            }
-            if let Some(found) = set.seed.filter(|seed| *seed > i64::MAX as u64) {
-                return Err(ExperimentError::TooLarge { key: "evaluate.set.seed", limit: i64::MAX as u64, found });
             }
         }
         Ok(())
@@ -534,7 +531,7 @@ pub enum ExperimentError {
     #[error("{key} must be at most {limit}, found {found}")]
     TooLarge {
         /// Dotted path of the key.
-        key: &'static str,
+        key: String,
         /// Largest value.
         limit: u64,
         /// Value found.
@@ -712,16 +709,16 @@ pub enum ExperimentError {
 
 impl ExperimentError {
     /// The key that a mistake is in, and its value where several may have the key.
-    pub(crate) fn key(&self) -> Option<(&'static str, Option<&str>)> {
+    pub(crate) fn key(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::UnknownName { key, found, .. } => Some((key, Some(found))),
             Self::UnheededOption { key, .. }
             | Self::Encoding { key, .. }
             | Self::Zero { key }
-            | Self::TooLarge { key, .. }
             | Self::NotPositive { key, .. }
             | Self::OutOfRange { key, .. }
             | Self::Negative { key, .. } => Some((key, None)),
+            Self::TooLarge { key, .. } => Some((key, None)),
             Self::OptionOfTransformers { key, .. } | Self::UnequalHalves { key, .. } => Some((key, None)),
             Self::TooFewPositions { .. } => Some(("model.max_positions", None)),
             Self::Name { .. } => Some(("name", None)),

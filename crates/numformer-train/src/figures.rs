@@ -140,21 +140,24 @@ fn groups<K: fmt::Display>(name: &str, groups: &BTreeMap<K, Evaluation>, width: 
 }
 
 /// Titles and rows of a table of several sets of examples: their number, accuracies in the norm L1 and exact answers, in per
-/// cent.
+/// cent. All were judged by the same tolerances.
 pub(crate) fn side_by_side<'a>(
     name: &str,
     sets: impl IntoIterator<Item = (String, &'a Evaluation)>,
 ) -> (Vec<String>, Vec<Vec<String>>) {
-    let mut titles = vec![name.to_owned(), "examples".to_owned()];
-    let rows = sets.into_iter().map(|(name, evaluation)| {
+    let mut titles = Vec::new();
+    let rows = sets.into_iter().map(|(set, evaluation)| {
         let within = evaluation.accuracy.iter().map(|(tolerance, _)| format!("within {tolerance}"));
-        titles.truncate(2);
-        titles.extend(within.chain(["exact".to_owned()]));
-        let norm = evaluation.norms.get(&Norm::L1).into_iter().flatten();
-        let shares = norm.map(|estimate| (estimate.share, estimate.interval));
-        let figures = shares.chain([(evaluation.exact, evaluation.exact_interval)]);
-        let figures = figures.map(|(share, interval)| percent::<1>(share, interval));
-        [name, evaluation.count.to_string()].into_iter().chain(figures).collect()
+        titles = [name.to_owned(), "examples".to_owned()].into_iter().chain(within).collect();
+        titles.push("exact".to_owned());
+        let shares = evaluation.norms.get(&Norm::L1).into_iter().flatten();
+        let shares = shares.map(|estimate| percent::<1>(estimate.share, estimate.interval));
+        let mut row = vec![set, evaluation.count.to_string()];
+        row.extend(shares);
+        // A log of an older version has no intervals.
+        row.extend(evaluation.accuracy.iter().skip(row.len() - 2).map(|(_, share)| format!("{:.1}", 100.0 * share)));
+        row.push(percent::<1>(evaluation.exact, evaluation.exact_interval));
+        row
     });
     let rows = rows.collect();
     (titles, rows)
@@ -252,5 +255,8 @@ mod tests {
         let evaluation: Evaluation = serde_json::from_str(json).expect("an evaluation");
         assert_eq!((evaluation.exact_interval, evaluation.norms.len()), ((0.0, 1.0), 0));
         assert!(format!("{evaluation:#}").contains("within 5%"));
+        let (titles, rows) = side_by_side("set", [("old".to_owned(), &evaluation)]);
+        assert_eq!(titles, ["set", "examples", "within 5%", "exact"]);
+        assert_eq!(rows, [["old", "1", "100.0", "100.0 (0.0-100.0)"]]);
     }
 }

@@ -31,7 +31,7 @@
 //! - [`Answering`]: how a model's answers are found: greedily, by beam search or at random, constrained, verified.
 //! - [`evaluate`], [`Evaluation`], [`solve`], [`LearningCurve`]: how good the model is, in figures, examples and a
 //!   drawing; [`EvaluationMetrics`] gathers the figures of parts that are judged apart. [`diagnose`] says why answers are
-//!   wrong.
+//!   wrong. Within a width, such as that of a terminal, their tables are lists: [`text`] holds the means.
 //!
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`Trainer::on_device`]), with the kernels of numformer-ops and cuBLASLt; candle stays on
@@ -81,6 +81,7 @@ mod score;
 mod scorecard;
 mod sgd;
 mod shape;
+mod signed;
 mod solved;
 mod stored_model;
 mod stored_run;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::experiment::Experiment;
 use crate::metrics_log::{METRICS, Record, read_metrics};
-use crate::run_dir::{EXPERIMENT, RunDirError};
+use crate::run_dir::{EXPERIMENT, RunDirError, steps};
 
 /// A run at a glance: its experiment, and the last figures it wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,7 +19,7 @@ pub struct RunSummary {
     pub path: PathBuf,
     /// What is run.
     pub experiment: Experiment,
-    /// Updates taken when it last wrote a figure.
+    /// Updates taken when it last wrote a figure or a checkpoint.
     pub step: u64,
     /// Training examples seen by then.
     pub examples: u64,
@@ -48,7 +48,8 @@ impl RunSummary {
         let metrics = path.join(METRICS);
         let records = if metrics.exists() { read_metrics(&metrics).map_err(io_error)? } else { Vec::new() };
         let last = |of: fn(&Record) -> Option<f64>| records.iter().rev().find_map(of);
-        let step = records.last().map_or(0, Record::step);
+        let saved = steps(path).map_err(io_error)?.pop();
+        let step = records.last().map(Record::step).max(saved).unwrap_or(0);
         Ok(Self {
             path: path.to_owned(),
             step,
@@ -119,6 +120,9 @@ mod tests {
         let RunSummary { step, examples, loss, accuracy, exact, .. } = &runs[1];
         assert_eq!((*step, *examples), (30, 1920));
         assert_eq!((*loss, *accuracy, *exact), (Some(1.5), Some(0.6), Some(0.2)));
+        // Interrupted before the next figure was written.
+        fs::create_dir_all(dir.path().join("b/checkpoints/step-0000000034")).expect("made");
+        assert_eq!(RunSummary::read(&dir.path().join("b")).expect("a run").step, 34);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::{ColMut, Mat, Par};
-use numformer_metrics::faer_multiplies;
+use numformer_metrics::faer_limit;
 
 use super::mirror_lower_triangle;
 use crate::ensemble::MAX_DIMENSION;
@@ -66,7 +66,8 @@ impl Scratch {
         let n = matrix.nrows();
         self.vectors.resize_with(n, n, |_, _| 0.0);
         let vectors = &mut self.vectors;
-        let decomposed = if n <= small::MAX_DIMENSION || faer_multiplies() {
+        // Without faer, a method that larger matrices would be slow by.
+        let decomposed = if n <= small::MAX_DIMENSION || faer_limit().is_none() {
             with_capacity!(n, small_decompose(matrix, values, vectors), else Err(TooLarge))
         } else {
             small_decompose::<MAX_DIMENSION>(matrix, values, vectors)

@@ -6,7 +6,7 @@ use numformer_metrics::{Deviations, Norm, Property};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::diagonal_of_first_row;
-use crate::dense::{product, require_decomposable};
+use crate::dense::{product, require_method};
 use crate::residual::{largest, orthogonality_defect, pair_residual};
 use crate::small::{
     from_fn, largest_magnitude, power_of_two_scale, require_symmetric, reshape, symmetric_eigen, symmetric_entry,
@@ -128,7 +128,7 @@ impl Problem for Eigenvalues {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
         require_symmetric(input)?;
-        require_decomposable(input.shape())?;
+        require_method(input.shape())?;
         reshape(output, shape);
         let scale = power_of_two_scale(input);
         with_capacity!(shape.0, small_eigenvalues(input, scale, output), else large_eigenvalues(input, scale, output))?;
@@ -167,7 +167,7 @@ impl Problem for Eigenvectors {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
         require_symmetric(input)?;
-        require_decomposable(input.shape())?;
+        require_method(input.shape())?;
         reshape(output, shape);
         let (n, scale) = (shape.1, power_of_two_scale(input));
         with_capacity!(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::eigen::require_square;
 use super::svd::condition_number;
-use crate::dense::{product, require_decomposable};
+use crate::dense::{product, require_method};
 use crate::residual::{require_solution, solution_error};
 use crate::small::{Lu, identity, require_symmetric, reshape, scaled_columns, scaled_columns_of_large, with_capacity};
 use crate::{
@@ -231,7 +231,7 @@ pub(crate) fn invert(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<()
 /// # Errors
 /// If a pivot is zero, the inverse leaves the range, or this processor has no method for so large a matrix.
 pub(crate) fn write_inverse(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
-    require_decomposable(input.shape())?;
+    require_method(input.shape())?;
     with_capacity!(input.nrows(), small_inverse(input, output), else large_inverse(input, output))?;
     require_representable(output.as_ref())
 }

@@ -4,7 +4,7 @@ use faer::prelude::*;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 
-use crate::dense::{product, require_decomposable};
+use crate::dense::{product, require_faer};
 use crate::residual::{largest, orthogonality_defect, quotient};
 use crate::small::{power_of_two_scale, reshape};
 use crate::{Problem, SolveError, require_finite, require_representable};
@@ -53,7 +53,7 @@ impl Problem for Qr {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
-        require_decomposable(input.shape())?;
+        require_faer(input.shape())?;
         reshape(output, shape);
         let scale = power_of_two_scale(input);
         let decomposition = (Scale(scale) * input).qr();

@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
-use crate::dense::require_decomposable;
+use crate::dense::require_faer;
 use crate::residual::largest;
 use crate::small::reshape;
 use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
@@ -102,7 +102,7 @@ fn roots_of(coefficients: &[f64]) -> Result<Vec<(f64, f64)>, SolveError> {
     if !monic.iter().all(|x| x.is_finite()) {
         return Err(SolveError::Overflow);
     }
-    require_decomposable((degree, degree))?;
+    require_faer((degree, degree))?;
     let companion = Mat::from_fn(degree, degree, |i, j| match i {
         0 => -monic[j],
         _ if i == j + 1 => 1.0,

@@ -6,7 +6,7 @@ use numformer_metrics::{Deviations, Norm, Property};
 
 use super::eigen::{Signs, clear_noise, may_hold_noise};
 use crate::comparison::diagonal_of_first_row;
-use crate::dense::{product, require_decomposable};
+use crate::dense::{product, require_method};
 use crate::residual::{largest, orthogonality_defect, pair_residual, quotient};
 use crate::small::{power_of_two_scale, reshape, rows_of, singular_value_decomposition, with_capacity};
 use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
@@ -84,7 +84,7 @@ impl Problem for SingularValues {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
-        require_decomposable(input.shape())?;
+        require_method(input.shape())?;
         reshape(output, shape);
         let (larger, scale) = (input.nrows().max(input.ncols()), power_of_two_scale(input));
         with_capacity!(
@@ -120,7 +120,7 @@ impl Problem for Svd {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
-        require_decomposable(input.shape())?;
+        require_method(input.shape())?;
         reshape(output, shape);
         let (larger, scale) = (input.nrows().max(input.ncols()), power_of_two_scale(input));
         with_capacity!(
