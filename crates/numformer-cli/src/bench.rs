@@ -37,10 +37,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "T1", value_parser = workload)]
     config: Workload,
     /// Examples per step, at most 4096: memory grows with them.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
     /// Threads; all of the machine when absent.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024), allow_negative_numbers = true)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
     #[arg(long, default_value_t = DeviceName::Cpu)]
@@ -52,10 +52,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOW", default_value = "explicit")]
     gradients: How,
     /// Windows whose rates are compared.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     windows: u32,
     /// Length of a window, in seconds.
-    #[arg(long, default_value_t = 4.0, value_parser = window_seconds, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 4.0, value_parser = window_seconds)]
     seconds: f64,
     /// Measure greedy decoding, too, of twice as many examples at once.
     #[arg(long)]

@@ -17,7 +17,7 @@ pub(crate) struct DecodingArguments {
     beam_width: Option<usize>,
     /// The power of its length by which beam search divides the logarithm of an answer's probability: 0 takes no account of
     /// the length, 1, the default, compares means per token; the larger, the longer the answers.
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true, requires = "decoding")]
+    #[arg(long, value_name = "X", value_parser = finite, requires = "decoding")]
     length_penalty: Option<f64>,
     /// What the scores of tokens are divided by before sampling, 1 when absent: the lower, the surer.
     #[arg(long, value_name = "T", value_parser = temperature, requires = "decoding")]

@@ -39,9 +39,10 @@ mod solve;
 mod train;
 mod verify;
 
+use std::any::TypeId;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use numformer_train::{ExperimentError, text};
 
 use crate::verbosity::Verbosity;
@@ -82,11 +83,25 @@ enum Command {
     Man(completions::ManArguments),
 }
 
+/// Has a negative number refused by the option that it was given to, which says why, not taken for another option.
+fn taking_negative_numbers(command: clap::Command) -> clap::Command {
+    let numbers =
+        [TypeId::of::<u16>(), TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>(), TypeId::of::<f64>()];
+    command
+        .mut_args(|argument| {
+            let of_values = argument.get_value_parser().type_id();
+            let is_number = numbers.iter().any(|number| of_values == *number);
+            if is_number { argument.allow_negative_numbers(true) } else { argument }
+        })
+        .mut_subcommands(taking_negative_numbers)
+}
+
 /// Columns where no terminal says how many there are.
 const USUAL_WIDTH: usize = 100;
 
 fn main() -> ExitCode {
-    let Cli { command, verbosity } = Cli::parse();
+    let matches = taking_negative_numbers(Cli::command()).get_matches();
+    let Cli { command, verbosity } = Cli::from_arg_matches(&matches).unwrap_or_else(|usage| usage.exit());
     let outcome = match command {
         Command::Train(arguments) => train::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Resume(arguments) => resume::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),

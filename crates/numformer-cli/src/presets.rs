@@ -1,6 +1,6 @@
 //! `numformer presets`: the experiments that come with the program.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use numformer_train::presets::{self, PRESETS};
 use numformer_train::{Experiment, ExperimentError, text};
@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             output::write(&lines.collect::<String>())
         }
         Action::Show { name } => {
+            ensure!(!name.ends_with(".toml"), "`{name}` is a file: expected the name of a preset");
             // For its error, which names the nearest preset.
             Experiment::preset(name).map(drop).or_else(|error| match error {
                 ExperimentError::UnknownPreset { .. } => Err(error),

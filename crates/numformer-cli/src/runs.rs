@@ -1,7 +1,8 @@
 //! `numformer runs`: what there is, and side by side.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -47,16 +48,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 let lines = runs.iter().map(|run| Ok(serde_json::to_string(run)? + "\n"));
                 return output::write(&lines.collect::<Result<String>>()?);
             }
-            output::write(&table(&runs))
+            if runs.is_empty() {
+                report!("no runs in {}", dir.display());
+                if dir.join("experiment.toml").is_file() {
+                    report!("it is a run itself: give the directory that it is in");
+                }
+                return Ok(());
+            }
+            output::write(&table(&runs, &names(&runs)))
         }
         Action::Compare { runs } => {
             let summaries: Vec<RunSummary> =
                 runs.iter().map(|path| RunSummary::read(path)).collect::<Result<_, _>>()?;
-            let mut text = table(&summaries);
+            let names = names(&summaries);
+            let mut text = table(&summaries, &names);
             let (first, others) = summaries.split_first().context("two or more")?;
-            for other in others {
+            for (other, name) in others.iter().zip(&names[1..]) {
                 let differences = first.experiment.differences(&other.experiment);
-                writeln!(text, "\n{} beside {}:", name(&other.path), name(&first.path))?;
+                writeln!(text, "\n{name} beside {}:", names[0])?;
                 if differences.is_empty() {
                     writeln!(text, "  the same experiment")?;
                 }
@@ -69,16 +78,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+/// Names of directories, or whole paths where two have the same name.
+fn names(runs: &[RunSummary]) -> Vec<String> {
+    let name = |run: &RunSummary| run.path.file_name().unwrap_or(run.path.as_os_str()).to_string_lossy().into_owned();
+    let names: Vec<String> = runs.iter().map(name).collect();
+    let is_unique = names.iter().collect::<BTreeSet<_>>().len() == names.len();
+    if is_unique { names } else { runs.iter().map(|run| run.path.display().to_string()).collect() }
 }
 
 /// One line for each run, where there is room.
-fn table(runs: &[RunSummary]) -> String {
+fn table(runs: &[RunSummary], names: &[String]) -> String {
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
-    let rows = runs.iter().map(|run| {
+    let rows = runs.iter().zip(names).map(|(run, name)| {
         vec![
-            name(&run.path),
+            name.clone(),
             format!("{}/{}", run.step, run.experiment.train.steps),
             run.examples.to_string(),
             run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}")),

@@ -116,6 +116,7 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
         if arguments.ending.device != DeviceName::Cpu {
             bail!("--dry-run tells memory and time of the CPU: leave out --device");
         }
+        RunDir::check(&path, &experiment)?;
         warn_of_warmup(&experiment.train);
         dry_run::report(&experiment, &path)
     } else {

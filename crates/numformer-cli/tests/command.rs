@@ -507,6 +507,27 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
 }
 
 #[test]
+fn numbers_that_cannot_be_are_refused_by_their_options() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, expected, code) in [
+        (&["train", "transpose-3x3", "--steps", "-1"][..], "invalid value '-1' for '--steps", 2),
+        (&["train", "transpose-3x3", "--threads", "-1"], "invalid value '-1' for '--threads", 2),
+        (&["reproduce", "--budget", "-1"], "invalid value '-1' for '--budget", 2),
+        (&["generate", "transpose-3x3", "--count", "-5"], "invalid value '-5' for '--count", 2),
+        (&["bench", "--seconds", "-2.5"], "invalid value '-2.5' for '--seconds", 2),
+        (&["train", "transpose-3x3", "--steps", "9223372036854775808"], "train.steps must be at most", 1),
+        (&["train", "transpose-3x3", "--seed", "18446744073709551615"], "seed must be at most 9223372036854775807", 1),
+        (&["train", "transpose-3x3", "--set", "seed=18446744073709551615"], "expected an integer of at most", 1),
+        (&["presets", "show", "my.toml"], "error: `my.toml` is a file: expected the name of a preset", 1),
+    ] {
+        let output = numformer(arguments, b"", dir.path());
+        let stderr = text(&output.stderr);
+        assert!(output.status.code() == Some(code) && stderr.contains(expected), "{arguments:?}: {stderr}");
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "{arguments:?} leaves something behind");
+    }
+}
+
+#[test]
 fn a_warm_up_that_is_longer_than_the_run_is_told() {
     let dir = tempfile::tempdir().unwrap();
     for (warmup, expected) in [(", warmup_steps = 5", true), (", warmup_steps = 4", false), ("", false)] {

@@ -521,6 +521,27 @@ fn a_run_that_starts_from_another_says_what_it_took_over() {
     }
 }
 
+#[test]
+fn runs_are_listed_and_told_apart() {
+    let dir = trained();
+    let (stdout, stderr, code) = numformer(&["runs", "list", "."], dir.path());
+    assert!(code == 0 && stdout.contains("\nrun    4/4        32"), "{stdout}{stderr}");
+    let (stdout, stderr, code) = numformer(&["runs", "list", "run"], dir.path());
+    assert_eq!((stdout.as_str(), code), ("", 0));
+    assert_eq!(stderr, "no runs in run\nit is a run itself: give the directory that it is in\n");
+
+    let (_, stderr, code) =
+        numformer(&["train", "my.toml", "--seed", "7", "--run-dir", "other/run", "--quiet"], dir.path());
+    assert_eq!(code, 0, "{stderr}");
+    let (stdout, stderr, code) = numformer(&["runs", "compare", "run", "other/run"], dir.path());
+    assert!(code == 0 && stdout.contains("\nother/run beside run:\n  seed: 0 -> 7\n"), "{stdout}{stderr}");
+
+    // What would be refused is, when it is tried.
+    let dry_run = ["train", "transpose-3x3", "--dry-run", "--run-dir", "run"];
+    let (_, stderr, code) = numformer(&dry_run, dir.path());
+    assert!(code == 1 && stderr.starts_with("error: the run in run depends on what differs"), "{stderr}");
+}
+
 /// Of several dimensions, so that there is a table of groups.
 #[test]
 fn figures_fit_the_terminal() {

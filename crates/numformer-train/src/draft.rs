@@ -152,6 +152,8 @@ pub(crate) fn key_and_value(setting: &str) -> Result<(&str, Value), String> {
     let (path, text) = (path.trim(), text.trim());
     let value = match toml::from_str::<Table>(&format!("value = {text}")) {
         Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").unwrap_or_else(|| Value::from(text)),
+        // It would be read as text.
+        _ if text.parse::<i128>().is_ok() => return Err(format!("expected an integer of at most {}", i64::MAX)),
         _ => Value::from(text),
     };
     Ok((path, value))

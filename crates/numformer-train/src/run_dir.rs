@@ -71,24 +71,36 @@ impl RunDir {
             Err(TryLockError::Error(source)) => return Err(RunDirError::Io { path, source }),
         }
         let run = Self { path: path.clone(), _lock: lock };
-        if file.exists() {
-            let toml = read_text(&file).map_err(io_error)?;
-            let existing = Experiment::parse(&toml, &file.display().to_string());
-            let existing =
-                existing.map_err(|source| RunDirError::Unreadable { path: path.clone(), source: source.into() })?;
-            if let Some(difference) = existing.difference(experiment) {
-                return Err(RunDirError::OtherExperiment { path, name: existing.name, difference: difference.into() });
-            }
-            let taken = run.steps().map_err(io_error)?.into_iter().next_back().unwrap_or(0);
-            if taken > experiment.train.steps {
-                return Err(RunDirError::StepsTaken { path, taken, asked: experiment.train.steps });
-            }
-        }
+        Self::check(&path, experiment)?;
         if !file.exists() {
             run.write_experiment(experiment)?;
         }
         run.remove_unfinished().map_err(io_error)?;
         Ok(run)
+    }
+
+    /// Checks that a run of `experiment` may go on in a directory, or begin there if it holds no run, and writes nothing.
+    ///
+    /// # Errors
+    /// When the directory holds a run that depends on what differs, or that took more steps.
+    pub fn check(path: &Path, experiment: &Experiment) -> Result<(), RunDirError> {
+        let io_error = |source| RunDirError::Io { path: path.to_owned(), source };
+        let file = path.join(EXPERIMENT);
+        if !file.exists() {
+            return Ok(());
+        }
+        let toml = read_text(&file).map_err(io_error)?;
+        let existing = Experiment::parse(&toml, &file.display().to_string())
+            .map_err(|source| RunDirError::Unreadable { path: path.to_owned(), source: source.into() })?;
+        if let Some(difference) = existing.difference(experiment) {
+            let (path, difference) = (path.to_owned(), difference.into());
+            return Err(RunDirError::OtherExperiment { path, name: existing.name, difference });
+        }
+        let taken = steps(path).map_err(io_error)?.pop().unwrap_or(0);
+        if taken > experiment.train.steps {
+            return Err(RunDirError::StepsTaken { path: path.to_owned(), taken, asked: experiment.train.steps });
+        }
+        Ok(())
     }
 
     /// Writes down the experiment as which the run goes on. Nothing is written that stands there already, which needs
