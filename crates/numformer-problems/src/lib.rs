@@ -37,6 +37,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod comparison;
 mod dense;
 mod ensemble;

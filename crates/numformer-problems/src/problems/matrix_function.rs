@@ -5,6 +5,7 @@ use numformer_metrics::Norm;
 
 use super::eigen::require_square;
 use super::inverse::invert;
+use crate::balance::balanced;
 use crate::dense::{product, require_method, solution};
 use crate::residual::{larger, quotient, solution_error};
 use crate::small::{largest_magnitude, power_of_two, power_of_two_centering, reshape};
@@ -12,9 +13,9 @@ use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_represent
 
 /// The exponential of a square matrix: $A \mapsto \sum_k A^k / k!$, from $n \times n$ to $n \times n$.
 ///
-/// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree 13.
-/// Each squaring may double the relative error: matrices so large that it could pass $10^{-10}$, with a 1-norm above about
-/// $1.4 \cdot 10^6$, are [`SolveError::Inaccurate`]. Solving allocates.
+/// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree 13, after
+/// rows and columns are brought to like sizes. Each squaring may double the relative error: matrices so large that it could pass
+/// $10^{-10}$, with a 1-norm above about $1.4 \cdot 10^6$ then, are [`SolveError::Inaccurate`]. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -27,7 +28,7 @@ use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_represent
 /// ```
 ///
 /// # Reference
-/// Higham (2005), *The scaling and squaring method for the matrix exponential revisited*.
+/// Higham (2005), *The scaling and squaring method for the matrix exponential revisited*, algorithm 2.3.
 /// <https://doi.org/10.1137/04061101X>
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct MatrixExponential;
@@ -97,8 +98,9 @@ impl Problem for MatrixExponential {
         let (n, _) = self.output_shape(input.shape())?;
         require_finite(input)?;
         require_method(input.shape())?;
+        let (even, exponents) = balanced(input);
         // Halved so often that the 1-norm is in range.
-        let size = input.col_iter().map(|column| column.norm_l1()).fold(0.0, f64::max);
+        let size = even.col_iter().map(|column| column.norm_l1()).fold(0.0, f64::max);
         if size.is_infinite() {
             return Err(SolveError::Overflow);
         }
@@ -107,7 +109,7 @@ impl Problem for MatrixExponential {
         if residual > MAX_RESIDUAL {
             return Err(SolveError::Inaccurate { allowed: MAX_RESIDUAL, residual });
         }
-        let a = Scale(power_of_two(-squarings)) * input;
+        let a = Scale(power_of_two(-squarings)) * even;
 
         let identity = Mat::<f64>::identity(n, n);
         let times = |x: &Mat<f64>, y: &Mat<f64>| product(x.as_ref(), y.as_ref());
@@ -126,7 +128,11 @@ impl Problem for MatrixExponential {
             answer = times(&answer, &answer);
         }
         reshape(output, (n, n));
-        output.copy_from(answer);
+        for (j, column) in output.col_iter_mut().enumerate() {
+            for (i, entry) in column.iter_mut().enumerate() {
+                *entry = answer[(i, j)] * power_of_two(exponents[i] - exponents[j]);
+            }
+        }
         require_representable(output.as_ref())
     }
 }
@@ -238,6 +244,23 @@ mod tests {
         assert!(MatrixExponential.solve(mat![[-1e6]].as_ref()).is_ok());
         assert_zero_is_wrong(&MatrixExponential, mat![[1.0, 2.0], [3.0, 4.0]].as_ref());
         assert_eq!(MatrixExponential.output_bound((10, 10), 100.0), None);
+    }
+
+    /// The squarings would lose two more digits of a rotation in unlike units.
+    #[test]
+    fn units_of_rows_and_columns_do_not_matter() {
+        for power in [-20, -1, 0, 3, 20] {
+            let (unit, x) = (2.0_f64.powi(power), 1000.0_f64);
+            let found = exponential(&mat![[0.0, -x * unit], [x / unit, 0.0]]);
+            let expected = mat![[x.cos(), -x.sin() * unit], [x.sin() / unit, x.cos()]];
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let error = (found[(i, j)] - expected[(i, j)]).abs();
+                assert!(error <= 1e-11 * expected[(i, j)].abs(), "{power}: {found:?} {expected:?}");
+            }
+        }
+        let graded = mat![[697.1377138470484, -36.31317813610726], [1045109.7438080433, 151.5992056824941]];
+        let product = exponential(&graded) * exponential(&(Scale(-1.0) * &graded));
+        assert!(size((product - Mat::<f64>::identity(2, 2)).as_ref()) < 1e-7);
     }
 
     #[test]
