@@ -15,7 +15,7 @@ use numformer::data::{BatchSource, Sequences, Split, Task};
 use numformer::encoding::TokenId;
 use numformer::metrics::{Norm, Tolerance};
 use numformer::model::{End, Mode, Model, Padded, Seq2Seq, greedy};
-use numformer::train::{Catalogue, Evaluation, Experiment, Trainer, evaluate};
+use numformer::train::{Catalogue, Evaluation, Experiment, Run, evaluate};
 
 const EXAMPLES: u64 = 10_000;
 const ROUNDS: usize = 3;
@@ -32,10 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut experiment = Experiment::preset("transpose-3x3")?;
         experiment.train.steps = steps;
         experiment.evaluate.examples = 1;
-        let mut trainer = Trainer::new(experiment.clone())?;
-        trainer.run()?;
+        let mut run = Run::new(experiment.clone())?;
+        run.run()?;
         let task = Arc::new(experiment.task(&Catalogue::standard())?);
-        let model = trainer.model();
+        let model = run.model();
 
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
         let ours = || Ok(within(&evaluate(model, &task, &task.batches(0, Split::Test, 256), EXAMPLES, &Device::Cpu)?));

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use numformer::data::{BatchSource, Split};
-use numformer::model::{ExplicitSchedule, Mode, Model, Parameters, TokenRows, TrainingStep};
+use numformer::model::{FusedStep, Mode, Model, Parameters, TokenRows, TrainingStep};
 use numformer::ops::sum_of_squares;
-use numformer::train::{Catalogue, Experiment, RunDir, Trainer, Update};
+use numformer::train::{Catalogue, Experiment, Run, Update};
 
 const STEPS: u64 = 600;
 const ROUNDS: usize = 7;
@@ -26,7 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        let [bare, whole] = [bare_loop(&experiment)?, run(&experiment)?].map(|time| STEPS as f64 / time.as_secs_f64());
+        let [bare, whole] =
+            [bare_loop(&experiment)?, whole_run(&experiment)?].map(|time| STEPS as f64 / time.as_secs_f64());
         ratios.push(bare / whole - 1.0);
         rates.push([bare, whole]);
     }
@@ -44,14 +45,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A run in a directory of its own.
-fn run(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
+fn whole_run(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
-    let run_dir = RunDir::open(dir.path().join("run"), experiment)?;
-    let log = run_dir.metrics_log(experiment.log.every);
-    let (trainer, _) = Trainer::new(experiment.clone())?.in_dir(run_dir)?;
-    let mut trainer = trainer.with_observer(log);
+    let mut run = Run::new(experiment.clone())?.in_dir(dir.path().join("run"))?;
     let begin = Instant::now();
-    trainer.run()?;
+    run.run()?;
     Ok(begin.elapsed())
 }
 
@@ -61,11 +59,12 @@ fn bare_loop(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
     let config = experiment.model_config(&task)?;
     let parameters = Parameters::random(experiment.seed, &Device::Cpu);
     Model::init(&config, &parameters)?;
-    let mut step = ExplicitSchedule::new(&config, &parameters)?;
+    let mut step = FusedStep::new(config.as_transformer().expect("a transformer"), &parameters)?;
     let mut weights = vec![0.0; step.layout().len()];
     step.layout().read(&parameters, &mut weights)?;
     let mut gradients = vec![0.0; weights.len()];
-    let mut optimizer = experiment.train.optimizer.build(weights.len());
+    let mut optimizer = experiment.train.optimizer.build();
+    optimizer.begin(step.layout());
     let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
     let [src, tgt] =
         [&batch.src, &batch.tgt].map(|rows| TokenRows { ids: &rows.ids, lengths: &rows.lengths, width: rows.width });
@@ -75,7 +74,7 @@ fn bare_loop(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
         step.loss_and_gradients(&weights, src, tgt, mode, &mut gradients)?;
         let norm = sum_of_squares(&gradients).sqrt();
         let gradient_scale = (experiment.train.clip_norm / norm).min(1.0);
-        let update = Update { lr: experiment.train.lr, gradient_scale, weight_decay: 0.0 };
+        let update = Update { gradient_scale, ..Update::at(index + 1, experiment.train.lr) };
         optimizer.update(update, &mut weights, &gradients);
     }
     Ok(begin.elapsed())

@@ -12,7 +12,7 @@ fn train_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("train_step");
     group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(BATCH as u64));
     let autodiff = ["T5"].map(|name| (name, Gradients::Autodiff));
-    for (name, gradients) in Workload::NAMES.map(|name| (name, Gradients::Explicit)).into_iter().chain(autodiff) {
+    for (name, gradients) in Workload::NAMES.map(|name| (name, Gradients::Fused)).into_iter().chain(autodiff) {
         let workload = Workload::named(name).expect("listed");
         let mut training = workload.training(gradients).expect("a model");
         let batch = workload.batch(0, BATCH);

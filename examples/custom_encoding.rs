@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use numformer::data::Split;
 use numformer::encoding::{DecodeError, EncodeError, NumberEncoding, TokenId};
-use numformer::train::{Catalogue, Experiment, Progress, Trainer};
+use numformer::train::{Catalogue, Experiment, Progress, Run};
 
 /// Levels are powers of 1.1, from 1.1^-40 = 0.022 to 1.1^25 = 10.8; below is zero. Rounding costs 5% at most.
 const LEVELS: std::ops::RangeInclusive<i32> = -40..=25;
@@ -77,10 +77,10 @@ fn main() -> Result<()> {
 
     let catalogue = Catalogue::standard().with_encoding("logarithmic", logarithmic);
     let experiment = Experiment::from_toml(EXPERIMENT, "custom_encoding.rs", &catalogue)?;
-    let mut trainer = Trainer::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
-    trainer.run()?;
-    let evaluation = trainer.evaluate(Split::Test, 1_000)?;
-    println!("{evaluation:#}\n\n{}", trainer.solve(Split::Test, 1)?[0]);
+    let mut run = Run::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
+    run.run()?;
+    let evaluation = run.evaluate(Split::Test, 1_000)?;
+    println!("{evaluation:#}\n\n{}", run.solve(Split::Test, 1)?[0]);
     ensure!(evaluation.exact > 0.95, "expected more than 95% exact answers, found {:.1}%", 100.0 * evaluation.exact);
     Ok(())
 }

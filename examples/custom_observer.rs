@@ -11,7 +11,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Result, ensure};
-use numformer::train::{EvaluationReport, Experiment, Observer, StopReason, Trainer};
+use numformer::train::{EvaluationReport, Experiment, Observer, Run, StopReason};
 
 /// Ends a run after `patience` evaluations in a row without a lower cross-entropy.
 struct EarlyStopping {
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let settings = ["train.lr=0.3", "train.warmup_steps=10", "evaluate.every=20", "evaluate.examples=64"];
     let experiment = Experiment::preset("transpose-3x3")?.with_settings(&settings)?;
     let early_stopping = EarlyStopping { patience: 3, lowest: f64::INFINITY, waited: 0 };
-    let report = Trainer::new(experiment)?.with_observer(early_stopping).run()?;
+    let report = Run::new(experiment)?.with_observer(early_stopping).run()?;
     println!("{} after step {}", report.stop, report.step);
     ensure!(report.stop != StopReason::Completed, "a learning rate of 0.3 cannot have worked to the end");
     Ok(())

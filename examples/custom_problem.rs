@@ -12,8 +12,8 @@
 use anyhow::{Result, ensure};
 use faer::{Mat, MatRef};
 use numformer::data::Split;
-use numformer::problems::{Problem, SolveError, require_finite};
-use numformer::train::{Catalogue, Experiment, Progress, Trainer};
+use numformer::problems::{Magnitudes, Problem, SolveError, require_finite};
+use numformer::train::{Catalogue, Experiment, Progress, Run};
 
 /// `[A | B]` to the matrix of `max(a, b)`, from `r×2c` to `r×c`.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ impl Problem for Maximum {
     }
 
     /// Optional. With it, the vocabulary holds no symbols for numbers that never occur.
-    fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
-        Some(bound)
+    fn output_magnitudes(&self, _: (usize, usize), entries: Magnitudes) -> Magnitudes {
+        Magnitudes::at_most(entries.largest)
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -67,15 +67,15 @@ fn main() -> Result<()> {
         |_| Box::new(Maximum),
     );
     let experiment = Experiment::from_toml(EXPERIMENT, "custom_problem.rs", &catalogue)?;
-    let mut trainer = Trainer::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
+    let mut run = Run::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
     for index in 0..2 {
-        let example = trainer.task().example(0, Split::Test, index)?;
-        let show = |tokens| trainer.task().vocabulary().render(tokens);
+        let example = run.task().example(0, Split::Test, index)?;
+        let show = |tokens| run.task().vocabulary().render(tokens);
         println!("{}\n  -> {}", show(&example.src), show(&example.tgt));
     }
-    trainer.run()?;
-    let evaluation = trainer.evaluate(Split::Test, 1_000)?;
-    println!("{evaluation:#}\n\n{}", trainer.solve(Split::Test, 1)?[0]);
+    run.run()?;
+    let evaluation = run.evaluate(Split::Test, 1_000)?;
+    println!("{evaluation:#}\n\n{}", run.solve(Split::Test, 1)?[0]);
     let (tolerance, share) = evaluation.accuracy[0];
     ensure!(share > 0.9, "expected more than 90% of the answers within {tolerance}, found {:.1}%", 100.0 * share);
     Ok(())

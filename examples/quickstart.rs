@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use numformer::data::Split;
-use numformer::train::{Catalogue, Experiment, Progress, RunDir, StopReason, Trainer};
+use numformer::train::{Experiment, Progress, Run, StopReason};
 
 #[derive(Parser)]
 struct Arguments {
@@ -34,29 +34,25 @@ fn main() -> Result<()> {
     let mut experiment = Experiment::preset("transpose-3x3")?;
     experiment.seed = arguments.seed;
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
-    experiment.validate(&Catalogue::standard())?;
 
     let path = arguments.run_dir.unwrap_or_else(|| format!("runs/quickstart-seed{}", arguments.seed).into());
-    let run_dir = RunDir::open(path, &experiment)?;
-    let log = run_dir.metrics_log(experiment.log.every);
-    let (trainer, damaged) = Trainer::new(experiment)?.in_dir(run_dir)?;
-    for checkpoint in damaged {
-        eprintln!("passed over a checkpoint: {:#}", anyhow::Error::from(checkpoint));
+    let mut run = Run::new(experiment)?.in_dir(path)?.with_observer(Progress::stderr());
+    for checkpoint in run.passed_over() {
+        eprintln!("passed over a checkpoint: {checkpoint}");
     }
-    let mut trainer = trainer.with_observer(Progress::stderr()).with_observer(log);
-    let report = trainer.run()?;
+    let report = run.run()?;
     ensure!(report.stop == StopReason::Completed, "{}", report.stop);
 
-    let evaluation = trainer.evaluate(Split::Test, 2_000)?;
+    let evaluation = run.evaluate(Split::Test, 2_000)?;
     println!("\nOn {} unseen matrices:\n{evaluation:#}", evaluation.count);
-    for solved in trainer.solve(Split::Test, 3)? {
+    for solved in run.solve(Split::Test, 3)? {
         println!("\n{solved}");
     }
-    let run_dir = trainer.run_dir().expect("given above");
+    let run_dir = run.run_dir().expect("given above");
     println!("\nrun:            {}", run_dir.path().display());
     println!("metrics:        {}", run_dir.path().join("metrics.jsonl").display());
     println!("learning curve: {}", run_dir.write_learning_curve()?.display());
-    println!("weights:        {}", run_dir.checkpoint_path(trainer.step()).display());
+    println!("weights:        {}", run_dir.checkpoint_path(run.step()).display());
     ensure!(evaluation.exact >= 0.99, "expected at least 99% exact answers, found {:.2}%", 100.0 * evaluation.exact);
     Ok(())
 }

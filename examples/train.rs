@@ -9,7 +9,7 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::{Result, ensure};
-use numformer::train::{Experiment, Progress, RunDir, StoredRun, Trainer};
+use numformer::train::{Experiment, Progress, Run, StoredRun};
 
 fn main() -> Result<()> {
     let temporary = tempfile::tempdir()?;
@@ -17,12 +17,10 @@ fn main() -> Result<()> {
     for steps in [60, 120] {
         let mut experiment = Experiment::preset("transpose-3x3")?;
         experiment.train.steps = steps;
-        let run_dir = RunDir::open(&path, &experiment)?;
-        let log = run_dir.metrics_log(experiment.log.every);
         // Goes on from the latest good checkpoint; damaged ones are named.
-        let (trainer, damaged) = Trainer::new(experiment)?.in_dir(run_dir)?;
-        ensure!(damaged.is_empty(), "{damaged:?}");
-        let report = trainer.with_observer(Progress::stderr()).with_observer(log).run()?;
+        let run = Run::new(experiment)?.in_dir(&path)?;
+        ensure!(run.passed_over().is_empty(), "{:?}", run.passed_over());
+        let report = run.with_observer(Progress::stderr()).run()?;
         println!("{} at step {}", report.stop, report.step);
     }
     let run = StoredRun::load(&path)?;

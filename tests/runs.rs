@@ -11,9 +11,9 @@ use numformer::data::{Format, Split, write_examples};
 use numformer::model::StackConfig;
 use numformer::train::{
     AdamConfig, Architecture, Catalogue, CheckpointConfig, DataFileError, DivergencePolicy, Experiment, FigureName,
-    Goal, MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, Rows, RunDir,
-    SgdConfig, Span, StageConfig, StepReport, StopReason, StoredModel, StoredRun, TargetReached, TrainConfig,
-    TrainError, Trainer, evaluate, read_metrics,
+    Goal, MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, Rows, Run,
+    RunDir, RunError, SgdConfig, Span, StageConfig, StepReport, StopReason, StoredModel, StoredRun, TrainConfig,
+    TrainError, evaluate, read_metrics,
 };
 
 /// A model that is trained in a second: 2×2 matrices, 16 dimensions.
@@ -45,12 +45,10 @@ impl Observer for StopAfter {
     }
 }
 
-fn open(experiment: &Experiment, path: &Path) -> Trainer {
-    let run_dir = RunDir::open(path, experiment).unwrap();
-    let log = run_dir.metrics_log(experiment.log.every);
-    let (trainer, skipped) = Trainer::new(experiment.clone()).unwrap().in_dir(run_dir).unwrap();
-    assert!(skipped.is_empty(), "{skipped:?}");
-    trainer.with_observer(log)
+fn open(experiment: &Experiment, path: &Path) -> Run {
+    let run = Run::new(experiment.clone()).unwrap().in_dir(path).unwrap();
+    assert!(run.passed_over().is_empty(), "{:?}", run.passed_over());
+    run
 }
 
 /// Weights, optimizer state and metrics at the end of a run.
@@ -130,8 +128,8 @@ fn runs_of_every_architecture_resume_with_the_same_bits() {
         for stop in [3, 7] {
             open(&experiment, dir.path()).with_observer(StopAfter(stop)).run().unwrap();
         }
-        let mut trainer = open(&experiment, dir.path());
-        let checkpoint = trainer.run().unwrap().checkpoint.unwrap();
+        let mut run = open(&experiment, dir.path());
+        let checkpoint = run.run().unwrap().checkpoint.unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         assert_eq!(result(dir.path(), 12), pool.install(|| uninterrupted(&experiment)), "{architecture}");
 
@@ -141,8 +139,8 @@ fn runs_of_every_architecture_resume_with_the_same_bits() {
         let task = Arc::new(experiment.task(&Catalogue::standard()).unwrap());
         let source = task.batches(experiment.evaluate.seed, Split::Test, 256);
         let found = evaluate(&model, &task, &source, 4, &Device::Cpu).unwrap();
-        assert_eq!(found, trainer.evaluate(Split::Test, 4).unwrap(), "{architecture}");
-        assert_eq!(stored.config.parameter_counts().total(), trainer.weights().len() as u64);
+        assert_eq!(found, run.evaluate(Split::Test, 4).unwrap(), "{architecture}");
+        assert_eq!(stored.config.parameter_counts().total(), run.weights().len() as u64);
     }
 }
 
@@ -197,9 +195,8 @@ fn a_run_does_not_go_on_with_other_examples() {
     let dir = tempfile::tempdir().unwrap();
     open(&on_files, dir.path()).with_observer(StopAfter(5)).run().unwrap();
     let refused = |expected: &str| {
-        let run_dir = RunDir::open(dir.path(), &on_files).unwrap();
-        let error = Trainer::new(on_files.clone()).unwrap().in_dir(run_dir).unwrap_err();
-        let TrainError::DataFile(DataFileError::Changed { key, step: 5, .. }) = &error else { panic!("{error}") };
+        let error = Run::new(on_files.clone()).unwrap().in_dir(dir.path()).unwrap_err();
+        let RunError::DataFile(DataFileError::Changed { key, step: 5, .. }) = &error else { panic!("{error}") };
         assert_eq!(*key, expected);
     };
     for (key, name, split) in [
@@ -216,8 +213,7 @@ fn a_run_does_not_go_on_with_other_examples() {
     let before = toml();
     let mut others = on_files.clone();
     others.data.test = write("others.tsv", Split::Test, 2);
-    let run_dir = RunDir::open(dir.path(), &others).unwrap();
-    assert!(Trainer::new(others).unwrap().in_dir(run_dir).is_err());
+    assert!(Run::new(others).unwrap().in_dir(dir.path()).is_err());
     assert_eq!(toml(), before);
     // The same examples may lie elsewhere.
     on_files.data.validation = write("moved.tsv", Split::Validation, 1);
@@ -233,12 +229,11 @@ fn a_run_that_loses_its_last_checkpoint_goes_on_from_the_one_before() {
     let content = fs::read(&weights).unwrap();
     fs::write(&weights, &content[..content.len() / 2]).unwrap();
 
-    let run_dir = RunDir::open(dir.path(), &tiny()).unwrap();
-    let log = run_dir.metrics_log(2);
-    let (trainer, skipped) = Trainer::new(tiny()).unwrap().in_dir(run_dir).unwrap();
-    assert_eq!(trainer.step(), 8);
-    assert!(skipped[0].to_string().contains("step-0000000009/model.safetensors is damaged"), "{}", skipped[0]);
-    trainer.with_observer(log).run().unwrap();
+    let mut run = Run::new(tiny()).unwrap().in_dir(dir.path()).unwrap();
+    assert_eq!(run.step(), 8);
+    let skipped = run.passed_over()[0].to_string();
+    assert!(skipped.contains("step-0000000009/model.safetensors is damaged"), "{skipped}");
+    run.run().unwrap();
     assert_eq!(result(dir.path(), 12), uninterrupted(&tiny()));
 }
 
@@ -259,8 +254,8 @@ fn a_longer_run_begins_like_a_shorter_one() {
 fn a_diverging_run_says_so() {
     let mut experiment = tiny();
     experiment.train.lr = 1e30;
-    let error = Trainer::new(experiment).unwrap().run().unwrap_err();
-    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+    let error = Run::new(experiment).unwrap().run().unwrap_err();
+    assert!(matches!(error, RunError::Train(TrainError::NotFinite { .. })), "{error}");
     assert!(error.to_string().contains("try a lower learning rate"), "{error}");
 }
 
@@ -276,9 +271,9 @@ fn a_tiny_run_learns_to_transpose() {
     experiment.train.warmup_steps = 100;
     experiment.train.steps = 1200;
     experiment.evaluate.every = 600;
-    let mut trainer = Trainer::new(experiment).unwrap();
-    trainer.run().unwrap();
-    let evaluation = trainer.evaluate(Split::Test, 200).unwrap();
+    let mut run = Run::new(experiment).unwrap();
+    run.run().unwrap();
+    let evaluation = run.evaluate(Split::Test, 200).unwrap();
     assert!(evaluation.exact > 0.95, "{evaluation}");
 }
 
@@ -310,13 +305,13 @@ fn no_flipped_byte_makes_a_wrong_resume() {
             damaged[place] ^= 1 << below(8);
         }
         fs::write(&file, &damaged).unwrap();
-        let run_dir = RunDir::open(&path, &experiment).unwrap();
-        match Trainer::new(experiment.clone()).unwrap().in_dir(run_dir) {
-            Ok((trainer, skipped)) => {
+        match Run::new(experiment.clone()).unwrap().in_dir(&path) {
+            Ok(run) => {
+                let skipped = run.passed_over();
                 let (step, expected) = if skipped.is_empty() { &latest } else { &good };
-                assert_eq!(trainer.step(), *step, "{}", file.display());
+                assert_eq!(run.step(), *step, "{}", file.display());
                 let expected: Vec<f32> = expected.values().flat_map(|(_, values)| values.iter().copied()).collect();
-                assert!(trainer.weights() == expected, "{}", file.display());
+                assert!(run.weights() == expected, "{}", file.display());
                 passed_over += usize::from(!skipped.is_empty());
             }
             // A number of another format: written by another version, for all that can be known.
@@ -339,13 +334,13 @@ fn accumulated_batches_are_a_larger_one() {
     let mut parts = whole.clone();
     (parts.train.batch_size, parts.train.accumulate) = (16, 4);
     let [whole, parts] = [whole, parts].map(|experiment| {
-        let mut trainer = Trainer::new(experiment).unwrap();
-        trainer.run().unwrap();
-        trainer.weights().to_vec()
+        let mut run = Run::new(experiment).unwrap();
+        run.run().unwrap();
+        run.weights().to_vec()
     });
     let largest = whole.iter().zip(&parts).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     assert!(largest < 1e-5, "{largest}");
-    assert!(whole != Trainer::new(tiny()).unwrap().weights(), "something was learned");
+    assert!(whole != Run::new(tiny()).unwrap().weights(), "something was learned");
 }
 
 /// Stopped between checkpoints and resumed, a run of accumulated batches goes on with the right ones.
@@ -422,8 +417,8 @@ impl Observer for DieAfter {
 fn assert_survives(experiment: &Experiment, deaths: &[u64]) {
     let dir = tempfile::tempdir().unwrap();
     for death in deaths {
-        let mut trainer = open(experiment, dir.path()).with_observer(DieAfter(*death));
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(trainer.run()))).unwrap_err();
+        let mut run = open(experiment, dir.path()).with_observer(DieAfter(*death));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(run.run()))).unwrap_err();
     }
     open(experiment, dir.path()).run().unwrap();
     let (found, expected) = (result(dir.path(), experiment.train.steps), uninterrupted(experiment));
@@ -448,14 +443,14 @@ fn an_evaluation_that_finds_no_numbers_is_a_divergence() {
     let mut experiment = tiny();
     experiment.train.lr = 1e30;
     experiment.evaluate.every = 1;
-    let error = Trainer::new(experiment.clone()).unwrap().run().unwrap_err();
-    assert!(matches!(error, TrainError::NotFinite { step: 2, .. }), "{error}");
+    let error = Run::new(experiment.clone()).unwrap().run().unwrap_err();
+    assert!(matches!(error, RunError::Train(TrainError::NotFinite { step: 2, .. })), "{error}");
     experiment.train.divergence = DivergencePolicy::RollBack { lr_factor: 1e-33, limit: 1 };
     experiment.checkpoint.every = 1;
     assert_resumes_exactly(&experiment, &[1, 5]);
     experiment.train.divergence = DivergencePolicy::Skip { limit: 3 };
-    let error = Trainer::new(experiment).unwrap().run().unwrap_err();
-    assert!(matches!(error, TrainError::NotFinite { step: 2, .. }), "{error}");
+    let error = Run::new(experiment).unwrap().run().unwrap_err();
+    assert!(matches!(error, RunError::Train(TrainError::NotFinite { step: 2, .. })), "{error}");
 }
 
 /// Two stages before the experiment proper: by steps, and by a goal that is reached at once.
@@ -469,7 +464,7 @@ fn staged() -> Experiment {
         steps,
         until,
     };
-    let goal = Goal { metric: FigureName::CrossEntropy, value: 100.0 };
+    let goal = Goal::new(FigureName::CrossEntropy, 100.0);
     let stages = vec![stage("rows", 1, Some(3), None), stage("small", 2, None, Some(goal))];
     experiment.stage = stages;
     experiment
@@ -502,9 +497,9 @@ fn stages_follow_one_another_and_resume_with_the_same_bits() {
 #[test]
 fn a_stage_trains_on_its_own_examples() {
     let weights = |experiment: &Experiment| {
-        let mut trainer = Trainer::new(experiment.clone()).unwrap();
-        trainer.run().unwrap();
-        trainer.weights().to_vec()
+        let mut run = Run::new(experiment.clone()).unwrap();
+        run.run().unwrap();
+        run.weights().to_vec()
     };
     let plain = Experiment { stage: Vec::new(), ..staged() };
     let mut same = staged();
@@ -544,9 +539,9 @@ fn the_best_checkpoint_is_kept_and_found() {
     assert_resumes_exactly(&experiment, &[4, 9]);
 
     let dir = tempfile::tempdir().unwrap();
-    let mut trainer = open(&experiment, dir.path());
-    trainer.run().unwrap();
-    let evaluations = trainer.run_dir().unwrap().evaluations().unwrap();
+    let mut run = open(&experiment, dir.path());
+    run.run().unwrap();
+    let evaluations = run.run_dir().unwrap().evaluations().unwrap();
     let best = evaluations.iter().min_by(|a, b| a.evaluation.cross_entropy.total_cmp(&b.evaluation.cross_entropy));
     let best = best.unwrap().step;
     assert!(best < 12, "the best is to be another than the last");
@@ -585,28 +580,31 @@ fn a_run_that_begins_with_the_weights_of_another_goes_on_without_them() {
     assert_eq!(resumed.taken_over(), None);
     resumed.run().unwrap();
     assert!(result(&second, 12) == expected);
-    let error = Trainer::new(experiment).unwrap().check_start().unwrap_err().to_string();
+    let error = Run::new(experiment).unwrap().check_start().unwrap_err().to_string();
     assert!(error.contains("holds no model"), "{error}");
 }
 
 #[test]
 fn a_run_ends_at_its_target() {
-    let goal = Goal { metric: FigureName::CrossEntropy, value: 100.0 };
-    let mut trainer = Trainer::new(tiny()).unwrap().with_observer(TargetReached::new(goal));
-    let report = trainer.run().unwrap();
-    assert_eq!(report.step, 5);
-    assert_eq!(report.stop.to_string(), "stopped: target reached at step 5: cross_entropy 100");
+    let mut experiment = tiny();
+    experiment.stop.target = Some(Goal::new(FigureName::CrossEntropy, 100.0));
+    let dir = tempfile::tempdir().unwrap();
+    // It stays there, whatever became of its log.
+    for is_first in [true, false] {
+        let report = open(&experiment, dir.path()).run().unwrap();
+        assert_eq!((report.step, report.checkpoint.is_some()), (5, is_first));
+        assert_eq!(report.stop.to_string(), "stopped: target reached at step 5: cross_entropy 100");
+        fs::remove_file(dir.path().join("metrics.jsonl")).unwrap();
+    }
 }
 
 /// Stops after five steps, goes on with these settings, and returns the records of the whole.
 fn changed(experiment: &Experiment, settings: &[&str], dir: &Path) -> Vec<Record> {
     open(experiment, dir).with_observer(StopAfter(5)).run().unwrap();
     let changed = experiment.with_settings(settings).unwrap();
-    let mut trainer = open(&changed, dir);
-    let run_dir = trainer.run_dir().unwrap();
-    let log = run_dir.metrics_log(trainer.former_experiment().log.every);
-    assert_eq!(log.gap(5).unwrap(), None, "nothing is missing");
-    trainer.run().unwrap();
+    let mut run = open(&changed, dir);
+    assert_eq!(run.gap().unwrap(), None, "nothing is missing");
+    run.run().unwrap();
     let written = fs::read_to_string(dir.join("experiment.toml")).unwrap();
     assert_eq!(written, changed.to_toml());
     read_metrics(&dir.join("metrics.jsonl")).unwrap()
@@ -640,10 +638,11 @@ fn what_weights_do_not_depend_on_may_change_between_resumptions() {
 
     // The change stays where it was, and is not told again.
     let same = tiny().with_settings(&settings).unwrap();
-    let trainer = open(&same, dir.path());
-    assert_eq!(trainer.past_evaluations().unwrap().iter().map(|report| report.step).collect::<Vec<_>>(), [8, 12]);
-    assert_eq!(trainer.former_experiment(), &same);
-    drop(trainer);
+    let run = open(&same, dir.path());
+    let history = &run.trainer().progress().history;
+    assert_eq!(history.iter().map(|past| past.step).collect::<Vec<_>>(), [8, 12]);
+    assert_eq!(run.former_experiment(), &same);
+    drop(run);
     let longer = Experiment { train: TrainConfig { steps: 14, ..same.train.clone() }, ..same };
     open(&longer, dir.path()).run().unwrap();
     let again = read_metrics(&dir.path().join("metrics.jsonl")).unwrap();
@@ -658,8 +657,8 @@ fn a_changed_run_that_is_killed_before_its_next_checkpoint_is_changed_once() {
     open(&tiny(), dir.path()).with_observer(StopAfter(5)).run().unwrap();
     let one = tiny().with_settings(&["log.every=1"]).unwrap();
     for _ in 0..2 {
-        let mut trainer = open(&one, dir.path()).with_observer(DieAfter(7));
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(trainer.run()))).unwrap_err();
+        let mut run = open(&one, dir.path()).with_observer(DieAfter(7));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(run.run()))).unwrap_err();
     }
     let changes = || {
         let records = read_metrics(&dir.path().join("metrics.jsonl")).unwrap();
@@ -682,8 +681,7 @@ fn what_weights_depend_on_is_refused_in_one_line() {
     assert_eq!(error.lines().count(), 1, "{error}");
     // Also where experiment.toml was edited by hand.
     fs::write(dir.path().join("experiment.toml"), other.to_toml()).unwrap();
-    let run_dir = RunDir::open(dir.path(), &other).unwrap();
-    let error = Trainer::new(other).unwrap().in_dir(run_dir).unwrap_err().to_string();
+    let error = Run::new(other).unwrap().in_dir(dir.path()).unwrap_err().to_string();
     assert!(error.contains("train.lr is 0.001 there and 0.5 here"), "{error}");
 }
 

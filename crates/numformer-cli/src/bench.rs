@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{Args, ValueEnum};
-use numformer_model::{DeviceSchedule, Padded, Parameters, Precision, TokenRows, Transformer, greedy};
+use numformer_model::{DeviceStep, Padded, Parameters, Precision, TokenRows, Transformer, greedy};
 use numformer_ops::Activation;
 use numformer_ops::kernels::{for_each, linear_rows};
 use numformer_train::{Gradients, Workload, text};
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
-    /// By an explicit schedule.
+    /// By an fused step.
     Explicit,
     /// By automatic differentiation.
     Autodiff,
@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn measure(arguments: &Arguments) -> Result<Report> {
     let Arguments { config: workload, batch, .. } = arguments;
     let (how, gradients) = match arguments.gradients {
-        How::Explicit => ("explicit", Gradients::Explicit),
+        How::Explicit => ("explicit", Gradients::Fused),
         How::Autodiff => ("autodiff", Gradients::Autodiff),
     };
     let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
@@ -167,7 +167,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
                 })?
             }
             Some(device) => {
-                let mut model = DeviceSchedule::new(&workload.config.clone().into(), &parameters, device, precision)?;
+                let mut model = DeviceStep::new(&workload.config, &parameters, device, precision)?;
                 let src = TokenRows { ids: &src.ids, lengths: &src.lengths, width: src.width };
                 rate(arguments, 1, || {
                     model.greedy(src, workload.tgt_len)?;

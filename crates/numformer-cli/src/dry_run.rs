@@ -1,17 +1,15 @@
 //! `numformer train --dry-run`: what would run.
 
-use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::HumanDuration;
 use numformer_data::{BatchSource, Split};
 use numformer_train::{
-    Catalogue, DivergencePolicy, Experiment, Observer, StepReport, StopReason, TrainConfig, Trainer, text,
+    Catalogue, DivergencePolicy, Experiment, Observer, Run, StepReport, StopReason, TrainConfig, text,
 };
 
 use crate::layout;
@@ -24,7 +22,7 @@ const STEPS: u64 = 4;
 /// remembers, one more gradient where several batches make a step, and two copies of weights and optimizer of a run
 /// that may go back.
 fn numbers_per_parameter(train: &TrainConfig) -> u64 {
-    let remembered = train.optimizer.build(0).state().len() as u64;
+    let remembered = train.optimizer.build().memory().len() as u64;
     let of_accumulation = u64::from(train.accumulate > 1);
     let copies = if matches!(train.divergence, DivergencePolicy::RollBack { .. }) { 2 * (1 + remembered) } else { 0 };
     2 + remembered + of_accumulation + copies
@@ -76,20 +74,20 @@ fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
     // Of the experiment proper, to which most steps belong.
     short.stage.clear();
     short.evaluate.examples = 1;
-    let ends = Rc::new(RefCell::new(Vec::new()));
-    let mut trainer = Trainer::new(short)?.with_observer(Clock(Rc::clone(&ends)));
-    trainer.run()?;
-    let ends = ends.borrow();
+    let mut run = Run::new(short)?.with_observer(Clock::default());
+    run.run()?;
+    let ends = &run.trainer().observer::<Clock>().context("the clock is gone")?.0;
     let steps = ends.windows(2).map(|pair| pair[1].duration_since(pair[0]));
     Ok(steps.min().unwrap_or_default())
 }
 
 /// Notes when each step ended.
-struct Clock(Rc<RefCell<Vec<Instant>>>);
+#[derive(Default)]
+struct Clock(Vec<Instant>);
 
 impl Observer for Clock {
     fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
-        self.0.borrow_mut().push(Instant::now());
+        self.0.push(Instant::now());
         ControlFlow::Continue(())
     }
 }

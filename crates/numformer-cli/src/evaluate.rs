@@ -127,7 +127,7 @@ impl Arguments {
 
 fn load(arguments: &Arguments, run: &Path) -> Result<StoredRun> {
     let answering = arguments.decoding.answering(&arguments.task)?;
-    let run = StoredRun::load_at(run, arguments.checkpoint, &Catalogue::standard())?;
+    let run = StoredRun::load_at(run, arguments.checkpoint.clone(), &Catalogue::standard())?;
     passed_over::warn(&run);
     Ok(run.with_answering(answering))
 }

@@ -118,8 +118,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         report!("{}", path.display());
     }
     let budget = arguments.budget.map(|minutes| Budget::new(Duration::from_secs_f64(60.0 * minutes)));
-    let (trainer, ended) =
-        run_in(experiment, path.clone(), arguments.device, verbosity, signals.clone(), budget.clone())?;
+    let (run, ended) = run_in(experiment, path.clone(), arguments.device, verbosity, signals.clone(), budget.clone())?;
     match &ended.stop {
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => return Ok(false),
@@ -148,7 +147,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         is_complete,
         evaluation,
         sets,
-        hardware: trainer.device_name().map_or_else(hardware, |device| format!("{device}; {}", hardware())),
+        hardware: run.device_name().map_or_else(hardware, |device| format!("{device}; {}", hardware())),
         commit: commit(),
     };
     write_file(&path.join(OUTCOME), &format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;

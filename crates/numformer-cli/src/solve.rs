@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--all: expected --decoding beam or sample, found greedy, which gives a single answer"
     );
     let answering = arguments.decoding.answering(&arguments.task)?;
-    let run = StoredRun::load_at(&arguments.run, arguments.checkpoint, &Catalogue::standard())?;
+    let run = StoredRun::load_at(&arguments.run, arguments.checkpoint.clone(), &Catalogue::standard())?;
     passed_over::warn(&run);
     let run = run.with_answering(answering);
     let solved = match &arguments.input {

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use numformer_data::Split;
 use numformer_train::{
-    Catalogue, DataConfig, Draft, EarlyStopping, Experiment, Gap, Progress, RunDir, RunReport, StopReason,
-    TargetReached, TrainConfig, Trainer,
+    Catalogue, DataConfig, Draft, Experiment, Gap, Progress, Run, RunDir, RunReport, StopReason, TrainConfig,
 };
 use serde_json::json;
 
@@ -167,11 +166,11 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     // From the beginning: a signal that comes early must not end the process in the middle.
     let signals = Signals::handled(verbosity).context("cannot handle signals")?;
     let over = signals.over();
-    let (trainer, report) = run_in(&experiment, path, ending.device, verbosity, signals, None)?;
+    let (run, report) = run_in(&experiment, path, ending.device, verbosity, signals, None)?;
     // What is left is to report on it: a signal may end that.
     over.set();
 
-    let run_dir = trainer.run_dir().expect("given to it");
+    let run_dir = run.run_dir().expect("given to it");
     let curve = run_dir.write_learning_curve();
     if let Err(error) = &curve {
         report!("warning: cannot draw the learning curve: {error}");
@@ -187,20 +186,20 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
         }
         stop => bail!("{stop}"),
     }
-    if let Some(stage) = trainer.stage_name() {
+    if let Some(stage) = run.stage_name() {
         report!("warning: the run ended in stage {stage}: the experiment proper was not trained");
     }
     // A file is for reporting on as a whole.
-    let count = if trainer.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
+    let count = if run.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
     if !verbosity.quiet {
         report!("judging it on unseen matrices");
     }
-    let evaluation = trainer.evaluate(Split::Test, count)?;
+    let evaluation = run.evaluate(Split::Test, count)?;
     if ending.json {
         let report = json!({
             "run": run_dir.path(),
-            "step": trainer.step(),
-            "examples": experiment.train.examples(trainer.step()),
+            "step": run.step(),
+            "examples": experiment.train.examples(run.step()),
             "ended": report.stop.to_string(),
             "test": evaluation,
         });
@@ -208,7 +207,7 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     }
     let columns = layout::columns();
     let mut report = format!("On {} unseen matrices:\n{evaluation:#columns$}\n", evaluation.count);
-    for solved in trainer.solve(Split::Test, SHOWN_EXAMPLES)? {
+    for solved in run.solve(Split::Test, SHOWN_EXAMPLES)? {
         writeln!(report, "\n{solved}")?;
     }
     writeln!(report, "\nrun:            {}", run_dir.path().display())?;
@@ -216,7 +215,7 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     if let Ok(curve) = curve {
         writeln!(report, "learning curve: {}", curve.display())?;
     }
-    writeln!(report, "weights:        {}", run_dir.checkpoint_path(trainer.step()).display())?;
+    writeln!(report, "weights:        {}", run_dir.checkpoint_path(run.step()).display())?;
     write(&report)
 }
 
@@ -228,57 +227,39 @@ pub(crate) fn run_in(
     verbosity: Verbosity,
     signals: Signals,
     budget: Option<Budget>,
-) -> Result<(Trainer, RunReport)> {
+) -> Result<(Run, RunReport)> {
     // First what may fail: a mistake in the experiment leaves no directory behind.
-    let mut trainer = Trainer::new(experiment.clone())?;
+    let mut run = Run::new(experiment.clone())?;
     if device != DeviceName::Cpu {
-        trainer.check_device()?;
+        run.check_device()?;
     }
     if let Some(device) = device.open()? {
-        trainer = trainer.on_device(device)?;
+        run = run.on_device(device)?;
     }
-    trainer.check_precision()?;
-    if !path.join("experiment.toml").exists() {
-        trainer.check_start()?;
+    run.check_precision()?;
+    let run = run.in_dir(path)?;
+    for checkpoint in run.passed_over() {
+        report!("warning: passed over a checkpoint: {}", crate::causes(anyhow::Chain::new(checkpoint)));
     }
-    let (trainer, damaged) = trainer.in_dir(RunDir::open(path, experiment)?)?;
-    let run_dir = trainer.run_dir().expect("given to it");
-    let log = run_dir.metrics_log(experiment.log.every);
-    let board = experiment.log.tensorboard.then(|| run_dir.tensorboard(experiment.log.every));
-    let former_log = run_dir.metrics_log(trainer.former_experiment().log.every);
-    let history = trainer.past_evaluations().context("cannot read the run's metrics")?;
-    for checkpoint in damaged {
-        report!("warning: passed over a checkpoint: {}", crate::causes(Error::from(checkpoint).chain()));
-    }
-    if let Some(Gap { last, expected }) = former_log.gap(trainer.step()).context("cannot read the run's metrics")? {
+    if let Some(Gap { last, expected }) = run.gap().context("cannot read the run's metrics")? {
         report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
     }
-    if let (Some(taken_over), Some(path), false) = (trainer.taken_over(), &experiment.start_from, verbosity.quiet) {
+    if let (Some(taken_over), Some(path), false) = (run.taken_over(), &experiment.start_from, verbosity.quiet) {
         report!("took over the weights of {}: {taken_over}", path.display());
     }
-    let mut trainer = trainer.waiting_for_space().with_observer(log);
     if verbosity.verbose {
         report!("{} threads", rayon::current_num_threads());
     }
-    trainer = trainer.with_observer(match verbosity {
+    let mut run = run.waiting_for_space().with_observer(match verbosity {
         Verbosity { quiet: true, .. } => Progress::quiet(),
         Verbosity { verbose: true, .. } => Progress::stderr().with_checkpoints(),
         _ => Progress::stderr(),
     });
-    if let Some(goal) = experiment.stop.target {
-        trainer = trainer.with_observer(TargetReached::new(goal).with_history(history.clone()));
-    }
-    if let Some(patience) = experiment.stop.patience {
-        trainer = trainer.with_observer(EarlyStopping::new(patience).with_history(history));
-    }
-    if let Some(board) = board {
-        trainer = trainer.with_observer(board);
-    }
     if let Some(budget) = budget {
-        trainer = trainer.with_observer(budget);
+        run = run.with_observer(budget);
     }
-    trainer = trainer.with_observer(signals);
+    run = run.with_observer(signals);
     warn_of_warmup(&experiment.train);
-    let report = trainer.run()?;
-    Ok((trainer, report))
+    let report = run.run()?;
+    Ok((run, report))
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use faer::Mat;
 use numformer_metrics::{Metric, Norm, Tolerance, coefficients_within};
-use numformer_problems::{Instance, Problem, SolveError};
+use numformer_problems::{Instance, Problem, ReferenceComparison, SolveError};
 use numformer_train::{Catalogue, ProblemConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -153,7 +153,7 @@ fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Judgeme
     }
     let instance = Instance { input: src.as_ref(), target: tgt.as_ref() };
     let (errors, within) = if reference {
-        let comparison = problem.reference_comparison(instance, hyp.as_ref()).context("src")?;
+        let comparison = ReferenceComparison::of(problem, instance, hyp.as_ref()).context("src")?;
         (NORMS.map(|norm| comparison.error(norm)), comparison.share_within(0.01))
     } else {
         let mut errors = [0.0; 3];

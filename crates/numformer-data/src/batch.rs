@@ -27,6 +27,38 @@ impl Batch {
         batch.build()
     }
 
+    /// The batch of these sources with their targets, in this order: for examples that are no matrices.
+    ///
+    /// Each sequence is to begin and end with the delimiter, as [`Vocabulary::delimited`] makes it.
+    ///
+    /// # Examples
+    /// The digits of a number, and the same reversed:
+    /// ```
+    /// use numformer_data::Batch;
+    /// use numformer_encoding::Vocabulary;
+    ///
+    /// let symbols = "<s> <pad> 0 1 2 3 4 5 6 7 8 9".split(' ').map(String::from);
+    /// let vocabulary = Vocabulary::from_symbols(symbols.collect())?;
+    /// let tokens = |text| vocabulary.delimited(text);
+    /// let pairs = [(tokens("3 1 4")?, tokens("4 1 3")?), (tokens("2 7")?, tokens("7 2")?)];
+    /// let batch = Batch::from_pairs(&pairs, vocabulary.padding());
+    /// assert_eq!(batch.src.lengths, [5, 4]);
+    /// assert_eq!(batch.tgt.row(1), [0, 9, 4, 0]);
+    /// # Ok::<(), numformer_encoding::VocabularyError>(())
+    /// ```
+    ///
+    /// [`Vocabulary::delimited`]: numformer_encoding::Vocabulary::delimited
+    #[must_use]
+    pub fn from_pairs<S: AsRef<[TokenId]>, T: AsRef<[TokenId]>>(pairs: &[(S, T)], padding: TokenId) -> Self {
+        let (src, tgt): (Vec<_>, Vec<_>) = pairs.iter().map(|(src, tgt)| (src.as_ref(), tgt.as_ref())).unzip();
+        Self {
+            src: Sequences::from_rows(&src, padding),
+            tgt: Sequences::from_rows(&tgt, padding),
+            rejected: vec![0; pairs.len()],
+            laws: vec![None; pairs.len()],
+        }
+    }
+
     /// Drops all but the first `count` examples.
     pub fn truncate(&mut self, count: usize) {
         self.src.truncate(count);
@@ -169,6 +201,18 @@ mod tests {
         let sequences = Sequences::from_rows::<Vec<TokenId>>(&[], PADDING);
         assert_eq!(sequences, Sequences::default());
         assert!(sequences.is_empty() && !sequences.is_padded());
+    }
+
+    #[test]
+    fn pairs_are_examples_of_tokens_alone() {
+        let example = |src: &[u32], tgt: &[u32]| {
+            let [src, tgt] = [src, tgt].map(|ids| ids.iter().copied().map(TokenId).collect());
+            Example { src, tgt, ..Example::default() }
+        };
+        let examples = [example(&[0, 3, 0], &[0, 2, 2, 0]), example(&[0, 0], &[0, 5, 0])];
+        let pairs = examples.clone().map(|example| (example.src, example.tgt));
+        assert_eq!(Batch::from_pairs(&pairs, PADDING), Batch::from_examples(&examples, PADDING));
+        assert_eq!(Batch::from_pairs::<Vec<_>, Vec<_>>(&[], PADDING), Batch::default());
     }
 
     #[test]

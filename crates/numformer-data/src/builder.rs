@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use numformer_encoding::{EncodeError, MatrixEncoding, NumberEncoding, Vocabulary};
-use numformer_problems::{Ensemble, Problem};
+use numformer_encoding::{EncodeError, MatrixEncoding, NumberEncoding, Vocabulary, VocabularyError};
+use numformer_problems::{Ensemble, Magnitudes, Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::TaskError;
@@ -59,7 +59,7 @@ pub struct TaskBuilder {
     vocabulary: VocabularyKind,
     /// What the vocabulary holds beyond the task's own needs.
     room: Option<Extent>,
-    room_letters: Vec<&'static str>,
+    room_letters: Vec<Letter>,
 }
 
 /// A problem, how often it is posed, and on what.
@@ -68,6 +68,26 @@ struct Choice {
     problem: Box<dyn Problem>,
     weight: f64,
     laws: Vec<(Option<String>, Box<dyn Ensemble>)>,
+}
+
+impl Choice {
+    fn letter(&self) -> Letter {
+        Letter { letter: self.problem.task_letter(), problem: self.problem.name() }
+    }
+}
+
+/// The letter of a problem.
+#[derive(Copy, Clone, Debug)]
+struct Letter {
+    letter: &'static str,
+    problem: &'static str,
+}
+
+impl Letter {
+    /// The error of a vocabulary that cannot have this letter, or has it not.
+    fn unfit(self, source: VocabularyError) -> TaskError {
+        TaskError::TaskLetter { letter: self.letter, problem: self.problem, source }
+    }
 }
 
 impl TaskBuilder {
@@ -148,7 +168,7 @@ impl TaskBuilder {
     pub fn with_room_for(mut self, other: &Self) -> Result<Self, TaskError> {
         let needed = other.survey()?;
         self.room = Some(self.room.map_or(needed, |room| room.join(needed)));
-        self.room_letters.extend(other.problems.iter().map(|choice| choice.problem.task_letter()));
+        self.room_letters.extend(other.problems.iter().map(Choice::letter));
         Ok(self)
     }
 
@@ -167,8 +187,8 @@ impl TaskBuilder {
     /// shape, for that of their answers or for their largest entry.
     pub fn build(self) -> Result<Task, TaskError> {
         let is_fixed = self.written_as.is_some();
-        let letters: Vec<&str> = self.problems.iter().map(|choice| choice.problem.task_letter()).collect();
-        let letters = if self.task_letters { letters } else { Vec::new() };
+        let lettered = if self.task_letters { &self.problems[..] } else { &[] };
+        let letters: Vec<Letter> = lettered.iter().map(Choice::letter).collect();
         let own = self.survey()?;
         let largest = self.room.map_or(own, |room| room.join(own));
         let (encodings, vocabulary) = match self.written_as {
@@ -185,14 +205,15 @@ impl TaskBuilder {
                     VocabularyKind::Compact => {
                         let mut all = letters.clone();
                         for letter in self.room_letters.into_iter().filter(|_| self.task_letters) {
-                            if !all.contains(&letter) {
+                            if !all.iter().any(|known| known.letter == letter.letter) {
                                 all.push(letter);
                             }
                         }
-                        Vocabulary::compact(&*input, &*output, largest.dimension, &all)?
+                        compact(&*input, &*output, largest.dimension, &all)?
                     }
                 };
-                ([MatrixEncoding::new(input, &vocabulary)?, MatrixEncoding::new(output, &vocabulary)?], vocabulary)
+                let bind = |number| MatrixEncoding::new(number, &vocabulary).map_err(TaskError::Vocabulary);
+                ([bind(input)?, bind(output)?], vocabulary)
             }
         };
         let [src, tgt] = &encodings;
@@ -201,8 +222,10 @@ impl TaskBuilder {
         for (index, Choice { problem, weight, laws }) in self.problems.into_iter().enumerate() {
             let (mut src, mut tgt) = (src.clone(), tgt.clone());
             if let Some(letter) = letters.get(index) {
-                src = src.with_task_letter(letter)?;
-                tgt = tgt.with_task_letter(letter)?;
+                let begin = |encoding: MatrixEncoding| {
+                    encoding.with_task_letter(letter.letter).map_err(|source| letter.unfit(source))
+                };
+                (src, tgt) = (begin(src)?, begin(tgt)?);
             }
             let share = weight / laws.len() as f64;
             for (name, ensemble) in laws {
@@ -247,6 +270,7 @@ impl TaskBuilder {
             return Err(TaskError::Noise { found: self.noise });
         }
         self.check_letters()?;
+        // No entries at all.
         let none = Magnitudes { smallest: f64::INFINITY, largest: Some(0.0) };
         let mut largest = Extent { dimension: 0, inputs: none, outputs: none };
         if self.problems.is_empty() {
@@ -261,19 +285,18 @@ impl TaskBuilder {
             if laws.is_empty() {
                 return Err(TaskError::NoEnsemble { problem: problem.name() });
             }
-            for (_, ensemble) in laws {
+            for (name, ensemble) in laws {
                 let shape = ensemble.max_shape();
                 let output_shape = problem.output_shape(shape).map_err(|source| no_answer(problem, source))?;
                 for dimension in [shape.0, shape.1, output_shape.0, output_shape.1] {
                     largest.dimension = largest.dimension.max(dimension);
                 }
-                let (smallest, bound) = (ensemble.smallest(), ensemble.bound());
-                largest.outputs.join(
-                    problem.output_smallest(shape, smallest),
-                    bound.and_then(|bound| problem.output_bound(shape, bound)),
-                );
-                let smallest = if self.noise > 0.0 { 0.0 } else { smallest };
-                largest.inputs.join(smallest, bound.map(|bound| bound + NOISE_REACH * self.noise));
+                let entries = Magnitudes::of(ensemble).map_err(|source| {
+                    let law = name.as_ref().map_or_else(|| format!("{ensemble:?}"), |name| format!("`{name}`"));
+                    TaskError::Law { law, problem: problem.name(), source: Box::new(source) }
+                })?;
+                largest.outputs = largest.outputs.join(problem.output_magnitudes(shape, entries));
+                largest.inputs = largest.inputs.join(noisy(entries, self.noise));
             }
         }
         if !total.is_finite() {
@@ -304,24 +327,36 @@ struct Extent {
 impl Extent {
     fn join(mut self, other: Self) -> Self {
         self.dimension = self.dimension.max(other.dimension);
-        self.inputs.join(other.inputs.smallest, other.inputs.largest);
-        self.outputs.join(other.outputs.smallest, other.outputs.largest);
+        self.inputs = self.inputs.join(other.inputs);
+        self.outputs = self.outputs.join(other.outputs);
         self
     }
 }
 
-/// Every entry that is not zero lies between these; the largest is `None` without a bound.
-#[derive(Clone, Copy, Debug)]
-struct Magnitudes {
-    smallest: f64,
-    largest: Option<f64>,
+/// The magnitudes of entries with noise of this standard deviation.
+fn noisy(entries: Magnitudes, noise: f64) -> Magnitudes {
+    let smallest = if noise > 0.0 { 0.0 } else { entries.smallest };
+    Magnitudes { smallest, largest: entries.largest.map(|bound| bound + NOISE_REACH * noise) }
 }
 
-impl Magnitudes {
-    fn join(&mut self, smallest: f64, largest: Option<f64>) {
-        self.smallest = self.smallest.min(smallest);
-        self.largest = self.largest.zip(largest).map(|(a, b)| a.max(b));
-    }
+/// The smallest vocabulary with these letters. It blames the letter that cannot be a symbol of it.
+fn compact(
+    input: &dyn NumberEncoding,
+    output: &dyn NumberEncoding,
+    max_dimension: usize,
+    letters: &[Letter],
+) -> Result<Vocabulary, TaskError> {
+    let symbols: Vec<&str> = letters.iter().map(|letter| letter.letter).collect();
+    Vocabulary::compact(input, output, max_dimension, &symbols).map_err(|source| {
+        let (VocabularyError::InvalidSymbol { symbol, .. } | VocabularyError::Duplicate { symbol, .. }) = &source
+        else {
+            return TaskError::Vocabulary(source);
+        };
+        match letters.iter().find(|letter| letter.letter == symbol) {
+            Some(letter) => letter.unfit(source),
+            None => TaskError::Vocabulary(source),
+        }
+    })
 }
 
 /// The encoding without the symbols that are not needed for such entries.

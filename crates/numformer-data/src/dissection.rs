@@ -62,8 +62,9 @@ impl Task {
             return None;
         }
         let (input, exact, answer) = (view(input), view(exact), view(answer));
-        let deviations = problem.deviations(Instance { input, target: exact }, answer)?;
-        let refinement = problem.refinement().map(|refinement| RefinementSteps {
+        let analysis = problem.analysis()?;
+        let deviations = analysis.deviations(Instance { input, target: exact }, answer)?;
+        let refinement = analysis.refinement().map(|refinement| RefinementSteps {
             from_answer: steps_to_refine(refinement, input, answer.to_owned()),
             from_cold_start: steps_to_refine(refinement, input, refinement.cold_start(input)),
         });

@@ -1,7 +1,11 @@
 //! Why a task is impossible, or one of its examples.
 
+use std::error::Error;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use numformer_encoding::{DecodeError, EncodeError, GrammarError, VocabularyError};
-use numformer_problems::SolveError;
+use numformer_problems::{EnsembleError, SolveError};
 
 /// Why a task is impossible, or one of its examples.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -50,9 +54,31 @@ pub enum TaskError {
         /// The standard deviation.
         found: f64,
     },
+    /// The letter of a problem cannot be a symbol, is one already, or is not in a vocabulary that is given.
+    #[error("expected a task letter that the vocabulary can hold, found `{letter}` for the problem `{problem}`")]
+    TaskLetter {
+        /// The letter: the name of the problem, where it has no letter of its own.
+        letter: &'static str,
+        /// The name of the problem.
+        problem: &'static str,
+        /// Why it does not suit.
+        #[source]
+        source: VocabularyError,
+    },
+    /// A law says of its entries what cannot be.
+    #[error("the law {law} of the problem `{problem}` contradicts itself")]
+    Law {
+        /// The name of the law, or what it is.
+        law: String,
+        /// The name of the problem.
+        problem: &'static str,
+        /// What it says.
+        #[source]
+        source: Box<EnsembleError>,
+    },
     /// The symbols of the encodings do not make a vocabulary.
     #[error("the encodings cannot share a vocabulary")]
-    Vocabulary(#[from] VocabularyError),
+    Vocabulary(#[source] VocabularyError),
     /// The problem has no answer for an input.
     #[error("the problem `{problem}` has no answer")]
     Solve {
@@ -74,6 +100,21 @@ pub enum TaskError {
         expected: (usize, usize),
         /// Rows and columns of the answer.
         found: (usize, usize),
+    },
+    /// The solver of a problem gives NaN or an infinity where it should give a [`SolveError`].
+    #[error(
+        "the solver of the problem `{problem}` must give finite answers or an error, found {value} in row {row}, \
+         column {column}"
+    )]
+    AnswerNotFinite {
+        /// The name of the problem.
+        problem: &'static str,
+        /// The row, from 1.
+        row: usize,
+        /// The column, from 1.
+        column: usize,
+        /// The entry.
+        value: f64,
     },
     /// An input or an answer cannot be written as tokens.
     #[error("the {matrix} of the problem `{problem}` cannot be written")]
@@ -136,4 +177,57 @@ pub enum TaskError {
     /// An answer cannot be written within the limits.
     #[error("the answer cannot be written")]
     AnswerGrammar(#[source] GrammarError),
+    /// A [`BatchSource`](crate::BatchSource) of one's own failed, for a reason of its own.
+    #[error("the source of the batches failed")]
+    Other(#[source] OtherError),
+}
+
+impl TaskError {
+    /// The error of a [`BatchSource`](crate::BatchSource) of one's own: `error` is its [source](Error::source).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::error::Error;
+    /// use std::io;
+    /// use numformer_data::TaskError;
+    ///
+    /// let error = TaskError::other(io::Error::from(io::ErrorKind::ConnectionReset));
+    /// let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    /// assert_eq!(cause.unwrap().kind(), io::ErrorKind::ConnectionReset);
+    /// ```
+    #[must_use]
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(OtherError(Arc::from(error.into())))
+    }
+}
+
+/// An error of any type. Copies share it; it is equal to its copies alone.
+#[derive(Clone, Debug)]
+pub struct OtherError(Arc<dyn Error + Send + Sync>);
+
+impl Deref for OtherError {
+    type Target = dyn Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl PartialEq for OtherError {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_any_type_are_carried_and_equal_to_their_copies() {
+        let error = TaskError::other("no line 5");
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("no line 5"));
+        assert_eq!(error, error.clone());
+        assert_ne!(error, TaskError::other("no line 5"));
+    }
 }

@@ -26,7 +26,8 @@
 //! - [`Dissection`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has to go.
 //! - [`AnswerGrammar`]: what may follow in an answer, token by token.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
-//! - [`BatchSource`]: random access to batches; [`TaskBatches`] makes them, [`prefetch`] makes them ahead on threads.
+//! - [`BatchSource`]: random access to batches, of a task or of one's own; [`TaskBatches`] makes them, [`prefetch`]
+//!   makes them ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
 //! - [`TextReader`], [`read_text`]: text in UTF-8 or UTF-16, with a byte order mark or without.
@@ -58,7 +59,7 @@ pub use batch::{Batch, Sequences};
 pub use builder::{TaskBuilder, VocabularyKind};
 pub use dataset::{Dataset, DatasetBatches, DatasetError, Order, RecordError};
 pub use dissection::{Dissection, RefinementSteps};
-pub use error::TaskError;
+pub use error::{OtherError, TaskError};
 pub use example::Example;
 pub use format::Format;
 pub use judgement::Judgement;

@@ -25,7 +25,6 @@ const READY: usize = 2;
 ///
 /// # Examples
 /// ```
-/// use std::sync::Arc;
 /// use numformer_data::{Batch, BatchSource, Sequences, TaskError, prefetch};
 ///
 /// /// Batch `i` holds the number `i`.
@@ -41,12 +40,13 @@ const READY: usize = 2;
 ///     }
 /// }
 ///
-/// let mut batches = prefetch(Arc::new(Numbers), 1_000, 2);
+/// let mut batches = prefetch(Numbers, 1_000, 2);
 /// assert_eq!(batches.next().unwrap()?.src.ids, [1_000]);
 /// assert_eq!(batches.next().unwrap()?.src.ids, [1_001]);
 /// # Ok::<(), TaskError>(())
 /// ```
-pub fn prefetch(source: Arc<dyn BatchSource>, start: u64, workers: usize) -> Prefetch {
+pub fn prefetch(source: impl BatchSource + 'static, start: u64, workers: usize) -> Prefetch {
+    let source: Arc<dyn BatchSource> = Arc::new(source);
     let workers = (0..workers as u64).map(|w| Worker::start(&source, start.wrapping_add(w), workers as u64)).collect();
     Prefetch { source, next: start, turn: 0, workers }
 }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn an_impossible_batch_is_an_error_in_its_place() {
         for workers in [0, 1, 2] {
-            let batches: Vec<_> = prefetch(Arc::new(Numbers::default()), 12, workers).take(3).collect();
+            let batches: Vec<_> = prefetch(Numbers::default(), 12, workers).take(3).collect();
             assert!(batches[0].is_ok() && batches[2].is_ok());
             assert_eq!(batches[1], Err(impossible()));
         }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_source_is_passed_on() {
         for workers in [0, 1, 2] {
-            let mut batches = prefetch(Arc::new(Numbers::default()), FATAL - 1, workers);
+            let mut batches = prefetch(Numbers::default(), FATAL - 1, workers);
             assert!(batches.next().is_some());
             let panic = panic::catch_unwind(panic::AssertUnwindSafe(|| batches.next())).unwrap_err();
             let message = panic.downcast_ref::<String>().unwrap();

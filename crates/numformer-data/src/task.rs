@@ -191,9 +191,8 @@ impl Task {
         let Posed { problem: posed, src, tgt } = &self.posed[problem];
         let output = posed.solve(input.as_ref()).map_err(|source| no_answer(posed, source))?;
         let mut example = Example { input, output, problem, ..Example::default() };
-        let unwritable = |matrix| move |source| unwritable(posed, matrix, source);
-        self.write(src, &example.input, &mut example.src).map_err(unwritable("input"))?;
-        self.write(tgt, &example.output, &mut example.tgt).map_err(unwritable("answer"))?;
+        self.write(src, &example.input, &mut example.src).map_err(|source| unwritable(posed, "input", source))?;
+        self.write(tgt, &example.output, &mut example.tgt).map_err(|source| unwritable_solution(posed, source))?;
         Ok(example)
     }
 
@@ -262,9 +261,10 @@ impl Task {
                         return Err(TaskError::AnswerShape { problem: problem.name(), expected, found });
                     }
                     self.add_noise(&mut rng, &mut example.input);
-                    let unwritable = |matrix| move |source| unwritable(problem, matrix, source);
-                    self.write(src, &example.input, &mut example.src).map_err(unwritable("input"))?;
-                    self.write(tgt, &example.output, &mut example.tgt).map_err(unwritable("answer"))
+                    self.write(src, &example.input, &mut example.src)
+                        .map_err(|source| unwritable(problem, "input", source))?;
+                    self.write(tgt, &example.output, &mut example.tgt)
+                        .map_err(|source| unwritable_solution(problem, source))
                 });
             match drawn {
                 // The law is to be the same on every processor: what this one cannot solve is not drawn again.
@@ -272,6 +272,8 @@ impl Task {
                     TaskError::Solve { source: SolveError::Shape { .. } | SolveError::Processor { .. }, .. }
                     | TaskError::AnswerShape { .. },
                 ) => return drawn,
+                // Other matrices would not help: it is not the law that is at fault.
+                Err(TaskError::AnswerNotFinite { .. }) if example.rejected + 1 == MAX_DRAWS => return drawn,
                 Err(error) if example.rejected + 1 == MAX_DRAWS => {
                     return Err(TaskError::NoExample { draws: MAX_DRAWS, source: Box::new(error) });
                 }
@@ -491,14 +493,25 @@ pub(crate) fn unwritable(problem: &impl Problem, matrix: &'static str, source: E
     TaskError::Encode { matrix, problem: problem.name(), source }
 }
 
+/// Why what a solver gave cannot be written.
+fn unwritable_solution(problem: &impl Problem, source: EncodeError) -> TaskError {
+    match source {
+        EncodeError::Coefficient { row, column, value, .. } if !value.is_finite() => {
+            TaskError::AnswerNotFinite { problem: problem.name(), row, column, value }
+        }
+        source => unwritable(problem, "answer", source),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use faer::mat;
     use numformer_encoding::Positional;
-    use numformer_problems::{Eigenvalues, Inversion, LowRank, Rank, Transpose, UniformEntries};
+    use numformer_problems::{Eigenvalues, EnsembleError, Inversion, LowRank, Rank, Transpose, UniformEntries};
     use rand::RngCore;
 
     use super::*;
+    use crate::VocabularyKind;
 
     /// Says one shape and answers in another.
     #[derive(Debug)]
@@ -527,6 +540,57 @@ mod tests {
         let error = task.try_every_law(0).unwrap_err();
         let expected = "the solver of the problem `transpose` must give 1x1 answers, as output_shape says, found 1x2";
         assert_eq!(error.to_string(), expected);
+    }
+
+    /// Divides by zero, and answers with what that gives.
+    #[derive(Debug)]
+    struct Reciprocal;
+
+    impl Problem for Reciprocal {
+        fn name(&self) -> &'static str {
+            "reciprocal of each entry"
+        }
+        fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+            Ok(input)
+        }
+        fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+            *output = Mat::from_fn(input.nrows(), input.ncols(), |i, j| 1.0 / input[(i, j)]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_solver_that_gives_what_is_not_finite_is_blamed() {
+        let task = task(Reciprocal, Always(mat![[2.0, 0.0]], Some(2.0))).unwrap();
+        let expected = "the solver of the problem `reciprocal of each entry` must give finite answers or an error, \
+                        found inf in row 1, column 2";
+        assert_eq!(task.example(0, Split::Train, 0).unwrap_err().to_string(), expected);
+        assert_eq!(task.example_of(0, &"2 0".parse().unwrap()).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn the_letter_that_does_not_suit_a_vocabulary_is_named() {
+        let p1000 = Arc::new(Positional::p1000());
+        let law = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as Box<dyn Ensemble>];
+        let builder = || Task::builder(p1000.clone(), p1000.clone()).with_task_letters();
+        let reciprocal = || builder().with_problem(Reciprocal, 1.0, law());
+        let room = builder().with_problem(Transpose, 1.0, law()).with_room_for(&reciprocal()).unwrap();
+        for builder in [reciprocal(), room, reciprocal().with_vocabulary(VocabularyKind::Reference)] {
+            let error = builder.build().unwrap_err();
+            let expected = "expected a task letter that the vocabulary can hold, found `reciprocal of each entry` for \
+                            the problem `reciprocal of each entry`";
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_law_of_magnitudes_that_cannot_be_is_refused() {
+        for bound in [f64::NAN, -1.0, f64::INFINITY] {
+            let error = task(Transpose, Always(mat![[2.0]], Some(bound))).unwrap_err();
+            assert!(error.to_string().starts_with("the law Always("), "{error}");
+            let TaskError::Law { source, .. } = error else { panic!("{error}") };
+            assert!(matches!(*source, EnsembleError::Bound { .. }), "{source}");
+        }
     }
 
     #[test]

@@ -19,11 +19,8 @@ use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeani
 /// use numformer_encoding::{Balanced, NumberEncoding};
 ///
 /// let b1999 = Balanced::b1999();
-/// let mut word = Vec::new();
-/// b1999.encode(-0.0314159, &mut word)?;
-/// let symbols: Vec<_> = word.iter().map(|id| b1999.symbols()[id.0 as usize].as_str()).collect();
-/// assert_eq!(symbols, ["N-314", "E-4"]);
-/// assert_eq!(b1999.decode(&word)?.0, -0.0314);
+/// assert_eq!(b1999.render(-0.0314159)?, "N-314 E-4");
+/// assert_eq!(b1999.parse("N-314 E-4")?, -0.0314);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -141,7 +138,6 @@ impl fmt::Debug for Balanced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spelling::{read, write};
 
     #[test]
     fn words_are_those_of_the_paper() {
@@ -149,7 +145,7 @@ mod tests {
         for (x, word) in
             [(3.144, "N314 E-2"), (-0.004, "N-400 E-5"), (0.0, "N0 E0"), (-0.0, "N0 E0"), (-1e-200, "N0 E0")]
         {
-            assert_eq!(write(&b1999, x), word);
+            assert_eq!(b1999.render(x).as_deref(), Ok(word));
         }
         assert_eq!(b1999.symbols().len(), 2001 + 201);
     }
@@ -157,15 +153,15 @@ mod tests {
     #[test]
     fn reading_accepts_every_significand() {
         let b1999 = Balanced::b1999();
-        assert_eq!(read(&b1999, "N1000 E-2 N5"), Ok((10.0, 1)));
-        assert_eq!(read(&b1999, "N-7 E1"), Ok((-70.0, 0)));
-        assert!(read(&b1999, "N0 E-9").is_ok_and(|(x, _)| x == 0.0 && x.is_sign_positive()));
+        assert_eq!(b1999.parse("N1000 E-2"), Ok(10.0));
+        assert_eq!(b1999.parse("N-7 E1"), Ok(-70.0));
+        assert!(b1999.parse("N0 E-9").is_ok_and(|x| x == 0.0 && x.is_sign_positive()));
     }
 
     #[test]
     fn reading_says_what_was_expected_where() {
         let b1999 = Balanced::b1999();
-        let message = |text| read(&b1999, text).expect_err("a malformed word").to_string();
+        let message = |text| b1999.parse(text).expect_err("a malformed word").to_string();
         assert_eq!(message(""), "expected a significand at position 0, found the end");
         assert_eq!(message("E5"), "expected a significand at position 0, found `E5`");
         assert_eq!(message("N5"), "expected an exponent at position 1, found the end");

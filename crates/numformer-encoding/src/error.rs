@@ -128,10 +128,10 @@ pub enum DecodeError {
         /// The number of tokens.
         position: usize,
     },
-    /// Tokens follow the last coefficient.
+    /// Tokens follow the last number.
     #[error("expected the end at position {position}, found `{found}`")]
     Trailing {
-        /// Where the matrix ends.
+        /// Where the matrix, or the number, ends.
         position: usize,
         /// The first symbol after it.
         found: String,

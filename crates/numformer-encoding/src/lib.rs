@@ -39,8 +39,6 @@ mod meaning;
 mod number;
 mod positional;
 mod preset;
-#[cfg(test)]
-mod spelling;
 mod vocabulary;
 mod word_grammar;
 

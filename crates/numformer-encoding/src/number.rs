@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::vocabulary::{render_into, shortened, symbol_or_unknown};
 use crate::{DecodeError, EncodeError, SymbolMeaning, TokenId, WordGrammar};
 
 /// Writes real numbers as short words of tokens and reads them back.
@@ -51,6 +52,8 @@ use crate::{DecodeError, EncodeError, SymbolMeaning, TokenId, WordGrammar};
 ///
 /// let integers = SmallIntegers((-9..=9).map(|i| i.to_string()).collect());
 /// assert_eq!(integers.round(-3.6), Ok(-4.0));
+/// assert_eq!(integers.render(-3.6), Ok("-4".to_owned()));
+/// assert_eq!(integers.parse("-4"), Ok(-4.0));
 /// ```
 pub trait NumberEncoding: Debug + Send + Sync {
     /// Symbols in id order; the index is the id within this encoding.
@@ -79,6 +82,64 @@ pub trait NumberEncoding: Debug + Send + Sync {
         let mut word = Vec::with_capacity(self.max_word_len());
         self.encode(x, &mut word)?;
         Ok(self.decode(&word).expect("an encoding reads its own words").0)
+    }
+
+    /// The word for `x` as text: its symbols, separated by spaces.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_encoding::{NumberEncoding, Preset};
+    ///
+    /// let words = Preset::ALL.map(|preset| preset.encoding().render(3.14159).unwrap());
+    /// assert_eq!(words, ["+ 3 1 4 E-2", "+ 314 E-2", "N314 E-2", "N314e7"]);
+    /// ```
+    fn render(&self, x: f64) -> Result<String, EncodeError> {
+        let mut word = Vec::with_capacity(self.max_word_len());
+        self.encode(x, &mut word)?;
+        let mut text = String::new();
+        render_into(self.symbols(), &word, &mut text);
+        Ok(text)
+    }
+
+    /// The number whose word is this text, symbols separated by white space: the inverse of [`render`](Self::render).
+    ///
+    /// # Errors
+    /// At the first symbol that the encoding lacks; else if the symbols are not one whole word.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_encoding::{NumberEncoding, Positional};
+    ///
+    /// let p10 = Positional::p10();
+    /// assert_eq!(p10.parse("+ 3 1 4 E-2"), Ok(3.14));
+    /// let error = |text| p10.parse(text).unwrap_err().to_string();
+    /// assert_eq!(error("+ 3 1 pi"), "expected a symbol of the encoding at position 3, found `pi`");
+    /// assert_eq!(error("+ 3 1"), "expected a digit or an exponent at position 3, found the end");
+    /// assert_eq!(error("+ 3 E0 + 1 E0"), "expected the end at position 3, found `+`");
+    /// ```
+    fn parse(&self, text: &str) -> Result<f64, DecodeError> {
+        let symbols = self.symbols();
+        let unknown = |position, found| DecodeError::Unexpected {
+            expected: "a symbol of the encoding".into(),
+            position,
+            found: shortened(found),
+        };
+        let id = |(position, found)| {
+            let index = symbols.iter().position(|symbol| symbol == found);
+            index.map(|index| TokenId(index as u32)).ok_or_else(|| unknown(position, found))
+        };
+        let tokens = text.split_whitespace().enumerate().map(id).collect::<Result<Vec<_>, _>>()?;
+        let (x, rest) = self.decode(&tokens)?;
+        match rest.first() {
+            None => Ok(x),
+            Some(&next) => {
+                let (position, found) = (tokens.len() - rest.len(), symbol_or_unknown(symbols, next));
+                Err(DecodeError::Trailing { position, found })
+            }
+        }
     }
 
     /// Appends the words of all `numbers`.

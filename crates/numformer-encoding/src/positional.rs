@@ -21,11 +21,8 @@ use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, Sym
 /// use numformer_encoding::{NumberEncoding, Positional};
 ///
 /// let p10 = Positional::p10();
-/// let mut word = Vec::new();
-/// p10.encode(-0.0314159, &mut word)?;
-/// let symbols: Vec<_> = word.iter().map(|id| p10.symbols()[id.0 as usize].as_str()).collect();
-/// assert_eq!(symbols, ["-", "3", "1", "4", "E-4"]);
-/// assert_eq!(p10.decode(&word)?.0, -0.0314);
+/// assert_eq!(p10.render(-0.0314159)?, "- 3 1 4 E-4");
+/// assert_eq!(p10.parse("- 3 1 4 E-4")?, -0.0314);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -236,7 +233,6 @@ impl fmt::Debug for Positional {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spelling::{read, write};
 
     #[test]
     fn words_are_those_of_the_paper() {
@@ -248,32 +244,32 @@ mod tests {
             (-0.0, "+ 0 E0", "+ 0 E0"),
             (-1e-200, "+ 0 E0", "+ 0 E0"),
         ] {
-            assert_eq!(write(&p10, x), in_p10);
-            assert_eq!(write(&p1000, x), in_p1000);
+            assert_eq!(p10.render(x).as_deref(), Ok(in_p10));
+            assert_eq!(p1000.render(x).as_deref(), Ok(in_p1000));
         }
     }
 
     #[test]
     fn any_base_writes_its_own_digits() {
         let binary = Positional::new(2, 1, -3..=3).expect("valid parameters");
-        assert_eq!(write(&binary, 6.0), "+ 1 1 0 E0");
-        assert_eq!(write(&binary, -0.8), "- 1 0 0 0 E-1");
+        assert_eq!(binary.render(6.0).as_deref(), Ok("+ 1 1 0 E0"));
+        assert_eq!(binary.render(-0.8).as_deref(), Ok("- 1 0 0 0 E-1"));
         assert_eq!(binary.max_word_len(), 6);
-        assert_eq!(read(&binary, "- 1 0 0 0 E-1"), Ok((-0.8, 0)));
+        assert_eq!(binary.parse("- 1 0 0 0 E-1"), Ok(-0.8));
     }
 
     #[test]
     fn reading_accepts_short_and_padded_significands() {
         let p10 = Positional::p10();
-        assert_eq!(read(&p10, "+ 7 E1 - 5"), Ok((70.0, 2)));
-        assert_eq!(read(&p10, "- 0 0 7 E0"), Ok((-7.0, 0)));
-        assert!(read(&p10, "- 0 0 E5").is_ok_and(|(x, _)| x == 0.0 && x.is_sign_positive()));
+        assert_eq!(p10.parse("+ 7 E1"), Ok(70.0));
+        assert_eq!(p10.parse("- 0 0 7 E0"), Ok(-7.0));
+        assert!(p10.parse("- 0 0 E5").is_ok_and(|x| x == 0.0 && x.is_sign_positive()));
     }
 
     #[test]
     fn reading_says_what_was_expected_where() {
         let p10 = Positional::p10();
-        let message = |text| read(&p10, text).expect_err("a malformed word").to_string();
+        let message = |text| p10.parse(text).expect_err("a malformed word").to_string();
         assert_eq!(message(""), "expected a sign at position 0, found the end");
         assert_eq!(message("3 1"), "expected a sign at position 0, found `3`");
         assert_eq!(message("+"), "expected a digit at position 1, found the end");
@@ -295,7 +291,7 @@ mod tests {
     fn the_largest_significand_read_does_not_overflow() {
         // 9000^4 is the first power beyond 10^15: one digit more than the base takes would be too many.
         let encoding = Positional::new(9000, 15, -280..=280).expect("the largest parameters");
-        assert_eq!(read(&encoding, "+ 8999 8999 8999 8999 E0"), Ok((9000_f64.powi(4) - 1.0, 0)));
-        assert!(read(&encoding, "- 8999 8999 8999 8999 E280").is_ok_and(|(x, _)| x.is_finite()));
+        assert_eq!(encoding.parse("+ 8999 8999 8999 8999 E0"), Ok(9000_f64.powi(4) - 1.0));
+        assert!(encoding.parse("- 8999 8999 8999 8999 E280").is_ok_and(|x| x.is_finite()));
     }
 }

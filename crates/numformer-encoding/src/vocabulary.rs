@@ -65,6 +65,24 @@ impl Vocabulary {
     /// The letters that tell the problems of co-training apart, in the order of the reference program.
     pub const TASK_LETTERS: [&str; 7] = ["T", "A", "D", "M", "E", "F", "I"];
 
+    /// `<s>` and `<pad>`, and then these symbols: for sequences that need not be matrices.
+    ///
+    /// # Errors
+    /// When a symbol occurs twice, is empty, or contains white space.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_encoding::{TokenId, Vocabulary};
+    ///
+    /// let digits = Vocabulary::new((0..10).map(|digit| digit.to_string()))?;
+    /// assert_eq!(digits.delimited("3 1 4")?, [0, 5, 3, 6, 0].map(TokenId));
+    /// # Ok::<(), numformer_encoding::VocabularyError>(())
+    /// ```
+    pub fn new(symbols: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, VocabularyError> {
+        let specials = ["<s>", "<pad>"].map(String::from).into_iter();
+        Self::from_symbols(specials.chain(symbols.into_iter().map(Into::into)).collect())
+    }
+
     /// The vocabulary of the authors' program for a pair of encodings, id for id, as its checkpoints need it.
     ///
     /// First come symbols common to all, task letters among them; then the symbols of both encodings and `V1` to
@@ -180,6 +198,26 @@ impl Vocabulary {
             .collect()
     }
 
+    /// Reads symbols as [`tokenize`](Self::tokenize) does, and puts the delimiter before and after them: a sequence.
+    ///
+    /// # Errors
+    /// As [`tokenize`](Self::tokenize).
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_encoding::Vocabulary;
+    ///
+    /// let symbols = ["<s>", "<pad>", "1", "3", "4"].map(String::from);
+    /// let vocabulary = Vocabulary::from_symbols(symbols.into())?;
+    /// let sequence = vocabulary.delimited("3 1 4")?;
+    /// assert_eq!(vocabulary.render(&sequence), "<s> 3 1 4 <s>");
+    /// # Ok::<(), numformer_encoding::VocabularyError>(())
+    /// ```
+    pub fn delimited(&self, text: &str) -> Result<Vec<TokenId>, VocabularyError> {
+        let delimiter = [self.delimiter()];
+        Ok([&delimiter, &self.tokenize(text)?[..], &delimiter].concat())
+    }
+
     /// The symbols of `ids`, separated by spaces; `<unknown 12345>` stands for an id beyond the vocabulary.
     pub fn render(&self, ids: &[TokenId]) -> String {
         let mut text = String::new();
@@ -189,20 +227,25 @@ impl Vocabulary {
 
     /// Appends what [`render`](Self::render) gives.
     pub fn render_into(&self, ids: &[TokenId], text: &mut String) {
-        for (position, &id) in ids.iter().enumerate() {
-            if position > 0 {
-                text.push(' ');
-            }
-            match self.symbol(id) {
-                Some(symbol) => text.push_str(symbol),
-                None => text.push_str(&symbol_or_unknown(&self.symbols, id)),
-            }
+        render_into(&self.symbols, ids, text);
+    }
+}
+
+/// Appends the symbols of `ids`, separated by spaces.
+pub(crate) fn render_into(symbols: &[String], ids: &[TokenId], text: &mut String) {
+    for (position, &id) in ids.iter().enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        match symbols.get(id.0 as usize) {
+            Some(symbol) => text.push_str(symbol),
+            None => text.push_str(&symbol_or_unknown(symbols, id)),
         }
     }
 }
 
 /// The symbol, cut if it is so long that it would hide the message it stands in.
-fn shortened(symbol: &str) -> String {
+pub(crate) fn shortened(symbol: &str) -> String {
     const LONGEST: usize = 40;
     match symbol.char_indices().nth(LONGEST) {
         None => symbol.to_owned(),
@@ -346,6 +389,15 @@ mod tests {
             vocabulary.tokenize("V1 V3"),
             Err(VocabularyError::UnknownSymbol { position: 1, symbol: "V3".into() })
         );
+    }
+
+    #[test]
+    fn a_delimited_text_is_a_whole_sequence() {
+        let vocabulary = vocabulary("<s> <pad> 1 3").expect("distinct symbols");
+        let ids = |text| vocabulary.delimited(text).map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>());
+        assert_eq!(ids("3 1 3"), Ok(vec![0, 3, 2, 3, 0]));
+        assert_eq!(ids(""), Ok(vec![0, 0]));
+        assert_eq!(ids("3 4"), Err(VocabularyError::UnknownSymbol { position: 1, symbol: "4".into() }));
     }
 
     #[test]

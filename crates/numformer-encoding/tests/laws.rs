@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use numformer_encoding::{EncodeError, NumberEncoding, Positional, Preset, TokenId, encoding_by_name};
+use numformer_encoding::{DecodeError, EncodeError, NumberEncoding, Positional, Preset, TokenId, encoding_by_name};
 use numformer_testkit::cases;
 use numformer_testkit::strategies::{finite, log_uniform, near_ties};
 use proptest::prelude::*;
@@ -16,6 +16,9 @@ static ENCODINGS: LazyLock<Vec<Arc<dyn NumberEncoding>>> = LazyLock::new(|| {
     }
     encodings
 });
+
+/// Symbols of the published encodings, and others.
+const SYMBOL: &str = r"[+-]|[0-9]{1,3}|N-?[0-9]{1,3}(e[0-9])?|E-?[0-9]|\PC{0,3}";
 
 fn numbers() -> impl Strategy<Value = f64> {
     prop_oneof![finite(), log_uniform(-12..=12), near_ties(3, -12..=6)]
@@ -38,6 +41,16 @@ proptest! {
             let (y, rest) = encoding.decode(&word).expect("an encoding reads its own words");
             prop_assert_eq!(rest, [TokenId(after)]);
             prop_assert_eq!(Ok(y), encoding.round(x));
+        }
+    }
+
+    #[test]
+    fn parse_inverts_render(x in numbers()) {
+        for encoding in &*ENCODINGS {
+            match encoding.render(x) {
+                Ok(text) => prop_assert_eq!(encoding.parse(&text).ok(), encoding.round(x).ok(), "{}", text),
+                Err(error) => prop_assert_eq!(encoding.round(x), Err(error)),
+            }
         }
     }
 
@@ -85,11 +98,7 @@ proptest! {
         for encoding in &*ENCODINGS {
             let Some(restricted) = encoding.restricted(x.abs() * down..=x.abs() * up) else { continue };
             prop_assert!(restricted.symbols().len() <= encoding.symbols().len());
-            let spell = |encoding: &dyn NumberEncoding| -> Option<Vec<String>> {
-                let word = encode(encoding, x)?;
-                Some(word.iter().map(|id| encoding.symbols()[id.0 as usize].clone()).collect())
-            };
-            prop_assert_eq!(spell(&*restricted), spell(&**encoding));
+            prop_assert_eq!(restricted.render(x).ok(), encoding.render(x).ok());
             prop_assert_eq!(restricted.round(x), encoding.round(x));
         }
     }
@@ -104,6 +113,23 @@ fn restriction_leaves_out_what_is_not_written() {
         assert_eq!(restricted.symbols().len(), symbols + 1, "{name}");
         assert_eq!(restricted.round(1e-19), Ok(0.0));
         assert!(restricted.round(200.0).is_ok() && restricted.round(2000.0).is_err());
+    }
+}
+
+#[test]
+fn what_is_not_one_word_is_not_parsed() {
+    for encoding in &*ENCODINGS {
+        let word = encoding.render(1.0).expect("1 is in every range");
+        let position = word.split(' ').count();
+        let first = encoding.symbols()[0].clone();
+        let trailing = DecodeError::Trailing { position, found: first.clone() };
+        assert_eq!(encoding.parse(&format!("{word} {first}")), Err(trailing), "{encoding:?}");
+        let unknown = encoding.parse(&format!("{word} pi")).expect_err("no encoding has this symbol");
+        assert_eq!(
+            unknown.to_string(),
+            format!("expected a symbol of the encoding at position {position}, found `pi`")
+        );
+        assert!(matches!(encoding.parse(""), Err(DecodeError::TooShort { position: 0, .. })));
     }
 }
 
@@ -128,6 +154,18 @@ fn what_is_not_finite_is_refused() {
 
 proptest! {
     #![proptest_config(cases(256))]
+
+    #[test]
+    fn parse_is_total(symbols in proptest::collection::vec(SYMBOL, 0..8)) {
+        let text = symbols.join(" ");
+        for encoding in &*ENCODINGS {
+            let count = text.split_whitespace().count();
+            match encoding.parse(&text) {
+                Ok(x) => prop_assert!(x.is_finite() && (1..=encoding.max_word_len()).contains(&count), "{}", text),
+                Err(error) => prop_assert!(error.position() <= count, "{}", error),
+            }
+        }
+    }
 
     #[test]
     fn decode_is_total(ids in proptest::collection::vec(prop_oneof![0..300_u32, any::<u32>()], 0..12)) {

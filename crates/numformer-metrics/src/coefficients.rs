@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Accuracy, Metric, Tolerance};
 
-/// How many coefficients of a candidate $H$ are right to within a tolerance $\tau$ of those of the exact answer $T$:
-/// those with $|h_{ij} - t_{ij}| < \tau |t_{ij}|$, and those that are equal.
+/// How many coefficients of a candidate H are right to within a tolerance τ of those of the exact answer T: those with
+/// |hᵢⱼ - tᵢⱼ| < τ |tᵢⱼ|, and those that are equal.
 ///
 /// A zero is thus met by a zero alone. NaN is right nowhere.
 ///

@@ -16,17 +16,16 @@ pub enum Property {
     Eigenvalues,
     /// The singular values are right: as for eigenvalues.
     SingularValues,
-    /// The vectors are units: the largest $\lvert \lVert v_j \rVert_2 - 1 \rvert$ over the columns.
+    /// The vectors are units: the largest |‖vⱼ‖₂ - 1| over the columns.
     Norms,
     /// The vectors are orthogonal: the largest magnitude of a cosine between two columns, whatever their norms. A zero
     /// column is orthogonal to all.
     Orthogonality,
     /// The coefficients are those of the exact answer: the relative L1 error.
     Coefficients,
-    /// The answer is as large as the exact one: $\lvert \lVert H \rVert_F / \lVert T \rVert_F - 1 \rvert$.
+    /// The answer is as large as the exact one: `|‖H‖_F / ‖T‖_F - 1|`.
     Magnitude,
-    /// The answer is a multiple of the exact one: $\lVert H / \lVert H \rVert_F - T / \lVert T \rVert_F \rVert_F$,
-    /// about the angle between them in radians.
+    /// The answer is a multiple of the exact one: `‖H / ‖H‖_F - T / ‖T‖_F‖_F`, about the angle between them in radians.
     Direction,
 }
 
@@ -56,7 +55,7 @@ impl fmt::Display for Property {
 /// what was predicted.
 ///
 /// What a NaN or an infinity makes immeasurable is NaN, and so is a condition number when the iteration for it does not
-/// converge or does not run on this processor ([`faer_limit`]). The cost is $O(n^3)$, that of the singular values.
+/// converge or does not run on this processor ([`faer_limit`]). The cost is O(n³), that of the singular values.
 ///
 /// # Examples
 /// ```
@@ -83,8 +82,8 @@ impl fmt::Display for Property {
 pub struct Deviations {
     /// Each property with how far the answer is from it: 0 for one that it has.
     pub properties: Vec<(Property, f64)>,
-    /// The condition number $\sigma_{\max} / \sigma_{\min}$ of what was predicted; of several matrices, the largest. It
-    /// is 1 for an orthogonal matrix, or a multiple of one, and infinite for a singular one.
+    /// The condition number `σ_max / σ_min` of what was predicted; of several matrices, the largest. It is 1 for an
+    /// orthogonal matrix, or a multiple of one, and infinite for a singular one.
     pub condition_number: f64,
 }
 
@@ -176,7 +175,7 @@ fn largest_cosine(vectors: MatRef<'_, f64>, lengths: &[f64]) -> f64 {
     largest((0..units.ncols()).map(|j| largest(cosines(j).iter().map(|x| x.abs()))))
 }
 
-/// $\sigma_{\max} / \sigma_{\min}$ of a matrix; 1 for one without entries, infinite for zero.
+/// `σ_max / σ_min` of a matrix; 1 for one without entries, infinite for zero.
 fn condition_number(matrix: MatRef<'_, f64>) -> f64 {
     let largest = norm(matrix, Norm::Max);
     if matrix.ncols() == 0 {

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Norm {
-    /// $\sum_{ij} |a_{ij}|$, the default of Charton (2022).
+    /// Σᵢⱼ |aᵢⱼ|, the default of Charton (2022).
     L1,
-    /// $\sqrt{\sum_{ij} a_{ij}^2}$.
+    /// √(Σᵢⱼ aᵢⱼ²).
     Frobenius,
-    /// $\max_{ij} |a_{ij}|$.
+    /// maxᵢⱼ |aᵢⱼ|.
     Max,
 }
 
@@ -77,13 +77,11 @@ pub fn norm(a: MatRef<'_, f64>, norm: Norm) -> f64 {
     norm.of(a.shape(), |i, j| a[(i, j)])
 }
 
-/// The distance of a candidate $H$ from the exact answer $T$, relative to the size of the answer:
-/// $\lVert H - T \rVert / \lVert T \rVert$.
+/// The distance of a candidate H from the exact answer T, relative to the size of the answer: ‖H - T‖ / ‖T‖.
 ///
-/// In the norm L1 this is $\sum |H - T| / \sum |T|$, the measure of Charton (2022). Relative to an
-/// exact answer of zero, the error is 0 if the candidate is zero too and infinite otherwise. It is
-/// NaN if an entry of either matrix is NaN or an entry of the exact answer is infinite; no
-/// [`Tolerance`](crate::Tolerance) admits a NaN.
+/// In the norm L1 this is Σ |H - T| / Σ |T|, the measure of Charton (2022). Relative to an exact answer of zero, the
+/// error is 0 if the candidate is zero too and infinite otherwise. It is NaN if an entry of either matrix is NaN or an
+/// entry of the exact answer is infinite; no [`Tolerance`](crate::Tolerance) admits a NaN.
 ///
 /// # Panics
 /// If the two shapes differ.

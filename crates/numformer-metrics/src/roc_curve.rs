@@ -78,7 +78,7 @@ impl RocCurve {
     }
 
     /// The curve: each different outcome of a threshold once, from the highest threshold, which foretells no event, to
-    /// $-\infty$, which foretells it always. Empty before the first sample.
+    /// -∞, which foretells it always. Empty before the first sample.
     #[must_use]
     pub fn points(&self) -> Vec<Detection> {
         let mut above = Counts::default();

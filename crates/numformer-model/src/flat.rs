@@ -56,9 +56,15 @@ pub struct FlatLayout {
 
 impl FlatLayout {
     /// The layout of `parameters`, all of which exist by now: build the model first.
-    #[must_use]
-    pub fn new(parameters: &Parameters) -> Self {
-        Self::of_shapes(parameters.to_vec().into_iter().map(|(name, var)| (name, var.shape().clone())))
+    ///
+    /// # Errors
+    /// When there are no parameters yet.
+    pub fn new(parameters: &Parameters) -> Result<Self> {
+        let layout = Self::of_shapes(parameters.to_vec().into_iter().map(|(name, var)| (name, var.shape().clone())));
+        if layout.is_empty() {
+            return Err(Error::Msg("expected the parameters of a model, found none: build the model first".to_owned()));
+        }
+        Ok(layout)
     }
 
     /// The layout of the parameters that a model of this configuration has, without memory for them.
@@ -86,8 +92,17 @@ impl FlatLayout {
         Ok(Self::of_shapes(shapes))
     }
 
-    /// The layout of parameters in the order of their names.
-    fn of_shapes(shapes: impl IntoIterator<Item = (String, Shape)>) -> Self {
+    /// The layout of parameters with these names and shapes, in this order.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_model::FlatLayout;
+    ///
+    /// let layout = FlatLayout::of_shapes([("weight".to_owned(), (2, 3).into()), ("bias".to_owned(), 2.into())]);
+    /// assert_eq!((layout.len(), layout.slots()[1].range()), (8, 6..8));
+    /// ```
+    #[must_use]
+    pub fn of_shapes(shapes: impl IntoIterator<Item = (String, Shape)>) -> Self {
         let mut end = 0;
         let slots = shapes
             .into_iter()
@@ -210,7 +225,7 @@ mod tests {
         let a = Tensor::new(&[[3f32, 4.0, 5.0]], &Device::Cpu).expect("a");
         let named = [("b".to_owned(), b), ("a".to_owned(), a)];
         let parameters = Parameters::from_tensors(named, &Device::Cpu).expect("stored");
-        let layout = FlatLayout::new(&parameters);
+        let layout = FlatLayout::new(&parameters).expect("parameters");
         (parameters, layout)
     }
 
@@ -239,16 +254,22 @@ mod tests {
         for config in configs {
             let parameters = Parameters::random(0, &Device::Cpu);
             Model::new(&config, &parameters.trainable()).expect("a model");
-            let [expected, found] =
-                [FlatLayout::new(&parameters), FlatLayout::of(&config).expect("possible")].map(|layout| {
-                    layout.slots.into_iter().map(|slot| (slot.name, slot.shape, slot.range)).collect::<Vec<_>>()
-                });
+            let layouts = [FlatLayout::new(&parameters).expect("built"), FlatLayout::of(&config).expect("possible")];
+            let [expected, found] = layouts.map(|layout| {
+                layout.slots.into_iter().map(|slot| (slot.name, slot.shape, slot.range)).collect::<Vec<_>>()
+            });
             assert_eq!(found, expected);
         }
         // Far more than fits the memory.
         let sizes = StackConfig { d_ff: Some(1 << 16), ..StackConfig::new(1 << 16, 1, 2) };
         let layout = FlatLayout::of(&TransformerConfig::new(1 << 20, 8, sizes.clone(), sizes).into());
         assert!(layout.expect("possible").len() > 1 << 36);
+    }
+
+    #[test]
+    fn there_is_no_layout_before_there_is_a_model() {
+        let error = FlatLayout::new(&Parameters::random(0, &Device::Cpu)).expect_err("no model").to_string();
+        assert!(error.contains("build the model first"), "{error}");
     }
 
     #[test]

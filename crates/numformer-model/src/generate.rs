@@ -84,23 +84,6 @@ pub fn generate<M: Seq2Seq, C: Constraint>(
     max_len: usize,
     decoding: &Decoding,
     constraint: &C,
-) -> Result<Vec<Vec<Hypothesis>>> {
-    let candidates = candidates(model, src, first_index, max_len, decoding, constraint)?;
-    let hypotheses = |row: Vec<Candidate>| row.into_iter().map(|candidate| candidate.hypothesis).collect();
-    Ok(candidates.into_iter().map(hypotheses).collect())
-}
-
-/// As [`generate`], with the scores of answers where the decoding gives them.
-///
-/// # Errors
-/// As [`generate`].
-pub fn candidates<M: Seq2Seq, C: Constraint>(
-    model: &M,
-    src: &Padded,
-    first_index: u64,
-    max_len: usize,
-    decoding: &Decoding,
-    constraint: &C,
 ) -> Result<Vec<Vec<Candidate>>> {
     fn of_all<A: Into<Candidate>>(rows: impl IntoIterator<Item = Vec<A>>) -> Vec<Vec<Candidate>> {
         rows.into_iter().map(|row| row.into_iter().map(A::into).collect()).collect()

@@ -24,13 +24,13 @@
 //! - [`Transformer`] with its [`TransformerConfig`]; its parts, in the order of the figure, are [`Embedding`],
 //!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
 //! - [`Recurrent`] with its [`RecurrentConfig`]: LSTMs and GRUs.
-//! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Composition`], or as an explicit forward and
-//!   backward schedule, [`ExplicitSchedule`] on the CPU and [`DeviceSchedule`] on a GPU.
+//! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Autodiff`], or as an explicit forward and
+//!   backward schedule, [`FusedStep`] on the CPU and [`DeviceStep`] on a GPU.
 //! - [`generate`]: answers of any model, whose rows are [`Batched`], by a [`Decoding`] under a [`Constraint`]; [`greedy`]
 //!   and [`beam`] are without one. A transformer has a [`Cache`] of keys and values.
 //!
 //! # Features
-//! - `cuda`: NVIDIA GPUs as devices of [`DeviceSchedule`]. No GPU has run it yet: it is tested on the host, where the same
+//! - `cuda`: NVIDIA GPUs as devices of [`DeviceStep`]. No GPU has run it yet: it is tested on the host, where the same
 //!   kernels are compiled as C++.
 //!
 //! # References
@@ -42,20 +42,21 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod autodiff;
 mod batched;
 mod beam_search;
 mod cache;
-mod composition;
 mod config;
 mod constraint;
 mod copy_gate;
 mod decoder;
-mod device_schedule;
+mod device_step;
 mod dropout;
 mod embedding;
 mod encoder;
 mod feed_forward;
 mod flat;
+mod fused;
 mod generate;
 mod linear;
 mod memory;
@@ -66,11 +67,11 @@ mod norm;
 mod padded;
 mod parameter_counts;
 mod parameters;
+mod prefix;
 mod projection;
 mod recurrent;
 mod residual;
 mod sampling;
-mod schedule;
 mod scores;
 mod seq2seq;
 mod step_embedding;
@@ -78,34 +79,35 @@ mod training_step;
 mod transformer;
 
 pub use attention::{KeysValues, MultiHeadAttention};
+pub use autodiff::Autodiff;
 pub use batched::Batched;
 pub use beam_search::{Beam, Ranked, Stopping, beam};
 pub use cache::Cache;
-pub use composition::Composition;
 pub use config::{
     ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
 };
 pub use constraint::{Constraint, Unconstrained};
 pub use decoder::Decoder;
-pub use device_schedule::{DeviceSchedule, Precision, StepOutcome};
+pub use device_step::{DeviceStep, Precision, StepOutcome};
 pub use embedding::{Embedding, sinusoidal_positions};
 pub use encoder::Encoder;
 pub use feed_forward::FeedForward;
 pub use flat::{FlatLayout, Slot};
-pub use generate::{Candidate, Decoding, End, Hypothesis, candidates, generate, greedy};
+pub use fused::FusedStep;
+pub use generate::{Candidate, Decoding, End, Hypothesis, generate, greedy};
 pub use linear::Linear;
 pub use memory::Memory;
 pub use mode::Mode;
 pub use model::{Model, ModelCache, ModelMemory};
 pub use model_config::ModelConfig;
 pub use norm::LayerNorm;
-pub use padded::Padded;
+pub use padded::{NO_TARGET, Padded};
 pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
+pub use prefix::Prefix;
 pub use projection::Projection;
 pub use recurrent::{Cell, Recurrent, RecurrentConfig, States};
 pub use sampling::Sampling;
-pub use schedule::ExplicitSchedule;
 pub use seq2seq::Seq2Seq;
 pub use training_step::{TokenRows, TrainingStep};
 pub use transformer::Transformer;

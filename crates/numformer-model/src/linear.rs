@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use numformer_ops::Activation;
 
-/// $y = x W^\top + b$, with an optional activation.
+/// y = x·Wᵀ + b, with an optional activation.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,

@@ -62,7 +62,7 @@ impl Padded {
     ///
     /// # Errors
     /// When there are fewer than two columns.
-    pub(crate) fn shift(&self) -> Result<(Self, Tensor)> {
+    pub fn shift(&self) -> Result<(Self, Tensor)> {
         let width = self.ids.dim(1)?;
         if width < 2 {
             return Err(Error::Msg(format!("expected targets of at least two tokens, found {width}")));
@@ -81,6 +81,6 @@ impl Padded {
     }
 }
 
-/// Stands where there is nothing to predict. What is a target and what is not is a matter of lengths alone: a padding token
+/// Stands where there is nothing to predict, as [`Padded::shift`] has it. Lengths alone say what is a target: a padding token
 /// within a sequence is a token like others.
-pub(crate) const NO_TARGET: u32 = u32::MAX;
+pub const NO_TARGET: u32 = u32::MAX;

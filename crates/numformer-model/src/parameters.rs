@@ -1,9 +1,11 @@
 //! Named weights: created from a seed or from stored values, shared by the models built on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var};
+use candle_nn::init::NormalOrUniform;
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use rand::SeedableRng;
@@ -57,6 +59,39 @@ impl Parameters {
             .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor.to_device(device)?)?)))
             .collect::<Result<_>>()?;
         Ok(Self { vars: Arc::new(Mutex::new(vars)), origin: Origin::Stored, device: device.clone() })
+    }
+
+    /// Reads parameters from a file of safetensors.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is damaged.
+    ///
+    /// # Examples
+    /// ```
+    /// use candle_core::Device;
+    /// use numformer_model::{Cell, Parameters, Recurrent, RecurrentConfig};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("model.safetensors");
+    /// let config = RecurrentConfig::new(Cell::Gru, 20, 8, 1);
+    /// let parameters = Parameters::random(0, &Device::Cpu);
+    /// Recurrent::init(&config, &parameters)?;
+    /// parameters.save(&path)?;
+    /// let model = Recurrent::new(&config, &Parameters::load(&path, &Device::Cpu)?.frozen())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::from_tensors(candle_core::safetensors::load(path, device)?, device)
+    }
+
+    /// Writes the parameters to a file of safetensors.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tensors = self.to_vec().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
+        let tensors: HashMap<String, Tensor> = tensors.collect();
+        candle_core::safetensors::save(&tensors, path)
     }
 
     /// Where the parameters live.
@@ -170,7 +205,7 @@ impl SimpleBackend for Backend {
         let Origin::Random { seed } = self.parameters.origin else {
             return Err(missing(name));
         };
-        let values = draw(seed, name, init, shape.elem_count())?;
+        let values = draw(seed, name, init, &shape)?;
         let var = Var::from_tensor(&Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)?;
         let tensor = self.view(&var);
         vars.insert(name.to_owned(), var);
@@ -192,7 +227,8 @@ fn missing(name: &str) -> Error {
 }
 
 /// Draws one tensor. candle's own CPU generator cannot be seeded, so the values are drawn here.
-fn draw(seed: u64, name: &str, init: Init, count: usize) -> Result<Vec<f32>> {
+fn draw(seed: u64, name: &str, init: Init, shape: &Shape) -> Result<Vec<f32>> {
+    let count = shape.elem_count();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(fnv1a(name));
     match init {
@@ -205,8 +241,14 @@ fn draw(seed: u64, name: &str, init: Init, count: usize) -> Result<Vec<f32>> {
             let law = Normal::new(mean, stdev).map_err(Error::wrap)?;
             Ok(law.sample_iter(rng).take(count).map(|x| x as f32).collect())
         }
-        Init::Kaiming { .. } => {
-            Err(Error::Msg(format!("parameter `{name}`: expected a constant, uniform or normal start, found {init:?}")))
+        // He et al. (2015): a standard deviation of gain/√fan, as candle's layers ask for by default.
+        Init::Kaiming { dist, fan, non_linearity } => {
+            let deviation = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
+            let bound = 3f64.sqrt() * deviation;
+            match dist {
+                NormalOrUniform::Normal => draw(seed, name, Init::Randn { mean: 0.0, stdev: deviation }, shape),
+                NormalOrUniform::Uniform => draw(seed, name, Init::Uniform { lo: -bound, up: bound }, shape),
+            }
         }
     }
 }
@@ -252,6 +294,18 @@ mod tests {
         assert!(mean.abs() < 0.03, "mean {mean}");
         assert!(x.iter().all(|v| v.abs() <= 0.5));
         assert!(x.iter().any(|v| *v > 0.48) && x.iter().any(|v| *v < -0.48));
+    }
+
+    /// The layers of candle-nn ask for it, so models made of them can be trained, too.
+    #[test]
+    fn layers_of_candle_start_as_they_ask() {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        candle_nn::linear(200, 100, parameters.trainable()).expect("a layer");
+        let weight = parameters.get("weight").expect("created").flatten_all().expect("flat");
+        let weight = weight.to_vec1::<f32>().expect("a vector");
+        let variance = weight.iter().map(|x| f64::from(x * x)).sum::<f64>() / weight.len() as f64;
+        // Of ReLU, 2/fan-in; the standard error of 20,000 is 1%.
+        assert!((variance * 100.0 - 1.0).abs() < 0.04, "{variance}");
     }
 
     #[test]

@@ -15,17 +15,36 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Takes `bias` and, unless `tokens` `[vocab_size, d_model]` are shared, `weight` from `vb`.
-    pub(crate) fn new(source: OutputProjection, tokens: &Tensor, vb: &VarBuilder) -> Result<Self> {
-        let (vocab_size, d) = tokens.dims2()?;
-        let init = uniform_fan_in(d);
-        Ok(Self {
-            weight: match source {
-                OutputProjection::Shared => tokens.clone(),
-                OutputProjection::Separate => vb.get_with_hints((vocab_size, d), "weight", init)?,
-            },
-            bias: vb.get_with_hints(vocab_size, "bias", init)?,
-        })
+    /// Takes `weight` `[vocab_size, d_model]` and `bias` `[vocab_size]` from `vb`; both start uniform in ±1/√`d_model`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn new(d_model: usize, vocab_size: usize, vb: &VarBuilder) -> Result<Self> {
+        let weight = vb.get_with_hints((vocab_size, d_model), "weight", uniform_fan_in(d_model))?;
+        Self::tied(&weight, vb)
+    }
+
+    /// Shares its weight with the embedding `tokens` `[vocab_size, d_model]`, and takes `bias` from `vb`.
+    ///
+    /// # Errors
+    /// As [`Projection::new`].
+    ///
+    /// # Reference
+    /// Press and Wolf (2017), *Using the output embedding to improve language models*.
+    /// <https://arxiv.org/abs/1608.05859>
+    pub fn tied(tokens: &Tensor, vb: &VarBuilder) -> Result<Self> {
+        let (vocab_size, d_model) = tokens.dims2()?;
+        let bias = vb.get_with_hints(vocab_size, "bias", uniform_fan_in(d_model))?;
+        Ok(Self { weight: tokens.clone(), bias })
+    }
+
+    /// The projection that a configuration asks for, beside an embedding `tokens` `[vocab_size, d_model]`.
+    pub(crate) fn of(source: OutputProjection, tokens: &Tensor, vb: &VarBuilder) -> Result<Self> {
+        let (vocab_size, d_model) = tokens.dims2()?;
+        match source {
+            OutputProjection::Shared => Self::tied(tokens, vb),
+            OutputProjection::Separate => Self::new(d_model, vocab_size, vb),
+        }
     }
 
     /// Scores of every token, `[.., vocab_size]`, after the states `[.., d_model]`.

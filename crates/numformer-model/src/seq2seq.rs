@@ -59,11 +59,15 @@ pub trait Seq2Seq {
     /// The map from states to scores.
     fn projection(&self) -> &Projection;
 
-    /// Id of the token that begins and ends every sequence.
-    fn delimiter_id(&self) -> u32;
+    /// Id of the token that begins and ends every sequence: 0, as vocabularies have it.
+    fn delimiter_id(&self) -> u32 {
+        0
+    }
 
-    /// Id of the token that fills a batch after the end of its shorter sequences.
-    fn padding_id(&self) -> u32;
+    /// Id of the token that fills a batch after the end of its shorter sequences: 1, as vocabularies have it.
+    fn padding_id(&self) -> u32 {
+        1
+    }
 
     /// Scores of every token, `[.., vocab_size]`, after the states `[.., d_model]`.
     ///

@@ -1,7 +1,5 @@
 //! The training step: from a batch of tokens to the loss and its gradients.
 
-use std::fmt::Debug;
-
 use candle_core::{Device, Error, Result};
 
 use crate::flat::FlatLayout;
@@ -10,11 +8,9 @@ use crate::padded::Padded;
 
 /// Loss and gradients of a model on a batch, weights and gradients as flat vectors.
 ///
-/// There are three implementations: [`Composition`](crate::Composition), of every model;
-/// [`ExplicitSchedule`](crate::ExplicitSchedule), of the standard transformer on the CPU, several times faster; and
-/// [`DeviceSchedule`](crate::DeviceSchedule), of the same on a GPU.
-/// They agree to rounding. Clipping, the optimizer and reductions over processes are passes over the same slices.
-pub trait TrainingStep: Debug + Send {
+/// There are two on the CPU, which agree to rounding: [`Autodiff`](crate::Autodiff), of every model, and
+/// [`FusedStep`](crate::FusedStep), of the standard transformer, several times faster. Clipping, the optimizer and reductions over processes are passes over the same slices.
+pub trait TrainingStep: Send {
     /// The order of weights and gradients.
     fn layout(&self) -> &FlatLayout;
 
@@ -32,6 +28,32 @@ pub trait TrainingStep: Debug + Send {
         mode: Mode,
         gradients: &mut [f32],
     ) -> Result<f64>;
+
+    /// How loss and gradients are computed, in a few words.
+    fn how(&self) -> String {
+        "a step of one's own".to_owned()
+    }
+}
+
+impl<S: TrainingStep + ?Sized> TrainingStep for Box<S> {
+    fn layout(&self) -> &FlatLayout {
+        (**self).layout()
+    }
+
+    fn loss_and_gradients(
+        &mut self,
+        weights: &[f32],
+        src: TokenRows<'_>,
+        tgt: TokenRows<'_>,
+        mode: Mode,
+        gradients: &mut [f32],
+    ) -> Result<f64> {
+        (**self).loss_and_gradients(weights, src, tgt, mode, gradients)
+    }
+
+    fn how(&self) -> String {
+        (**self).how()
+    }
 }
 
 /// Token ids of a batch: rows of `width` ids one after another, of which the first few are valid.

@@ -50,7 +50,7 @@ impl Transformer {
         let encoder = Encoder::new(config, &vb.pp("encoder"))?;
         let decoder = Decoder::new(config, &vb.pp("decoder"))?;
         Ok(Self {
-            projection: Projection::new(config.output_projection, decoder.token_embedding(), &vb.pp("projection"))?,
+            projection: Projection::of(config.output_projection, decoder.token_embedding(), &vb.pp("projection"))?,
             config: config.clone(),
             encoder,
             decoder,

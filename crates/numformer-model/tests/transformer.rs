@@ -59,7 +59,7 @@ fn every_parameter_receives_a_gradient() {
         let parameters = Parameters::random(1, CPU);
         let model = Transformer::init(&config, &parameters).unwrap();
         let store = model.loss(&padded_batch(), &padded_batch(), EVALUATE).unwrap().backward().unwrap();
-        let layout = FlatLayout::new(&parameters);
+        let layout = FlatLayout::new(&parameters).expect("a model");
         let mut gradients = vec![0.0; layout.len()];
         layout.read_gradients(&parameters, &store, &mut gradients).unwrap();
         for slot in layout.slots() {
@@ -76,7 +76,7 @@ fn gradients_agree_with_finite_differences() {
     for config in all_options() {
         let parameters = Parameters::random(2, CPU);
         let model = Transformer::init(&config, &parameters).unwrap();
-        let layout = FlatLayout::new(&parameters);
+        let layout = FlatLayout::new(&parameters).expect("a model");
         let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
         layout.read(&parameters, &mut weights).unwrap();
         let loss = || model.loss(&padded_batch(), &padded_batch(), EVALUATE).unwrap();
@@ -146,7 +146,7 @@ fn one_batch_is_learned_by_heart() -> Result<()> {
     let parameters = Parameters::random(5, CPU);
     let model = Transformer::init(&config, &parameters)?;
     let (src, tgt) = (padded_batch(), Padded::new(&[0, 7, 6, 0, 0, 5, 5, 0, 0, 0, 1, 1], &[4, 4, 2], 4, CPU)?);
-    let layout = FlatLayout::new(&parameters);
+    let layout = FlatLayout::new(&parameters).expect("a model");
     let (mut weights, mut gradients) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
     layout.read(&parameters, &mut weights)?;
     for _ in 0..300 {
@@ -367,7 +367,7 @@ fn smoothed_targets_are_a_mixture_with_the_uniform_law() -> Result<()> {
         }
         let expected = (expected / f64::from(count))?;
         assert!(difference(&found, &expected) < 1e-5, "{found} {expected}");
-        let layout = FlatLayout::new(&parameters);
+        let layout = FlatLayout::new(&parameters).expect("a model");
         let gradients = |loss: &Tensor| {
             let mut gradients = vec![0.0; layout.len()];
             layout.read_gradients(&parameters, &loss.backward()?, &mut gradients)?;

@@ -63,7 +63,7 @@ impl Trained {
     fn new(config: &ModelConfig, seed: u64) -> Self {
         let parameters = Parameters::random(seed, CPU);
         let model = Model::init(config, &parameters).unwrap();
-        let layout = FlatLayout::new(&parameters);
+        let layout = FlatLayout::new(&parameters).expect("a model");
         let mut weights = vec![0.0; layout.len()];
         layout.read(&parameters, &mut weights).unwrap();
         Self { model, parameters, layout, weights }

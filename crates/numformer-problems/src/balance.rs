@@ -7,7 +7,7 @@ use crate::small::power_of_two;
 /// Sweeps over all rows after which scaling ends, whatever is left to gain.
 const MAX_SWEEPS: usize = 64;
 
-/// $D^{-1} A D$ and the exponents of the powers of two in the diagonal matrix $D$, chosen so that each row is about as large as
+/// D⁻¹AD and the exponents of the powers of two in the diagonal matrix D, chosen so that each row is about as large as
 /// the column of the same number. Nothing is rounded, unless an entry falls below the normal numbers.
 ///
 /// # Reference

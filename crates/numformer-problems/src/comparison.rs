@@ -3,18 +3,19 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
+use crate::{Analysis, Instance, Problem, SolveError};
+
 /// A pair of matrices whose difference is the error of a candidate, as the program of the paper's authors measures it.
 ///
-/// For most problems these are the candidate and the target; for others a residual, as $V^\top A V$ beside
-/// $\mathrm{diag}(\lambda)$. Made by [`Problem::reference_comparison`](crate::Problem::reference_comparison), and of use
-/// only beside published figures: some of these measures accept wrong answers.
+/// For most problems these are the candidate and the target; for others a residual, as VᵀAV beside diag(λ). Made by
+/// [`ReferenceComparison::of`], and of use only beside published figures: some of these measures accept wrong answers.
 ///
-/// How it differs from [`Problem::error`](crate::Problem::error), by the names of the problems:
-/// - `eigenvectors`: $V^\top A V$ against $\mathrm{diag}(\lambda)$, relative to the predicted $\lambda$. Nothing is asked of
-///   $V$ by itself; zeros, or one true pair beside zeros, are perfect.
-/// - `svd`: $U^\top A V$ against $\mathrm{diag}(\sigma)$, with the same consequences.
-/// - `inversion`, `symmetric-inversion`: the same error, by residual or against the target. The share of coefficients is that
-///   of $AH$ within an absolute difference of $I$, so that a zero answer has its zeros right.
+/// How it differs from [`Problem::error`], by the names of the problems:
+/// - `eigenvectors`: VᵀAV against diag(λ), relative to the predicted λ. Nothing is asked of V by itself; zeros, or one
+///   true pair beside zeros, are perfect.
+/// - `svd`: UᵀAV against diag(σ), with the same consequences.
+/// - `inversion`, `symmetric-inversion`: the same error, by residual or against the target. The share of coefficients
+///   is that of AH within an absolute difference of I, so that a zero answer has its zeros right.
 /// - all others: no difference.
 ///
 /// The program reports [the square](Self::squared_frobenius) of the Frobenius ratio where we report the ratio.
@@ -47,6 +48,22 @@ impl ReferenceComparison {
     /// The recorded shares of residuals with expected zeros lie on both sides of it: differences of 8.8e-15 were counted
     /// within 1%, those of 1.02e-14 were not.
     pub const DEFAULT_FLOOR: f64 = 1e-12;
+
+    /// What the program of the paper's authors compares to judge this candidate: what the problem's
+    /// [analysis](crate::Analysis::reference_comparison) says, or else the candidate and the target.
+    ///
+    /// # Errors
+    /// As [`Problem::error`].
+    ///
+    /// # Panics
+    /// As [`Problem::error`].
+    pub fn of(problem: &dyn Problem, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Result<Self, SolveError> {
+        /// Says nothing by itself: all methods are as provided.
+        #[derive(Debug)]
+        struct Plain;
+        impl Analysis for Plain {}
+        problem.analysis().unwrap_or(&Plain).reference_comparison(instance, candidate)
+    }
 
     /// Compares two matrices of one shape, with the [default](Self::DEFAULT_FLOOR) floor.
     ///
@@ -105,6 +122,14 @@ mod tests {
         assert!((comparison.share_within(0.01) - 0.5).abs() < f64::EPSILON);
         let comparison = comparison.with_floor(1.0);
         assert!((comparison.share_within(0.01) - 0.75).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_reference_compares_with_the_exact_answer_by_default() {
+        let (input, target, candidate) = (mat![[1.0, -1.0]], mat![[0.0]], mat![[0.5]]);
+        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
+        let comparison = ReferenceComparison::of(&crate::Trace, instance, candidate.as_ref()).unwrap();
+        assert_eq!((comparison.found, comparison.expected), (candidate, target));
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn product_by_columns(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64>
     product
 }
 
-/// The solution $X$ of $AX = B$ for a square $A$ and a $B$ with at most as many columns, of shapes for which there
+/// The solution X of AX = B for a square A and a B with at most as many columns, of shapes for which there
 /// [is a method](require_method).
 pub(crate) fn solution(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     let large = || a.partial_piv_lu().solve(b);

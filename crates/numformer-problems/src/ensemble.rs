@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use faer::Mat;
 use rand::RngCore;
 
+use crate::Magnitudes;
+
 /// The largest number of rows or columns of a random matrix: the largest for which there is a token.
 pub const MAX_DIMENSION: usize = 100;
 
@@ -57,7 +59,7 @@ pub trait Ensemble: Debug + Send + Sync {
     /// Most rows and most columns of a sample.
     fn max_shape(&self) -> (usize, usize);
 
-    /// A magnitude that no entry exceeds, or one in $10^{15}$ at most; `None` if there is none.
+    /// A magnitude that no entry exceeds, or one in 10¹⁵ at most; `None` if there is none.
     fn bound(&self) -> Option<f64>;
 
     /// A magnitude below which every entry is zero, where it is known: 0 by default. With it, a vocabulary need not hold
@@ -167,8 +169,5 @@ pub(crate) fn require_positive(parameter: &'static str, found: f64) -> Result<f6
 
 /// Checks that the entries of a law do not overflow, given its bound if it has one.
 pub(crate) fn require_finite_bound<E: Ensemble>(law: E) -> Result<E, EnsembleError> {
-    match law.bound() {
-        Some(found) if !found.is_finite() => Err(EnsembleError::Bound { found }),
-        _ => Ok(law),
-    }
+    Magnitudes::of(&law).map(|_| law)
 }

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! # Main types
-//! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`ReferenceComparison`], for published figures.
+//! - [`Problem`], its [`Instance`]s and its [`SolveError`]; [`Magnitudes`] of entries; [`Analysis`] of wrong answers;
+//!   [`ReferenceComparison`], for published figures.
 //! - The paper's problems: [`Transpose`], [`Addition`], [`MatrixVector`], [`Multiplication`], [`Eigenvalues`],
 //!   [`Eigenvectors`], [`Inversion`], [`SymmetricInversion`], [`SingularValues`], [`Svd`]; with their options
 //!   [`LeftFactor`], [`Signs`], [`InverseJudgement`].
@@ -37,11 +38,13 @@
 
 #![forbid(unsafe_code)]
 
+mod analysis;
 mod balance;
 mod comparison;
 mod dense;
 mod ensemble;
 mod ensembles;
+mod magnitudes;
 mod problem;
 mod problems;
 mod refinement;
@@ -50,12 +53,14 @@ mod small;
 #[cfg(test)]
 mod testing;
 
+pub use analysis::Analysis;
 pub use comparison::ReferenceComparison;
 pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
 pub use ensembles::{
     Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wigner, Wishart,
 };
+pub use magnitudes::Magnitudes;
 pub use problem::{Instance, MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
 pub use problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,

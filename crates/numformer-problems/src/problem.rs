@@ -3,14 +3,14 @@
 use std::fmt::Debug;
 
 use faer::{Mat, MatRef};
-use numformer_metrics::{Deviations, Norm, relative_error};
+use numformer_metrics::{Norm, relative_error};
 
-use crate::{ReferenceComparison, Refinement};
+use crate::{Analysis, Magnitudes};
 
 /// A map from matrices to matrices, with a trusted solver in `f64`.
 ///
 /// Input and output are one matrix each, as the sequences of tokens hold them: a problem with two operands reads them
-/// side by side as $[A \mid B]$, and several answers are stacked into one matrix.
+/// side by side as `[A | B]`, and several answers are stacked into one matrix.
 ///
 /// Solving is deterministic: the answer is a function of the input and of nothing else.
 ///
@@ -58,8 +58,8 @@ pub trait Problem: Debug + Send + Sync {
         self.name()
     }
 
-    /// Rows and columns of the input for a first operand $A$ of these rows and columns: those of $A$ itself by default,
-    /// those of $[A \mid B]$ for a problem with two operands.
+    /// Rows and columns of the input for a first operand `A` of these rows and columns: those of `A` itself by default,
+    /// those of `[A | B]` for a problem with two operands.
     fn input_shape(&self, operand: (usize, usize)) -> (usize, usize) {
         operand
     }
@@ -73,16 +73,10 @@ pub trait Problem: Debug + Send + Sync {
     /// [`SolveError::Shape`] if the problem is not posed on matrices of that shape.
     fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError>;
 
-    /// A magnitude that no entry of an answer exceeds when those of the input, of this shape, are at most `bound`; `None`
-    /// if there is none. With it, a vocabulary need not hold symbols for larger numbers.
-    fn output_bound(&self, _input: (usize, usize), _bound: f64) -> Option<f64> {
-        None
-    }
-
-    /// A magnitude below which every entry of an answer is zero when that holds of `smallest` for the input, where it is
-    /// known: 0 by default.
-    fn output_smallest(&self, _input: (usize, usize), _smallest: f64) -> f64 {
-        0.0
+    /// The magnitudes of the entries of an answer to an input of this shape whose entries are of the magnitudes
+    /// `entries`: [`Magnitudes::ANY`] by default. With them, a vocabulary need not hold symbols for other numbers.
+    fn output_magnitudes(&self, _input: (usize, usize), _entries: Magnitudes) -> Magnitudes {
+        Magnitudes::ANY
     }
 
     /// Writes the answer into `output`, whose shape and entries are replaced.
@@ -145,37 +139,9 @@ pub trait Problem: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Which properties of the exact answer a candidate lacks, for the analysis of failures. `None` by default, for problems
-    /// whose answers have no parts to tell apart.
-    ///
-    /// # Panics
-    /// If the shape of the candidate or of the target is not the [`output_shape`](Self::output_shape) of the input.
-    fn deviations(&self, _instance: Instance<'_>, _candidate: MatRef<'_, f64>) -> Option<Deviations> {
+    /// What more there is to say about candidates than how far they are from right; `None` by default.
+    fn analysis(&self) -> Option<&dyn Analysis> {
         None
-    }
-
-    /// An iteration that brings answers closer to exact ones; `None` by default, where none is offered.
-    fn refinement(&self) -> Option<&dyn Refinement> {
-        None
-    }
-
-    /// The matrices that the program of the paper's authors compares to judge this candidate: for published figures.
-    ///
-    /// By default the candidate and the target. A problem that program judges otherwise overrides this, and says how its
-    /// [`error`](Self::error) differs.
-    ///
-    /// # Errors
-    /// As [`error`](Self::error).
-    ///
-    /// # Panics
-    /// As [`error`](Self::error).
-    fn reference_comparison(
-        &self,
-        instance: Instance<'_>,
-        candidate: MatRef<'_, f64>,
-    ) -> Result<ReferenceComparison, SolveError> {
-        require_finite(instance.input)?;
-        Ok(ReferenceComparison::new(candidate.to_owned(), instance.target.to_owned()))
     }
 }
 
@@ -208,12 +174,8 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
         (**self).output_shape(input)
     }
 
-    fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
-        (**self).output_bound(input, bound)
-    }
-
-    fn output_smallest(&self, input: (usize, usize), smallest: f64) -> f64 {
-        (**self).output_smallest(input, smallest)
+    fn output_magnitudes(&self, input: (usize, usize), entries: Magnitudes) -> Magnitudes {
+        (**self).output_magnitudes(input, entries)
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -237,20 +199,8 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
         (**self).residual(input, candidate, norm)
     }
 
-    fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
-        (**self).deviations(instance, candidate)
-    }
-
-    fn refinement(&self) -> Option<&dyn Refinement> {
-        (**self).refinement()
-    }
-
-    fn reference_comparison(
-        &self,
-        instance: Instance<'_>,
-        candidate: MatRef<'_, f64>,
-    ) -> Result<ReferenceComparison, SolveError> {
-        (**self).reference_comparison(instance, candidate)
+    fn analysis(&self) -> Option<&dyn Analysis> {
+        (**self).analysis()
     }
 }
 
@@ -422,14 +372,6 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_compares_with_the_exact_answer_by_default() {
-        let (input, target, candidate) = (mat![[1.0, -1.0]], mat![[2.0, -2.0]], mat![[2.0, -1.5]]);
-        let instance = Instance { input: input.as_ref(), target: target.as_ref() };
-        let comparison = Double.reference_comparison(instance, candidate.as_ref()).unwrap();
-        assert_eq!((comparison.found, comparison.expected), (candidate, target));
-    }
-
-    #[test]
     fn no_error_is_measured_on_an_input_that_is_not_finite() {
         let input = mat![[1.0, 2.0], [3.0, f64::NEG_INFINITY]];
         let instance = Instance { input: input.as_ref(), target: input.as_ref() };
@@ -469,12 +411,8 @@ mod tests {
                 Ok((1, 2))
             }
 
-            fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
-                Some(7.0 * bound)
-            }
-
-            fn output_smallest(&self, _: (usize, usize), smallest: f64) -> f64 {
-                smallest / 7.0
+            fn output_magnitudes(&self, _: (usize, usize), entries: Magnitudes) -> Magnitudes {
+                Magnitudes { smallest: 7.0 * entries.smallest, largest: None }
             }
 
             fn solve_into(&self, _: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -494,14 +432,12 @@ mod tests {
                 Ok(Some(0.25))
             }
 
-            fn reference_comparison(
-                &self,
-                _: Instance<'_>,
-                _: MatRef<'_, f64>,
-            ) -> Result<ReferenceComparison, SolveError> {
-                Ok(ReferenceComparison::new(mat![[8.0]], mat![[9.0]]))
+            fn analysis(&self) -> Option<&dyn Analysis> {
+                Some(self)
             }
         }
+
+        impl Analysis for Anything {}
 
         let boxed: Box<dyn Problem> = Box::new(Anything);
         let input = Mat::zeros(1, 1);
@@ -513,10 +449,9 @@ mod tests {
         let instance = Instance { input: input.as_ref(), target: input.as_ref() };
         assert_eq!(Problem::error(&boxed, instance, input.as_ref(), Norm::L1), Ok(0.5));
         assert_eq!(Problem::residual(&boxed, input.as_ref(), input.as_ref(), Norm::L1), Ok(Some(0.25)));
-        let comparison = Problem::reference_comparison(&boxed, instance, input.as_ref());
-        assert_eq!(comparison, Ok(ReferenceComparison::new(mat![[8.0]], mat![[9.0]])));
+        assert!(Problem::analysis(&boxed).is_some());
         assert_eq!((Problem::task_letter(&boxed), Problem::input_shape(&boxed, (1, 1))), ("X", (1, 2)));
-        assert_eq!(Problem::output_bound(&boxed, (1, 1), 2.0), Some(14.0));
-        assert!((Problem::output_smallest(&boxed, (1, 1), 14.0) - 2.0).abs() < 1e-15);
+        let magnitudes = Problem::output_magnitudes(&boxed, (1, 1), Magnitudes { smallest: 2.0, largest: Some(3.0) });
+        assert_eq!(magnitudes, Magnitudes { smallest: 14.0, largest: None });
     }
 }

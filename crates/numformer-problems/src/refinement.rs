@@ -23,7 +23,7 @@ pub const MAX_REFINEMENT_STEPS: u32 = 100;
 ///
 /// let input = mat![[2.0, 1.0], [0.0, 4.0]];
 /// let problem = Inversion::default();
-/// let refinement = problem.refinement().unwrap();
+/// let refinement = problem.analysis().and_then(|analysis| analysis.refinement()).unwrap();
 /// // Each step squares the residual, 1% at first.
 /// assert_eq!(steps_to_refine(refinement, input.as_ref(), mat![[0.505, -0.125], [0.0, 0.25]]), Some(3));
 /// let cold = refinement.cold_start(input.as_ref());
@@ -61,9 +61,9 @@ pub fn steps_to_refine(refinement: &dyn Refinement, input: MatRef<'_, f64>, star
     None
 }
 
-/// Newton's iteration for the inverse, $X \gets X (2I - AX)$, which squares the residual $I - AX$. It converges from where
-/// that residual has a spectral radius below 1; the cold start $A^\top / (\lVert A \rVert_1 \lVert A \rVert_\infty)$ always
-/// is such a place, if $A$ has an inverse.
+/// Newton's iteration for the inverse, X ← X (2I - AX), which squares the residual I - AX. It converges from where that
+/// residual has a spectral radius below 1; the cold start `Aᵀ / (‖A‖₁ ‖A‖_∞)` always is such a place, if A has an
+/// inverse.
 ///
 /// # References
 /// - Schulz (1933), *Iterative Berechnung der reziproken Matrix*, ZAMM 13(1), 57-59.
@@ -92,9 +92,9 @@ impl Refinement for NewtonInverse {
     }
 }
 
-/// Rayleigh quotient iteration on all eigenvectors, $v \gets (A - \rho I)^{-1} v$ with
-/// $\rho = v^\top A v / v^\top v$, each normalised: the error of one is cubed in a step. The predicted eigenvalues are not
-/// used. Nothing keeps two vectors from the same eigenvector, as happens from a poor start: such an answer never is exact.
+/// Rayleigh quotient iteration on all eigenvectors, v ← (A - ρI)⁻¹ v with ρ = vᵀAv / vᵀv, each normalised: the error of
+/// one is cubed in a step. The predicted eigenvalues are not used. Nothing keeps two vectors from the same eigenvector,
+/// as happens from a poor start: such an answer never is exact.
 ///
 /// The cold start is the standard basis.
 ///
@@ -128,12 +128,12 @@ impl Refinement for RayleighQuotient {
     }
 }
 
-/// The Rayleigh quotient $u^\top A u$ of a unit vector.
+/// The Rayleigh quotient uᵀAu of a unit vector.
 fn quotient(a: MatRef<'_, f64>, unit: &Mat<f64>) -> f64 {
     (unit.transpose() * a * unit)[(0, 0)]
 }
 
-/// The unit vector along $(A - \rho I)^{-1} u$; `u` itself where $\rho$ is an eigenvalue to the last bit.
+/// The unit vector along (A - ρI)⁻¹ u; `u` itself where ρ is an eigenvalue to the last bit.
 fn inverse_iteration(a: MatRef<'_, f64>, u: &Mat<f64>, shift: f64) -> Mat<f64> {
     let n = a.nrows();
     if require_method(a.shape()).is_err() {
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// $I - AX' = (I - AX)^2$, entry by entry.
+    /// I - AX′ = (I - AX)², entry by entry.
     #[test]
     fn a_step_of_newton_squares_the_residual() {
         let a = mat![[2.0, 1.0], [0.5, 4.0]];

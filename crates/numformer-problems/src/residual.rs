@@ -23,8 +23,8 @@ pub(crate) fn largest(errors: impl IntoIterator<Item = f64>) -> f64 {
     errors.into_iter().fold(0.0, larger)
 }
 
-/// $\lVert AX - B \rVert / \lVert B \rVert$, each entry of the difference as if computed in twice the precision and rounded
-/// once: where $X$ is large, the rounding errors of plain sums may be as large as what they are to measure, and may hide it.
+/// ‖AX - B‖ / ‖B‖, each entry of the difference as if computed in twice the precision and rounded once: where X is
+/// large, the rounding errors of plain sums may be as large as what they are to measure, and may hide it.
 pub(crate) fn solution_error(
     a: MatRef<'_, f64>,
     x: MatRef<'_, f64>,
@@ -38,7 +38,7 @@ pub(crate) fn solution_error(
     quotient(norm(difference.as_ref(), kind), size)
 }
 
-/// Checks that $X$ solves $AX = B$ to [`MAX_RESIDUAL`] by its [`solution_error`] in every norm; otherwise returns the
+/// Checks that X solves AX = B to [`MAX_RESIDUAL`] by its [`solution_error`] in every norm; otherwise returns the
 /// largest.
 ///
 /// Does not allocate up to [`MAX_DIMENSION`] rows if plain sums can tell.
@@ -55,9 +55,8 @@ pub(crate) fn require_solution(
 }
 
 /// A bound of the [`solution_error`] in every norm, by plain sums and their rounding errors, of at most
-/// $\tfrac{n + 1}{2} \varepsilon (|A| |X|)_{ij}$ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*,
-/// section
-/// 3.5). NaN if a product leaves the range.
+/// (n + 1)/2 · ε (|A| |X|)ᵢⱼ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.5). NaN if
+/// a product leaves the range.
 fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize, usize) -> f64) -> f64 {
     let n = a.nrows();
     let (mut stack, mut heap) = ([[0.0; 2]; MAX_DIMENSION], Vec::new());
@@ -117,13 +116,13 @@ fn compensated_sum_of_products(first: f64, factors: impl Iterator<Item = (f64, f
     if compensated.is_finite() { compensated } else { factors.fold(first, |sum, (x, y)| sum + x * y) }
 }
 
-/// $\lVert Q^\top Q - I \rVert / \lVert I \rVert$: 0 for orthonormal columns, 1 for a zero matrix.
+/// ‖QᵀQ - I‖ / ‖I‖: 0 for orthonormal columns, 1 for a zero matrix.
 pub(crate) fn orthogonality_defect(q: MatRef<'_, f64>, kind: Norm) -> f64 {
     let n = q.ncols();
     relative_error(product(q.transpose(), q).as_ref(), Mat::identity(n, n).as_ref(), kind)
 }
 
-/// $\lVert AV - UD \rVert / \lVert A \rVert$ for the diagonal matrix $D$ of these entries.
+/// ‖AV - UD‖ / ‖A‖ for the diagonal matrix D of these entries.
 pub(crate) fn pair_residual(
     a: MatRef<'_, f64>,
     v: MatRef<'_, f64>,

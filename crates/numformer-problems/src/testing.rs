@@ -4,7 +4,7 @@ use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 use proptest::prelude::*;
 
-use crate::{Instance, Problem};
+use crate::{Instance, Magnitudes, Problem};
 
 /// Matrices of this shape with entries uniform in (-10, 10).
 pub(crate) fn uniform(rows: usize, columns: usize) -> impl Strategy<Value = Mat<f64>> {
@@ -118,7 +118,7 @@ pub(crate) fn assert_solved(problem: &impl Problem, input: MatRef<'_, f64>, tole
         let error = problem.error(instance, answer.as_ref(), kind).expect("finite input");
         assert!(error <= tolerance, "{}: {kind} error {error:e} of the answer to {input:?}", problem.name());
     }
-    if let Some(bound) = problem.output_bound(input.shape(), size(input)) {
+    if let Some(bound) = problem.output_magnitudes(input.shape(), Magnitudes::at_most(size(input))).largest {
         assert!(size(answer.as_ref()) <= bound * (1.0 + 1e-12), "{}: {bound:e}", problem.name());
     }
     answer

@@ -101,7 +101,7 @@ impl Summary {
         Self { min: values[0], max: values[values.len() - 1], statistics }
     }
 
-    /// $E x^4$, from the moments about the mean.
+    /// E x⁴, from the moments about the mean.
     fn fourth_moment(&self) -> f64 {
         let [mean, std, .., skewness, kurtosis] = self.statistics;
         kurtosis * std.powi(4) + 4.0 * mean * skewness * std.powi(3) + 6.0 * (mean * std).powi(2) + mean.powi(4)

@@ -76,7 +76,7 @@ fn symmetric() -> impl Strategy<Value = Mat<f64>> {
     })
 }
 
-/// $MM^\top$, positive definite where $M$ has full rank, and with a diagonal added.
+/// MMᵀ, positive definite where M has full rank, and with a diagonal added.
 fn gramian() -> impl Strategy<Value = Mat<f64>> {
     (square(), prop_oneof![Just(0.0), 0.0..1.0_f64]).prop_map(|(m, shift)| {
         let product = &m * m.transpose();

@@ -9,8 +9,8 @@ use numformer_metrics::{Norm, faer_limit};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, Instance, Inversion, LinearSolve,
     MAX_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
-    SingularValues, SolveError, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace, Transpose,
-    steps_to_refine,
+    ReferenceComparison, SingularValues, SolveError, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
+    Transpose, steps_to_refine,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,12 +47,12 @@ fn solves(problem: &dyn Problem, input: MatRef<'_, f64>) {
         }
     }
     let instance = Instance { input, target: target.as_ref() };
-    let comparison = problem.reference_comparison(instance, target.as_ref()).expect("a shape of the problem's");
+    let comparison = ReferenceComparison::of(problem, instance, target.as_ref()).expect("a shape of the problem's");
     assert!(comparison.error(Norm::Max) <= 1e-6, "{name} at {:?}", input.shape());
-    if let Some(deviations) = problem.deviations(instance, target.as_ref()) {
+    if let Some(deviations) = problem.analysis().and_then(|analysis| analysis.deviations(instance, target.as_ref())) {
         assert!(deviations.properties.iter().all(|(_, deviation)| *deviation <= 1e-9), "{name}: {deviations:?}");
     }
-    if let Some(refinement) = problem.refinement() {
+    if let Some(refinement) = problem.analysis().and_then(|analysis| analysis.refinement()) {
         let steps = steps_to_refine(refinement, input, &target * faer::Scale(1.0 + 1e-4));
         assert!(steps.is_some_and(|steps| (1..4).contains(&steps)), "{name}: {steps:?}");
     }

@@ -6,7 +6,7 @@ use faer::{Mat, MatRef};
 use numformer_metrics::Norm;
 use numformer_problems::{
     Addition, Eigenvalues, Eigenvectors, Instance, InverseJudgement, Inversion, MatrixVector, Multiplication, Problem,
-    SingularValues, Svd, SymmetricInversion, Transpose,
+    ReferenceComparison, SingularValues, Svd, SymmetricInversion, Transpose,
 };
 use serde::Deserialize;
 
@@ -79,7 +79,7 @@ fn assert_agrees(found: f64, expected: f64, context: &str) {
 fn candidates_are_compared_as_by_the_reference() {
     for_each_case(|problem, name, case, [input, target, candidate]| {
         let context = format!("{name}, perturbation {}", case.perturbation);
-        let comparison = problem.reference_comparison(Instance { input, target }, candidate).expect("finite input");
+        let comparison = ReferenceComparison::of(problem, Instance { input, target }, candidate).expect("finite input");
         assert_agrees(comparison.error(Norm::Max), case.error[0], &context);
         assert_agrees(comparison.error(Norm::L1), case.error[1], &context);
         assert_agrees(comparison.squared_frobenius(), case.error[2], &context);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use numformer_data::Split;
 use numformer_metrics::Verdict;
-use numformer_train::{Amount, Diagnosis, Evaluation, EvaluationTable, Solved, StoredRun, TrainError, diagnose};
+use numformer_train::{Amount, Diagnosis, Evaluation, EvaluationTable, RunError, Solved, StoredRun, diagnose};
 
 use crate::ReportError;
 use crate::format::with_causes;
@@ -58,7 +58,7 @@ impl Assessment {
         Self::ask(dir, examples.into(), &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
     }
 
-    fn ask(dir: &Path, examples: Amount, laws: &[&str]) -> Result<Self, Box<TrainError>> {
+    fn ask(dir: &Path, examples: Amount, laws: &[&str]) -> Result<Self, Box<RunError>> {
         let run = StoredRun::load(dir)?;
         let mut by_set: Vec<_> = rows(&run.evaluate_sets(examples)?);
         // The first is the test split itself.

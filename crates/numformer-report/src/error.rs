@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use numformer_train::{RunDirError, TrainError};
+use numformer_train::{RunDirError, RunError};
 
 /// Why a report cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum ReportError {
         /// The directory of the run.
         path: PathBuf,
         /// Cause.
-        source: Box<TrainError>,
+        source: Box<RunError>,
     },
     /// There is no run to report on.
     #[error("expected at least one run to report on, found none")]

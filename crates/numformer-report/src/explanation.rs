@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{D, Device, Tensor};
 use numformer_encoding::{DenseMatrix, NumberEncoding};
 use numformer_model::{Mode, Model, ModelMemory, Padded, Seq2Seq};
-use numformer_train::{Catalogue, Solved, StoredRun, TrainError};
+use numformer_train::{Catalogue, RunError, Solved, StoredRun};
 
 use crate::ReportError;
 use crate::page::page;
@@ -20,14 +20,13 @@ const CANDIDATES: usize = 4;
 /// # Examples
 /// ```
 /// use numformer_report::Explanation;
-/// use numformer_train::{Experiment, RunDir, StoredRun, Trainer};
+/// use numformer_train::{Experiment, Run, StoredRun};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("run");
 /// let mut experiment = Experiment::preset("transpose-3x3")?;
 /// experiment.train.steps = 2; // 1,500 for a model that has learned
-/// let run_dir = RunDir::open(&path, &experiment)?;
-/// Trainer::new(experiment)?.in_dir(run_dir)?.0.run()?;
+/// Run::new(experiment)?.in_dir(&path)?.run()?;
 ///
 /// let run = StoredRun::load(&path)?;
 /// let solved = run.solve(&"1 2 3; 4 5 6; 7 8 9".parse()?)?;
@@ -94,13 +93,12 @@ impl Explanation {
         Self::ask(run, solved).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
     }
 
-    fn ask(run: &StoredRun, solved: &Solved) -> Result<Self, Box<TrainError>> {
+    fn ask(run: &StoredRun, solved: &Solved) -> Result<Self, Box<RunError>> {
         let (model, vocabulary) = (run.model(), run.task().vocabulary());
         let encoding = &run.experiment().encoding;
         let catalogue = Catalogue::standard();
-        let tokenize = |text: &str| -> Result<Vec<u32>, Box<TrainError>> {
-            let tokens =
-                vocabulary.tokenize(text).map_err(|error| TrainError::from(candle_core::Error::wrap(error)))?;
+        let tokenize = |text: &str| -> Result<Vec<u32>, Box<RunError>> {
+            let tokens = vocabulary.tokenize(text).map_err(|error| RunError::from(candle_core::Error::wrap(error)))?;
             Ok(tokens.iter().map(|token| token.0).collect())
         };
         let delimiter = model.delimiter_id();

@@ -5,14 +5,14 @@
 //!
 //! ```
 //! use numformer_report::{Assessment, Report, ReportedRun};
-//! use numformer_train::{Experiment, MetricsLog, RunDir, Trainer};
+//! use numformer_train::{Experiment, Run};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("run");
 //! let mut experiment = Experiment::preset("transpose-3x3")?;
 //! experiment.train.steps = 2; // 1,500 for a model that has learned
-//! let run_dir = RunDir::open(&path, &experiment)?;
-//! Trainer::new(experiment)?.in_dir(run_dir)?.0.with_observer(MetricsLog::in_dir(&path, 1)).run()?;
+//! experiment.log.every = 1;
+//! Run::new(experiment)?.in_dir(&path)?.run()?;
 //!
 //! let run = ReportedRun::read(&path)?.with_assessment(Assessment::of(&path, 10, &["gaussian"])?);
 //! let report = Report::new(vec![run])?;

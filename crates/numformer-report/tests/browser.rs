@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chromium::Chromium;
 use numformer_report::{Assessment, Report, ReportedRun};
-use numformer_train::{Catalogue, Experiment, MetricsLog, RunDir, Trainer};
+use numformer_train::{Catalogue, Experiment, Run};
 use serde_json::{Value, json};
 
 const CHECK: &str = include_str!("check.js");
@@ -27,6 +27,7 @@ fn experiment(law: &str) -> Experiment {
         model.decoder = {{ d_model = 16, n_heads = 2, n_layers = 1 }}
         train = {{ batch_size = 16, steps = 40, lr = 5e-3, warmup_steps = 10 }}
         evaluate = {{ every = 10, examples = 20 }}
+        log.every = 1
         "#
     );
     Experiment::from_toml(&toml, "mixed.toml", &Catalogue::standard()).unwrap()
@@ -34,9 +35,7 @@ fn experiment(law: &str) -> Experiment {
 
 fn run(path: &Path, law: &str) -> ReportedRun {
     let experiment = experiment(law);
-    let run_dir = RunDir::open(path, &experiment).unwrap();
-    let (trainer, _) = Trainer::new(experiment).unwrap().in_dir(run_dir).unwrap();
-    trainer.with_observer(MetricsLog::in_dir(path, 1)).run().unwrap();
+    Run::new(experiment).unwrap().in_dir(path).unwrap().run().unwrap();
     let laws: Vec<String> = Catalogue::standard().laws().map(str::to_owned).collect();
     ReportedRun::read(path).unwrap().with_assessment(Assessment::of(path, 40, &laws).unwrap())
 }

@@ -1,5 +1,6 @@
 //! Adam over flat vectors.
 
+use numformer_model::FlatLayout;
 use numformer_ops::{AdamStep, adam_update};
 use serde::{Deserialize, Serialize};
 
@@ -25,25 +26,24 @@ impl Default for AdamConfig {
 
 /// The Adam optimizer, and AdamW with an update's decoupled weight decay.
 ///
-/// ε is added to √v, not to its bias-corrected form: update $t$ moves a weight by
-/// $-\eta\,\frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t}\,\frac{m}{\sqrt v + \varepsilon}$.
+/// ε is added to √v, not to its bias-corrected form: update t moves a weight by
+/// `-η · √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε)`.
 ///
 /// # Reference
 /// Kingma, Ba (2015), *Adam: a method for stochastic optimization*, the note after algorithm 1.
 /// <https://arxiv.org/abs/1412.6980>
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Adam {
     config: AdamConfig,
-    updates: u64,
     first_moment: Vec<f32>,
     second_moment: Vec<f32>,
 }
 
 impl Adam {
-    /// A fresh optimizer for `len` coefficients.
+    /// A fresh optimizer.
     #[must_use]
-    pub fn new(config: AdamConfig, len: usize) -> Self {
-        Self { config, updates: 0, first_moment: vec![0.0; len], second_moment: vec![0.0; len] }
+    pub fn new(config: AdamConfig) -> Self {
+        Self { config, first_moment: Vec::new(), second_moment: Vec::new() }
     }
 
     /// Mean of gradients, per coefficient.
@@ -63,11 +63,11 @@ impl Adam {
         [&mut self.first_moment, &mut self.second_moment]
     }
 
-    /// The numbers of the last update.
+    /// The numbers of an update.
     pub(crate) fn step(&self, update: Update) -> AdamStep {
         let AdamConfig { beta1, beta2, epsilon } = self.config;
-        let Update { lr, gradient_scale, weight_decay } = update;
-        let t = self.updates as f64;
+        let Update { number, lr, gradient_scale, weight_decay } = update;
+        let t = number as f64;
         let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
         AdamStep {
             lr: (lr * correction) as f32,
@@ -81,25 +81,20 @@ impl Adam {
 }
 
 impl Optimizer for Adam {
-    fn update(&mut self, update: Update, parameters: &mut [f32], gradients: &[f32]) {
-        self.updates += 1;
-        let step = self.step(update);
-        adam_update(&step, parameters, gradients, &mut self.first_moment, &mut self.second_moment);
+    fn begin(&mut self, layout: &FlatLayout) {
+        self.first_moment = vec![0.0; layout.len()];
+        self.second_moment = vec![0.0; layout.len()];
     }
 
-    fn updates(&self) -> u64 {
-        self.updates
+    fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
+        adam_update(&self.step(update), weights, gradients, &mut self.first_moment, &mut self.second_moment);
     }
 
-    fn set_updates(&mut self, updates: u64) {
-        self.updates = updates;
-    }
-
-    fn state(&self) -> Vec<(&'static str, &[f32])> {
+    fn memory(&self) -> Vec<(&str, &[f32])> {
         vec![("first_moment", &self.first_moment), ("second_moment", &self.second_moment)]
     }
 
-    fn state_mut(&mut self) -> Vec<(&'static str, &mut [f32])> {
+    fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
         vec![("first_moment", &mut self.first_moment), ("second_moment", &mut self.second_moment)]
     }
 }
@@ -107,22 +102,24 @@ impl Optimizer for Adam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizer::layout;
 
     #[test]
     fn updates_follow_the_formula() {
-        let mut adam = Adam::new(AdamConfig::default(), 2);
+        let mut adam = Adam::default();
+        adam.begin(&layout(2));
         let mut x = [1f32, -2.0];
         let (mut m, mut v, mut w) = ([0f64; 2], [0f64; 2], [1f64, -2.0]);
-        for t in 1..=3 {
+        for t in 1..=3u32 {
             let lr = 0.01 * f64::from(t);
             let g = [0.5 * f64::from(t), -0.25];
-            let update = Update { lr, gradient_scale: 0.5, weight_decay: 0.1 };
+            let update = Update { gradient_scale: 0.5, weight_decay: 0.1, ..Update::at(t.into(), lr) };
             adam.update(update, &mut x, &g.map(|g| g as f32));
             for i in 0..2 {
                 let g = 0.5 * g[i];
                 m[i] = 0.9 * m[i] + 0.1 * g;
                 v[i] = 0.999 * v[i] + 0.001 * g * g;
-                let step = lr * (1.0 - 0.999f64.powi(t)).sqrt() / (1.0 - 0.9f64.powi(t));
+                let step = lr * (1.0 - 0.999f64.powi(t as i32)).sqrt() / (1.0 - 0.9f64.powi(t as i32));
                 w[i] -= lr * 0.1 * w[i] + step * m[i] / (v[i].sqrt() + 1e-8);
                 assert!((f64::from(x[i]) - w[i]).abs() < 1e-6, "{} {}", x[i], w[i]);
             }
@@ -132,8 +129,9 @@ mod tests {
     #[test]
     fn the_share_of_a_new_gradient_is_rounded_once() {
         // 1 - 0.999 in f32 is 0.00099998713.
-        let mut adam = Adam::new(AdamConfig::default(), 1);
-        adam.update(Update::at(0.1), &mut [1.0], &[1.0]);
+        let mut adam = Adam::default();
+        adam.begin(&layout(1));
+        adam.update(Update::at(1, 0.1), &mut [1.0], &[1.0]);
         let moments = [adam.first_moment()[0], adam.second_moment()[0]];
         assert_eq!(moments.map(f32::to_bits), [0.1f32, 0.001].map(f32::to_bits));
     }

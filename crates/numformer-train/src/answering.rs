@@ -7,11 +7,11 @@ use candle_core::Device;
 use numformer_data::{AnswerGrammar, AnswerState, Task, TaskError};
 use numformer_encoding::TokenId;
 use numformer_metrics::Norm;
-use numformer_model::{Candidate, Constraint, Decoding, End, Hypothesis, Padded, Seq2Seq, Unconstrained, candidates};
+use numformer_model::{Candidate, Constraint, Decoding, End, Hypothesis, Padded, Seq2Seq, Unconstrained, generate};
 
+use crate::evaluate_error::EvaluateError;
 use crate::evaluation::{finished, tokens_of};
 use crate::score::{Pair, padded};
-use crate::trainer::TrainError;
 
 /// How a model's answers to a task are found.
 ///
@@ -65,7 +65,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Candidate>, TrainError> {
+    ) -> Result<Vec<Candidate>, EvaluateError> {
         let candidates = self.candidates_for(&[src], index, limit, device)?;
         Ok(candidates.into_iter().flatten().collect())
     }
@@ -78,7 +78,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Candidate>, TrainError> {
+    ) -> Result<Vec<Candidate>, EvaluateError> {
         let candidates = self.candidates_for(sources, first_index, limit, device)?;
         sources.iter().zip(candidates).map(|(src, candidates)| Ok(self.choose(&tokens_of(src), candidates)?)).collect()
     }
@@ -89,7 +89,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Vec<Candidate>>, TrainError> {
+    ) -> Result<Vec<Vec<Candidate>>, EvaluateError> {
         let src = padded(sources.iter().copied(), self.model.padding_id(), device)?;
         match &self.grammar {
             None => Ok(self.candidates(&src, first_index, limit, &Unconstrained)?),
@@ -108,7 +108,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         limit: usize,
         constraint: &impl Constraint,
     ) -> candle_core::Result<Vec<Vec<Candidate>>> {
-        candidates(self.model, src, first_index, limit, &self.answering.decoding, constraint)
+        generate(self.model, src, first_index, limit, &self.answering.decoding, constraint)
     }
 
     /// The candidate with the smallest residual, if that is asked for and known; otherwise the first.
@@ -137,7 +137,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         first_index: u64,
         limit: usize,
         device: &Device,
-    ) -> Result<Vec<Candidate>, TrainError> {
+    ) -> Result<Vec<Candidate>, EvaluateError> {
         let is_spared = |(pair, cross_entropy): (&Pair, &f64)| {
             self.answering.decoding == Decoding::Greedy && is_greedy_answer(pair, *cross_entropy, limit)
         };
@@ -200,9 +200,9 @@ mod tests {
     use numformer_problems::{Addition, Inversion, Problem, UniformEntries};
 
     use super::*;
-    use crate::{Catalogue, Experiment, Trainer, evaluate_with};
+    use crate::{Catalogue, Experiment, Run, evaluate_with};
 
-    fn untrained(problem: &str, encoding: Preset) -> Trainer {
+    fn untrained(problem: &str, encoding: Preset) -> Run {
         let law = match problem {
             "cholesky" | "eigenvalues" | "eigenvectors" | "symmetric-inversion" => "positive",
             _ => "uniform",
@@ -221,7 +221,7 @@ mod tests {
             "#
         );
         let experiment = Experiment::from_toml(&toml, problem, &Catalogue::standard()).expect("an experiment");
-        Trainer::new(experiment).expect("a trainer")
+        Run::new(experiment).expect("a run")
     }
 
     #[test]
@@ -233,15 +233,15 @@ mod tests {
         ];
         for (problem, _) in Catalogue::standard().problems() {
             for encoding in Preset::ALL {
-                let trainer = untrained(problem, encoding);
-                let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+                let run = untrained(problem, encoding);
+                let task = run.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
                 let source = task.batches(0, Split::Test, 4);
                 for decoding in decodings {
                     let answering = Answering { decoding, constrained: true, verified: true };
-                    let found = evaluate_with(trainer.model(), &task, &source, 4, answering, &Device::Cpu);
+                    let found = evaluate_with(run.model(), &task, &source, 4, answering, &Device::Cpu);
                     let found = found.expect("an evaluation");
                     assert!(found.decodable >= 1.0, "{problem} in {encoding}, {decoding:?}: {found:#}");
-                    let answers = Answerer::new(trainer.model(), &task, answering).expect("a grammar");
+                    let answers = Answerer::new(run.model(), &task, answering).expect("a grammar");
                     let example = task.example(0, Split::Test, 0).expect("an example");
                     let src: Vec<u32> = example.src.iter().map(|token| token.0).collect();
                     // Delimiters, and as many tokens as the shortest answer has.
@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn untrained_models_write_no_matrices_unless_they_have_to() {
-        let trainer = untrained("transpose", Preset::P10);
-        assert!(trainer.evaluate(Split::Test, 8).expect("an evaluation").decodable < 0.5);
+        let run = untrained("transpose", Preset::P10);
+        assert!(run.evaluate(Split::Test, 8).expect("an evaluation").decodable < 0.5);
     }
 
     /// An untrained model that is sure of what it says, and a task to which it gives answers of many lengths.

@@ -1,12 +1,15 @@
 //! Our optimizers in candle's shape.
 
+use std::fmt;
+
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
+use numformer_model::FlatLayout;
 
 use crate::optimizer::{Optimizer, OptimizerConfig, Update};
 
 /// One of our optimizers, for candle's variables: it has the methods of [`candle_nn::Optimizer`], so that it serves where
-/// candle's own do. [`Trainer`](crate::Trainer) needs it not: it has its weights in one vector already.
+/// candle's own do. A [`Trainer`](crate::Trainer) takes an [`Optimizer`] itself: its weights are one vector already.
 ///
 /// # Examples
 /// ```
@@ -22,9 +25,9 @@ use crate::optimizer::{Optimizer, OptimizerConfig, Update};
 /// assert_eq!(x.to_vec1::<f32>()?, [1.5, -2.0]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct CandleOptimizer {
     vars: Vec<Var>,
+    updates: u64,
     lr: f64,
     weight_decay: f64,
     /// One for each variable: candle may have gradients of some of them only.
@@ -48,12 +51,17 @@ impl candle_nn::Optimizer for CandleOptimizer {
     fn new(vars: Vec<Var>, config: CandleOptimizerConfig) -> Result<Self> {
         let CandleOptimizerConfig { optimizer, lr, weight_decay } = config;
         let vars: Vec<Var> = vars.into_iter().filter(|var| var.dtype().is_float()).collect();
-        let optimizers = vars.iter().map(|var| optimizer.build(var.elem_count())).collect();
-        Ok(Self { vars, lr, weight_decay, optimizers })
+        let begun = vars.iter().map(|var| {
+            let mut of_var = optimizer.build();
+            of_var.begin(&FlatLayout::of_shapes([(String::new(), var.shape().clone())]));
+            of_var
+        });
+        Ok(Self { optimizers: begun.collect(), vars, updates: 0, lr, weight_decay })
     }
 
     fn step(&mut self, gradients: &GradStore) -> Result<()> {
-        let update = Update { lr: self.lr, gradient_scale: 1.0, weight_decay: self.weight_decay };
+        self.updates += 1;
+        let update = Update { weight_decay: self.weight_decay, ..Update::at(self.updates, self.lr) };
         for (var, optimizer) in self.vars.iter().zip(&mut self.optimizers) {
             let Some(gradient) = gradients.get(var) else { continue };
             let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
@@ -69,5 +77,14 @@ impl candle_nn::Optimizer for CandleOptimizer {
 
     fn set_learning_rate(&mut self, lr: f64) {
         self.lr = lr;
+    }
+}
+
+impl fmt::Debug for CandleOptimizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vars, updates, lr, weight_decay, .. } = self;
+        let mut shown = f.debug_struct("CandleOptimizer");
+        shown.field("vars", vars).field("updates", updates).field("lr", lr).field("weight_decay", weight_decay);
+        shown.finish_non_exhaustive()
     }
 }

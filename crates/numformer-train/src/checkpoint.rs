@@ -1,20 +1,17 @@
 //! A run's state on disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use numformer_encoding::Vocabulary;
-use numformer_model::ModelConfig;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
 
-use crate::config::is_default;
-use crate::data_files::DataFingerprints;
-use crate::experiment::Experiment;
-use crate::figure_name::FigureName;
 use crate::files::{is_full_disk, sync_dir, write_synced};
 use crate::layout::LayoutError;
 
@@ -28,84 +25,49 @@ pub(crate) const STATE: &str = "state.json";
 
 /// Everything needed to go on with a run, bit for bit: a directory with
 ///
-/// - `config.json`: the model's sizes and options,
-/// - `vocabulary.json`: the symbols in the order of their ids,
 /// - `model.safetensors`: the weights by name,
 /// - `optimizer.safetensors`: what the optimizer remembers: of Adam, `first_moment.NAME` and `second_moment.NAME`,
-/// - `state.json`: format version, step, what happened up to there, experiment, fingerprints of its files of examples, and
-///   length and CRC-32 of the other files.
+/// - documents of whoever saves it: of an [`Experiment`](crate::Experiment), `config.json` with the model's sizes and options,
+///   and `vocabulary.json` with the symbols in the order of their ids,
+/// - `state.json`: format version, step, what else is noted, and length and CRC-32 of the other files.
 ///
-/// The next batch needs no state of its own: it is a function of the experiment and the step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Checkpoint {
-    /// What is run.
-    pub experiment: Experiment,
-    /// Fingerprints of the files of examples, if they come from some.
-    pub data: DataFingerprints,
+/// The next batch needs no state of its own: it is a function of the step and of what the run was made from.
+///
+/// # Examples
+/// ```
+/// use std::borrow::Cow;
+/// use numformer_train::{Checkpoint, NamedTensors};
+///
+/// let weights = NamedTensors::from([("w".to_owned(), (vec![2], vec![0.5, -1.0]))]);
+/// let checkpoint = Checkpoint { step: 7, weights: Cow::Borrowed(&weights), ..Checkpoint::default() };
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("step-7");
+/// checkpoint.save(&path)?;
+/// assert_eq!(Checkpoint::load(&path)?, checkpoint);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint<'a> {
     /// Updates taken.
     pub step: u64,
-    /// What happened up to there.
-    pub progress: RunProgress,
-    /// Sizes and options of the model.
-    pub config: ModelConfig,
-    /// Symbols in the order of their ids.
-    pub vocabulary: Vocabulary,
+    /// What else is noted in `state.json`, by name.
+    pub notes: Map<String, Value>,
+    /// Documents beside it, by the names of their files, which end in `.json`.
+    pub documents: BTreeMap<String, Value>,
     /// Weights by name.
-    pub model: NamedTensors,
+    pub weights: Cow<'a, NamedTensors>,
     /// What the optimizer remembers, by name.
-    pub optimizer: NamedTensors,
-}
-
-/// What happened in a run, as far as the rest of it depends on that.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RunProgress {
-    /// Steps left out since they diverged, in all.
-    #[serde(skip_serializing_if = "is_default")]
-    pub skipped: u64,
-    /// The last steps, as many of them as were left out one after another.
-    #[serde(skip_serializing_if = "is_default")]
-    pub skipped_in_a_row: u32,
-    /// Times that the run went back after it diverged.
-    #[serde(skip_serializing_if = "is_default")]
-    pub roll_backs: u32,
-    /// For each stage that is over, the step after which it was.
-    #[serde(skip_serializing_if = "is_default")]
-    pub stages: Vec<u64>,
-    /// The best evaluation by each figure that the experiment keeps checkpoints of.
-    #[serde(skip_serializing_if = "is_default")]
-    pub best: BTreeMap<FigureName, Best>,
-    /// Whether the evaluation after the last step was broken off: it is done first when the run goes on.
-    #[serde(skip_serializing_if = "is_default")]
-    pub unjudged: bool,
-}
-
-/// The best evaluation so far.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// After so many updates.
-    pub step: u64,
-    /// The figure.
-    pub value: f64,
+    pub memory: Cow<'a, NamedTensors>,
 }
 
 /// `f32` tensors by name: shape and row-major coefficients.
 pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct State {
     step: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    validation_data: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    test_data: Option<u32>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    progress: RunProgress,
-    experiment: Experiment,
+    #[serde(flatten)]
+    notes: Map<String, Value>,
     files: BTreeMap<String, Fingerprint>,
 }
 
@@ -144,7 +106,7 @@ impl Fingerprint {
     }
 }
 
-impl Checkpoint {
+impl Checkpoint<'_> {
     /// Writes the checkpoint to the new directory `dir`: either whole or, after a crash, not at all.
     ///
     /// # Errors
@@ -163,20 +125,21 @@ impl Checkpoint {
             fs::remove_dir_all(partial)?;
         }
         fs::create_dir_all(partial)?;
-        let contents = [
-            (CONFIG, to_json(&self.config)),
-            (VOCABULARY, to_json(&self.vocabulary)),
-            (MODEL, to_safetensors(&self.model)?),
-            (OPTIMIZER, to_safetensors(&self.optimizer)?),
-        ];
+        let documents = self.documents.iter().map(|(name, document)| (name.as_str(), to_json(document)));
+        let mut contents: Vec<(&str, Vec<u8>)> = documents.collect();
+        contents.push((MODEL, to_safetensors(&self.weights)?));
+        contents.push((OPTIMIZER, to_safetensors(&self.memory)?));
         let mut files = BTreeMap::new();
         for (name, content) in &contents {
+            if !is_own_file(name) {
+                return Err(io::Error::other(format!(
+                    "expected a document with a name like config.json, found `{name}`"
+                )));
+            }
             write_synced(&partial.join(name), content)?;
             files.insert((*name).to_owned(), Fingerprint::of(content));
         }
-        let (progress, experiment) = (self.progress.clone(), self.experiment.clone());
-        let DataFingerprints { train: data, validation: validation_data, test: test_data } = self.data;
-        let state = State { step: self.step, data, validation_data, test_data, progress, experiment, files };
+        let state = State { step: self.step, notes: self.notes.clone(), files };
         write_synced(&partial.join(STATE), &to_json(&Sealed::new(&state)))?;
         sync_dir(partial)?;
         if dir.exists() {
@@ -189,6 +152,42 @@ impl Checkpoint {
         sync_dir(checkpoints.parent().unwrap_or(Path::new(".")))
     }
 
+    /// A document as what it is, for a checkpoint that lies in `dir`.
+    ///
+    /// # Errors
+    /// When it is not there, or is something else.
+    pub fn document<T: for<'de> Deserialize<'de>>(&self, name: &str, dir: &Path) -> Result<T, CheckpointError> {
+        typed(self.documents.get(name), dir.join(name), "the checkpoint has no such document")
+    }
+
+    /// A note as what it is, for a checkpoint that lies in `dir`.
+    ///
+    /// # Errors
+    /// When it is not there, or is something else.
+    pub fn note<T: for<'de> Deserialize<'de>>(&self, name: &str, dir: &Path) -> Result<T, CheckpointError> {
+        typed(self.notes.get(name), dir.join(STATE), &format!("it has no `{name}`"))
+    }
+}
+
+fn typed<T: for<'de> Deserialize<'de>>(
+    value: Option<&Value>,
+    path: PathBuf,
+    missing: &str,
+) -> Result<T, CheckpointError> {
+    match value.map(|value| T::deserialize(value)) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(CheckpointError::Malformed { path, reason: error.to_string() }),
+        None => Err(CheckpointError::Malformed { path, reason: missing.to_owned() }),
+    }
+}
+
+/// Whether a file can be one of a checkpoint: one of ours, or a document that lies beside them.
+fn is_own_file(name: &str) -> bool {
+    let is_document = name.ends_with(".json") && name != STATE && !name.contains(['/', '\\', ':']);
+    is_document || [MODEL, OPTIMIZER].contains(&name)
+}
+
+impl Checkpoint<'static> {
     /// Reads and checks a checkpoint.
     ///
     /// # Errors
@@ -205,34 +204,33 @@ impl Checkpoint {
         if found != expected {
             return Err(CheckpointError::Checksum { path, expected, found });
         }
-        let state: State = from_json(&path, state.get().as_bytes())?;
+        let State { step, notes, files } = from_json(&path, state.get().as_bytes())?;
         let checked = |name: &str| -> Result<(PathBuf, Vec<u8>), CheckpointError> {
             let path = dir.join(name);
+            let Some(expected) = files.get(name).filter(|_| is_own_file(name)) else {
+                return Err(CheckpointError::Malformed { path, reason: format!("{STATE} does not list it") });
+            };
             let content = read(&path)?;
             let found = Fingerprint::of(&content);
-            match state.files.get(name) {
-                Some(expected) if *expected == found => Ok((path, content)),
-                Some(expected) if expected.bytes != found.bytes => {
-                    Err(CheckpointError::Length { path, expected: expected.bytes, found: found.bytes })
-                }
-                Some(expected) => Err(CheckpointError::Checksum { path, expected: expected.crc32, found: found.crc32 }),
-                None => Err(CheckpointError::Malformed { path, reason: format!("{STATE} does not list it") }),
+            if expected.bytes != found.bytes {
+                return Err(CheckpointError::Length { path, expected: expected.bytes, found: found.bytes });
             }
+            if *expected != found {
+                return Err(CheckpointError::Checksum { path, expected: expected.crc32, found: found.crc32 });
+            }
+            Ok((path, content))
         };
-        let (config_path, config) = checked(CONFIG)?;
-        let (vocabulary_path, vocabulary) = checked(VOCABULARY)?;
-        let (model_path, model) = checked(MODEL)?;
-        let (optimizer_path, optimizer) = checked(OPTIMIZER)?;
-        Ok(Self {
-            config: from_json(&config_path, &config)?,
-            vocabulary: from_json(&vocabulary_path, &vocabulary)?,
-            model: from_safetensors(&model_path, &model)?,
-            optimizer: from_safetensors(&optimizer_path, &optimizer)?,
-            experiment: state.experiment,
-            data: DataFingerprints { train: state.data, validation: state.validation_data, test: state.test_data },
-            step: state.step,
-            progress: state.progress,
-        })
+        let tensors = |name: &str| {
+            let (path, content) = checked(name)?;
+            from_safetensors(&path, &content)
+        };
+        let (weights, memory) = (tensors(MODEL)?, tensors(OPTIMIZER)?);
+        let documents = files.keys().filter(|name| ![MODEL, OPTIMIZER].contains(&name.as_str())).map(|name| {
+            let (path, content) = checked(name)?;
+            Ok((name.clone(), from_json(&path, &content)?))
+        });
+        let documents = documents.collect::<Result<_, _>>()?;
+        Ok(Self { step, notes, documents, weights: Cow::Owned(weights), memory: Cow::Owned(memory) })
     }
 }
 
@@ -350,9 +348,31 @@ pub enum CheckpointError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process uses the directory.
+    #[error("run directory {} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Every checkpoint is damaged.
+    #[error("no checkpoint in {} can be read: restore one, or remove that directory for the run to begin again", path.display())]
+    NoGoodCheckpoint {
+        /// The directory of the checkpoints.
+        path: PathBuf,
+        /// What is wrong with the newest.
+        source: Box<CheckpointError>,
+    },
+    /// A store of one's own failed, or a checkpoint cannot be gone on from.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
 }
 
 impl CheckpointError {
+    /// An error of one's own.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
     /// Whether there is no room left to write to: it may be written once there is.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
@@ -363,26 +383,16 @@ impl CheckpointError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Catalogue;
 
-    fn checkpoint() -> Checkpoint {
-        let experiment = Experiment::preset("transpose-3x3").expect("embedded");
-        let task = experiment.task(&Catalogue::standard()).expect("valid");
+    fn checkpoint() -> Checkpoint<'static> {
         let tensor = (vec![2, 2], vec![1.0, -0.0, f32::MIN_POSITIVE, 1e30]);
+        let Value::Object(notes) = serde_json::json!({"seed": u64::MAX, "lr": 1e-3}) else { unreachable!("an object") };
         Checkpoint {
-            data: DataFingerprints { train: Some(1), validation: None, test: Some(3) },
             step: 7,
-            progress: RunProgress {
-                skipped: 3,
-                stages: vec![2, 5],
-                best: [(FigureName::Exact, Best { step: 6, value: 0.5 })].into(),
-                ..RunProgress::default()
-            },
-            config: experiment.model_config(&task).expect("valid"),
-            vocabulary: task.vocabulary().clone(),
-            model: BTreeMap::from([("w".to_owned(), tensor.clone())]),
-            optimizer: BTreeMap::from([("first_moment.w".to_owned(), tensor)]),
-            experiment,
+            notes,
+            documents: [(CONFIG.to_owned(), serde_json::json!({"d_model": 16}))].into(),
+            weights: Cow::Owned([("w".to_owned(), tensor.clone())].into()),
+            memory: Cow::Owned([("first_moment.w".to_owned(), tensor)].into()),
         }
     }
 
@@ -392,17 +402,32 @@ mod tests {
         let path = dir.path().join("step-7");
         let mut saved = checkpoint();
         saved.save(&path).expect("saved");
-        assert_eq!(Checkpoint::load(&path).expect("loaded"), saved);
+        let loaded = Checkpoint::load(&path).expect("loaded");
+        assert_eq!(loaded, saved);
+        assert_eq!(loaded.note::<u64>("seed", &path).expect("noted"), u64::MAX);
+        let error = loaded.document::<u64>(CONFIG, &path).expect_err("an object").to_string();
+        assert!(error.contains("config.json is malformed"), "{error}");
         saved.step = 8;
         saved.save(&path).expect("saved again");
         assert_eq!(Checkpoint::load(&path).expect("loaded").step, 8);
     }
 
     #[test]
+    fn documents_stay_in_their_directory() {
+        let dir = tempfile::tempdir().expect("dir");
+        for name in ["../config.json", "state.json", "a/b.json", "config.toml"] {
+            let documents = [(name.to_owned(), Value::Null)].into();
+            let error = Checkpoint { documents, ..checkpoint() }.save(&dir.path().join("step-7")).expect_err(name);
+            assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 0);
+    }
+
+    #[test]
     fn every_damage_names_the_file() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("step-7");
-        for name in [CONFIG, VOCABULARY, MODEL, OPTIMIZER, STATE] {
+        for name in [CONFIG, MODEL, OPTIMIZER, STATE] {
             let file = path.join(name);
             checkpoint().save(&path).expect("saved");
             let content = fs::read(&file).expect("file");

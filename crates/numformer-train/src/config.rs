@@ -13,9 +13,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::divergence::DivergencePolicy;
 use crate::figure_name::FigureName;
-use crate::goal::{Goal, Patience};
+use crate::goal::Goal;
 use crate::gradients::Gradients;
 use crate::optimizer::OptimizerConfig;
+use crate::patience::Patience;
+use crate::run_progress::is_default;
 use crate::schedule::AfterWarmUp;
 use crate::stored_model::EncodingNames;
 
@@ -193,10 +195,6 @@ pub struct MatricesConfig {
     /// A matrix is multiplied by an integer drawn from this range, smallest and largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_scale: Option<[u32; 2]>,
-}
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl MatricesConfig {
@@ -452,7 +450,7 @@ impl ExpectedConfig {
     /// The value as a goal.
     #[must_use]
     pub fn goal(&self) -> Goal {
-        Goal { metric: self.metric, value: self.value }
+        Goal { metric: self.metric.clone(), value: self.value }
     }
 }
 

@@ -141,8 +141,6 @@ fn layout<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::figures::Evaluation;
     use crate::observer::{EvaluationReport, StepReport};
@@ -161,14 +159,8 @@ mod tests {
                 exact: share,
                 decodable: 1.0,
                 cross_entropy: 1.0,
-                rejected: 0,
                 coefficients: share,
-                norms: BTreeMap::new(),
-                exact_interval: (0.0, 1.0),
-                decodable_interval: (0.0, 1.0),
-                by_dimension: BTreeMap::new(),
-                by_problem: BTreeMap::new(),
-                by_law: BTreeMap::new(),
+                ..Evaluation::default()
             };
             Record::Evaluation(EvaluationReport { step, examples: 64 * step, stage: None, evaluation })
         };

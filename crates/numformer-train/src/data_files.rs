@@ -8,6 +8,7 @@ use numformer_data::{BatchSource, Dataset, DatasetError, Order, Split, Task};
 use crate::config::DataConfig;
 
 /// The files of examples that an experiment names, read.
+#[derive(Debug)]
 pub(crate) struct DataFiles {
     train: Option<DataFile>,
     validation: Option<DataFile>,
@@ -15,6 +16,7 @@ pub(crate) struct DataFiles {
 }
 
 /// A file of examples.
+#[derive(Debug)]
 pub(crate) struct DataFile {
     key: &'static str,
     path: PathBuf,

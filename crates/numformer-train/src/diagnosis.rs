@@ -60,7 +60,7 @@ impl RefinementCounts {
 /// use std::sync::Arc;
 ///
 /// use numformer_data::Split;
-/// use numformer_train::{Experiment, Trainer, diagnose, solve};
+/// use numformer_train::{Experiment, Run, diagnose, solve};
 /// # let toml = r#"
 /// # name = "inverse"
 /// # problem.name = "inversion"
@@ -74,8 +74,8 @@ impl RefinementCounts {
 /// # let catalogue = numformer_train::Catalogue::standard();
 /// let experiment = Experiment::from_toml(toml, "inverse.toml", &catalogue)?;
 /// let task = Arc::new(experiment.task(&catalogue)?);
-/// let trainer = Trainer::new(experiment)?;
-/// let solved = solve(trainer.model(), &task, &task.batches(0, Split::Test, 8), 0, &candle_core::Device::Cpu)?;
+/// let run = Run::new(experiment)?;
+/// let solved = solve(run.model(), &task, &task.batches(0, Split::Test, 8), 0, &candle_core::Device::Cpu)?;
 /// let diagnoses = diagnose(&task, &solved);
 /// assert_eq!(diagnoses["inversion"].shaped.total, 8);
 /// println!("{}", diagnoses["inversion"]);

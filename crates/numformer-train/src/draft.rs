@@ -4,8 +4,8 @@ use toml::{Table, Value};
 
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
-use crate::difference::is_part;
 use crate::experiment::{Experiment, ExperimentError};
+use crate::experiment_difference::is_part;
 use crate::model_config::{Adaptation, Architecture, adapt};
 use crate::syntax::{SyntaxError, line_of, message_and_hint};
 

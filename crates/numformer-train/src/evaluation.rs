@@ -1,7 +1,7 @@
 //! Judging a model on a fixed set of examples.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::fmt;
 use std::ops::ControlFlow;
 
 use candle_core::Device;
@@ -12,10 +12,11 @@ use numformer_model::{End, Hypothesis, Mode, Seq2Seq, TokenRows};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::answering::{Answerer, Answering};
+use crate::evaluate_error::EvaluateError;
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
 use crate::figures::Evaluation;
+use crate::own_metric::{Answered, OwnMetrics};
 use crate::score::{Batch as ScoredBatch, Pair, Scored, score_pairs};
-use crate::trainer::TrainError;
 
 /// Examples judged together, on one thread of rayon. They are gathered from as many batches as it takes, and the figures of
 /// chunks are merged in their order, so that not even the rounding of the cross-entropy depends on the size of a source's
@@ -23,10 +24,9 @@ use crate::trainer::TrainError;
 const TOGETHER: usize = 256;
 
 /// Judges `model` by greedy decoding on the first `count` examples of a source. The figures are a function of the model
-/// and the examples: how the source cuts them into batches does not matter, nor on how many threads of rayon they are
-/// judged.
+/// and the examples: they depend neither on how the source cuts them into batches nor on the number of threads.
 ///
-/// Where the model finds the target more probable than all else together, greedy decoding would write it, and is spared.
+/// Where the model finds the target more probable than all else together, greedy decoding would write it, and is skipped.
 ///
 /// Build `model` on [`Parameters::frozen`](numformer_model::Parameters::frozen).
 ///
@@ -38,7 +38,7 @@ pub fn evaluate(
     source: &dyn BatchSource,
     count: u64,
     device: &Device,
-) -> Result<Evaluation, TrainError> {
+) -> Result<Evaluation, EvaluateError> {
     evaluate_with(model, task, source, count, Answering::default(), device)
 }
 
@@ -53,96 +53,138 @@ pub fn evaluate_with(
     count: u64,
     answering: Answering,
     device: &Device,
-) -> Result<Evaluation, TrainError> {
-    let mut unwatched = || ControlFlow::<Infallible>::Continue(());
-    match evaluate_watched(model, task, source, count, answering, device, &mut unwatched)? {
-        ControlFlow::Continue(evaluation) => Ok(evaluation),
-        ControlFlow::Break(never) => match never {},
+) -> Result<Evaluation, EvaluateError> {
+    let answerer = Answerer::new(model, task, answering)?;
+    let examination = Examination { answerer: &answerer, source, count, device };
+    examination.run(&mut OwnMetrics::default(), &mut Watch::unwatched())
+}
+
+/// Asks, during an evaluation, whether it is to go on.
+pub struct Watch<'a>(Option<&'a mut dyn FnMut() -> ControlFlow<()>>);
+
+impl<'a> Watch<'a> {
+    /// To ask `ask`: a break ends the evaluation.
+    pub fn new(ask: &'a mut dyn FnMut() -> ControlFlow<()>) -> Self {
+        Self(Some(ask))
+    }
+
+    /// For an evaluation that nobody ends.
+    #[must_use]
+    pub fn unwatched() -> Self {
+        Self(None)
+    }
+
+    /// Call it now and then, every second or so.
+    ///
+    /// # Errors
+    /// [`EvaluateError::Interrupted`] when the evaluation is to end.
+    pub fn check(&mut self) -> Result<(), EvaluateError> {
+        match self.0.as_mut().map(|ask| ask()) {
+            Some(ControlFlow::Break(())) => Err(EvaluateError::Interrupted),
+            Some(ControlFlow::Continue(())) | None => Ok(()),
+        }
     }
 }
 
-/// As [`evaluate_with`], unless `watch` breaks it off: it is asked before every few chunks.
-pub(crate) fn evaluate_watched<B>(
-    model: &(impl Seq2Seq + Sync),
-    task: &Task,
+impl fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(&self.0.is_some()).finish()
+    }
+}
+
+/// A model, how it answers, and the examples it is asked.
+pub(crate) struct Examination<'a, M> {
+    pub(crate) answerer: &'a Answerer<'a, M>,
+    pub(crate) source: &'a dyn BatchSource,
+    pub(crate) count: u64,
+    pub(crate) device: &'a Device,
+}
+
+impl<M: Seq2Seq + Sync> Examination<'_, M> {
+    /// Judges the model; `own` are metrics beside the usual ones.
+    pub(crate) fn run(&self, own: &mut OwnMetrics, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        let mut metrics = EvaluationMetrics::default();
+        let alone = own.is_empty();
+        let judge = |chunk| self.judge(chunk, alone);
+        let judged = judge_chunks(self.source, self.count, watch, judge, |(part, answered)| {
+            metrics.merge(&part);
+            own.update(&answered);
+        });
+        let judged = judged.and_then(|()| metrics.value().ok_or(EvaluateError::NothingToEvaluate));
+        Ok(Evaluation { own: own.figures(), ..finite(judged, self.answerer.model(), self.source, self.device)? })
+    }
+
+    /// Judges the examples of one chunk; their answers are returned, too, unless nobody asks for them.
+    fn judge(&self, chunk: Chunk, alone: bool) -> Result<(EvaluationMetrics, Vec<Answered>), EvaluateError> {
+        let (pairs, origins): (Vec<_>, Vec<_>) = chunk.examples.into_iter().unzip();
+        let task = self.answerer.task();
+        let answer = |ScoredBatch { first, pairs, cross_entropies }: ScoredBatch<'_>| {
+            let first_index = chunk.first_index + first as u64;
+            let limit = task.max_tgt_len();
+            let answers = self.answerer.answers_to_scored(pairs, cross_entropies, first_index, limit, self.device)?;
+            Ok::<_, EvaluateError>(answers.into_iter().map(Some).collect())
+        };
+        let scored = score_pairs(self.answerer.model(), &pairs, self.device, answer)?;
+        let mut metrics = EvaluationMetrics::default();
+        for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
+            metrics.update(&judged(task, pair, origin, scored)?);
+        }
+        let answered = pairs.iter().zip(&scored).filter(|_| !alone).map(|(pair, scored)| Answered::new(pair, scored));
+        Ok((metrics, answered.collect()))
+    }
+}
+
+/// Judges the first examples of a source, a chunk on each thread; what is found is taken in the order of the examples.
+pub(crate) fn judge_chunks<J: Send>(
     source: &dyn BatchSource,
     count: u64,
-    answering: Answering,
-    device: &Device,
-    watch: &mut dyn FnMut() -> ControlFlow<B>,
-) -> Result<ControlFlow<B, Evaluation>, TrainError> {
-    match judge_chunks(model, task, source, count, answering, device, watch) {
-        Ok(ControlFlow::Continue(Evaluation { cross_entropy: loss, .. })) if !loss.is_finite() => {
-            Err(TrainError::NoNumbers { loss })
+    watch: &mut Watch<'_>,
+    judge: impl Fn(Chunk) -> Result<J, EvaluateError> + Sync,
+    mut take: impl FnMut(J),
+) -> Result<(), EvaluateError> {
+    if source.batch_size() == 0 {
+        return Err(EvaluateError::NothingToEvaluate);
+    }
+    let mut chunks = Chunks::of(source, count);
+    loop {
+        watch.check()?;
+        let chunks: Vec<_> = chunks.by_ref().take(rayon::current_num_threads()).collect::<Result<_, _>>()?;
+        if chunks.is_empty() {
+            return Ok(());
         }
+        let judged = chunks.into_par_iter().map(&judge).collect::<Vec<_>>();
+        // In their order, of failures too: the first is told.
+        for part in judged {
+            take(part?);
+        }
+    }
+}
+
+/// An evaluation, if the model gave finite numbers.
+pub(crate) fn finite(
+    judged: Result<Evaluation, EvaluateError>,
+    model: &impl Seq2Seq,
+    source: &dyn BatchSource,
+    device: &Device,
+) -> Result<Evaluation, EvaluateError> {
+    match judged {
+        Ok(Evaluation { cross_entropy: loss, .. }) if !loss.is_finite() => Err(EvaluateError::NoNumbers { loss }),
         // Scores that are no numbers have no answers: the loss tells whether that is it.
-        Err(TrainError::Model(error)) => {
+        Err(EvaluateError::Model(error)) => {
             let batch = source.batch(0)?;
             let [src, tgt] = [token_rows(&batch.src).padded(device)?, token_rows(&batch.tgt).padded(device)?];
             let loss = f64::from(model.loss(&src, &tgt, Mode::Evaluate)?.to_scalar::<f32>()?);
-            Err(if loss.is_finite() { TrainError::Model(error) } else { TrainError::NoNumbers { loss } })
+            Err(if loss.is_finite() { EvaluateError::Model(error) } else { EvaluateError::NoNumbers { loss } })
         }
         judged => judged,
     }
 }
 
-fn judge_chunks<B>(
-    model: &(impl Seq2Seq + Sync),
-    task: &Task,
-    source: &dyn BatchSource,
-    count: u64,
-    answering: Answering,
-    device: &Device,
-    watch: &mut dyn FnMut() -> ControlFlow<B>,
-) -> Result<ControlFlow<B, Evaluation>, TrainError> {
-    if source.batch_size() == 0 {
-        return Err(TrainError::NothingToEvaluate);
-    }
-    let answerer = Answerer::new(model, task, answering)?;
-    let mut chunks = Chunks::of(source, count);
-    let mut metrics = EvaluationMetrics::default();
-    loop {
-        if let ControlFlow::Break(why) = watch() {
-            return Ok(ControlFlow::Break(why));
-        }
-        let chunks: Vec<_> = chunks.by_ref().take(rayon::current_num_threads()).collect::<Result<_, _>>()?;
-        if chunks.is_empty() {
-            return metrics.value().map(ControlFlow::Continue).ok_or(TrainError::NothingToEvaluate);
-        }
-        let judged = chunks.into_par_iter().map(|chunk| judge(&answerer, chunk, device)).collect::<Vec<_>>();
-        // In their order, of failures too: the first is told.
-        for part in judged {
-            metrics.merge(&part?);
-        }
-    }
-}
-
-/// Judges the examples of one chunk.
-fn judge<M: Seq2Seq>(
-    answerer: &Answerer<'_, M>,
-    chunk: Chunk,
-    device: &Device,
-) -> Result<EvaluationMetrics, TrainError> {
-    let (pairs, origins): (Vec<_>, Vec<_>) = chunk.examples.into_iter().unzip();
-    let task = answerer.task();
-    let answer = |ScoredBatch { first, pairs, cross_entropies }: ScoredBatch<'_>| {
-        let first_index = chunk.first_index + first as u64;
-        let answers = answerer.answers_to_scored(pairs, cross_entropies, first_index, task.max_tgt_len(), device)?;
-        Ok::<_, TrainError>(answers.into_iter().map(Some).collect())
-    };
-    let scored = score_pairs(answerer.model(), &pairs, device, answer)?;
-    let mut metrics = EvaluationMetrics::default();
-    for ((pair, origin), scored) in pairs.iter().zip(&origins).zip(&scored) {
-        metrics.update(&judged(task, pair, origin, scored)?);
-    }
-    Ok(metrics)
-}
-
 /// Examples that are judged together.
-struct Chunk {
+pub(crate) struct Chunk {
     /// The number of the first among all.
-    first_index: u64,
-    examples: Vec<(Pair, Origin)>,
+    pub(crate) first_index: u64,
+    pub(crate) examples: Vec<(Pair, Origin)>,
 }
 
 /// The first examples of a source, in chunks of [`TOGETHER`].
@@ -162,7 +204,7 @@ impl<'s> Chunks<'s> {
 }
 
 impl Iterator for Chunks<'_> {
-    type Item = Result<Chunk, TrainError>;
+    type Item = Result<Chunk, EvaluateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let first_index = self.first_index;
@@ -188,7 +230,7 @@ impl Iterator for Chunks<'_> {
 }
 
 /// What is known of an example beside its tokens.
-struct Origin {
+pub(crate) struct Origin {
     law: Option<usize>,
     rejected: u32,
 }
@@ -200,7 +242,7 @@ fn example(batch: &Batch, row: usize) -> (Pair, Origin) {
     (pair, Origin { law, rejected: batch.rejected.get(row).copied().unwrap_or(0) })
 }
 
-fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<Judged, TrainError> {
+fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<Judged, EvaluateError> {
     let answer = scored.answer.as_ref().and_then(|answer| finished(&answer.hypothesis));
     Ok(Judged {
         judgement: task.judgement(&tokens_of(&pair.src), &tokens_of(&pair.tgt), answer.as_deref())?,
@@ -236,7 +278,7 @@ mod tests {
     use numformer_model::{Decoding, Padded, Sampling};
 
     use super::*;
-    use crate::{Catalogue, Experiment, Trainer};
+    use crate::{Catalogue, Experiment, Run};
 
     /// Two problems on two laws each, one of them in two dimensions, and a model that has barely begun to learn them.
     const TOML: &str = r#"
@@ -250,11 +292,11 @@ mod tests {
         evaluate.every = 1000
     "#;
 
-    fn trainer() -> Trainer {
+    fn trained() -> Run {
         let experiment = Experiment::from_toml(TOML, "mixed.toml", &Catalogue::standard()).expect("an experiment");
-        let mut trainer = Trainer::new(experiment).expect("a trainer");
-        trainer.run().expect("a run");
-        trainer
+        let mut run = Run::new(experiment).expect("a run");
+        run.run().expect("all steps");
+        run
     }
 
     /// The first so many batches of a source, and no more.
@@ -271,14 +313,14 @@ mod tests {
 
     #[test]
     fn a_source_that_ends_is_judged_as_far_as_it_goes() {
-        let trainer = trainer();
-        let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+        let run = trained();
+        let task = run.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
         let of = |batches, count| {
             let source = Ending(task.batches(0, Split::Test, 32), batches);
-            evaluate(trainer.model(), &task, &source, count, &Device::Cpu)
+            evaluate(run.model(), &task, &source, count, &Device::Cpu)
         };
         assert_eq!(of(10, 1000).expect("an evaluation"), of(20, 320).expect("an evaluation"));
-        assert!(matches!(of(0, 1000), Err(TrainError::NothingToEvaluate)));
+        assert!(matches!(of(0, 1000), Err(EvaluateError::NothingToEvaluate)));
     }
 
     /// The examples of another source, without what need not be known.
@@ -295,12 +337,12 @@ mod tests {
 
     #[test]
     fn figures_do_not_depend_on_the_batches() {
-        let trainer = trainer();
-        let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+        let run = trained();
+        let task = run.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
         let count = 3 * TOGETHER as u64 + 44;
         let of = |size| {
             let source = task.batches(0, Split::Test, size);
-            evaluate(trainer.model(), &task, &source, count, &Device::Cpu)
+            evaluate(run.model(), &task, &source, count, &Device::Cpu)
         };
         let whole = of(TOGETHER).expect("an evaluation");
         assert_eq!(whole.count, count);
@@ -310,33 +352,32 @@ mod tests {
         }
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            // The trainer itself is not for several threads; its model is.
-            let model = trainer.model();
+            let model = run.model();
             let source = task.batches(0, Split::Test, 100);
             let found = pool.install(|| evaluate(model, &task, &source, count, &Device::Cpu));
             assert_eq!(found.expect("an evaluation"), whole, "{threads} threads");
         }
-        assert!(matches!(of(0), Err(TrainError::NothingToEvaluate)));
+        assert!(matches!(of(0), Err(EvaluateError::NothingToEvaluate)));
 
         let answering = Answering { decoding: Decoding::Sample(Sampling::new(2)), constrained: true, verified: true };
         let sampled = |size| {
             let source = task.batches(0, Split::Test, size);
-            evaluate_with(trainer.model(), &task, &source, count, answering, &Device::Cpu).expect("an evaluation")
+            evaluate_with(run.model(), &task, &source, count, answering, &Device::Cpu).expect("an evaluation")
         };
         assert_eq!(sampled(TOGETHER), sampled(31));
         assert_ne!(sampled(31).by_problem, whole.by_problem);
 
         let bare = Bare(task.batches(0, Split::Test, 64));
-        let bare = evaluate(trainer.model(), &task, &bare, count, &Device::Cpu).expect("an evaluation");
+        let bare = evaluate(run.model(), &task, &bare, count, &Device::Cpu).expect("an evaluation");
         assert_eq!(bare, Evaluation { by_law: bare.by_law.clone(), ..whole });
         assert!(bare.by_law.is_empty());
     }
 
     #[test]
     fn groups_are_of_what_was_drawn() {
-        let trainer = trainer();
-        let evaluation = trainer.evaluate(Split::Test, 90).expect("an evaluation");
-        let task = trainer.task();
+        let run = trained();
+        let evaluation = run.evaluate(Split::Test, 90).expect("an evaluation");
+        let task = run.task();
         let mut expected = BTreeMap::<_, u64>::new();
         for index in 0..90 {
             let example = task.example(0, Split::Test, index).expect("an example");
@@ -357,16 +398,15 @@ mod tests {
     /// The mean over tokens is that which training minimises.
     #[test]
     fn the_cross_entropy_is_the_loss_of_the_whole() {
-        let trainer = trainer();
-        let evaluation = trainer.evaluate(Split::Test, 50).expect("an evaluation");
-        let task = trainer.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
+        let run = trained();
+        let evaluation = run.evaluate(Split::Test, 50).expect("an evaluation");
+        let task = run.experiment().task(&Catalogue::standard()).map(Arc::new).expect("a task");
         let batch = task.batches(0, Split::Test, 50).batch(0).expect("a batch");
         let padded = |Sequences { ids, lengths, width }: &Sequences| {
             Padded::new(ids, lengths, *width, &Device::Cpu).expect("ids")
         };
         let [src, tgt] = [&batch.src, &batch.tgt].map(padded);
-        let loss =
-            trainer.model().loss(&src, &tgt, Mode::Evaluate).expect("a loss").to_scalar::<f32>().expect("a scalar");
+        let loss = run.model().loss(&src, &tgt, Mode::Evaluate).expect("a loss").to_scalar::<f32>().expect("a scalar");
         let difference = (evaluation.cross_entropy - f64::from(loss)).abs();
         assert!(difference < 1e-5 * f64::from(loss), "{} {loss}", evaluation.cross_entropy);
     }

@@ -135,9 +135,7 @@ impl Metric for Tally {
             norms: norms.collect::<Option<_>>()?,
             exact_interval: interval(&self.exact)?,
             decodable_interval: interval(&self.decodable)?,
-            by_dimension: BTreeMap::new(),
-            by_problem: BTreeMap::new(),
-            by_law: BTreeMap::new(),
+            ..Evaluation::default()
         })
     }
 }
@@ -147,7 +145,7 @@ fn estimate((tolerance, accuracy): &(Tolerance, Accuracy)) -> Option<Estimate> {
 }
 
 /// To six decimals: more say nothing, and would make logs long.
-fn interval(accuracy: &Accuracy) -> Option<(f64, f64)> {
+pub(crate) fn interval(accuracy: &Accuracy) -> Option<(f64, f64)> {
     let rounded = |x: f64| (1e6 * x).round() / 1e6;
     accuracy.confidence_interval().map(|(lower, upper)| (rounded(lower), rounded(upper)))
 }

@@ -12,13 +12,14 @@ use crate::adam::AdamConfig;
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
-    ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig, is_default,
+    ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 use crate::divergence::DivergencePolicy;
 use crate::draft::{Draft, apply, key_and_value};
 use crate::model_config::{Architecture, ModelConfig};
 use crate::optimizer::OptimizerConfig;
 use crate::presets;
+use crate::run_progress::is_default;
 use crate::schedule::AfterWarmUp;
 use crate::sgd::SgdConfig;
 use crate::signed;

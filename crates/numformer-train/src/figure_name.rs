@@ -6,11 +6,13 @@ use std::str::FromStr;
 use numformer_metrics::Tolerance;
 use serde::{Deserialize, Serialize};
 
+use crate::figure::Figure;
 use crate::figures::Evaluation;
 use crate::syntax::did_you_mean;
 
 /// A figure of an [`Evaluation`] by its name: `cross_entropy`, `exact`, `decodable`, `coefficients`, or `within_5%` for the
-/// share of answers within a tolerance (in the norm L1): 5, 2, 1 or 0.5 per cent.
+/// share of answers within a tolerance (in the norm L1): 5, 2, 1 or 0.5 per cent. Any other name is that of a metric of
+/// one's own.
 ///
 /// # Examples
 /// ```
@@ -18,14 +20,13 @@ use crate::syntax::did_you_mean;
 ///
 /// let within: FigureName = "within_0.5%".parse()?;
 /// assert_eq!(within.to_string(), "within_0.5%");
-/// assert!(within.is_better(0.9, 0.8));
-/// assert!(FigureName::CrossEntropy.is_better(0.1, 0.2));
+/// assert_eq!(FigureName::from("within 3 units"), FigureName::Own("within 3 units".to_owned()));
 /// let error = "exakt".parse::<FigureName>().unwrap_err();
 /// assert!(error.to_string().contains("did you mean `exact`?"));
 /// # Ok::<(), numformer_train::FigureNameError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum FigureName {
     /// [`Evaluation::cross_entropy`]; the lower, the better, unlike all others.
     CrossEntropy,
@@ -37,34 +38,32 @@ pub enum FigureName {
     Coefficients,
     /// [`Evaluation::accuracy`] at a tolerance: its place in [`Tolerance::STANDARD`].
     Within(usize),
+    /// One of [`Evaluation::own`], by its name.
+    Own(String),
 }
 
 impl FigureName {
-    /// All figures there are.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// All figures that every evaluation has.
+    pub fn standard() -> impl Iterator<Item = Self> {
         let within = (0..Tolerance::STANDARD.len()).map(Self::Within);
         [Self::CrossEntropy, Self::Exact, Self::Decodable, Self::Coefficients].into_iter().chain(within)
     }
 
     /// The figure; none if the evaluation has no such tolerance.
     #[must_use]
-    pub fn of(self, evaluation: &Evaluation) -> Option<f64> {
-        match self {
-            Self::CrossEntropy => Some(evaluation.cross_entropy),
-            Self::Exact => Some(evaluation.exact),
-            Self::Decodable => Some(evaluation.decodable),
-            Self::Coefficients => Some(evaluation.coefficients),
+    pub fn of(&self, evaluation: &Evaluation) -> Option<Figure> {
+        let share = match self {
+            Self::CrossEntropy => return Some(Figure::less_is_better(evaluation.cross_entropy)),
+            Self::Own(name) => return evaluation.own.get(name).copied(),
+            Self::Exact => evaluation.exact,
+            Self::Decodable => evaluation.decodable,
+            Self::Coefficients => evaluation.coefficients,
             Self::Within(place) => {
-                let tolerance = Tolerance::STANDARD.get(place)?;
-                evaluation.accuracy.iter().find(|(found, _)| found == tolerance).map(|(_, share)| *share)
+                let tolerance = Tolerance::STANDARD.get(*place)?;
+                evaluation.accuracy.iter().find(|(found, _)| found == tolerance)?.1
             }
-        }
-    }
-
-    /// Whether `value` is better than `other`.
-    #[must_use]
-    pub fn is_better(self, value: f64, other: f64) -> bool {
-        if self == Self::CrossEntropy { value < other } else { value > other }
+        };
+        Some(Figure::more_is_better(share))
     }
 }
 
@@ -72,6 +71,7 @@ impl fmt::Display for FigureName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CrossEntropy => f.write_str("cross_entropy"),
+            Self::Own(name) => f.write_str(name),
             Self::Exact => f.write_str("exact"),
             Self::Decodable => f.write_str("decodable"),
             Self::Coefficients => f.write_str("coefficients"),
@@ -83,7 +83,7 @@ impl fmt::Display for FigureName {
     }
 }
 
-/// No figure has this name.
+/// No figure that every evaluation has is of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no figure `{found}`{}; figures: {}", did_you_mean(found, known.iter().map(String::as_str)), known.join(", "))]
 pub struct FigureNameError {
@@ -96,20 +96,25 @@ pub struct FigureNameError {
 impl FromStr for FigureName {
     type Err = FigureNameError;
 
+    /// Reads the name of a [standard](FigureName::standard) figure; `From` takes any name.
     fn from_str(name: &str) -> Result<Self, FigureNameError> {
-        let found = Self::all().find(|figure| figure.to_string() == name);
+        let found = Self::standard().find(|figure| figure.to_string() == name);
         found.ok_or_else(|| FigureNameError {
             found: name.to_owned(),
-            known: Self::all().map(|figure| figure.to_string()).collect(),
+            known: Self::standard().map(|figure| figure.to_string()).collect(),
         })
     }
 }
 
-impl TryFrom<String> for FigureName {
-    type Error = FigureNameError;
+impl From<&str> for FigureName {
+    fn from(name: &str) -> Self {
+        name.parse().unwrap_or_else(|_| Self::Own(name.to_owned()))
+    }
+}
 
-    fn try_from(name: String) -> Result<Self, FigureNameError> {
-        name.parse()
+impl From<String> for FigureName {
+    fn from(name: String) -> Self {
+        name.as_str().into()
     }
 }
 
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        let names: Vec<String> = FigureName::all().map(|figure| figure.to_string()).collect();
+        let names: Vec<String> = FigureName::standard().map(|figure| figure.to_string()).collect();
         assert_eq!(
             names,
             [
@@ -139,7 +144,7 @@ mod tests {
                 "within_0.5%"
             ]
         );
-        for figure in FigureName::all() {
+        for figure in FigureName::standard() {
             assert_eq!(figure.to_string().parse(), Ok(figure));
         }
     }
@@ -149,7 +154,8 @@ mod tests {
         let json = r#"{"count":1,"accuracy":[[0.05,0.5],[0.02,0.4],[0.01,0.3],[0.005,0.2]],"exact":0.1,"decodable":0.9,
             "cross_entropy":0.7,"coefficients":0.6}"#;
         let evaluation: Evaluation = serde_json::from_str(json).expect("an evaluation");
-        let found: Vec<f64> = FigureName::all().filter_map(|figure| figure.of(&evaluation)).collect();
+        let figures = FigureName::standard().filter_map(|figure| figure.of(&evaluation));
+        let found: Vec<f64> = figures.map(|figure| figure.value).collect();
         assert_eq!(found, [0.7, 0.1, 0.9, 0.6, 0.5, 0.4, 0.3, 0.2]);
     }
 }

@@ -6,15 +6,16 @@ use std::fmt;
 use numformer_metrics::{Norm, Tolerance};
 use serde::{Deserialize, Serialize};
 
+use crate::figure::Figure;
 use crate::shape::Shape;
 use crate::text::{Align, entry, table};
 
-/// How a model did on a set of examples.
+/// How a model did on a set of examples. What an evaluation of one's own does not know is left as in the default.
 ///
 /// Intervals are Wilson's 95% confidence intervals for the share of all examples there could be; their ends are given to
 /// six decimals. [`EvaluationMetrics`](crate::EvaluationMetrics) gathers the figures, [`evaluate`](crate::evaluate) makes
 /// them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of examples.
     pub count: u64,
@@ -43,6 +44,9 @@ pub struct Evaluation {
     /// Interval of `decodable`.
     #[serde(default = "anything")]
     pub decodable_interval: (f64, f64),
+    /// The figures of metrics of one's own, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own: BTreeMap<String, Figure>,
     /// The same for each shape of the input; empty if there is one only, as are the other groups.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_dimension: BTreeMap<Shape, Evaluation>,
@@ -93,7 +97,8 @@ impl fmt::Display for Evaluation {
             for (tolerance, share) in &self.accuracy {
                 write!(f, "{tolerance}: {:.1}  ", 100.0 * share)?;
             }
-            return write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy);
+            write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy)?;
+            return self.own.iter().try_for_each(|(name, figure)| write!(f, "  {name}: {:.4}", figure.value));
         }
         let width = f.width().filter(|width| *width > 0).map(|width| width.saturating_sub(INDENT.len()));
         // As wide as the longest of the names below.
@@ -110,6 +115,9 @@ impl fmt::Display for Evaluation {
         add("decodable", &percent::<2>(self.decodable, self.decodable_interval));
         add("coefficients", &format!("{:.2}, mean share within 1%", 100.0 * self.coefficients));
         add("cross-entropy", &format!("{:.4}", self.cross_entropy));
+        for (name, figure) in &self.own {
+            add(&format!("{name}  "), &format!("{:.4}", figure.value));
+        }
         if self.rejected > 0 {
             add("drawn again", &self.rejected.to_string());
         }

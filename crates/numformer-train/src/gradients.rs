@@ -1,18 +1,19 @@
 //! How the gradients of a training step are computed.
 
 use candle_core::{Error, Result};
-use numformer_model::{Composition, ExplicitSchedule, Model, ModelConfig, Parameters, TrainingStep};
+use numformer_model::{Autodiff, FusedStep, Model, ModelConfig, Parameters, TrainingStep};
 use serde::{Deserialize, Serialize};
 
 /// How the loss and its gradients are computed. The two ways agree to rounding, not bit for bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gradients {
-    /// By the explicit schedule where there is one for the model, else by automatic differentiation.
+    /// By the fused step where there is one for the model, else by automatic differentiation.
     #[default]
     Auto,
     /// By an explicit forward and backward schedule, several times faster: the standard transformer.
-    Explicit,
+    #[serde(alias = "explicit")]
+    Fused,
     /// By candle's automatic differentiation: every model.
     Autodiff,
 }
@@ -20,7 +21,7 @@ pub enum Gradients {
 /// The training step of a new model, and in words how it is computed.
 ///
 /// # Errors
-/// When the model has no explicit schedule and one is asked for, or the model cannot be.
+/// When the model has no fused step and one is asked for, or the model cannot be.
 pub(crate) fn training_step(
     config: &ModelConfig,
     parameters: &Parameters,
@@ -29,20 +30,25 @@ pub(crate) fn training_step(
 ) -> Result<(Box<dyn TrainingStep>, String)> {
     // Draws the weights.
     let model = Model::init(config, parameters)?;
-    let composition = |why: &str| -> (Box<dyn TrainingStep>, String) {
+    let autodiff = |why: &str| -> Result<(Box<dyn TrainingStep>, String)> {
         let how = format!("automatic differentiation{why}");
-        let step = Composition::new(model.clone(), parameters).with_label_smoothing(label_smoothing);
-        (Box::new(step), how)
+        let step = Autodiff::new(model.clone(), parameters)?.with_label_smoothing(label_smoothing);
+        Ok((Box::new(step), how))
     };
-    let missing = ExplicitSchedule::missing(config).or((label_smoothing > 0.0).then_some("label smoothing"));
-    match (gradients, missing) {
-        (Gradients::Autodiff, _) => Ok(composition("")),
-        (Gradients::Auto, Some(what)) => Ok(composition(&format!(" (the explicit schedule has no {what})"))),
-        (Gradients::Explicit, Some(what)) => {
-            Err(Error::Msg(format!("the explicit schedule has no {what}: use automatic differentiation")))
+    let missing = FusedStep::missing(config).or((label_smoothing > 0.0).then_some("label smoothing"));
+    match (gradients, config, missing) {
+        (Gradients::Autodiff, ..) => autodiff(""),
+        (Gradients::Auto | Gradients::Fused, ModelConfig::Transformer(config), None) => {
+            let step = FusedStep::new(config, parameters)?;
+            let how = step.how();
+            Ok((Box::new(step), how))
         }
-        (Gradients::Auto | Gradients::Explicit, None) => {
-            Ok((Box::new(ExplicitSchedule::new(config, parameters)?), "explicit schedule".to_owned()))
+        (Gradients::Auto, _, missing) => {
+            autodiff(&format!(" (the fused step has no {})", missing.unwrap_or("such model")))
+        }
+        (Gradients::Fused, _, missing) => {
+            let what = missing.unwrap_or("such model");
+            Err(Error::Msg(format!("the fused step has no {what}: use automatic differentiation")))
         }
     }
 }
@@ -63,20 +69,20 @@ mod tests {
             let parameters = Parameters::random(0, &Device::Cpu);
             training_step(&config.clone().into(), &parameters, gradients, 0.0).map(|(_, how)| how)
         };
-        assert_eq!(how(&standard, Gradients::Auto).expect("a step"), "explicit schedule");
+        assert_eq!(how(&standard, Gradients::Auto).expect("a step"), "fused step");
         assert_eq!(how(&standard, Gradients::Autodiff).expect("a step"), "automatic differentiation");
         let said = how(&with_dropout, Gradients::Auto).expect("a step");
-        assert_eq!(said, "automatic differentiation (the explicit schedule has no dropout)");
-        let error = how(&with_dropout, Gradients::Explicit).expect_err("no such schedule").to_string();
-        assert!(error.contains("the explicit schedule has no dropout"), "{error}");
+        assert_eq!(said, "automatic differentiation (the fused step has no dropout)");
+        let error = how(&with_dropout, Gradients::Fused).expect_err("no such schedule").to_string();
+        assert!(error.contains("the fused step has no dropout"), "{error}");
 
         let smoothed = |gradients| {
             training_step(&standard.clone().into(), &Parameters::random(0, &Device::Cpu), gradients, 0.1)
                 .map(|(_, how)| how)
         };
         let said = smoothed(Gradients::Auto).expect("a step");
-        assert_eq!(said, "automatic differentiation (the explicit schedule has no label smoothing)");
-        let error = smoothed(Gradients::Explicit).expect_err("no such schedule").to_string();
+        assert_eq!(said, "automatic differentiation (the fused step has no label smoothing)");
+        let error = smoothed(Gradients::Fused).expect_err("no such schedule").to_string();
         assert!(error.contains("no label smoothing"), "{error}");
     }
 }

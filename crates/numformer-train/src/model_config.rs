@@ -10,8 +10,8 @@ use numformer_model::{
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::config::is_default;
 use crate::experiment::ExperimentError;
+use crate::run_progress::is_default;
 
 /// The kind of model that is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

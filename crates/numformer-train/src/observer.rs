@@ -1,19 +1,21 @@
 //! Watching a run.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use numformer_model::FlatLayout;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointError;
 use crate::difference::Difference;
 use crate::divergence::DivergenceReport;
-use crate::experiment::Experiment;
 use crate::figures::Evaluation;
 
-/// Watches a run and may end it. Every method has an empty default; implement what you need.
+/// Watches a run and may end it. Every method has an empty default; implement what you need. After the run
+/// [`Trainer::observer`](crate::Trainer::observer) gives it back.
 ///
 /// # Examples
 /// Stop as soon as the loss is low:
@@ -32,7 +34,7 @@ use crate::figures::Evaluation;
 ///     }
 /// }
 /// ```
-pub trait Observer {
+pub trait Observer: Any + Send {
     /// Training begins or goes on.
     fn on_start(&mut self, _start: &Start<'_>) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
@@ -44,6 +46,14 @@ pub trait Observer {
     /// Whether to save the weights now, between the checkpoints of the experiment: asked after each step.
     fn wants_checkpoint(&mut self) -> bool {
         false
+    }
+    /// Whether to be shown the weights now: asked after each step, on a device after those that are reported together.
+    fn wants_weights(&mut self) -> bool {
+        false
+    }
+    /// The weights after so many steps, in the order of their layout: of the observer that wanted them.
+    fn on_weights(&mut self, _step: u64, _layout: &FlatLayout, _weights: &[f32]) -> ControlFlow<StopReason> {
+        ControlFlow::Continue(())
     }
     /// The model is being judged on the validation set: asked again and again until it is. To break ends the run, saved
     /// as it is after the last step; when it goes on, the model is judged first.
@@ -86,32 +96,24 @@ pub trait Observer {
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
     /// What is run.
-    pub experiment: &'a Experiment,
-    /// What was run up to here: the same, but where the run goes on with other values.
-    pub former: &'a Experiment,
+    pub name: &'a str,
     /// Steps taken before.
     pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Training examples of each step.
+    pub examples_per_step: u64,
     /// Times that the run had gone back by then after it diverged.
     pub roll_backs: u32,
     /// Trainable coefficients.
     pub parameters: usize,
     /// How gradients are computed, in words, and where that is the slower way, why.
-    pub gradients: &'a str,
-}
-
-impl Start<'_> {
+    pub how: &'a str,
     /// The values with which the run goes on, where they are others than before. When it ends is not among them.
-    #[must_use]
-    pub fn changes(&self) -> Vec<Difference> {
-        self.former.changes(self.experiment)
-    }
-
-    /// Whether an evaluation of the past would have been made by a run that had this end from the beginning.
-    pub(crate) fn counts(&self, step: u64) -> bool {
-        // A run that was made longer had been judged at its former end, which is now a step like others.
-        let is_due = |experiment: &Experiment| step.is_multiple_of(experiment.evaluate.every);
-        step < self.step || is_due(self.former) || is_due(self.experiment) || step == self.experiment.train.steps
-    }
+    pub changes: &'a [Difference],
+    /// Whether an evaluation after the last of the steps before would have been made by a run that had this end from the
+    /// beginning: one that was made longer had been judged at its former end, which is now a step like others.
+    pub keeps_evaluation: bool,
 }
 
 /// A run goes on with other values than before.
@@ -168,9 +170,11 @@ pub struct EvaluationReport {
 pub enum StopReason {
     /// All steps were taken.
     Completed,
+    /// So many steps were taken as were asked for by [`Trainer::run_until`](crate::Trainer::run_until); there are more.
+    Paused,
     /// The user or the system asked the process to end: the run was saved and can go on.
     Interrupted,
-    /// An observer asked for it, for the reason it gives.
+    /// An observer or a [`StopRule`](crate::StopRule) asked for it, for the reason it gives.
     Asked(String),
     /// An observer failed, as it says: the run was saved, where it could be, and can go on.
     Failed(String),
@@ -180,6 +184,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => f.write_str("all steps taken"),
+            Self::Paused => f.write_str("paused"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Asked(reason) => write!(f, "stopped: {reason}"),
             Self::Failed(reason) => write!(f, "stopped by a failure: {reason}"),

@@ -1,7 +1,6 @@
 //! Optimizers over flat vectors.
 
-use std::fmt::Debug;
-
+use numformer_model::FlatLayout;
 use serde::{Deserialize, Serialize};
 
 use crate::adam::{Adam, AdamConfig};
@@ -9,31 +8,77 @@ use crate::sgd::{Sgd, SgdConfig};
 
 /// Moves weights along gradients: all of them in one flat vector, so that an update is one pass over slices.
 ///
-/// What it remembers between updates is laid open, so that a run can be saved and go on bit for bit. For use with candle's
-/// variables there is [`CandleOptimizer`](crate::CandleOptimizer).
-pub trait Optimizer: Debug + Send {
-    /// One update.
-    ///
-    /// # Panics
-    /// When a slice has another length than the optimizer was made for.
-    fn update(&mut self, update: Update, parameters: &mut [f32], gradients: &[f32]);
+/// What it remembers between updates is laid open, so that a run can be saved and go on bit for bit. An optimizer that
+/// remembers nothing needs [`update`](Optimizer::update) alone. For use with candle's variables there is
+/// [`CandleOptimizer`](crate::CandleOptimizer).
+///
+/// # Examples
+/// One that moves each weight by the sign of its gradient, and decays those of matrices alone:
+/// ```
+/// use numformer_model::FlatLayout;
+/// use numformer_train::{Optimizer, Update};
+///
+/// #[derive(Default)]
+/// struct SignDescent {
+///     is_decayed: Vec<bool>,
+/// }
+///
+/// impl Optimizer for SignDescent {
+///     fn begin(&mut self, layout: &FlatLayout) {
+///         let of_slot = |slot: &numformer_model::Slot| vec![slot.shape().rank() == 2; slot.range().len()];
+///         self.is_decayed = layout.slots().iter().flat_map(of_slot).collect();
+///     }
+///
+///     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
+///         let (lr, decay) = (update.lr as f32, update.weight_decay as f32);
+///         for ((weight, gradient), is_decayed) in weights.iter_mut().zip(gradients).zip(&self.is_decayed) {
+///             let decay = if *is_decayed { decay * *weight } else { 0.0 };
+///             *weight -= lr * (gradient.signum() + decay);
+///         }
+///     }
+/// }
+/// ```
+pub trait Optimizer: Send {
+    /// Makes ready for weights of this layout, of which names and shapes are known: nothing is remembered of them yet.
+    fn begin(&mut self, _layout: &FlatLayout) {}
 
-    /// Updates made so far.
-    fn updates(&self) -> u64;
+    /// One update. Weights and gradients are as long as the layout.
+    fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]);
 
-    /// Goes on as if so many updates had been made.
-    fn set_updates(&mut self, updates: u64);
-
-    /// What is remembered for each weight, by name: vectors as long as the weights.
-    fn state(&self) -> Vec<(&'static str, &[f32])>;
+    /// What is remembered of each weight, by name: vectors as long as the weights.
+    fn memory(&self) -> Vec<(&str, &[f32])> {
+        Vec::new()
+    }
 
     /// The same, to be restored.
-    fn state_mut(&mut self) -> Vec<(&'static str, &mut [f32])>;
+    fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
+        Vec::new()
+    }
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn begin(&mut self, layout: &FlatLayout) {
+        (**self).begin(layout);
+    }
+
+    fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
+        (**self).update(update, weights, gradients);
+    }
+
+    fn memory(&self) -> Vec<(&str, &[f32])> {
+        (**self).memory()
+    }
+
+    fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
+        (**self).memory_mut()
+    }
 }
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Update {
+    /// Which update this is, counted from 1.
+    pub number: u64,
     /// Learning rate.
     pub lr: f64,
     /// Multiplies the gradients first: 1, or less to clip their norm.
@@ -46,10 +91,10 @@ pub struct Update {
 }
 
 impl Update {
-    /// An update at this learning rate, without clipping or decay.
+    /// The `number`-th update, counted from 1, at this learning rate, without clipping or decay.
     #[must_use]
-    pub fn at(lr: f64) -> Self {
-        Self { lr, gradient_scale: 1.0, weight_decay: 0.0 }
+    pub fn at(number: u64, lr: f64) -> Self {
+        Self { number, lr, gradient_scale: 1.0, weight_decay: 0.0 }
     }
 }
 
@@ -72,14 +117,20 @@ impl Default for OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// A fresh optimizer for `len` weights.
+    /// A fresh optimizer.
     #[must_use]
-    pub fn build(self, len: usize) -> Box<dyn Optimizer> {
+    pub fn build(self) -> Box<dyn Optimizer> {
         match self {
-            Self::Adam(config) => Box::new(Adam::new(config, len)),
-            Self::Sgd(config) => Box::new(Sgd::new(config, len)),
+            Self::Adam(config) => Box::new(Adam::new(config)),
+            Self::Sgd(config) => Box::new(Sgd::new(config)),
         }
     }
+}
+
+/// The layout of a vector, for tests of optimizers.
+#[cfg(test)]
+pub(crate) fn layout(len: usize) -> FlatLayout {
+    FlatLayout::of_shapes([("x".to_owned(), len.into())])
 }
 
 #[cfg(test)]
@@ -95,20 +146,19 @@ mod tests {
     fn a_restored_optimizer_goes_on_bit_for_bit() {
         let gradient = [0.3f32, -0.7, 1e-3];
         for config in all() {
-            let mut whole = config.build(3);
+            let [mut whole, mut restored] = [config.build(), config.build()];
+            whole.begin(&layout(3));
+            restored.begin(&layout(3));
             let mut x = [1f32; 3];
-            whole.update(Update::at(0.1), &mut x, &gradient);
-            let mut restored = config.build(3);
-            restored.set_updates(whole.updates());
-            for ((name, to), (same_name, from)) in restored.state_mut().into_iter().zip(whole.state()) {
+            whole.update(Update::at(1, 0.1), &mut x, &gradient);
+            for ((name, to), (same_name, from)) in restored.memory_mut().into_iter().zip(whole.memory()) {
                 assert_eq!(name, same_name);
                 to.copy_from_slice(from);
             }
             let mut y = x;
-            whole.update(Update::at(0.1), &mut x, &gradient);
-            restored.update(Update::at(0.1), &mut y, &gradient);
+            whole.update(Update::at(2, 0.1), &mut x, &gradient);
+            restored.update(Update::at(2, 0.1), &mut y, &gradient);
             assert_eq!(x.map(f32::to_bits), y.map(f32::to_bits), "{config:?}");
-            assert_eq!(restored.updates(), 2);
         }
     }
 

@@ -104,13 +104,12 @@ fn style() -> ProgressStyle {
 
 impl Observer for Progress {
     fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
-        let train = &start.experiment.train;
-        self.steps = train.steps;
+        self.steps = start.steps;
         self.begin = Instant::now();
-        self.begin_examples = train.examples(start.step);
+        self.begin_examples = start.step * start.examples_per_step;
         self.latest = self.begin;
         if let Display::Bar(bar) = &self.display {
-            bar.set_length(train.steps);
+            bar.set_length(start.steps);
             bar.set_position(start.step);
             bar.reset_eta();
         }
@@ -118,11 +117,11 @@ impl Observer for Progress {
             0 => String::new(),
             step => format!(", from step {step}"),
         };
-        self.line(&format!("{}: {} parameters, {} steps{from}", start.experiment.name, start.parameters, train.steps));
-        for Difference { key, left, right } in start.changes() {
+        self.line(&format!("{}: {} parameters, {} steps{from}", start.name, start.parameters, start.steps));
+        for Difference { key, left, right } in start.changes {
             self.line(&format!("from here on, {key} is {right} instead of {left}"));
         }
-        self.line(&format!("gradients by {}", start.gradients));
+        self.line(&format!("gradients by {}", start.how));
         ControlFlow::Continue(())
     }
 

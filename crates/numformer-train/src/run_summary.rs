@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::experiment::Experiment;
 use crate::metrics_log::{METRICS, Record, read_metrics};
-use crate::run_dir::{EXPERIMENT, RunDirError, steps};
+use crate::run_dir::{EXPERIMENT, RunDirError};
+use crate::run_store::steps;
 
 /// A run at a glance: its experiment, and the last figures it wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 /// let halving = |step: u64| 1e-3 * 0.5f64.powi((step / 1000) as i32);
 /// assert_eq!(halving.lr(2500), 2.5e-4);
 /// ```
-pub trait Schedule {
+pub trait Schedule: Send {
     /// Learning rate of the update that follows `step` updates.
     fn lr(&self, step: u64) -> f64;
 }
 
-impl<F: Fn(u64) -> f64> Schedule for F {
+impl<F: Fn(u64) -> f64 + Send> Schedule for F {
     fn lr(&self, step: u64) -> f64 {
         self(step)
     }
@@ -49,11 +49,10 @@ pub enum AfterWarmUp {
     /// It stays.
     #[default]
     Constant,
-    /// $\eta \sqrt{w / t}$ after $t$ updates, where $\eta$ is reached after $w$ updates of warm-up (after one, if there is
-    /// no warm-up).
+    /// η √(w / t) after t updates, where η is reached after w updates of warm-up (after one, if there is no warm-up).
     InverseSqrt,
-    /// Half a cosine from $\eta$ down to the minimum, again and again: restart $i$ is `period` · `multiplier`$^i$ updates
-    /// long, and both ends are multiplied by `shrink`$^i$.
+    /// Half a cosine from η down to the minimum, again and again: restart i is `period · multiplierⁱ` updates long, and
+    /// both ends are multiplied by `shrinkⁱ`.
     ///
     /// # Reference
     /// Loshchilov and Hutter (2017), *SGDR: stochastic gradient descent with warm restarts*, equation (5).

@@ -4,7 +4,7 @@ use std::iter;
 
 use candle_core::Device;
 use numformer_encoding::{Vocabulary, VocabularyError};
-use numformer_model::{Candidate, Decoding, End, Model, Padded, Seq2Seq, Unconstrained, candidates};
+use numformer_model::{Candidate, Decoding, End, Model, Padded, Seq2Seq, Unconstrained, generate};
 use serde::Serialize;
 
 use crate::evaluation::tokens_of;
@@ -156,7 +156,7 @@ impl Scorer {
             let sources = batch.pairs.iter().map(|pair| pair.src.as_slice());
             let src = padded(sources, self.model.padding_id(), &self.device)?;
             let first_index = first_index.wrapping_add(batch.first as u64);
-            let found = candidates(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
+            let found = generate(&self.model, &src, first_index, limit, decoding, &Unconstrained)?;
             Ok(found.into_iter().map(|candidates| candidates.into_iter().next()).collect())
         };
         let scored = score_pairs(&self.model, pairs, &self.device, answer)?;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ExpectedConfig;
 use crate::experiment::Experiment;
+use crate::figure::{Better, Figure};
 use crate::figure_name::FigureName;
 use crate::figures::Evaluation;
 use crate::text::{Align, table};
@@ -109,10 +110,13 @@ const TITLES: [&str; 9] =
 fn cells(runs: &[Outcome]) -> [String; TITLES.len()] {
     let first = &runs[0];
     let experiment = &first.experiment;
-    let metric = experiment.expected.as_ref().map_or(USUAL, |expected| expected.metric);
-    let values: Vec<f64> = runs.iter().filter_map(|run| metric.of(&run.evaluation)).collect();
+    let metric = experiment.expected.as_ref().map_or(&USUAL, |expected| &expected.metric);
+    let figures: Vec<Figure> = runs.iter().filter_map(|run| metric.of(&run.evaluation)).collect();
+    let values: Vec<f64> = figures.iter().map(|figure| figure.value).collect();
     let expected = match &experiment.expected {
-        Some(ExpectedConfig { metric, value, .. }) => format!("{metric} {} {}", bound(*metric), shown(*metric, *value)),
+        Some(ExpectedConfig { metric, value, .. }) => {
+            format!("{metric} {} {}", bound(figures.first()), shown(metric, *value))
+        }
         None => "-".to_owned(),
     };
     let found = match &values[..] {
@@ -183,34 +187,37 @@ fn run_line(outcome: &Outcome) -> String {
 fn figures(evaluation: &Evaluation) -> String {
     let names = (0..evaluation.accuracy.len()).map(FigureName::Within).chain([FigureName::Exact]);
     let cells = names.map(|name| {
-        let value = name.of(evaluation).map_or_else(|| "-".to_owned(), percent);
-        format!("{value}{}", interval(name, evaluation))
+        let value = name.of(evaluation).map_or_else(|| "-".to_owned(), |figure| percent(figure.value));
+        format!("{value}{}", interval(&name, evaluation))
     });
     cells.collect::<Vec<_>>().join(" | ")
 }
 
 /// The 95% interval of a share, in brackets; nothing for a figure without one.
-fn interval(name: FigureName, evaluation: &Evaluation) -> String {
+fn interval(name: &FigureName, evaluation: &Evaluation) -> String {
     let interval = match name {
         FigureName::Within(place) => {
             let estimates = evaluation.norms.get(&numformer_metrics::Norm::L1);
-            estimates.and_then(|estimates| estimates.get(place)).map(|estimate| estimate.interval)
+            estimates.and_then(|estimates| estimates.get(*place)).map(|estimate| estimate.interval)
         }
         FigureName::Exact => Some(evaluation.exact_interval),
         FigureName::Decodable => Some(evaluation.decodable_interval),
-        FigureName::CrossEntropy | FigureName::Coefficients => None,
+        FigureName::CrossEntropy | FigureName::Coefficients | FigureName::Own(_) => None,
     };
     interval.map_or_else(String::new, |(lower, upper)| format!(" ({}-{})", percent(lower), percent(upper)))
 }
 
 /// On which side of an expected value a figure is to lie.
-fn bound(metric: FigureName) -> &'static str {
-    if metric == FigureName::CrossEntropy { "≤" } else { "≥" }
+fn bound(figure: Option<&Figure>) -> &'static str {
+    if figure.is_some_and(|figure| figure.better == Better::Less) { "≤" } else { "≥" }
 }
 
 /// A figure: a share in per cent.
-fn shown(metric: FigureName, value: f64) -> String {
-    if metric == FigureName::CrossEntropy { format!("{value:.4}") } else { percent(value) }
+fn shown(metric: &FigureName, value: f64) -> String {
+    match metric {
+        FigureName::CrossEntropy | FigureName::Own(_) => format!("{value:.4}"),
+        _ => percent(value),
+    }
 }
 
 /// A share in per cent.

@@ -1,5 +1,6 @@
 //! Stochastic gradient descent over flat vectors.
 
+use numformer_model::FlatLayout;
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Optimizer, Update};
@@ -14,35 +15,36 @@ pub struct SgdConfig {
     pub nesterov: bool,
 }
 
-/// Stochastic gradient descent with momentum: $v \leftarrow \mu v + g$, and a weight moves by $-\eta v$, or by
-/// $-\eta (g + \mu v)$ with Nesterov's form.
+/// Stochastic gradient descent with momentum: v ← μv + g, and a weight moves by -ηv, or by -η(g + μv) with Nesterov's
+/// form.
 ///
 /// # Reference
 /// Sutskever, Martens, Dahl, Hinton (2013), *On the importance of initialization and momentum in deep learning*, with the
 /// learning rate outside the velocity. <https://proceedings.mlr.press/v28/sutskever13.html>
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sgd {
     config: SgdConfig,
-    updates: u64,
     velocity: Vec<f32>,
 }
 
 impl Sgd {
-    /// A fresh optimizer for `len` coefficients.
+    /// A fresh optimizer.
     #[must_use]
-    pub fn new(config: SgdConfig, len: usize) -> Self {
-        Self { config, updates: 0, velocity: vec![0.0; len] }
+    pub fn new(config: SgdConfig) -> Self {
+        Self { config, velocity: Vec::new() }
     }
 }
 
 impl Optimizer for Sgd {
-    fn update(&mut self, update: Update, parameters: &mut [f32], gradients: &[f32]) {
-        assert_eq!([gradients.len(), self.velocity.len()], [parameters.len(); 2], "as long as the parameters");
-        self.updates += 1;
+    fn begin(&mut self, layout: &FlatLayout) {
+        self.velocity = vec![0.0; layout.len()];
+    }
+
+    fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
         let momentum = self.config.momentum as f32;
         let [lr, scale, decay] =
             [update.lr, update.gradient_scale, update.lr * update.weight_decay].map(|value| value as f32);
-        for ((x, v), g) in parameters.iter_mut().zip(&mut self.velocity).zip(gradients) {
+        for ((x, v), g) in weights.iter_mut().zip(&mut self.velocity).zip(gradients) {
             let g = scale * g;
             *v = momentum * *v + g;
             let direction = if self.config.nesterov { g + momentum * *v } else { *v };
@@ -50,19 +52,11 @@ impl Optimizer for Sgd {
         }
     }
 
-    fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    fn set_updates(&mut self, updates: u64) {
-        self.updates = updates;
-    }
-
-    fn state(&self) -> Vec<(&'static str, &[f32])> {
+    fn memory(&self) -> Vec<(&str, &[f32])> {
         vec![("velocity", &self.velocity)]
     }
 
-    fn state_mut(&mut self) -> Vec<(&'static str, &mut [f32])> {
+    fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
         vec![("velocity", &mut self.velocity)]
     }
 }
@@ -70,17 +64,19 @@ impl Optimizer for Sgd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizer::layout;
 
     #[test]
     fn updates_follow_the_formula() {
         for nesterov in [false, true] {
-            let mut sgd = Sgd::new(SgdConfig { momentum: 0.9, nesterov }, 2);
+            let mut sgd = Sgd::new(SgdConfig { momentum: 0.9, nesterov });
+            sgd.begin(&layout(2));
             let mut x = [1f32, -2.0];
             let (mut v, mut w) = ([0f64; 2], [1f64, -2.0]);
-            for t in 1..=4 {
+            for t in 1..=4u32 {
                 let lr = 0.01 * f64::from(t);
                 let g = [0.5 * f64::from(t), -0.25];
-                let update = Update { lr, gradient_scale: 0.5, weight_decay: 0.1 };
+                let update = Update { gradient_scale: 0.5, weight_decay: 0.1, ..Update::at(t.into(), lr) };
                 sgd.update(update, &mut x, &g.map(|g| g as f32));
                 for i in 0..2 {
                     let g = 0.5 * g[i];
@@ -95,10 +91,11 @@ mod tests {
 
     #[test]
     fn without_momentum_it_is_plain_descent() {
-        let mut sgd = Sgd::new(SgdConfig::default(), 1);
+        let mut sgd = Sgd::default();
+        sgd.begin(&layout(1));
         let mut x = [1f32];
-        sgd.update(Update::at(0.5), &mut x, &[1.0]);
-        sgd.update(Update::at(0.5), &mut x, &[0.25]);
+        sgd.update(Update::at(1, 0.5), &mut x, &[1.0]);
+        sgd.update(Update::at(2, 0.5), &mut x, &[0.25]);
         assert_eq!(x.map(f32::to_bits), [0.375f32.to_bits()]);
     }
 }

@@ -10,8 +10,8 @@ use numformer_metrics::{Norm, Verdict};
 use numformer_model::{Candidate, Seq2Seq};
 
 use crate::answering::{Answerer, Answering};
+use crate::evaluate_error::EvaluateError;
 use crate::evaluation::{finished, tokens_of};
-use crate::trainer::TrainError;
 
 /// One example beside the model's answer, as tokens and as matrices.
 ///
@@ -50,7 +50,7 @@ pub fn solve(
     source: &dyn BatchSource,
     index: u64,
     device: &Device,
-) -> Result<Vec<Solved>, TrainError> {
+) -> Result<Vec<Solved>, EvaluateError> {
     solve_batch(&Answerer::new(model, task, Answering::default())?, task, source, index, device)
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn solve_batch(
     source: &dyn BatchSource,
     index: u64,
     device: &Device,
-) -> Result<Vec<Solved>, TrainError> {
+) -> Result<Vec<Solved>, EvaluateError> {
     let batch = source.batch(index)?;
     let sources: Vec<&[u32]> = (0..batch.src.len()).map(|row| batch.src.row(row)).collect();
     let first_index = index * source.batch_size() as u64;
@@ -79,7 +79,7 @@ pub(crate) fn solve_example(
     example: &Example,
     index: u64,
     device: &Device,
-) -> Result<Solved, TrainError> {
+) -> Result<Solved, EvaluateError> {
     let (ids, limit) = asked(task, example);
     let candidate = answerer.answers(&[&ids], index, limit, device)?.swap_remove(0);
     solved(task, &example.src, &example.tgt, &candidate)
@@ -92,7 +92,7 @@ pub(crate) fn solve_in_every_way(
     example: &Example,
     index: u64,
     device: &Device,
-) -> Result<Vec<Solved>, TrainError> {
+) -> Result<Vec<Solved>, EvaluateError> {
     let (ids, limit) = asked(task, example);
     let candidates = answerer.all(&ids, index, limit, device)?;
     candidates.iter().map(|candidate| solved(task, &example.src, &example.tgt, candidate)).collect()
@@ -108,7 +108,7 @@ pub(crate) fn solved(
     src: &[TokenId],
     tgt: &[TokenId],
     candidate: &Candidate,
-) -> Result<Solved, TrainError> {
+) -> Result<Solved, EvaluateError> {
     let Candidate { hypothesis, score } = candidate;
     let answer = tokens_of(&hypothesis.ids);
     let judgement = task.judgement(src, tgt, finished(hypothesis).as_deref())?;

@@ -46,13 +46,6 @@ pub struct EncodingNames {
     pub output: String,
 }
 
-impl From<Checkpoint> for StoredModel {
-    fn from(Checkpoint { experiment, config, vocabulary, model: weights, .. }: Checkpoint) -> Self {
-        let encodings = Some(experiment.encoding.names());
-        Self { config, vocabulary, weights, encodings }
-    }
-}
-
 impl StoredModel {
     /// Copies the weights of a model.
     ///
@@ -63,7 +56,7 @@ impl StoredModel {
         vocabulary: Vocabulary,
         parameters: &Parameters,
     ) -> candle_core::Result<Self> {
-        let layout = FlatLayout::new(parameters);
+        let layout = FlatLayout::new(parameters)?;
         let mut values = vec![0.0; layout.len()];
         layout.read(parameters, &mut values)?;
         Ok(Self { config: config.into(), vocabulary, weights: named(&layout, "", &values), encodings: None })
@@ -80,11 +73,12 @@ impl StoredModel {
     /// Writes the model to the new directory `dir`: either whole or, after a crash, not at all.
     ///
     /// # Errors
-    /// When `dir` exists, or a file cannot be written.
+    /// When `dir` exists, or a file cannot be written; as [`StoredModel::load`], when the parts do not fit each other.
     pub fn save(&self, dir: &Path) -> Result<(), CheckpointError> {
         if dir.exists() {
             return Err(CheckpointError::Exists { path: dir.to_owned() });
         }
+        self.check(dir)?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         // The process is part of the name: another may be writing a model of the same name.
         let partial = dir.with_file_name(format!(".{name}.{}.partial", process::id()));
@@ -117,7 +111,7 @@ impl StoredModel {
     /// the configuration describes, all of them and no others, and finite.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         let model = if dir.join(STATE).exists() {
-            Checkpoint::load(dir)?.into()
+            Self::of(Checkpoint::load(dir)?, dir)?
         } else {
             let [config, vocabulary, weights, encodings] =
                 [CONFIG, VOCABULARY, MODEL, ENCODINGS].map(|name| dir.join(name));
@@ -136,6 +130,18 @@ impl StoredModel {
         };
         model.check(dir)?;
         Ok(model)
+    }
+
+    /// The model of a checkpoint that lies in `dir`.
+    fn of(checkpoint: Checkpoint<'_>, dir: &Path) -> Result<Self, CheckpointError> {
+        let encoding = checkpoint.notes.get("experiment").and_then(|experiment| experiment.get("encoding"));
+        let name = |of: &str| Some(encoding?.get(of)?.as_str()?.to_owned());
+        Ok(Self {
+            config: checkpoint.document(CONFIG, dir)?,
+            vocabulary: checkpoint.document(VOCABULARY, dir)?,
+            encodings: name("input").zip(name("output")).map(|(input, output)| EncodingNames { input, output }),
+            weights: checkpoint.weights.into_owned(),
+        })
     }
 
     fn check(&self, dir: &Path) -> Result<(), CheckpointError> {
@@ -185,7 +191,7 @@ mod tests {
     use numformer_model::{LayerWeights, OutputProjection, Positions, StackConfig, Transformer, TransformerConfig};
 
     use super::*;
-    use crate::{Experiment, RunDir, Trainer};
+    use crate::{Experiment, Run};
 
     fn untrained() -> StoredModel {
         let sizes = StackConfig::new(4, 2, 1);
@@ -247,13 +253,12 @@ mod tests {
         let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
         experiment.train.steps = 1;
         experiment.evaluate.examples = 1;
-        let run = RunDir::open(dir.path().join("run"), &experiment).expect("a run");
-        let (mut trainer, _) = Trainer::new(experiment).expect("valid").in_dir(run).expect("new");
-        let checkpoint = trainer.run().expect("trained").checkpoint.expect("saved");
+        let mut run = Run::new(experiment).expect("valid").in_dir(dir.path().join("run")).expect("new");
+        let checkpoint = run.run().expect("trained").checkpoint.expect("saved");
         let model = StoredModel::load(&checkpoint).expect("a model");
-        assert_eq!(&model.vocabulary, trainer.task().vocabulary());
-        assert_eq!(model.weights.values().map(|(_, values)| values.len()).sum::<usize>(), trainer.weights().len());
-        assert_eq!(model.encodings, Some(trainer.experiment().encoding.names()));
+        assert_eq!(&model.vocabulary, run.task().vocabulary());
+        assert_eq!(model.weights.values().map(|(_, values)| values.len()).sum::<usize>(), run.weights().len());
+        assert_eq!(model.encodings, Some(run.experiment().encoding.names()));
         // A changed weight is noticed, as in every checkpoint.
         let weights = checkpoint.join(MODEL);
         let mut content = fs::read(&weights).expect("weights");

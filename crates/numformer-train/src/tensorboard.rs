@@ -25,13 +25,13 @@ use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason}
 ///
 /// # Examples
 /// ```
-/// use numformer_train::{Experiment, TensorBoard, Trainer};
+/// use numformer_train::{Experiment, Run, TensorBoard};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path();
 /// let mut experiment = Experiment::preset("transpose-3x3")?;
 /// experiment.train.steps = 2;
-/// Trainer::new(experiment)?.with_observer(TensorBoard::in_dir(path, 1)).run()?;
+/// Run::new(experiment)?.with_observer(TensorBoard::in_dir(path, 1)).run()?;
 /// assert_eq!(path.read_dir()?.count(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -119,8 +119,9 @@ impl Observer for TensorBoard {
     fn on_evaluation(&mut self, report: &EvaluationReport) -> ControlFlow<StopReason> {
         // A stage is judged on its own examples.
         let set = report.stage.as_ref().map_or("validation".to_owned(), |stage| format!("validation of {stage}"));
-        let figures = FigureName::all().filter_map(|figure| {
-            let value = figure.of(&report.evaluation)?;
+        let own = report.evaluation.own.keys().map(|name| FigureName::Own(name.clone()));
+        let figures = FigureName::standard().chain(own).filter_map(|figure| {
+            let value = figure.of(&report.evaluation)?.value;
             Some((format!("{set}/{figure}"), value))
         });
         self.write(report.step, &Payload::Scalars(&figures.collect::<Vec<_>>()))

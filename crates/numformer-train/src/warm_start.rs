@@ -15,17 +15,19 @@ use crate::difference::Difference;
 use crate::experiment::ExperimentError;
 use crate::layout::{LayoutError, check_weights};
 use crate::model_config::Architecture;
-use crate::run_dir::{EXPERIMENT, RunDirError, latest};
+use crate::run_checkpoint::RunCheckpoint;
+use crate::run_dir::{EXPERIMENT, RunDirError};
+use crate::run_error::RunError;
+use crate::run_store::latest;
 use crate::stored_model::{ENCODINGS, EncodingNames, StoredModel};
-use crate::trainer::TrainError;
 
 /// The model of a run as its latest good checkpoint has it, or the stored model in `dir`; and the damaged checkpoints
 /// that were passed over.
-pub(crate) fn load(dir: &Path) -> Result<(StoredModel, Vec<CheckpointError>), TrainError> {
+pub(crate) fn load(dir: &Path) -> Result<(StoredModel, Vec<CheckpointError>), RunError> {
     if !dir.join(EXPERIMENT).is_file() {
         return Ok((StoredModel::load(dir)?, Vec::new()));
     }
-    let Some(latest) = latest(dir)? else {
+    let Some(latest) = latest(dir, RunCheckpoint::load)? else {
         return Err(RunDirError::NoCheckpoint { path: dir.to_owned() }.into());
     };
     Ok((latest.checkpoint.into(), latest.skipped))
@@ -337,7 +339,7 @@ mod tests {
     use numformer_encoding::{DecodeError, EncodeError, Positional, TokenId};
 
     use super::*;
-    use crate::{Experiment, RunDir, Trainer};
+    use crate::{Experiment, Run};
 
     fn small() -> Experiment {
         let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
@@ -352,11 +354,11 @@ mod tests {
 
     /// The untrained model of an experiment.
     fn model(experiment: &Experiment, catalogue: &Catalogue) -> StoredModel {
-        let trainer = Trainer::with_catalogue(experiment.clone(), catalogue).expect("a trainer");
+        let run = Run::with_catalogue(experiment.clone(), catalogue).expect("a run");
         StoredModel {
-            config: experiment.model_config(trainer.task()).expect("possible"),
-            vocabulary: trainer.task().vocabulary().clone(),
-            weights: trainer.named_weights(),
+            config: experiment.model_config(run.task()).expect("possible"),
+            vocabulary: run.task().vocabulary().clone(),
+            weights: run.named_weights(),
             encodings: Some(experiment.encoding.names()),
         }
     }
@@ -412,17 +414,16 @@ mod tests {
     #[test]
     fn symbols_and_positions_keep_what_was_learned() {
         let dir = tempfile::tempdir().expect("dir");
-        let run_dir = RunDir::open(dir.path().join("small"), &small()).expect("new");
-        let (mut trainer, _) = Trainer::new(small()).and_then(|trainer| trainer.in_dir(run_dir)).expect("a trainer");
-        trainer.run().expect("a run");
+        let mut run = Run::new(small()).and_then(|run| run.in_dir(dir.path().join("small"))).expect("a run");
+        run.run().expect("all steps");
         let (before, _) = load(&dir.path().join("small")).expect("a run");
-        assert_eq!(before.weights, trainer.named_weights());
+        assert_eq!(before.weights, run.named_weights());
 
         // Larger matrices: more positions, and another symbol in the middle of the vocabulary.
         let mut larger = with(&["matrices.rows=[2,3]", "matrices.cols=[2,3]", "seed=9"]);
         let random = model(&larger, &Catalogue::standard());
         larger.start_from = Some(dir.path().join("small"));
-        let begun = Trainer::new(larger.clone()).expect("a trainer");
+        let begun = Run::new(larger.clone()).expect("a run");
         let taken_over = *begun.taken_over().expect("it began with other weights");
         let expected = Begun::new(before.clone(), random, &Catalogue::standard()).expect("they fit");
         assert_eq!(begun.named_weights(), expected.new.weights);
@@ -451,7 +452,7 @@ mod tests {
         assert!(taken_over.to_string().starts_with(&line), "{taken_over}");
 
         larger.model.encoder.d_model = 32;
-        let start = |experiment| Trainer::new(experiment).and_then(|mut trainer| trainer.check_start());
+        let start = |experiment| Run::new(experiment).and_then(|mut run| run.check_start());
         let error = start(larger).expect_err("another width");
         assert!(error.to_string().contains("start_from") && error.to_string().contains("do not fit"), "{error}");
         let source = std::error::Error::source(&error).expect("why").to_string();
@@ -630,8 +631,8 @@ mod tests {
     fn what_is_not_there_is_named() {
         let mut experiment = small();
         experiment.start_from = Some("nowhere/at/all".into());
-        let mut trainer = Trainer::new(experiment).expect("a trainer");
-        let error = trainer.run().expect_err("no model").to_string();
+        let mut run = Run::new(experiment).expect("a run");
+        let error = run.run().expect_err("no model").to_string();
         assert!(error.contains("nowhere/at/all"), "{error}");
     }
 }

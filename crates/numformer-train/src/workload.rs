@@ -1,17 +1,21 @@
 //! Fixed shapes of training, to be timed.
 
+use std::fmt;
+
 use candle_core::{Device, Error, Result};
 use numformer_data::{Batch, Sequences};
-use numformer_model::{DeviceSchedule, Model, Parameters, Precision, StackConfig, TrainingStep, TransformerConfig};
+use numformer_model::{DeviceStep, Parameters, Precision, StackConfig, TransformerConfig};
 use numformer_ops::device::Accelerator;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::adam::{Adam, AdamConfig};
+use crate::device_learner::DeviceLearner;
 use crate::gradients::{Gradients, training_step};
-use crate::learner::{DeviceLearner, HostLearner, Learner, PlannedStep};
+use crate::host_learner::HostLearner;
+use crate::learner::{Learner, Step};
 use crate::optimizer::Update;
-use crate::trainer::TrainError;
+use crate::train_error::TrainError;
 
 /// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in the place of matrices.
 ///
@@ -94,10 +98,7 @@ impl Workload {
     pub fn training(&self, gradients: Gradients) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
         let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients, 0.0)?;
-        let mut weights = vec![0.0; step.layout().len()];
-        step.layout().read(&parameters, &mut weights)?;
-        let adam = Adam::new(AdamConfig::default(), weights.len());
-        Ok(TimedTraining { learner: Box::new(HostLearner::new(step, weights, Box::new(adam))) })
+        Ok(TimedTraining { learner: Box::new(HostLearner::new(step, Adam::default(), &parameters)?) })
     }
 
     /// The same on a device.
@@ -106,18 +107,12 @@ impl Workload {
     /// When memory for it cannot be had.
     pub fn training_on(&self, device: Accelerator, precision: Precision) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
-        let config = self.config.clone().into();
-        Model::init(&config, &parameters)?;
-        let schedule = DeviceSchedule::new(&config, &parameters, device, precision)?;
-        let mut weights = vec![0.0; schedule.layout().len()];
-        schedule.layout().read(&parameters, &mut weights)?;
-        let adam = Adam::new(AdamConfig::default(), weights.len());
-        Ok(TimedTraining { learner: Box::new(DeviceLearner::new(schedule, weights, adam)?) })
+        let step = DeviceStep::new(&self.config, &parameters, device, precision)?;
+        Ok(TimedTraining { learner: Box::new(DeviceLearner::new(step, AdamConfig::default(), &parameters)?) })
     }
 }
 
 /// Training without data, evaluation or logs: what a program's steps alone cost.
-#[derive(Debug)]
 pub struct TimedTraining {
     learner: Box<dyn Learner>,
 }
@@ -126,7 +121,7 @@ impl TimedTraining {
     /// Number of coefficients.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.learner.weights().len()
+        self.learner.layout().len()
     }
 
     /// Takes a step of Adam, clipped at norm 5, on each batch, and returns the last loss. A device is asked for it once.
@@ -139,11 +134,17 @@ impl TimedTraining {
     ) -> std::result::Result<f64, TrainError> {
         let mut planned = batches.map(|[src, tgt]| {
             let batch = Batch { src: src.clone(), tgt: tgt.clone(), ..Batch::default() };
-            Ok(PlannedStep { batches: vec![batch], first: 0, seed: 0, update: Update::at(1e-4), clip_norm: 5.0 })
+            Ok(Step { batches: vec![batch], first: 0, seed: 0, update: Update::at(1, 1e-4), clip_norm: 5.0 })
         });
         let outcomes = self.learner.learn(&mut planned)?;
         let last = outcomes.last().ok_or_else(|| Error::Msg("expected at least one batch".to_owned()))?;
         Ok(last.loss)
+    }
+}
+
+impl fmt::Debug for TimedTraining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimedTraining").field("how", &self.learner.how()).finish_non_exhaustive()
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
     fn training_on_one_batch_lowers_the_loss() {
         let workload = Workload::named("T5").expect("listed");
         let batch = workload.batch(0, 4);
-        for gradients in [Gradients::Explicit, Gradients::Autodiff] {
+        for gradients in [Gradients::Fused, Gradients::Autodiff] {
             let mut training = workload.training(gradients).expect("a small model");
             let losses: Vec<f64> =
                 (0..6).map(|_| training.steps([&batch].into_iter()).expect("its own batch")).collect();

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use numformer_model::{
-    Beam, Composition, CrossAttentionQuery, DeviceSchedule, ExplicitSchedule, Hypothesis, Mode, Model,
-    OutputProjection, Padded, Positions, Precision, Seq2Seq, TokenRows, TrainingStep, Transformer, beam, greedy,
+    Autodiff, Beam, CrossAttentionQuery, DeviceStep, FusedStep, Hypothesis, Mode, Model, OutputProjection, Padded,
+    Positions, Precision, Seq2Seq, TokenRows, TrainingStep, Transformer, beam, greedy,
 };
 use numformer_ops::device::Accelerator;
 use numformer_ops::sum_of_squares;
 use numformer_testkit::assert_close;
-use numformer_train::{Adam, AdamConfig, Optimizer, Schedule, StoredModel, Update, WarmUp, import_lawt};
+use numformer_train::{Adam, Optimizer, Schedule, StoredModel, Update, WarmUp, import_lawt};
 use serde::Deserialize;
 
 const CPU: &Device = &Device::Cpu;
@@ -196,24 +196,25 @@ fn states_and_logits_agree() {
 }
 
 /// The model on a device: a GPU where there is one, else its kernels on the host.
-fn on_device(stored: &StoredModel) -> DeviceSchedule {
+fn on_device(stored: &StoredModel) -> DeviceStep {
     #[cfg(feature = "cuda")]
     let device = Accelerator::cuda(0).or_else(|_| Accelerator::emulated());
     #[cfg(not(feature = "cuda"))]
     let device = Accelerator::emulated();
     let device = device.expect("a C++ compiler: install one, or set CXX");
-    DeviceSchedule::new(&stored.config, &stored.parameters(CPU).unwrap(), device, Precision::F32).unwrap()
+    DeviceStep::new(stored.config.as_transformer().unwrap(), &stored.parameters(CPU).unwrap(), device, Precision::F32)
+        .unwrap()
 }
 
 /// All ways to compute a training step, with the weights that they start from.
 fn training_steps(stored: &StoredModel) -> Vec<(Box<dyn TrainingStep>, Vec<f32>)> {
     let parameters = stored.parameters(CPU).unwrap();
     let model = Model::new(&stored.config, &parameters.trainable()).unwrap();
-    let explicit = ExplicitSchedule::new(&stored.config, &parameters).unwrap();
+    let explicit = FusedStep::new(stored.config.as_transformer().unwrap(), &parameters).unwrap();
     let mut weights = vec![0.0; explicit.layout().len()];
     explicit.layout().read(&parameters, &mut weights).unwrap();
     vec![
-        (Box::new(Composition::new(model, &parameters)), weights.clone()),
+        (Box::new(Autodiff::new(model, &parameters).unwrap()), weights.clone()),
         (Box::new(explicit), weights.clone()),
         (Box::new(on_device(stored)), weights),
     ]
@@ -259,7 +260,8 @@ fn ten_steps_of_adam_agree() {
 fn check_ten_steps(recorded: &Recorded, mut training: Box<dyn TrainingStep>, mut weights: Vec<f32>) {
     let (src, tgt) = (recorded.tokens("src"), recorded.tokens("tgt"));
     let mut gradients = vec![0.0; weights.len()];
-    let mut adam = Adam::new(AdamConfig::default(), weights.len());
+    let mut adam = Adam::default();
+    adam.begin(training.layout());
     let schedule = WarmUp::new(1e-3, 5);
     let figures = &recorded.figures;
     for (step, (expected, lr)) in figures.adam_losses.iter().zip(&figures.adam_lrs).enumerate() {
@@ -268,7 +270,7 @@ fn check_ten_steps(recorded: &Recorded, mut training: Box<dyn TrainingStep>, mut
             training.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients).unwrap();
         assert_close!(found, *expected, 1e-4, "{}: step {step}", recorded.name);
         let scale = (5.0 / sum_of_squares(&gradients).sqrt()).min(1.0);
-        adam.update(Update { gradient_scale: scale, ..Update::at(*lr) }, &mut weights, &gradients);
+        adam.update(Update { gradient_scale: scale, ..Update::at(step as u64 + 1, *lr) }, &mut weights, &gradients);
     }
     let layout = training.layout();
     let mut compared = 0;

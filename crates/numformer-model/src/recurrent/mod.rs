@@ -140,7 +140,7 @@ impl Recurrent {
         config.validate().map_err(Error::wrap)?;
         let decoder = Stack::new(config, &vb.pp("decoder"))?;
         Ok(Self {
-            projection: Projection::new(config.output_projection, decoder.embedding.tokens(), &vb.pp("projection"))?,
+            projection: Projection::of(config.output_projection, decoder.embedding.tokens(), &vb.pp("projection"))?,
             config: config.clone(),
             encoder: Stack::new(config, &vb.pp("encoder"))?,
             decoder,

@@ -1,7 +1,7 @@
 //! Random models and batches, for the tests of the training steps.
 
 use candle_core::{Device, Result};
-use numformer_model::{Composition, Parameters, TokenRows, TrainingStep, Transformer, TransformerConfig};
+use numformer_model::{Autodiff, Parameters, TokenRows, TrainingStep, Transformer, TransformerConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -31,10 +31,10 @@ impl Tokens {
 }
 
 /// Fresh weights, and the step by automatic differentiation.
-pub(crate) fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Parameters, Composition)> {
+pub(crate) fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Parameters, Autodiff<Transformer>)> {
     let parameters = Parameters::random(seed, &Device::Cpu);
     let model = Transformer::init(config, &parameters)?;
-    let composition = Composition::new(model, &parameters);
+    let composition = Autodiff::new(model, &parameters)?;
     Ok((parameters, composition))
 }
 

@@ -342,7 +342,7 @@ fn alignment(address: u64) -> u32 {
     1 << address.trailing_zeros().min(8)
 }
 
-/// cuBLASLt sees matrices by columns, so it is asked for $C^\top = \mathrm{op}(B)^\top \mathrm{op}(A)^\top$.
+/// cuBLASLt sees matrices by columns, so it is asked for Cᵀ = op(B)ᵀ·op(A)ᵀ.
 ///
 /// # Safety
 /// The matrices and the workspace are in memory of the device.

@@ -88,7 +88,7 @@ impl From<f32> for Argument {
     }
 }
 
-/// $C = \mathrm{op}(A)\,\mathrm{op}(B)$, all row-major and without gaps, with C `[m, n]` and a sum over `k`.
+/// C = op(A)·op(B), all row-major and without gaps, with C `[m, n]` and a sum over `k`.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(any(test, feature = "cuda", feature = "emulation")), expect(dead_code, reason = "no device reads it"))]
 pub(super) struct RawProduct {

@@ -24,7 +24,7 @@ const ADAM_BLOCKS: usize = 1056;
 /// Widths of heads for which there are kernels, and the rows that a block of them takes.
 const HEAD_WIDTHS: [(usize, usize); 3] = [(32, 16), (64, 16), (128, 8)];
 
-/// $C = \mathrm{op}(A)\,\mathrm{op}(B)$ with C `[m, n]`, all row-major.
+/// C = op(A)·op(B) with C `[m, n]`, all row-major.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     /// `[m, k]`, or `[k, m]` where it is transposed.
@@ -188,7 +188,7 @@ impl Accelerator {
         unsafe { self.raw_multiply(&raw) }
     }
 
-    /// $y = x W^\top + b$ with an activation: x `[rows, d_in]`, W `[d_out, d_in]`, b `[d_out]`, y `[rows, d_out]`.
+    /// y = x·Wᵀ + b with an activation: x `[rows, d_in]`, W `[d_out, d_in]`, b `[d_out]`, y `[rows, d_out]`.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.

@@ -11,8 +11,8 @@ use super::mirror_lower_triangle;
 use crate::ensemble::MAX_DIMENSION;
 use crate::small::{self, power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
 
-/// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: $Q \operatorname{diag}(\lambda) Q^\top$
-/// becomes $Q \operatorname{diag}(f(\lambda)) Q^\top$, scaled.
+/// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: Q diag(λ) Qᵀ becomes Q diag(f(λ)) Qᵀ,
+/// scaled.
 ///
 /// `f` is given the eigenvalues in ascending order, in place. It must not call this function. The result is exactly
 /// symmetric. No memory is allocated once a thread has seen the dimension.

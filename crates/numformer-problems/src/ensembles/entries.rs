@@ -6,27 +6,26 @@ use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-/// The magnitude that a standard normal variable exceeds with probability below $10^{-15}$: the probability is
-/// 5.5e-16, and 1e-15 is reached at 8.027.
+/// The magnitude that a standard normal variable exceeds with probability below 10⁻¹⁵: the probability is 5.5e-16, and
+/// 1e-15 is reached at 8.027.
 pub(super) const NORMAL_BOUND: f64 = 8.1;
 
-/// A function of independent standard normal variables that changes by no more than its argument, as lengths do, exceeds
-/// its mean by $s$ with probability at most $e^{-s^2/2}$. This $s = \sqrt{30 \ln 10}$ makes that $10^{-15}$.
+/// A function of independent standard normal variables that changes by no more than its argument, as lengths do,
+/// exceeds its mean by s with probability at most exp(-s²/2). This s = √(30 ln 10) makes that 10⁻¹⁵.
 ///
 /// Boucheron, Lugosi and Massart (2013), *Concentration Inequalities*, theorem 5.6.
 pub(super) const LIPSCHITZ_BOUND: f64 = 8.311_290_681_345_55;
 
 /// The law of the independent entries from which a random matrix is made.
 ///
-/// For one $A$, both have mean 0 and standard deviation $A / \sqrt{3}$. Configuration files call them `uniform` and
-/// `gaussian`.
+/// For one A, both have mean 0 and standard deviation A / √3. Configuration files call them `uniform` and `gaussian`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entries {
-    /// Uniform in $[-A, A]$, the default of Charton (2022).
+    /// Uniform in `[-A, A]`, the default of Charton (2022).
     #[default]
     Uniform,
-    /// Normal with standard deviation $A / \sqrt{3}$.
+    /// Normal with standard deviation A / √3.
     Gaussian,
 }
 
@@ -43,12 +42,12 @@ impl Entries {
         }
     }
 
-    /// The standard deviation, for $A = 1$.
+    /// The standard deviation, for A = 1.
     pub(super) fn unit_std() -> f64 {
         3.0_f64.sqrt().recip()
     }
 
-    /// Draws an entry, for $A = 1$.
+    /// Draws an entry, for A = 1.
     pub(super) fn draw(self, rng: &mut dyn RngCore) -> f64 {
         match self {
             Self::Uniform => rng.random_range(-1.0..=1.0),
@@ -56,7 +55,7 @@ impl Entries {
         }
     }
 
-    /// A magnitude that no entry exceeds, or one in $10^{15}$, for $A = 1$.
+    /// A magnitude that no entry exceeds, or one in 10¹⁵, for A = 1.
     pub(super) fn unit_bound(self) -> f64 {
         match self {
             Self::Uniform => 1.0,
@@ -64,9 +63,9 @@ impl Entries {
         }
     }
 
-    /// A length that no vector of `n` entries exceeds, or one in $10^{15}$, for $A = 1$.
+    /// A length that no vector of `n` entries exceeds, or one in 10¹⁵, for A = 1.
     ///
-    /// The mean length of a standard normal vector is at most $\sqrt{n}$.
+    /// The mean length of a standard normal vector is at most √n.
     pub(super) fn unit_length_bound(self, n: usize) -> f64 {
         let root = (n as f64).sqrt();
         match self {

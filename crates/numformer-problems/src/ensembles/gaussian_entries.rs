@@ -11,7 +11,7 @@ use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite
 /// Matrices of a fixed shape whose entries are independent and normal, with mean 0.
 ///
 /// The entries are drawn in row-major order. They have the standard deviation of the entries of
-/// [`UniformEntries`](crate::UniformEntries) if it is $A / \sqrt{3}$.
+/// [`UniformEntries`](crate::UniformEntries) if it is A / √3.
 ///
 /// The [bound](Ensemble::bound) is 8.1 standard deviations, which an entry exceeds with probability 5.5e-16.
 ///

@@ -12,8 +12,8 @@ use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension}
 /// The determinant is 1 or -1 with equal probability. An entry squared has the law Beta(1/2, (n - 1)/2).
 ///
 /// A sample is orthogonal up to rounding, and no entry exceeds 1. It is a product of Householder reflections of random
-/// vectors, $4n^3/3$ operations: if $x$ is normal and $Q'$ uniform in dimension $n - 1$, then $x / |x|$ is a first column,
-/// and a reflection that exchanges its line with the first axis carries the columns of $Q'$ to the others. The vectors are
+/// vectors, 4n³/3 operations: if x is normal and Q′ uniform in dimension n - 1, then x / |x| is a first column, and a
+/// reflection that exchanges its line with the first axis carries the columns of Q′ to the others. The vectors are
 /// drawn from the shortest to the longest.
 ///
 /// # Examples

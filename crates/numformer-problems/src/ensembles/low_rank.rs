@@ -6,13 +6,12 @@ use rand::{Rng, RngCore};
 use super::impl_distribution;
 use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension};
 
-/// Products $LR$ of an $r \times k$ and a $k \times c$ matrix of integers, $k$ uniform in $0, \dots, \min(r, c)$: matrices
-/// of rank $k$ or, where the factors happen to be of lower rank, less.
+/// Products LR of an r × k and a k × c matrix of integers, k uniform in 0, …, min(r, c): matrices of rank k or, where
+/// the factors happen to be of lower rank, less.
 ///
 /// A matrix of independent real entries has full rank, and one of low rank has full rank again once its entries are
-/// rounded to a few digits. These matrices hold integers of at most the bound $A$, which are written exactly if they have
-/// no more digits than the encoding. The entries of the factors are uniform in $-m, \dots, m$ with
-/// $m = \lfloor \sqrt{A / \min(r, c)} \rfloor$.
+/// rounded to a few digits. These matrices hold integers of at most the bound A, which are written exactly if they have
+/// no more digits than the encoding. The entries of the factors are uniform in -m, …, m with m = ⌊√(A / min(r, c))⌋.
 ///
 /// # Examples
 /// ```
@@ -37,8 +36,8 @@ impl LowRank {
     /// The law of matrices of this shape with integer entries in `[-bound, bound]`.
     ///
     /// # Errors
-    /// If a dimension is not in `1..=`[`MAX_DIMENSION`], or the bound is smaller than the smaller one, so that no factors
-    /// but zeros would keep to it, or larger than $2^{53}$, from where integers are not exact.
+    /// If a dimension is not in `1..=`[`MAX_DIMENSION`], or the bound is smaller than the smaller one, so that no
+    /// factors but zeros would keep to it, or larger than 2⁵³, from where integers are not exact.
     pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, EnsembleError> {
         require_dimension("rows", rows)?;
         require_dimension("columns", columns)?;
@@ -50,7 +49,7 @@ impl LowRank {
     }
 }
 
-/// $2^{53}$: integers up to here are numbers of `f64`.
+/// 2⁵³: integers up to here are numbers of `f64`.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Ensemble for LowRank {

@@ -5,6 +5,7 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::{Rng, RngCore};
 
+use crate::Magnitudes;
 use crate::ensemble::{Ensemble, EnsembleError, require_positive};
 
 /// A mixture of laws: each sample is of one of them, chosen at random.
@@ -36,11 +37,13 @@ impl Mixture {
     /// The mixture of laws, each with a probability proportional to its weight.
     ///
     /// # Errors
-    /// If there are no laws, or a weight is not positive and finite.
+    /// If there are no laws, a weight is not positive and finite, or the [magnitudes](Magnitudes::of) of a law cannot
+    /// be.
     pub fn new(components: Vec<(f64, Box<dyn Ensemble>)>) -> Result<Self, EnsembleError> {
         let largest = components.iter().try_fold(0.0_f64, |largest, (weight, _)| {
             require_positive("weight", *weight).map(|weight| weight.max(largest))
         })?;
+        components.iter().try_for_each(|(_, law)| Magnitudes::of(law).map(|_| ()))?;
         // Relative to the largest, so that their sum is finite.
         let (weights, laws): (Vec<f64>, _) =
             components.into_iter().map(|(weight, law)| (weight / largest, law)).unzip();
@@ -52,7 +55,7 @@ impl Mixture {
     /// The mixture of laws of equal probability.
     ///
     /// # Errors
-    /// If there are no laws.
+    /// If there are no laws, or the [magnitudes](Magnitudes::of) of one cannot be.
     pub fn uniform(laws: Vec<Box<dyn Ensemble>>) -> Result<Self, EnsembleError> {
         Self::new(laws.into_iter().map(|law| (1.0, law)).collect())
     }

@@ -108,3 +108,27 @@ mod test_support {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EnsembleError;
+
+    #[test]
+    fn no_law_is_made_of_a_scale_that_is_none() {
+        for scale in [f64::NAN, -1.0, -f64::MIN_POSITIVE, f64::INFINITY, f64::NEG_INFINITY] {
+            let error = |law: &str, made: Option<EnsembleError>| {
+                let message = made.unwrap_or_else(|| panic!("{law} of {scale}")).to_string();
+                assert!(message.ends_with(&format!("found {scale}")), "{law}: {message}");
+            };
+            error("uniform", UniformEntries::new(2, 2, scale).err());
+            error("gaussian", GaussianEntries::new(2, 2, scale).err());
+            error("low-rank", LowRank::new(2, 2, scale).err());
+            error("wigner", Wigner::new(2, scale).err());
+            error("wishart", Wishart::new(2, scale).err());
+            for spectrum in Spectrum::ALL {
+                error(spectrum.name(), SymmetricSpectrum::new(2, scale, spectrum).err());
+            }
+        }
+    }
+}

@@ -6,13 +6,14 @@ use faer::Mat;
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, RngCore};
 
+use crate::Magnitudes;
 use crate::ensemble::{Ensemble, EnsembleError, require_finite_bound};
 
 /// Matrices of a law times an integer that is drawn for each sample, uniformly from a range.
 ///
-/// This is how the amplitude $A$ varies between samples: the laws of this crate with amplitude $A$ are $A$ times those
-/// with amplitude 1. The factor is drawn first, then the matrix. The [bound](Ensemble::bound) is that of the law times
-/// the largest factor.
+/// This is how the amplitude A varies between samples: the laws of this crate with amplitude A are A times those with
+/// amplitude 1. The factor is drawn first, then the matrix. The [bound](Ensemble::bound) is that of the law times the
+/// largest factor.
 ///
 /// # Examples
 /// Wigner matrices of amplitude 1 to 100:
@@ -37,8 +38,10 @@ impl<E: Ensemble> RandomScale<E> {
     /// The law of matrices of `law` times an integer drawn from `factors`.
     ///
     /// # Errors
-    /// If the range is empty or contains 0, or the bound of `law` times the largest factor is not finite.
+    /// If the range is empty or contains 0, the [magnitudes](Magnitudes::of) of `law` cannot be, or its bound times
+    /// the largest factor is not finite.
     pub fn new(law: E, factors: RangeInclusive<u32>) -> Result<Self, EnsembleError> {
+        Magnitudes::of(&law)?;
         let (smallest, largest) = factors.clone().into_inner();
         if smallest == 0 {
             return Err(EnsembleError::Factors { found: factors });

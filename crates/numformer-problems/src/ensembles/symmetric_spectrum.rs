@@ -17,8 +17,8 @@ use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_finite_bou
 
 /// The law of the eigenvalues of a symmetric matrix.
 ///
-/// Here $\sigma = \sqrt{n} A / \sqrt{3}$, the standard deviation of the eigenvalues of the [`Wigner`] matrix of dimension
-/// $n$ and amplitude $A$. Configuration files use the names in kebab case, as `abs-laplace`.
+/// Here σ = √n A / √3, the standard deviation of the eigenvalues of the [`Wigner`] matrix of dimension n and amplitude
+/// A. Configuration files use the names in kebab case, as `abs-laplace`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -28,13 +28,13 @@ pub enum Spectrum {
     Semicircle,
     /// The absolute values of those of a [`Wigner`] matrix, in random order.
     Positive,
-    /// Independent and uniform in $[-\sqrt{3}\sigma, \sqrt{3}\sigma]$.
+    /// Independent and uniform in `[-√3 σ, √3 σ]`.
     Uniform,
-    /// Independent and normal with mean 0 and standard deviation $\sigma$.
+    /// Independent and normal with mean 0 and standard deviation σ.
     Gaussian,
-    /// Independent and of Laplace's law with mean 0 and scale $\sigma / \sqrt{2}$: the standard deviation is $\sigma$.
+    /// Independent and of Laplace's law with mean 0 and scale σ / √2: the standard deviation is σ.
     Laplace,
-    /// Independent and exponential with mean $\sigma / \sqrt{2}$: absolute values of Laplace's law.
+    /// Independent and exponential with mean σ / √2: absolute values of Laplace's law.
     AbsLaplace,
     /// Those of a [`Wishart`] matrix; their law tends to that of Marchenko and Pastur.
     MarchenkoPastur,
@@ -74,34 +74,32 @@ impl fmt::Display for Spectrum {
     }
 }
 
-/// Symmetric matrices $Q \operatorname{diag}(\lambda) Q^\top$ with the eigenvectors of a [`Wigner`] matrix and eigenvalues
-/// of another law.
+/// Symmetric matrices Q diag(λ) Qᵀ with the eigenvectors of a [`Wigner`] matrix and eigenvalues of another law.
 ///
-/// The columns of $Q$ are in the order of the eigenvalues that are replaced, from the smallest to the largest; the new
-/// eigenvalues are drawn in that order, after the Wigner matrix. [`Spectrum::Semicircle`] is the Wigner matrix itself and
-/// [`Spectrum::MarchenkoPastur`] is a [`Wishart`] matrix. A matrix of amplitude $A$ is $A$ times one of amplitude 1.
+/// The columns of Q are in the order of the eigenvalues that are replaced, from the smallest to the largest; the new
+/// eigenvalues are drawn in that order, after the Wigner matrix. [`Spectrum::Semicircle`] is the Wigner matrix itself
+/// and [`Spectrum::MarchenkoPastur`] is a [`Wishart`] matrix. A matrix of amplitude A is A times one of amplitude 1.
 ///
-/// [`Spectrum::Positive`] is not $|W|$, whose eigenvalues are tied to the eigenvectors they came with: that leaves its
-/// rows as short as those of $W$, no longer than $\sqrt{n} A$. In the published program eigenvalues and eigenvectors are
-/// not tied, by a transposition: it writes $Q^\top \operatorname{diag}(|\lambda|) Q$. Random order has that effect, and
-/// agrees with statistics recorded from it, from which those of $|W|$ differ.
+/// [`Spectrum::Positive`] is not |W|, whose eigenvalues are tied to the eigenvectors they came with: that leaves its
+/// rows as short as those of W, no longer than √n A. In the published program eigenvalues and eigenvectors are not
+/// tied, by a transposition: it writes Qᵀ diag(|λ|) Q. Random order has that effect, and agrees with statistics
+/// recorded from it, from which those of |W| differ.
 ///
 /// The eigenvectors of a Wigner matrix are not exactly uniform on the orthogonal group, as
 /// [`HaarOrthogonal`](crate::HaarOrthogonal) is.
 ///
 /// Samples are exactly symmetric, and their eigenvalues are as drawn up to rounding. A sample takes one
-/// eigendecomposition, $O(n^3)$ operations.
+/// eigendecomposition, O(n³) operations.
 ///
 /// # Bounds
-/// No entry of a symmetric matrix exceeds the largest eigenvalue. Hence the [bound](Ensemble::bound) of uniform spectra is
-/// $\sqrt{3}\sigma$, and that of positive spectra is one on the Frobenius norm of the Wigner matrix: $nA$, or for normal
-/// entries $(n + \sqrt{2} s) A / \sqrt{3}$ with $s = \sqrt{30 \ln 10}$, by the concentration of Lipschitz functions of
-/// normal variables. Else an entry is $\sum_k w_k \lambda_k$ with $\sum_k |w_k| \le 1$ and weights independent of
-/// $\lambda$:
-/// - Gaussian: it is normal given the weights, with a standard deviation of $\sigma$ at most, and 8.1 of them suffice.
-/// - Laplace, of scale $b$: by convexity $\mathrm{E}(|\sum_k w_k \lambda_k| - a)_+ \le \mathrm{E}(|\lambda_1| - a)_+ =
-///   b e^{-a/b}$, so that it exceeds $t$ with probability at most $b e^{-a/b} / (t - a)$. With $a = t - b$ this is
-///   $e^{1 - t/b}$, which is $10^{-15}$ for $t = (1 + 15 \ln 10) b$.
+/// No entry of a symmetric matrix exceeds the largest eigenvalue. Hence the [bound](Ensemble::bound) of uniform spectra
+/// is √3 σ, and that of positive spectra is one on the Frobenius norm of the Wigner matrix: nA, or for normal entries
+/// (n + √2 s) A / √3 with s = √(30 ln 10), by the concentration of Lipschitz functions of normal variables. Else an
+/// entry is Σₖ wₖ λₖ with Σₖ |wₖ| ≤ 1 and weights independent of λ:
+/// - Gaussian: it is normal given the weights, with a standard deviation of σ at most, and 8.1 of them suffice.
+/// - Laplace, of scale b: by convexity E(|Σₖ wₖ λₖ| - a)₊ ≤ E(|λ₁| - a)₊ = b exp(-a/b), so that it exceeds t with
+///   probability at most b exp(-a/b) / (t - a). With a = t - b this is exp(1 - t/b), which is 10⁻¹⁵ for
+///   t = (1 + 15 ln 10) b.
 ///
 /// # Examples
 /// ```

@@ -6,13 +6,13 @@ use rand::{Rng, RngCore};
 
 use crate::ensemble::{Ensemble, EnsembleError, require_dimension};
 
-/// Multiples of this share of the bound are drawn; a little less than the spacing of $2^{-51}$, for rounding.
+/// Multiples of this share of the bound are drawn; a little less than the spacing of 2⁻⁵¹, for rounding.
 const GRID: f64 = 1.0 / (1_u64 << 52) as f64;
 
-/// Matrices of a fixed shape whose entries are independent and uniform in $[-A, A]$.
+/// Matrices of a fixed shape whose entries are independent and uniform in `[-A, A]`.
 ///
-/// The entries have mean 0 and standard deviation $A / \sqrt{3}$. They are drawn in row-major order, one 64-bit word of
-/// the generator each, and lie on a grid of spacing $2^{-51} A$.
+/// The entries have mean 0 and standard deviation A / √3. They are drawn in row-major order, one 64-bit word of the
+/// generator each, and lie on a grid of spacing 2⁻⁵¹ A.
 ///
 /// # Examples
 /// ```
@@ -27,7 +27,7 @@ const GRID: f64 = 1.0 / (1_u64 << 52) as f64;
 /// ```
 ///
 /// # Reference
-/// Charton (2022), *Linear algebra with transformers*, where $A = 10$. <https://arxiv.org/abs/2112.01898>
+/// Charton (2022), *Linear algebra with transformers*, where A = 10. <https://arxiv.org/abs/2112.01898>
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct UniformEntries {
     rows: usize,

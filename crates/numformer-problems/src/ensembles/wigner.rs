@@ -9,13 +9,13 @@ use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite
 
 /// Symmetric matrices whose entries on and below the diagonal are independent and of one law.
 ///
-/// The entries are uniform in $[-A, A]$ or, on demand, normal; they have mean 0 and standard deviation $A / \sqrt{3}$. As
-/// $n$ grows, the distribution of the eigenvalues tends to a semicircle of standard deviation
-/// $\sigma = \sqrt{n} A / \sqrt{3}$ and radius $2\sigma$. The diagonal has the law of the other entries, so matrices of
-/// normal entries are not quite the Gaussian orthogonal ensemble, whose diagonal has twice their variance.
+/// The entries are uniform in `[-A, A]` or, on demand, normal; they have mean 0 and standard deviation A / √3. As n
+/// grows, the distribution of the eigenvalues tends to a semicircle of standard deviation σ = √n A / √3 and radius 2σ.
+/// The diagonal has the law of the other entries, so matrices of normal entries are not quite the Gaussian orthogonal
+/// ensemble, whose diagonal has twice their variance.
 ///
-/// The lower triangle is drawn row by row and mirrored, so samples are exactly symmetric. The [bound](Ensemble::bound) is
-/// $A$, or 8.1 standard deviations of normal entries.
+/// The lower triangle is drawn row by row and mirrored, so samples are exactly symmetric. The [bound](Ensemble::bound)
+/// is A, or 8.1 standard deviations of normal entries.
 ///
 /// # Examples
 /// ```
@@ -34,7 +34,7 @@ use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite
 /// # References
 /// - Wigner (1958), *On the distribution of the roots of certain symmetric matrices*, Annals of Mathematics 67.
 ///   <https://doi.org/10.2307/1970008>
-/// - Charton (2022), *Linear algebra with transformers*, where $A = 10$. <https://arxiv.org/abs/2112.01898>
+/// - Charton (2022), *Linear algebra with transformers*, where A = 10. <https://arxiv.org/abs/2112.01898>
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Wigner {
     pub(super) dimension: usize,

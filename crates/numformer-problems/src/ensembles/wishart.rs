@@ -9,19 +9,19 @@ use crate::ensemble::{
     Ensemble, EnsembleError, MAX_DIMENSION, require_dimension, require_finite_bound, require_positive,
 };
 
-/// Positive semidefinite matrices $M^\top M$, where $M$ is square with independent entries.
+/// Positive semidefinite matrices MᵀM, where M is square with independent entries.
 ///
-/// The entries of $M$ are uniform in $[-\sqrt{A}, \sqrt{A}]$ or, on demand, normal; they have mean 0 and variance $A / 3$.
-/// As $n$ grows, the distribution of the eigenvalues, divided by $nA / 3$, tends to the law of Marchenko and Pastur on
-/// $[0, 4]$. A matrix of amplitude $A$ is $A$ times one of amplitude 1.
+/// The entries of M are uniform in `[-√A, √A]` or, on demand, normal; they have mean 0 and variance A / 3. As n grows,
+/// the distribution of the eigenvalues, divided by nA / 3, tends to the law of Marchenko and Pastur on `[0, 4]`. A
+/// matrix of amplitude A is A times one of amplitude 1.
 ///
-/// The rows of $M$ are drawn one after the other. Samples are exactly symmetric; rounding may turn an eigenvalue near 0
+/// The rows of M are drawn one after the other. Samples are exactly symmetric; rounding may turn an eigenvalue near 0
 /// negative.
 ///
-/// The [bound](Ensemble::bound) is $nA$, or for normal entries $(\sqrt{n} + s)^2 A / 3$ with $s = \sqrt{30 \ln 10}$: an
-/// entry of $M^\top M$ is at most the product of the lengths of two columns of $M$, and the length of a standard normal
-/// vector exceeds $\sqrt{n} + s$ with probability at most $e^{-s^2/2} = 10^{-15}$. Off the diagonal, where two lengths
-/// matter, $4 x^\top y = |x + y|^2 - |x - y|^2$ shows that the probability is far smaller.
+/// The [bound](Ensemble::bound) is nA, or for normal entries (√n + s)² A / 3 with s = √(30 ln 10): an entry of MᵀM is
+/// at most the product of the lengths of two columns of M, and the length of a standard normal vector exceeds √n + s
+/// with probability at most exp(-s²/2) = 10⁻¹⁵. Off the diagonal, where two lengths matter, 4 xᵀy = |x + y|² - |x - y|²
+/// shows that the probability is far smaller.
 ///
 /// # Examples
 /// ```
@@ -47,8 +47,8 @@ pub struct Wishart {
 }
 
 impl Wishart {
-    /// The law of the matrices $M^\top M$ of this dimension, where the entries of $M$ are uniform in
-    /// $[-\sqrt{A}, \sqrt{A}]$, and $A$ is the amplitude.
+    /// The law of the matrices MᵀM of this dimension, where the entries of M are uniform in `[-√A, √A]`, and A is the
+    /// amplitude.
     ///
     /// # Errors
     /// If the dimension is not in `1..=`[`MAX_DIMENSION`], or the amplitude is not positive and finite, or so large that
@@ -71,7 +71,7 @@ impl Wishart {
 }
 
 impl Wishart {
-    /// Draws a matrix; `row` holds one row of $M$ at a time.
+    /// Draws a matrix; `row` holds one row of M at a time.
     fn sample_with(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>, row: &mut [f64]) {
         let n = self.dimension;
         matrix.resize_with(n, n, |_, _| 0.0);

@@ -2,12 +2,12 @@
 
 use faer::{Mat, MatRef};
 
-use crate::{Problem, SolveError, require_finite, require_representable};
+use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
-/// Addition: $[A \mid B] \mapsto A + B$, from $r \times 2c$ to $r \times c$.
+/// Addition: `[A | B]` ↦ A + B, from r × 2c to r × c.
 ///
-/// Posed on matrices with an even number of columns: the left half is $A$, the right half $B$. A candidate is compared
-/// with the target.
+/// Posed on matrices with an even number of columns: the left half is A, the right half B. A candidate is compared with
+/// the target.
 ///
 /// # Examples
 /// ```
@@ -44,8 +44,8 @@ impl Problem for Addition {
         Ok((rows, columns / 2))
     }
 
-    fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
-        Some(2.0 * bound)
+    fn output_magnitudes(&self, _: (usize, usize), entries: Magnitudes) -> Magnitudes {
+        Magnitudes::at_most(entries.largest.map(|bound| 2.0 * bound))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -124,11 +124,12 @@ mod tests {
         fn subtracting_one_operand_gives_the_other(input in pairs()) {
             let answer = Addition.solve(input.as_ref()).unwrap();
             prop_assert_eq!(Ok(answer.shape()), Addition.output_shape(input.shape()));
+            let bound = Addition.output_magnitudes(input.shape(), Magnitudes::at_most(10.0)).largest.unwrap();
             for i in 0..answer.nrows() {
                 for j in 0..answer.ncols() {
                     let rest = answer[(i, j)] - input[(i, j)];
                     prop_assert!((rest - input[(i, j + answer.ncols())]).abs() <= 20.0 * f64::EPSILON);
-                    prop_assert!(answer[(i, j)].abs() <= Addition.output_bound(input.shape(), 10.0).unwrap());
+                    prop_assert!(answer[(i, j)].abs() <= bound);
                 }
             }
         }

@@ -4,10 +4,10 @@ use faer::{Mat, MatRef};
 
 use super::eigen::require_square;
 use crate::small::{power_of_two_scale, require_symmetric, reshape, symmetric_entry};
-use crate::{Problem, SolveError, require_finite};
+use crate::{Magnitudes, Problem, SolveError, require_finite};
 
-/// The Cholesky factor of a symmetric positive definite matrix: the lower triangular $L$ with a positive diagonal and
-/// $LL^\top = A$, from $n \times n$ to $n \times n$.
+/// The Cholesky factor of a symmetric positive definite matrix: the lower triangular L with a positive diagonal and
+/// LLᵀ = A, from n × n to n × n.
 ///
 /// Posed on matrices that are symmetric up to rounding; one with a pivot that is not positive, or is so by rounding
 /// alone, is [`SolveError::NotPositiveDefinite`]. The factor is unique, so a candidate is compared with the target.
@@ -38,9 +38,9 @@ impl Problem for Cholesky {
         Ok(input)
     }
 
-    fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
+    fn output_magnitudes(&self, _: (usize, usize), entries: Magnitudes) -> Magnitudes {
         // The squares of row i of L add up to entry (i, i) of A.
-        Some(bound.sqrt())
+        Magnitudes::at_most(entries.largest.map(f64::sqrt))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -87,7 +87,7 @@ mod tests {
     use crate::Determinant;
     use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, uniform, wild};
 
-    /// $MM^\top + I$ with up to eight rows.
+    /// MMᵀ + I with up to eight rows.
     fn positive_definite() -> impl Strategy<Value = Mat<f64>> {
         (0..=8_usize).prop_flat_map(|n| {
             uniform(n, n).prop_map(move |m| mirrored((&m * m.transpose() + Mat::<f64>::identity(n, n)).as_ref()))

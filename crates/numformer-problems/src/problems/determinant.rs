@@ -8,9 +8,9 @@ use crate::dense::{product, require_method};
 use crate::small::{
     Lu, power_of_two, power_of_two_scale, reshape, scaled_columns, scaled_columns_of_large, with_capacity,
 };
-use crate::{Problem, SolveError, require_finite, require_representable};
+use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
-/// The determinant of a square matrix: from $n \times n$ to $1 \times 1$.
+/// The determinant of a square matrix: from n × n to 1 × 1.
 ///
 /// A candidate is compared with the target. The algorithm is LU decomposition with partial pivoting; a determinant below
 /// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`]. A determinant that is no larger than a
@@ -32,7 +32,7 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Determinant;
 
-/// The trace of a square matrix: from $n \times n$ to $1 \times 1$.
+/// The trace of a square matrix: from n × n to 1 × 1.
 ///
 /// A candidate is compared with the target.
 ///
@@ -57,11 +57,11 @@ impl Problem for Determinant {
         Ok((1, 1))
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
         // Hadamard's: the product of the Euclidean norms of the columns.
         // At least 1, that of the empty matrix, so that larger matrices have no smaller bound.
-        let largest = (bound * (rows as f64).sqrt()).max(1.0).powi(rows as i32);
-        largest.is_finite().then_some(largest)
+        let largest = entries.largest.map(|bound| (bound * (rows as f64).sqrt()).max(1.0).powi(rows as i32));
+        Magnitudes::at_most(largest.filter(|largest| largest.is_finite()))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -96,8 +96,8 @@ impl Problem for Trace {
         Ok((1, 1))
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
-        Some(rows as f64 * bound)
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
+        Magnitudes::at_most(entries.largest.map(|bound| rows as f64 * bound))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -174,12 +174,12 @@ impl Found {
     }
 }
 
-/// A bound of the rounding errors of a determinant, from the Euclidean norms of the rows of $PA$ and of $|L| |U|$.
+/// A bound of the rounding errors of a determinant, from the Euclidean norms of the rows of PA and of |L| |U|.
 ///
-/// Elimination finds the determinant of $A + E$ with $|E| \le \tfrac{n}{2} \varepsilon P^\top |L| |U|$. As much again is
-/// left for the rounding of the entries and of the product of the pivots. The columns are scaled, so that their units do
-/// not matter; those of the rows cancel. To first order, row $i$ of $E$ changes the determinant by at most its norm times
-/// the norms of the other rows of $A$, as in Hadamard's inequality.
+/// Elimination finds the determinant of A + E with |E| ≤ (n/2) ε Pᵀ|L| |U|. As much again is left for the rounding of
+/// the entries and of the product of the pivots. The columns are scaled, so that their units do not matter; those of
+/// the rows cancel. To first order, row i of E changes the determinant by at most its norm times the norms of the other
+/// rows of A, as in Hadamard's inequality.
 fn rounding_bound(row_norms: impl Iterator<Item = (f64, f64)>) -> WideProduct {
     let (mut product, mut sum, mut n) = (WideProduct::ONE, 0.0, 0);
     for (of_row, of_bound) in row_norms {
@@ -193,7 +193,7 @@ fn rounding_bound(row_norms: impl Iterator<Item = (f64, f64)>) -> WideProduct {
 /// A product of finite numbers, with an exponent of its own so that no partial product leaves the range of `f64`.
 #[derive(Copy, Clone, Debug)]
 struct WideProduct {
-    /// Zero, or of magnitude in $[1, 2)$.
+    /// Zero, or of magnitude in `[1, 2)`.
     significand: f64,
     /// The power of two it is multiplied by.
     exponent: i64,
@@ -228,8 +228,8 @@ impl WideProduct {
     }
 }
 
-/// A number of magnitude in $[1, 2)$ and the exponent of the power of two to multiply it by; zero stays zero, and what is
-/// not finite stays as it is.
+/// A number of magnitude in `[1, 2)` and the exponent of the power of two to multiply it by; zero stays zero, and what
+/// is not finite stays as it is.
 fn split(x: f64) -> (f64, i64) {
     if x == 0.0 || !x.is_finite() {
         return (x, 0);
@@ -250,6 +250,11 @@ mod tests {
     use super::*;
     use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, well_conditioned, wild};
     use crate::{Eigenvalues, Ensemble, Inversion, LowRank};
+
+    /// The bound of determinants of this shape.
+    fn largest(shape: (usize, usize), bound: f64) -> f64 {
+        Determinant.output_magnitudes(shape, Magnitudes::at_most(bound)).largest.expect("no overflow")
+    }
 
     fn determinant(a: &Mat<f64>) -> f64 {
         Determinant.solve(a.as_ref()).unwrap()[(0, 0)]
@@ -283,7 +288,7 @@ mod tests {
             Ok(mat![[1e308]])
         );
         assert_eq!(Trace.solve((Scale(f64::MAX) * Mat::<f64>::identity(2, 2)).as_ref()), Err(SolveError::Overflow));
-        assert_eq!(Determinant.output_bound((200, 200), 1e10), None);
+        assert_eq!(Determinant.output_magnitudes((200, 200), Magnitudes::at_most(1e10)), Magnitudes::ANY);
     }
 
     #[test]
@@ -359,7 +364,7 @@ mod tests {
     #[test]
     fn bounds_grow_with_the_dimension() {
         for bound in [1e-3, 0.5, 1.0, 10.0] {
-            let bounds: Vec<f64> = (0..9).map(|n| Determinant.output_bound((n, n), bound).unwrap()).collect();
+            let bounds: Vec<f64> = (0..9).map(|n| largest((n, n), bound)).collect();
             assert!(bounds.is_sorted(), "{bounds:?}");
         }
     }
@@ -395,7 +400,7 @@ mod tests {
         fn determinants_agree_with_faer(n in 0..36_usize, seed in uniform(36, 36)) {
             let a = Mat::from_fn(n, n, |i, j| seed[(i, j)]);
             let found = assert_solved(&Determinant, a.as_ref(), 0.0)[(0, 0)];
-            let bound = Determinant.output_bound((n, n), 10.0).unwrap();
+            let bound = largest((n, n), 10.0);
             prop_assert!((found - a.determinant()).abs() <= 1e-13 * bound, "{}", a.determinant());
         }
 
@@ -403,7 +408,7 @@ mod tests {
         fn the_determinant_is_alternating_and_homogeneous(a in uniform(5, 5), factor in -3.0..3.0_f64) {
             let exchanged = Mat::from_fn(5, 5, |i, j| a[([1, 0, 2, 3, 4][i], j)]);
             let first_scaled = Mat::from_fn(5, 5, |i, j| if i == 0 { factor * a[(i, j)] } else { a[(i, j)] });
-            let bound = Determinant.output_bound((5, 5), 10.0).unwrap();
+            let bound = largest((5, 5), 10.0);
             prop_assert!((determinant(&exchanged) + determinant(&a)).abs() <= 1e-14 * bound);
             prop_assert!((determinant(&first_scaled) - factor * determinant(&a)).abs() <= 1e-14 * bound);
             prop_assert!((determinant(&a.transpose().to_owned()) - determinant(&a)).abs() <= 1e-14 * bound);

@@ -13,17 +13,17 @@ use crate::small::{
     with_capacity,
 };
 use crate::{
-    Instance, Problem, RayleighQuotient, ReferenceComparison, Refinement, SolveError, require_finite,
-    require_representable,
+    Analysis, Instance, Magnitudes, Problem, RayleighQuotient, ReferenceComparison, Refinement, SolveError,
+    require_finite, require_representable,
 };
 
-/// The eigenvalues of a symmetric matrix, in descending order: from $n \times n$ to $n \times 1$.
+/// The eigenvalues of a symmetric matrix, in descending order: from n × n to n × 1.
 ///
-/// An eigenvalue that is zero but for rounding is zero. Posed on matrices that are symmetric up to rounding: each entry equals its mirror image to $10^{-12}$ of the larger
-/// one, or to what rounding leaves of a zero. The rest is [`SolveError::NotSymmetric`]. A candidate is compared with
-/// the target.
+/// An eigenvalue that is zero but for rounding is zero. Posed on matrices that are symmetric up to rounding: each entry
+/// equals its mirror image to 10⁻¹² of the larger one, or to what rounding leaves of a zero. The rest is
+/// [`SolveError::NotSymmetric`]. A candidate is compared with the target.
 ///
-/// The algorithm is Householder's reduction and implicit QL steps up to $n = 32$, faer's above.
+/// The algorithm is Householder's reduction and implicit QL steps up to n = 32, faer's above.
 ///
 /// # Examples
 /// ```
@@ -51,7 +51,7 @@ pub enum Signs {
     /// takes them so.
     #[default]
     AsComputed,
-    /// The first entry of each eigenvector, or left singular vector, is positive. Entries below $10^{-10}$, which may be
+    /// The first entry of each eigenvector, or left singular vector, is positive. Entries below 10⁻¹⁰, which may be
     /// zeros before rounding, are passed over.
     Canonical,
 }
@@ -71,16 +71,15 @@ impl Signs {
     }
 }
 
-/// Eigenvalues and eigenvectors of a symmetric matrix: from $n \times n$ to $(n + 1) \times n$.
+/// Eigenvalues and eigenvectors of a symmetric matrix: from n × n to (n + 1) × n.
 ///
-/// The first row of the answer holds the eigenvalues in ascending order, the rows below the orthogonal matrix $V$ whose
-/// columns are the eigenvectors: $AV = V \mathrm{diag}(\lambda)$. Which inputs are symmetric, and the algorithm, are as for
+/// The first row of the answer holds the eigenvalues in ascending order, the rows below the orthogonal matrix V whose
+/// columns are the eigenvectors: AV = V diag(λ). Which inputs are symmetric, and the algorithm, are as for
 /// [`Eigenvalues`].
 ///
-/// The error of a candidate is the larger of $\lVert AV - V \mathrm{diag}(\lambda) \rVert / \lVert A \rVert$ and
-/// $\lVert V^\top V - I \rVert / \lVert I \rVert$, so that signs, the order of the pairs and the basis of an eigenspace
-/// are free. The [comparison of the reference](Problem::reference_comparison) is that of $V^\top A V$ with
-/// $\mathrm{diag}(\lambda)$: it asks nothing of $V$ alone, and a zero answer is perfect.
+/// The error of a candidate is the larger of ‖AV - V diag(λ)‖ / ‖A‖ and ‖VᵀV - I‖ / ‖I‖, so that signs, the order of
+/// the pairs and the basis of an eigenspace are free. The [comparison of the reference](ReferenceComparison::of) is
+/// that of VᵀAV with diag(λ): it asks nothing of V alone, and a zero answer is perfect.
 ///
 /// # Examples
 /// ```
@@ -119,9 +118,9 @@ impl Problem for Eigenvalues {
         Ok((require_square(input)?, 1))
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
         // No eigenvalue exceeds the largest sum of magnitudes in a row.
-        Some(rows as f64 * bound)
+        Magnitudes::at_most(entries.largest.map(|bound| rows as f64 * bound))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -159,8 +158,9 @@ impl Problem for Eigenvectors {
         Ok((n + 1, n))
     }
 
-    fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
-        Eigenvalues.output_bound(input, bound).map(|largest| largest.max(1.0))
+    fn output_magnitudes(&self, input: (usize, usize), entries: Magnitudes) -> Magnitudes {
+        let values = Eigenvalues.output_magnitudes(input, entries);
+        Magnitudes::at_most(values.largest.map(|largest| largest.max(1.0)))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -195,6 +195,12 @@ impl Problem for Eigenvectors {
         Ok(Some(largest([pair_residual(input, vectors, vectors, values, norm), orthogonality_defect(vectors, norm)])))
     }
 
+    fn analysis(&self) -> Option<&dyn Analysis> {
+        Some(self)
+    }
+}
+
+impl Analysis for Eigenvectors {
     fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
         let (values, vectors) = candidate.split_at_row(1);
         let exact = instance.target.subrows(0, 1);
@@ -224,16 +230,15 @@ pub(crate) fn may_hold_noise(values: MatRef<'_, f64>, shape: (usize, usize)) -> 
     values.col_iter().flat_map(|column| column.iter()).any(|x| *x != 0.0 && x.abs() <= limit)
 }
 
-/// The rounding error $n \varepsilon \lVert A \rVert$ of an eigenvalue or singular value, for $n$ rows or columns, whichever are
-/// more.
+/// The rounding error n ε ‖A‖ of an eigenvalue or singular value, for n rows or columns, whichever are more.
 fn noise_limit(values: MatRef<'_, f64>, (rows, columns): (usize, usize)) -> f64 {
     rows.max(columns) as f64 * f64::EPSILON * largest_magnitude(values)
 }
 
 /// Sets the smallest of the eigenvalues or singular values in the row `values` to zero, if they are zero but for rounding.
 ///
-/// Not all that are small are noise: the entries of a diagonal matrix determine each of them. So a value is noise if it is
-/// also within the rounding error of the sum $u^\top A v$, which is $n \varepsilon |u|^\top |A| |v|$ up to a small factor.
+/// Not all that are small are noise: the entries of a diagonal matrix determine each of them. So a value is noise if it
+/// is also within the rounding error of the sum uᵀAv, which is n ε |u|ᵀ|A| |v| up to a small factor.
 pub(crate) fn clear_noise(
     a: MatRef<'_, f64>,
     scale: f64,
@@ -388,7 +393,7 @@ mod tests {
         let pair = Mat::from_fn(4, 3, |i, j| if j == 1 { target[(i, j)] } else { 0.0 });
         let instance = Instance { input: input.as_ref(), target: target.as_ref() };
         assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() > 0.5);
-        assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+        assert!(ReferenceComparison::of(&problem, instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
     }
 
     #[test]

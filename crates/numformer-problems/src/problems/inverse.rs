@@ -11,8 +11,8 @@ use crate::dense::{product, require_method};
 use crate::residual::{require_solution, solution_error};
 use crate::small::{Lu, identity, require_symmetric, reshape, scaled_columns, scaled_columns_of_large, with_capacity};
 use crate::{
-    Instance, MAX_RESIDUAL, NewtonInverse, Problem, ReferenceComparison, Refinement, SolveError, require_finite,
-    require_representable,
+    Analysis, Instance, MAX_RESIDUAL, NewtonInverse, Problem, ReferenceComparison, Refinement, SolveError,
+    require_finite, require_representable,
 };
 
 /// What a candidate for an inverse is judged by.
@@ -21,24 +21,24 @@ use crate::{
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InverseJudgement {
-    /// $\lVert AH - I \rVert / \lVert I \rVert$ for a candidate $H$.
+    /// ‖AH - I‖ / ‖I‖ for a candidate H.
     #[default]
     Residual,
     /// The relative error against the exact inverse.
     Target,
 }
 
-/// The inverse of a square matrix: $A \mapsto A^{-1}$, from $n \times n$ to $n \times n$.
+/// The inverse of a square matrix: A ↦ A⁻¹, from n × n to n × n.
 ///
 /// Matrices whose computed inverse leaves a residual above [`MAX_RESIDUAL`], in any norm, have no trustworthy answer:
 /// solving fails with [`SolveError::IllConditioned`], or with [`SolveError::Singular`] where rounding the entries of a
 /// singular matrix could have made this one. Residuals are computed as if in twice the precision, so that no rounding error
 /// hides what is wrong.
 ///
-/// The algorithm is LU decomposition with partial pivoting, up to $n = 32$ by code of this crate, above by faer's.
+/// The algorithm is LU decomposition with partial pivoting, up to n = 32 by code of this crate, above by faer's.
 ///
-/// The [comparison of the reference](Problem::reference_comparison) is that of the judgement. In its share of coefficients
-/// of $AH$ that are nearly right, it asks for an absolute difference from $I$ below the limit.
+/// The [comparison of the reference](ReferenceComparison::of) is that of the judgement. In its share of coefficients
+/// of AH that are nearly right, it asks for an absolute difference from I below the limit.
 ///
 /// # Examples
 /// ```
@@ -149,6 +149,12 @@ impl Problem for Inversion {
         self.judgement.residual(input, candidate, norm)
     }
 
+    fn analysis(&self) -> Option<&dyn Analysis> {
+        Some(self)
+    }
+}
+
+impl Analysis for Inversion {
     fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
         Some(Deviations::of_matrix(candidate, instance.target))
     }
@@ -200,6 +206,12 @@ impl Problem for SymmetricInversion {
         self.judgement.residual(input, candidate, norm)
     }
 
+    fn analysis(&self) -> Option<&dyn Analysis> {
+        Some(self)
+    }
+}
+
+impl Analysis for SymmetricInversion {
     fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
         Some(Deviations::of_matrix(candidate, instance.target))
     }

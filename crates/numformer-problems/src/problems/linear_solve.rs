@@ -9,11 +9,11 @@ use crate::residual::{require_solution, solution_error};
 use crate::small::{Lu, power_of_two_scale, reshape, rows_of, scaled_columns, scaled_columns_of_large, with_capacity};
 use crate::{Problem, SolveError, require_finite, require_representable};
 
-/// The solution of a system of linear equations: $[A \mid b] \mapsto A^{-1} b$, from $n \times (n + 1)$ to $n \times 1$.
+/// The solution of a system of linear equations: `[A | b]` ↦ A⁻¹b, from n × (n + 1) to n × 1.
 ///
-/// Posed on the matrices that [`Inversion`](crate::Inversion) is posed on. The error of a candidate $x$ is the residual
-/// $\lVert Ax - b \rVert / \lVert b \rVert$; where that of the solution is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL),
-/// since $A$ takes it to a much smaller $b$, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
+/// Posed on the matrices that [`Inversion`](crate::Inversion) is posed on. The error of a candidate x is the residual
+/// ‖Ax - b‖ / ‖b‖; where that of the solution is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL), since A takes it to a
+/// much smaller b, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -122,7 +122,7 @@ mod tests {
         assert_zero_is_wrong(&LinearSolve, mat![[2.0, 0.0, 6.0], [1.0, 4.0, 11.0]].as_ref());
     }
 
-    /// Solutions so large that the right-hand side is lost in the rounding errors of $Ax$, and inverses likewise.
+    /// Solutions so large that the right-hand side is lost in the rounding errors of Ax, and inverses likewise.
     #[test]
     fn no_answer_is_accepted_that_its_judge_rejects() {
         let is_expected =

@@ -9,13 +9,14 @@ use crate::balance::balanced;
 use crate::dense::{product, require_method, solution};
 use crate::residual::{larger, quotient, solution_error};
 use crate::small::{largest_magnitude, power_of_two, power_of_two_centering, reshape};
-use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
+use crate::{MAX_RESIDUAL, Magnitudes, Problem, SolveError, require_finite, require_representable};
 
-/// The exponential of a square matrix: $A \mapsto \sum_k A^k / k!$, from $n \times n$ to $n \times n$.
+/// The exponential of a square matrix: A ↦ Σₖ Aᵏ / k!, from n × n to n × n.
 ///
-/// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree 13, after
-/// rows and columns are brought to like sizes. Each squaring may double the relative error: matrices so large that it could pass
-/// $10^{-10}$, with a 1-norm above about $1.4 \cdot 10^6$ then, are [`SolveError::Inaccurate`]. Solving allocates.
+/// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree
+/// 13, after rows and columns are brought to like sizes. Each squaring may double the relative error: matrices so large
+/// that it could pass 10⁻¹⁰, with a 1-norm above about 1.4 · 10⁶ then, are [`SolveError::Inaccurate`]. Solving
+/// allocates.
 ///
 /// # Examples
 /// ```
@@ -33,13 +34,13 @@ use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_represent
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct MatrixExponential;
 
-/// The sign of a square matrix: $S$ with the eigenvectors of $A$ and, for each eigenvalue, the sign of its real part; from
-/// $n \times n$ to $n \times n$.
+/// The sign of a square matrix: S with the eigenvectors of A and, for each eigenvalue, the sign of its real part; from
+/// n × n to n × n.
 ///
-/// Posed on matrices without eigenvalues on the imaginary axis. A candidate is compared with the target. The algorithm is
-/// Newton's iteration $X \gets (\mu X + (\mu X)^{-1}) / 2$, scaled by norms; it fails with
-/// [`SolveError::Singular`], [`SolveError::IllConditioned`], [`SolveError::Inaccurate`] or [`SolveError::NotConverged`] on
-/// matrices with eigenvalues on the imaginary axis or too near it. Solving allocates.
+/// Posed on matrices without eigenvalues on the imaginary axis. A candidate is compared with the target. The algorithm
+/// is Newton's iteration X ← (μX + (μX)⁻¹) / 2, scaled by norms; it fails with [`SolveError::Singular`],
+/// [`SolveError::IllConditioned`], [`SolveError::Inaccurate`] or [`SolveError::NotConverged`] on matrices with
+/// eigenvalues on the imaginary axis or too near it. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -60,7 +61,7 @@ pub struct MatrixSign;
 const PADE_RADIUS: f64 = 5.371_920_351_148_152;
 
 /// Coefficients of the numerator of that approximant, up to a common factor:
-/// $(26 - k)!\,13! / (26!\,k!\,(13 - k)!)$, Higham (2005), equation (2.2), times the integer that makes the last one 1.
+/// `(26 - k)! 13! / (26! k! (13 - k)!)`, Higham (2005), equation (2.2), times the integer that makes the last one 1.
 const PADE: [f64; 14] = [
     64_764_752_532_480_000.0,
     32_382_376_266_240_000.0,
@@ -88,10 +89,10 @@ impl Problem for MatrixExponential {
         Ok(input)
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
         // The spectral norm of the exponential is at most the exponential of the spectral norm.
-        let largest = (rows as f64 * bound).exp();
-        largest.is_finite().then_some(largest)
+        let largest = entries.largest.map(|bound| (rows as f64 * bound).exp());
+        Magnitudes::at_most(largest.filter(|largest| largest.is_finite()))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -137,8 +138,8 @@ impl Problem for MatrixExponential {
     }
 }
 
-/// Newton steps allowed. Seven to ten are usual with scaling; more mean eigenvalues near the imaginary axis, whose distance
-/// from it, and the rounding errors with it, each further step doubles: $2^{24 - 8} \varepsilon < 10^{-10}$.
+/// Newton steps allowed. Seven to ten are usual with scaling; more mean eigenvalues near the imaginary axis, whose
+/// distance from it, and the rounding errors with it, each further step doubles: 2²⁴⁻⁸ ε < 10⁻¹⁰.
 const MAX_NEWTON_STEPS: usize = 24;
 
 impl Problem for MatrixSign {
@@ -183,8 +184,8 @@ impl Problem for MatrixSign {
     }
 }
 
-/// How far $S$ is from a square root of the identity that commutes with $A$: the larger of $S^2 - I$ relative to $S$,
-/// and of $SA - AS$ relative to both, each by its largest entry.
+/// How far S is from a square root of the identity that commutes with A: the larger of S² - I relative to S, and of
+/// SA - AS relative to both, each by its largest entry.
 fn sign_residual(a: MatRef<'_, f64>, s: MatRef<'_, f64>) -> f64 {
     let square = solution_error(s, s, |i, j| if i == j { 1.0 } else { 0.0 }, Norm::Max);
     let size = f64::max(1.0, largest_magnitude(s));
@@ -207,7 +208,7 @@ mod tests {
         MatrixExponential.solve(a.as_ref()).unwrap()
     }
 
-    /// $V f(\lambda) V^\top$ for a symmetric matrix.
+    /// V f(λ) Vᵀ for a symmetric matrix.
     fn by_eigenvalues(a: &Mat<f64>, f: impl Fn(f64) -> f64) -> Mat<f64> {
         let decomposition = Eigenvectors::default().solve(a.as_ref()).unwrap();
         let (values, v) = decomposition.split_at_row(1);
@@ -243,7 +244,7 @@ mod tests {
         assert!(matches!(error, Err(SolveError::Inaccurate { .. })), "{error:?}");
         assert!(MatrixExponential.solve(mat![[-1e6]].as_ref()).is_ok());
         assert_zero_is_wrong(&MatrixExponential, mat![[1.0, 2.0], [3.0, 4.0]].as_ref());
-        assert_eq!(MatrixExponential.output_bound((10, 10), 100.0), None);
+        assert_eq!(MatrixExponential.output_magnitudes((10, 10), Magnitudes::at_most(100.0)), Magnitudes::ANY);
     }
 
     /// The squarings would lose two more digits of a rotation in unlike units.

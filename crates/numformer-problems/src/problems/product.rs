@@ -4,7 +4,7 @@ use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
 use crate::small::reshape;
-use crate::{Problem, SolveError, require_finite, require_representable};
+use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
 /// How a product takes its left factor.
 ///
@@ -12,17 +12,17 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeftFactor {
-    /// $A^\top B$, what the program of the paper's authors computes. Posed on factors of every shape.
+    /// AᵀB, what the program of the paper's authors computes. Posed on factors of every shape.
     #[default]
     Transposed,
-    /// $AB$, what the paper describes. Factors that stand side by side have equally many rows, so $A$ is square.
+    /// AB, what the paper describes. Factors that stand side by side have equally many rows, so A is square.
     Plain,
 }
 
-/// The product of two matrices: $[A \mid B] \mapsto A^\top B$ or $AB$.
+/// The product of two matrices: `[A | B]` ↦ AᵀB or AB.
 ///
-/// With `left` [transposed](LeftFactor::Transposed), the input is $r \times 2c$ and the answer $c \times c$; with `left`
-/// [plain](LeftFactor::Plain), $n \times 2n$ and $n \times n$. A candidate is compared with the target.
+/// With `left` [transposed](LeftFactor::Transposed), the input is r × 2c and the answer c × c; with `left`
+/// [plain](LeftFactor::Plain), n × 2n and n × n. A candidate is compared with the target.
 ///
 /// # Examples
 /// ```
@@ -40,7 +40,7 @@ pub enum LeftFactor {
 /// Charton (2022), *Linear algebra with transformers*, section 4.3. <https://arxiv.org/abs/2112.01898>
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Multiplication {
-    /// Whether $A^\top B$ or $AB$ is asked for.
+    /// Whether AᵀB or AB is asked for.
     pub left: LeftFactor,
 }
 
@@ -70,8 +70,8 @@ impl Problem for Multiplication {
         }
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
-        Some(rows as f64 * bound * bound)
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
+        Magnitudes::at_most(entries.largest.map(|bound| rows as f64 * bound * bound))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -84,10 +84,10 @@ impl Problem for Multiplication {
     }
 }
 
-/// A matrix times a vector: $[A \mid v] \mapsto A^\top v$ or $Av$.
+/// A matrix times a vector: `[A | v]` ↦ Aᵀv or Av.
 ///
-/// With `left` [transposed](LeftFactor::Transposed), the input is $r \times (c + 1)$ and the answer $c \times 1$; with
-/// `left` [plain](LeftFactor::Plain), $n \times (n + 1)$ and $n \times 1$. A candidate is compared with the target.
+/// With `left` [transposed](LeftFactor::Transposed), the input is r × (c + 1) and the answer c × 1; with `left`
+/// [plain](LeftFactor::Plain), n × (n + 1) and n × 1. A candidate is compared with the target.
 ///
 /// # Examples
 /// ```
@@ -105,7 +105,7 @@ impl Problem for Multiplication {
 /// Charton (2022), *Linear algebra with transformers*, section 4.3. <https://arxiv.org/abs/2112.01898>
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct MatrixVector {
-    /// Whether $A^\top v$ or $Av$ is asked for.
+    /// Whether Aᵀv or Av is asked for.
     pub left: LeftFactor,
 }
 
@@ -135,8 +135,8 @@ impl Problem for MatrixVector {
         }
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
-        Some(rows as f64 * bound * bound)
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
+        Magnitudes::at_most(entries.largest.map(|bound| rows as f64 * bound * bound))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -243,7 +243,7 @@ mod tests {
             let answer = TRANSPOSED.solve(input.as_ref()).unwrap();
             prop_assert_eq!(Ok(answer.shape()), TRANSPOSED.output_shape(input.shape()));
             prop_assert!(norm((&answer - a.transpose() * &b).as_ref(), Norm::Max) <= ROUNDING);
-            let bound = TRANSPOSED.output_bound(input.shape(), 10.0).unwrap();
+            let bound = TRANSPOSED.output_magnitudes(input.shape(), Magnitudes::at_most(10.0)).largest.unwrap();
             prop_assert!(norm(answer.as_ref(), Norm::Max) <= bound);
         }
 

@@ -7,16 +7,15 @@ use numformer_metrics::{Norm, norm};
 use crate::dense::{product, require_faer};
 use crate::residual::{largest, orthogonality_defect, quotient};
 use crate::small::{power_of_two_scale, reshape};
-use crate::{Problem, SolveError, require_finite, require_representable};
+use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
-/// The thin QR decomposition of a matrix with at least as many rows as columns: from $r \times c$ to $(r + c) \times c$.
+/// The thin QR decomposition of a matrix with at least as many rows as columns: from r × c to (r + c) × c.
 ///
-/// The first $r$ rows of the answer hold $Q$, with orthonormal columns, the last $c$ rows the upper triangular $R$, whose
-/// diagonal is not negative: $A = QR$. Where the columns of $A$ are linearly independent, the answer is unique.
+/// The first r rows of the answer hold Q, with orthonormal columns, the last c rows the upper triangular R, whose
+/// diagonal is not negative: A = QR. Where the columns of A are linearly independent, the answer is unique.
 ///
-/// The error of a candidate is the largest of $\lVert QR - A \rVert / \lVert A \rVert$, $\lVert Q^\top Q - I \rVert /
-/// \lVert I \rVert$ and, for the entries of $R$ below the diagonal, $\lVert L \rVert / \lVert A \rVert$; signs are free.
-/// The algorithm is Householder's, by faer. Solving allocates.
+/// The error of a candidate is the largest of ‖QR - A‖ / ‖A‖, ‖QᵀQ - I‖ / ‖I‖ and, for the entries of R below the
+/// diagonal, ‖L‖ / ‖A‖; signs are free. The algorithm is Householder's, by faer. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -45,9 +44,9 @@ impl Problem for Qr {
         Ok((rows + columns, columns))
     }
 
-    fn output_bound(&self, (rows, _): (usize, usize), bound: f64) -> Option<f64> {
+    fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
         // No entry of R exceeds the Euclidean norm of its column of A.
-        Some(f64::max(1.0, (rows as f64).sqrt() * bound))
+        Magnitudes::at_most(entries.largest.map(|bound| f64::max(1.0, (rows as f64).sqrt() * bound)))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {

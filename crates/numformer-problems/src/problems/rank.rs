@@ -4,12 +4,12 @@ use faer::{Mat, MatRef};
 
 use super::svd::scaled_singular_values;
 use crate::small::reshape;
-use crate::{Problem, SolveError};
+use crate::{Magnitudes, Problem, SolveError};
 
-/// The numerical rank of a matrix: from $r \times c$ to $1 \times 1$.
+/// The numerical rank of a matrix: from r × c to 1 × 1.
 ///
-/// The number of singular values above $\max(r, c)\,\varepsilon\,\sigma_1$, where $\sigma_1$ is the largest: what rounding
-/// the entries could not have made of zero. A candidate is compared with the target. Solving allocates.
+/// The number of singular values above max(r, c) ε σ₁, where σ₁ is the largest: what rounding the entries could not
+/// have made of zero. A candidate is compared with the target. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -34,8 +34,8 @@ impl Problem for Rank {
         Ok((1, 1))
     }
 
-    fn output_bound(&self, (rows, columns): (usize, usize), _: f64) -> Option<f64> {
-        Some(rows.min(columns) as f64)
+    fn output_magnitudes(&self, (rows, columns): (usize, usize), entries: Magnitudes) -> Magnitudes {
+        Magnitudes::at_most(entries.largest.map(|_| rows.min(columns) as f64))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {

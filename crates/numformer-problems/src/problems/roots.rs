@@ -8,7 +8,7 @@ use crate::residual::largest;
 use crate::small::reshape;
 use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
 
-/// The complex roots of a real polynomial of degree $n$: from $1 \times (n + 1)$ to $n \times 2$.
+/// The complex roots of a real polynomial of degree n: from 1 × (n + 1) to n × 2.
 ///
 /// The input holds the coefficients, that of the highest power first, and that one not zero. The answer holds the roots,
 /// each as often as it is one: a row with its real and its imaginary part, in descending order of the real part and, for

@@ -9,9 +9,11 @@ use crate::comparison::diagonal_of_first_row;
 use crate::dense::{product, require_method};
 use crate::residual::{largest, orthogonality_defect, pair_residual, quotient};
 use crate::small::{power_of_two_scale, reshape, rows_of, singular_value_decomposition, with_capacity};
-use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, require_representable};
+use crate::{
+    Analysis, Instance, Magnitudes, Problem, ReferenceComparison, SolveError, require_finite, require_representable,
+};
 
-/// The singular values of a matrix, in descending order: from $r \times c$ to $\min(r, c) \times 1$.
+/// The singular values of a matrix, in descending order: from r × c to min(r, c) × 1.
 ///
 /// A singular value that is zero but for rounding is zero. A candidate is compared with the target. The algorithm is Hestenes's one-sided Jacobi method up to 32 rows and columns,
 /// faer's above.
@@ -31,18 +33,16 @@ use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite, 
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SingularValues;
 
-/// The thin singular value decomposition of a matrix: from $r \times c$ to $(1 + r + c) \times k$, $k = \min(r, c)$.
+/// The thin singular value decomposition of a matrix: from r × c to (1 + r + c) × k, k = min(r, c).
 ///
-/// The first row of the answer holds the singular values in descending order, the next $r$ rows the left singular vectors
-/// $U$, the last $c$ rows the right singular vectors $V$, as columns: $A = U \mathrm{diag}(\sigma) V^\top$. The algorithm
-/// is as for [`SingularValues`].
+/// The first row of the answer holds the singular values in descending order, the next r rows the left singular vectors
+/// U, the last c rows the right singular vectors V, as columns: A = U diag(σ) Vᵀ. The algorithm is as for
+/// [`SingularValues`].
 ///
-/// The error of a candidate is the largest of $\lVert AV - U \mathrm{diag}(\sigma) \rVert / \lVert A \rVert$,
-/// $\lVert A^\top U - V \mathrm{diag}(\sigma) \rVert / \lVert A \rVert$, $\lVert U^\top U - I \rVert / \lVert I \rVert$,
-/// $\lVert V^\top V - I \rVert / \lVert I \rVert$ and, since singular values are not negative,
-/// $\lVert \sigma - |\sigma| \rVert / \lVert A \rVert$: common signs of the pairs, their order and the bases of their spaces
-/// are free. The [comparison of the reference](Problem::reference_comparison) is that of $U^\top A V$ with
-/// $\mathrm{diag}(\sigma)$: it asks nothing of $U$ and $V$ alone, and a zero answer is perfect.
+/// The error of a candidate is the largest of ‖AV - U diag(σ)‖ / ‖A‖, ‖AᵀU - V diag(σ)‖ / ‖A‖, ‖UᵀU - I‖ / ‖I‖,
+/// ‖VᵀV - I‖ / ‖I‖ and, since singular values are not negative, ‖σ - |σ|‖ / ‖A‖: common signs of the pairs, their order
+/// and the bases of their spaces are free. The [comparison of the reference](ReferenceComparison::of) is that of UᵀAV
+/// with diag(σ): it asks nothing of U and V alone, and a zero answer is perfect.
 ///
 /// # Examples
 /// ```
@@ -76,9 +76,9 @@ impl Problem for SingularValues {
         Ok((rows.min(columns), 1))
     }
 
-    fn output_bound(&self, (rows, columns): (usize, usize), bound: f64) -> Option<f64> {
+    fn output_magnitudes(&self, (rows, columns): (usize, usize), entries: Magnitudes) -> Magnitudes {
         // No singular value exceeds the Frobenius norm.
-        Some(((rows * columns) as f64).sqrt() * bound)
+        Magnitudes::at_most(entries.largest.map(|bound| ((rows * columns) as f64).sqrt() * bound))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -113,8 +113,9 @@ impl Problem for Svd {
         Ok((1 + rows + columns, rows.min(columns)))
     }
 
-    fn output_bound(&self, input: (usize, usize), bound: f64) -> Option<f64> {
-        SingularValues.output_bound(input, bound).map(|largest| largest.max(1.0))
+    fn output_magnitudes(&self, input: (usize, usize), entries: Magnitudes) -> Magnitudes {
+        let values = SingularValues.output_magnitudes(input, entries);
+        Magnitudes::at_most(values.largest.map(|largest| largest.max(1.0)))
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -158,6 +159,12 @@ impl Problem for Svd {
         ])))
     }
 
+    fn analysis(&self) -> Option<&dyn Analysis> {
+        Some(self)
+    }
+}
+
+impl Analysis for Svd {
     fn deviations(&self, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Option<Deviations> {
         let (values, vectors) = candidate.split_at_row(1);
         let (u, v) = vectors.split_at_row(instance.input.nrows());
@@ -351,7 +358,7 @@ mod tests {
         let pair = Mat::from_fn(6, 2, |i, j| if j == 0 { target[(i, j)] } else { 0.0 });
         let instance = Instance { input: input.as_ref(), target: target.as_ref() };
         assert!(problem.error(instance, pair.as_ref(), Norm::L1).unwrap() >= 0.5);
-        assert!(problem.reference_comparison(instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
+        assert!(ReferenceComparison::of(&problem, instance, pair.as_ref()).unwrap().error(Norm::L1) < ACCURACY);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
-use crate::{Instance, Problem, ReferenceComparison, SolveError, require_finite};
+use crate::{Analysis, Instance, Magnitudes, Problem, ReferenceComparison, SolveError, require_finite};
 
-/// Transposition: $A \mapsto A^\top$, from $r \times c$ to $c \times r$.
+/// Transposition: A ↦ Aᵀ, from r × c to c × r.
 ///
 /// Posed on matrices of every shape. A candidate is compared with the transpose of the input. Entries are moved, never
 /// computed with: answers are exact, and entries that are not finite are moved like others.
@@ -38,12 +38,8 @@ impl Problem for Transpose {
         Ok((columns, rows))
     }
 
-    fn output_bound(&self, _: (usize, usize), bound: f64) -> Option<f64> {
-        Some(bound)
-    }
-
-    fn output_smallest(&self, _: (usize, usize), smallest: f64) -> f64 {
-        smallest
+    fn output_magnitudes(&self, _: (usize, usize), entries: Magnitudes) -> Magnitudes {
+        entries
     }
 
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
@@ -57,6 +53,12 @@ impl Problem for Transpose {
         Ok(relative_error(candidate, instance.input.transpose(), norm))
     }
 
+    fn analysis(&self) -> Option<&dyn Analysis> {
+        Some(self)
+    }
+}
+
+impl Analysis for Transpose {
     fn reference_comparison(
         &self,
         instance: Instance<'_>,

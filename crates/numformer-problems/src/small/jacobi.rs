@@ -6,13 +6,14 @@ use crate::SolveError;
 /// Sweeps over all pairs of columns allowed. Five to eight are usual, a few more for a deficient rank.
 const MAX_SWEEPS: usize = 60;
 
-/// Columns below this have no direction that could be trusted: their singular vectors are chosen anew, orthogonal to the
-/// others. Far above the norm at which pairs are passed over ($10^{-145}$, of a square kept up to date through a sweep with
-/// some error), so that each column that keeps its direction was made orthogonal to the others; far below rounding.
+/// Columns below this have no direction that could be trusted: their singular vectors are chosen anew, orthogonal to
+/// the others. Far above the norm at which pairs are passed over (10⁻¹⁴⁵, of a square kept up to date through a sweep
+/// with some error), so that each column that keeps its direction was made orthogonal to the others; far below
+/// rounding.
 const SHORTEST_DIRECTION: f64 = 1e-140;
 
-/// Singular values of a matrix with `length` rows and `count` $\le$ `length` columns, in descending order, where row `j`
-/// of `columns` holds column $j$.
+/// Singular values of a matrix with `length` rows and `count` ≤ `length` columns, in descending order, where row `j` of
+/// `columns` holds column j.
 ///
 /// On return the rows of `columns` are the left singular vectors, also where a singular value is zero, and those of
 /// `right`, if asked for, the right ones. Without `right`, `columns` is only overwritten. Entries should be of order 1.
@@ -144,7 +145,7 @@ fn complete<const N: usize>(rows: &mut Square<N>, length: usize, j: usize) {
             best = (candidate, norm);
         }
     }
-    // There are fewer rows above than dimensions, so that of some unit vector a part of length $1 / \sqrt{\text{length}}$ or
-    // more is left: too much for rounding errors to matter.
+    // There are fewer rows above than dimensions, so that of some unit vector a part of length 1 / √length or more is
+    // left: too much for rounding errors to matter.
     rows[j] = best.0.map(|x| x / best.1);
 }

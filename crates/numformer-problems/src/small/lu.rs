@@ -2,18 +2,18 @@
 
 use super::{Square, add_multiple, euclidean_norm, two_rows};
 
-/// The decomposition $PA = LU$ of a square matrix, $L$ with a unit diagonal below it and $U$ on and above it.
+/// The decomposition PA = LU of a square matrix, L with a unit diagonal below it and U on and above it.
 ///
 /// # Reference
 /// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.4.
 #[derive(Debug)]
 pub(crate) struct Lu<const N: usize> {
     n: usize,
-    /// $L$ without its diagonal, and $U$.
+    /// L without its diagonal, and U.
     factors: Square<N>,
-    /// Row `i` of $PA$ is row `permutation[i]` of $A$.
+    /// Row `i` of PA is row `permutation[i]` of A.
     permutation: [usize; N],
-    /// Whether $P$ exchanges rows an odd number of times.
+    /// Whether P exchanges rows an odd number of times.
     odd: bool,
 }
 
@@ -50,12 +50,12 @@ impl<const N: usize> Lu<N> {
         (0..self.n).any(|i| self.factors[i][i] == 0.0)
     }
 
-    /// The diagonal of $U$, with the sign of the permutation in its first entry: numbers whose product is $\det A$.
+    /// The diagonal of U, with the sign of the permutation in its first entry: numbers whose product is det A.
     pub(crate) fn pivots(&self) -> impl Iterator<Item = f64> {
         (0..self.n).map(|i| if i == 0 && self.odd { -self.factors[0][0] } else { self.factors[i][i] })
     }
 
-    /// The Euclidean norms of the rows of $PA$ and of $|L| |U|$, for the `a` that was decomposed.
+    /// The Euclidean norms of the rows of PA and of |L| |U|, for the `a` that was decomposed.
     pub(crate) fn row_norms(&self, a: &Square<N>) -> impl Iterator<Item = (f64, f64)> {
         (0..self.n).map(|i| {
             let mut bound = [0.0; N];
@@ -70,7 +70,7 @@ impl<const N: usize> Lu<N> {
         })
     }
 
-    /// $A^{-1} B$ for the right-hand sides in the columns of `b`; infinite or NaN where $A$ is singular.
+    /// A⁻¹B for the right-hand sides in the columns of `b`; infinite or NaN where A is singular.
     pub(crate) fn solve(&self, b: &Square<N>) -> Square<N> {
         let n = self.n;
         let mut x = [[0.0; N]; N];

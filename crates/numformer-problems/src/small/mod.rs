@@ -25,7 +25,7 @@ pub(crate) const MAX_DIMENSION: usize = 32;
 pub(crate) type Square<const N: usize> = [[f64; N]; N];
 
 /// Below this, a sum of squares of scaled numbers is taken for zero: its relative error is no longer that of rounding,
-/// as its terms may be subnormal ($2^{-1022} \approx 10^{-308}$, and $10^{-308} / \varepsilon \approx 10^{-292}$).
+/// as its terms may be subnormal (2⁻¹⁰²² ≈ 10⁻³⁰⁸, and 10⁻³⁰⁸ / ε ≈ 10⁻²⁹²).
 const NEGLIGIBLE_SQUARE: f64 = 1e-290;
 
 /// Calls a method with the smallest capacity that holds `n` rows and columns, or evaluates the last expression if there
@@ -81,7 +81,7 @@ fn two_rows<const N: usize>(rows: &mut Square<N>, upper: usize, lower: usize) ->
     (&mut head[upper], &mut tail[0])
 }
 
-/// $x^\top y$, in four partial sums: so that the processor adds in parallel.
+/// xᵀy, in four partial sums: so that the processor adds in parallel.
 fn dot<const N: usize>(x: &[f64; N], y: &[f64; N]) -> f64 {
     let mut sums = [0.0; 4];
     let (quads_x, rest_x) = x.as_chunks::<4>();
@@ -97,7 +97,7 @@ fn dot<const N: usize>(x: &[f64; N], y: &[f64; N]) -> f64 {
     (sums[0] + sums[2]) + (sums[1] + sums[3])
 }
 
-/// $\lVert x \rVert_2$, whatever the size of the entries.
+/// ‖x‖₂, whatever the size of the entries.
 fn euclidean_norm<const N: usize>(x: &[f64; N]) -> f64 {
     let square = dot(x, x);
     if square >= NEGLIGIBLE_SQUARE {
@@ -111,24 +111,24 @@ fn euclidean_norm<const N: usize>(x: &[f64; N]) -> f64 {
     largest * dot(&scaled, &scaled).sqrt()
 }
 
-/// $y \gets y + \alpha x$.
+/// y ← y + αx.
 fn add_multiple<const N: usize>(y: &mut [f64; N], alpha: f64, x: &[f64; N]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += alpha * x;
     }
 }
 
-/// Turns two vectors by the plane rotation of this cosine and sine: $(x, y) \gets (cx - sy,\ sx + cy)$.
+/// Turns two vectors by the plane rotation of this cosine and sine: (x, y) ← (cx - sy, sx + cy).
 fn rotate<const N: usize>(x: &mut [f64; N], y: &mut [f64; N], cosine: f64, sine: f64) {
     for (x, y) in x.iter_mut().zip(y) {
         (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
     }
 }
 
-/// A power of two that brings the largest magnitude of the entries, all finite, into $[1, 2)$; 1 for a zero matrix.
+/// A power of two that brings the largest magnitude of the entries, all finite, into `[1, 2)`; 1 for a zero matrix.
 ///
-/// Multiplying by it is exact, so that solvers need not care for the range of `f64` and answers to $A$ and $2^k A$ agree
-/// bit by bit. The largest subnormal numbers are brought as near as one exact multiplication can.
+/// Multiplying by it is exact, so that solvers need not care for the range of `f64` and answers to A and 2ᵏA agree bit
+/// by bit. The largest subnormal numbers are brought as near as one exact multiplication can.
 pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
     let largest = largest_magnitude(matrix);
     if largest == 0.0 {
@@ -152,7 +152,7 @@ pub(crate) fn power_of_two_centering(matrix: MatRef<'_, f64>) -> f64 {
     power_of_two((-(exponent(smallest) + exponent(largest)).div_euclid(2)).clamp(-1023, 1023))
 }
 
-/// A power of two for each column, which brings its largest magnitude into $[1, 2)$; 1 for a zero column.
+/// A power of two for each column, which brings its largest magnitude into `[1, 2)`; 1 for a zero column.
 ///
 /// Elimination with partial pivoting takes the same steps on columns so scaled, to the last bit, and stays in range: it at
 /// most doubles the entries in each of its steps.
@@ -175,7 +175,7 @@ pub(crate) fn scaled_columns_of_large(matrix: MatRef<'_, f64>) -> (Mat<f64>, Vec
     (Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| scales[j] * matrix[(i, j)]), scales)
 }
 
-/// $2^k$ for $-1023 \le k \le 1023$.
+/// 2ᵏ for -1023 ≤ k ≤ 1023.
 pub(crate) fn power_of_two(k: i32) -> f64 {
     debug_assert!((-1023..=1023).contains(&k), "the exponent of a normal number or its negative: {k}");
     // The exponent field; the smallest power is subnormal, with one bit in the fraction.
@@ -194,8 +194,8 @@ const SYMMETRY_TOLERANCE: f64 = 1e-12;
 /// Checks that a square matrix of finite entries is symmetric up to rounding.
 ///
 /// Each pair is compared with its own size, so that a large entry elsewhere hides nothing. A pair that is zero but for
-/// rounding has no size of its own: it may differ by the rounding error $n \varepsilon \sqrt{r_i r_j}$ of a sum of products
-/// of entries of its rows, of which $r_i$ and $r_j$ are the largest.
+/// rounding has no size of its own: it may differ by the rounding error n ε √(rᵢ rⱼ) of a sum of products of entries of
+/// its rows, of which rᵢ and rⱼ are the largest.
 pub(crate) fn require_symmetric(matrix: MatRef<'_, f64>) -> Result<(), SolveError> {
     let n = matrix.nrows();
     for i in 1..n {

@@ -35,8 +35,8 @@ pub(crate) fn symmetric_eigen<const N: usize>(
     Ok(diagonal)
 }
 
-/// Reduces `a` to the tridiagonal $T = Q^\top A Q$ with Householder's reflections $H = I - \tau v v^\top$, and multiplies
-/// `vectors` by $Q^\top$ from the left. `off_diagonal[k]` stands between `diagonal[k]` and `diagonal[k + 1]`.
+/// Reduces `a` to the tridiagonal T = QᵀAQ with Householder's reflections H = I - τvvᵀ, and multiplies `vectors` by Qᵀ
+/// from the left. `off_diagonal[k]` stands between `diagonal[k]` and `diagonal[k + 1]`.
 fn tridiagonalise<const N: usize>(
     a: &mut Square<N>,
     n: usize,

@@ -1,4 +1,4 @@
-//! The training step of the standard transformer as an explicit forward and backward schedule.
+//! The training step of the standard transformer as an explicit forward and backward step.
 //!
 //! The batch is divided, not the products: each thread takes a few examples at a time, a *microbatch*, through the whole
 //! forward and backward pass on its own, with private gradients. Threads meet only where these are summed. Sequences lie
@@ -30,6 +30,7 @@ use crate::mode::Mode;
 use crate::model_config::ModelConfig;
 use crate::parameters::Parameters;
 use crate::training_step::{TokenRows, TrainingStep};
+use crate::transformer::Transformer;
 
 /// Parts of a batch with gradients of their own, at most: the most threads that have work. Fixed, so that results do not
 /// depend on the number of threads.
@@ -48,20 +49,19 @@ const LARGE_PROJECTION: usize = 1 << 22;
 
 /// The training step of the standard transformer on the CPU, without automatic differentiation.
 ///
-/// Loss and gradients are those of [`Composition`](crate::Composition) to rounding, several times faster and in a
+/// Loss and gradients are those of [`Autodiff`](crate::Autodiff) to rounding, several times faster and in a
 /// fraction of the memory. They do not depend on the number of threads.
 ///
 /// # Examples
 /// ```
 /// use candle_core::Device;
 /// use numformer_model::{
-///     ExplicitSchedule, Mode, Parameters, StackConfig, TokenRows, TrainingStep, Transformer, TransformerConfig,
+///     FusedStep, Mode, Parameters, StackConfig, TokenRows, TrainingStep, TransformerConfig,
 /// };
 ///
 /// let config = TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
 /// let parameters = Parameters::random(0, &Device::Cpu);
-/// Transformer::init(&config, &parameters)?; // draws the weights
-/// let mut step = ExplicitSchedule::new(&config.into(), &parameters)?;
+/// let mut step = FusedStep::new(&config, &parameters)?;
 ///
 /// let mut weights = vec![0.0; step.layout().len()];
 /// step.layout().read(&parameters, &mut weights)?;
@@ -72,7 +72,7 @@ const LARGE_PROJECTION: usize = 1 << 22;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct ExplicitSchedule {
+pub struct FusedStep {
     layout: FlatLayout,
     places: Places,
     model: Model,
@@ -146,8 +146,8 @@ impl Embedded {
     }
 }
 
-impl ExplicitSchedule {
-    /// What a model has that this schedule has not; none where it can be trained by it.
+impl FusedStep {
+    /// What a model has that the fused step lacks; none where it can be trained by it.
     #[must_use]
     pub fn missing(config: &ModelConfig) -> Option<&'static str> {
         match config {
@@ -159,21 +159,21 @@ impl ExplicitSchedule {
         }
     }
 
-    /// The step of the transformer that `config` describes, whose weights `parameters` holds.
+    /// The step of the transformer that `config` describes, whose weights `parameters` holds. They are drawn if there are
+    /// none yet.
     ///
     /// # Errors
     /// When the configuration is impossible or has something that is [missing](Self::missing) here, or `parameters` are not
     /// those of the model: one is not there, has another shape, or is not the model's.
-    pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
+    pub fn new(config: &TransformerConfig, parameters: &Parameters) -> Result<Self> {
         config.validate().map_err(Error::wrap)?;
-        let config = match (config, Self::missing(config)) {
-            (ModelConfig::Transformer(config), None) => config,
-            (_, missing) => {
-                let what = missing.unwrap_or("model but a transformer");
-                return Err(Error::Msg(format!("the explicit schedule has no {what}: use automatic differentiation")));
-            }
-        };
-        let layout = FlatLayout::new(parameters);
+        if let Some(what) = Self::missing(&config.clone().into()) {
+            return Err(Error::Msg(format!("the fused step has no {what}: use automatic differentiation")));
+        }
+        if parameters.element_count() == 0 {
+            Transformer::init(config, parameters)?;
+        }
+        let layout = FlatLayout::new(parameters)?;
         let projection = match config.vocab_size * config.decoder.d_model {
             LARGE_PROJECTION.. => Projection::Divided,
             _ => Projection::Private,
@@ -223,7 +223,7 @@ impl ExplicitSchedule {
     }
 }
 
-impl TrainingStep for ExplicitSchedule {
+impl TrainingStep for FusedStep {
     fn layout(&self) -> &FlatLayout {
         &self.layout
     }
@@ -262,6 +262,10 @@ impl TrainingStep for ExplicitSchedule {
         self.reduce(gradients);
         Ok(total / counted as f64)
     }
+
+    fn how(&self) -> String {
+        "fused step".to_owned()
+    }
 }
 
 /// The examples of a step.
@@ -291,7 +295,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl ExplicitSchedule {
+impl FusedStep {
     /// Widths of the embedded rows of source and target.
     fn widths(&self) -> [usize; 2] {
         let TransformerConfig { encoder, decoder, .. } = self.model.config();

@@ -1,4 +1,4 @@
-//! The schedule of a device against automatic differentiation and the host's optimizer: always with the kernels compiled
+//! The step of a device against automatic differentiation and the host's optimizer: always with the kernels compiled
 //! for the host, and on a GPU where there is one.
 
 mod common;
@@ -6,8 +6,8 @@ mod common;
 use candle_core::{Device, Result};
 use common::{Tokens, assert_agree, parameters_of, weights_of};
 use numformer_model::{
-    CrossAttentionQuery, DeviceSchedule, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, Precision,
-    StackConfig, StepOutcome, TrainingStep, Transformer, TransformerConfig, greedy,
+    CrossAttentionQuery, DeviceStep, FusedStep, Mode, OutputProjection, Parameters, Positions, Precision, StackConfig,
+    StepOutcome, TrainingStep, Transformer, TransformerConfig, greedy,
 };
 use numformer_ops::device::Accelerator;
 use numformer_ops::{AdamStep, adam_update, sum_of_squares};
@@ -40,16 +40,16 @@ fn check(
     tolerance: f32,
 ) -> Result<()> {
     let (parameters, mut composition) = parameters_of(config, 5)?;
-    let mut schedule = DeviceSchedule::new(&config.clone().into(), &parameters, device, precision)?;
+    let mut step = DeviceStep::new(config, &parameters, device, precision)?;
     let weights = weights_of(&composition, &parameters, 6)?;
     let [mut expected, mut found] = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
     let expected_loss =
         composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut expected)?;
     for _ in 0..2 {
-        let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut found)?;
+        let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut found)?;
         let difference = (loss - expected_loss).abs();
         assert!(difference <= f64::from(tolerance) * expected_loss, "expected {expected_loss}, found {loss}");
-        assert_agree(&schedule, &found, &expected, tolerance);
+        assert_agree(&step, &found, &expected, tolerance);
     }
     Ok(())
 }
@@ -94,28 +94,28 @@ fn batches() -> [[Tokens; 2]; 2] {
     ]
 }
 
-fn opened(device: fn() -> Result<Accelerator>, precision: Precision) -> Result<DeviceSchedule> {
+fn opened(device: fn() -> Result<Accelerator>, precision: Precision) -> Result<DeviceStep> {
     let (parameters, _) = parameters_of(&tiny(), 5)?;
-    DeviceSchedule::new(&tiny().into(), &parameters, device()?, precision)
+    DeviceStep::new(&tiny(), &parameters, device()?, precision)
 }
 
-fn take(schedule: &mut DeviceSchedule, steps: std::ops::RangeInclusive<i32>) -> Result<Vec<StepOutcome>> {
-    for step in steps {
-        let [src, tgt] = &batches()[step as usize % 2];
-        schedule.take_step(src.rows(), tgt.rows(), &adam(step), CLIP_NORM)?;
+fn take(step: &mut DeviceStep, steps: std::ops::RangeInclusive<i32>) -> Result<Vec<StepOutcome>> {
+    for number in steps {
+        let [src, tgt] = &batches()[number as usize % 2];
+        step.take_step(src.rows(), tgt.rows(), &adam(number), CLIP_NORM)?;
     }
-    schedule.outcomes()
+    step.outcomes()
 }
 
 #[test]
 fn steps_are_those_of_the_host() -> Result<()> {
     for device in devices() {
-        let mut schedule = opened(device, Precision::F32)?;
-        let found = take(&mut schedule, 1..=10)?;
-        assert_eq!(schedule.outcomes()?, [], "asked for once");
+        let mut step = opened(device, Precision::F32)?;
+        let found = take(&mut step, 1..=10)?;
+        assert_eq!(step.outcomes()?, [], "asked for once");
 
         let (parameters, _) = parameters_of(&tiny(), 5)?;
-        let mut host = ExplicitSchedule::new(&tiny().into(), &parameters)?;
+        let mut host = FusedStep::new(&tiny(), &parameters)?;
         let len = host.layout().len();
         let mut weights = vec![0.0; len];
         host.layout().read(&parameters, &mut weights)?;
@@ -131,7 +131,7 @@ fn steps_are_those_of_the_host() -> Result<()> {
         }
         assert!(found[9].loss < found[1].loss - 0.1, "it learns: {found:?}");
         let mut moved = vec![0.0; len];
-        schedule.weights(&mut moved)?;
+        step.weights(&mut moved)?;
         assert_agree(&host, &moved, &weights, 1e-3);
     }
     Ok(())
@@ -174,19 +174,19 @@ fn what_is_read_and_set_again_goes_on_with_the_same_bits() -> Result<()> {
 #[test]
 fn after_a_step_that_is_not_finite_the_weights_stay() -> Result<()> {
     for device in devices() {
-        let mut schedule = opened(device, Precision::F32)?;
-        let mut weights = vec![0.0; schedule.layout().len()];
-        schedule.weights(&mut weights)?;
+        let mut step = opened(device, Precision::F32)?;
+        let mut weights = vec![0.0; step.layout().len()];
+        step.weights(&mut weights)?;
         weights[0] = f32::NAN;
-        schedule.set_weights(&weights)?;
-        let found = take(&mut schedule, 1..=2)?;
+        step.set_weights(&weights)?;
+        let found = take(&mut step, 1..=2)?;
         assert!(found.iter().all(|outcome| !outcome.is_finite()));
         let mut stayed = vec![0.0; weights.len()];
-        schedule.weights(&mut stayed)?;
+        step.weights(&mut stayed)?;
         assert!(stayed[1..] == weights[1..]);
         weights[0] = 0.5;
-        schedule.set_weights(&weights)?;
-        assert!(take(&mut schedule, 1..=1)?[0].is_finite());
+        step.set_weights(&weights)?;
+        assert!(take(&mut step, 1..=1)?[0].is_finite());
     }
     Ok(())
 }
@@ -202,13 +202,13 @@ fn answers_are_those_of_the_host() -> Result<()> {
             composition.layout().write(&parameters, &weights)?;
             let model = Transformer::new(&config, &parameters.frozen())?;
             for device in devices() {
-                let mut schedule = DeviceSchedule::new(&config.clone().into(), &parameters, device()?, Precision::F32)?;
+                let mut step = DeviceStep::new(&config, &parameters, device()?, Precision::F32)?;
                 for (lengths, max_len) in [(vec![7, 1, 20, 3], 14), (vec![5, 6], 2), (vec![4], 1), (vec![9, 0], 41)] {
                     let src = Tokens::random(3, &lengths, 23);
                     let expected = greedy(&model, &src.rows().padded(&Device::Cpu)?, max_len)?;
-                    assert_eq!(schedule.greedy(src.rows(), max_len)?, expected);
+                    assert_eq!(step.greedy(src.rows(), max_len)?, expected);
                 }
-                let error = schedule.greedy(Tokens::random(3, &[2], 23).rows(), 42).expect_err("too long");
+                let error = step.greedy(Tokens::random(3, &[2], 23).rows(), 42).expect_err("too long");
                 assert!(error.to_string().contains("at most 41 tokens, found 42"), "{error}");
             }
         }
@@ -223,17 +223,17 @@ fn what_no_device_can_is_an_error() -> Result<()> {
     for (config, expected) in [(with_dropout, "devices have no dropout"), (wide, "no heads wider than 128")] {
         let parameters = Parameters::random(0, &Device::Cpu);
         Transformer::init(&config, &parameters)?;
-        let error = DeviceSchedule::new(&config.into(), &parameters, Accelerator::emulated()?, Precision::F32);
+        let error = DeviceStep::new(&config, &parameters, Accelerator::emulated()?, Precision::F32);
         let error = error.expect_err("not on a device").to_string();
         assert!(error.contains(expected) && error.contains("train on the CPU"), "{error}");
     }
-    let mut schedule = opened(Accelerator::emulated, Precision::F32)?;
+    let mut step = opened(Accelerator::emulated, Precision::F32)?;
     let [src, tgt] = &batches()[0];
     let foreign = Tokens::random(1, &[3, 2, 2, 2], 100);
-    let error = schedule.take_step(foreign.rows(), tgt.rows(), &adam(1), 1.0).expect_err("unknown ids").to_string();
+    let error = step.take_step(foreign.rows(), tgt.rows(), &adam(1), 1.0).expect_err("unknown ids").to_string();
     assert!(error.contains("below the vocabulary's size 11"), "{error}");
     let fewer = Tokens::random(1, &[3, 2], 11);
-    let error = schedule.take_step(src.rows(), fewer.rows(), &adam(1), 1.0).expect_err("no targets").to_string();
+    let error = step.take_step(src.rows(), fewer.rows(), &adam(1), 1.0).expect_err("no targets").to_string();
     assert!(error.contains("expected 4 targets"), "{error}");
     Ok(())
 }

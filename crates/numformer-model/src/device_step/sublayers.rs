@@ -1,6 +1,6 @@
-//! The sublayers of encoder and decoder on a device, forward and backward: $y = \mathrm{LN}(x + f(x))$.
+//! The sublayers of encoder and decoder on a device, forward and backward: y = LN(x + f(x)).
 //!
-//! As in the schedule on the host, a backward pass leaves the gradient of the residual in `d_sum`, where the next pass finds
+//! As in the step on the host, a backward pass leaves the gradient of the residual in `d_sum`, where the next pass finds
 //! it. `[rows, ..]` are the tokens of a padded batch; what padding holds has no gradient, since no loss depends on it.
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::places::{CROSS_ATTENTION, Places, SELF_ATTENTION};
 use super::vectors::{Pass, Take};
 use crate::norm::EPS;
 
-/// An affine map, $y = x W^\top + b$.
+/// An affine map, y = x·Wᵀ + b.
 #[derive(Clone, Debug)]
 pub(super) struct Affine {
     weight: Range<usize>,
@@ -242,8 +242,7 @@ impl Attention {
         Heads { region, stride: self.d_model, column: 0 }
     }
 
-    /// $y = \mathrm{LN}(r + W_o\,\mathrm{attention}(W_q x, W_k m, W_v m))$; in self-attention m is x, and `memory` is not
-    /// looked at.
+    /// `y = LN(r + W_o·attention(W_q·x, W_k·m, W_v·m))`; in self-attention m is x, and `memory` is not looked at.
     pub(super) fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -383,7 +382,7 @@ impl FeedForward {
         Ok(Fed { hidden, normed, d_hidden: take.activations(rows * self.up.d_out())? })
     }
 
-    /// $y = \mathrm{LN}(x + W_2\,\mathrm{relu}(W_1 x + b_1) + b_2)$.
+    /// y = LN(x + W₂·relu(W₁·x + b₁) + b₂).
     pub(super) fn forward(&self, pass: &mut Pass<'_>, x: Region, kept: &Fed) -> Result<()> {
         self.up.forward(pass, x, Activation::Relu, kept.hidden)?;
         self.down.forward(pass, kept.hidden, Activation::Identity, kept.normed.sum)?;

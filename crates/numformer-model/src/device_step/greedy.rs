@@ -3,7 +3,7 @@
 use candle_core::{Error, Result};
 use numformer_ops::device::{Accelerator, Element, Recording, Region};
 
-use super::DeviceSchedule;
+use super::DeviceStep;
 use super::inputs::rounded;
 use super::stacks::{DecodedStep, Encoded};
 use super::sublayers::Sizes;
@@ -42,7 +42,7 @@ struct GenerationShape {
     longest: usize,
 }
 
-impl DeviceSchedule {
+impl DeviceStep {
     /// Answers to each source, at each position the most probable token (of equals, the first): as
     /// [`greedy`](crate::greedy), on the device. An answer has at most `max_len` tokens, both delimiters included.
     ///

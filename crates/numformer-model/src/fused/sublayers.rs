@@ -1,4 +1,4 @@
-//! The sublayers of encoder and decoder, forward and backward: $y = \mathrm{LN}(x + f(x))$.
+//! The sublayers of encoder and decoder, forward and backward: y = LN(x + f(x)).
 //!
 //! Each keeps what its backward pass needs. That pass leaves the gradient of the residual `x` in `sum`, where the next
 //! pass finds it. `[rows, ..]` are the tokens of a microbatch one after another.
@@ -38,7 +38,7 @@ pub(super) struct Scratch {
     hidden: Buffer,
 }
 
-/// An affine map, $y = x W^\top + b$.
+/// An affine map, y = x·Wᵀ + b.
 #[derive(Clone, Debug)]
 pub(super) struct Affine {
     pair: Pair,
@@ -169,8 +169,8 @@ impl Attention {
         AttentionShape { t, s, n_heads: self.n_heads, width: self.d_model }
     }
 
-    /// $y = \mathrm{LN}(r + W_o\,\mathrm{attention}(W_q x, W_k m, W_v m))$, with `x` `[rows, d_model]` the queries'
-    /// states, `m` `[memory rows, d_memory]` and `r` the residual.
+    /// `y = LN(r + W_o·attention(W_q·x, W_k·m, W_v·m))`, with `x` `[rows, d_model]` the queries' states, `m`
+    /// `[memory rows, d_memory]` and `r` the residual.
     pub(super) fn forward(
         &self,
         weights: &[f32],
@@ -274,7 +274,7 @@ impl FeedForward {
         })
     }
 
-    /// $y = \mathrm{LN}(x + W_2\,\mathrm{relu}(W_1 x + b_1) + b_2)$, `x` `[rows, d_model]`.
+    /// y = LN(x + W₂·relu(W₁·x + b₁) + b₂), `x` `[rows, d_model]`.
     pub(super) fn forward(&self, weights: &[f32], x: &[f32], kept: &mut Fed) {
         let Fed { hidden, normed } = kept;
         self.up.forward(weights, x, Activation::Relu, hidden);

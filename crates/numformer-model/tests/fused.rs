@@ -1,11 +1,11 @@
-//! The explicit schedule against automatic differentiation: loss and gradients of random models on random batches.
+//! The fused step against automatic differentiation: loss and gradients of random models on random batches.
 
 mod common;
 
 use candle_core::{Device, Result, Tensor};
 use common::{Tokens, assert_agree, parameters_of, weights_of};
 use numformer_model::{
-    CrossAttentionQuery, ExplicitSchedule, Mode, OutputProjection, Parameters, Positions, StackConfig, TokenRows,
+    CrossAttentionQuery, FusedStep, Mode, OutputProjection, Parameters, Positions, StackConfig, TokenRows,
     TrainingStep, TransformerConfig,
 };
 use numformer_ops::kernels::Level;
@@ -14,16 +14,16 @@ use proptest::prelude::*;
 
 fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
     let (parameters, mut composition) = parameters_of(config, 5)?;
-    let mut schedule = ExplicitSchedule::new(&config.clone().into(), &parameters)?;
+    let mut step = FusedStep::new(config, &parameters)?;
     let weights = weights_of(&composition, &parameters, 6)?;
     let [mut expected, mut found] = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
     let expected_loss =
         composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut expected)?;
     // Twice: the second time in memory that was used before.
     for _ in 0..2 {
-        let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut found)?;
+        let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut found)?;
         assert!((loss - expected_loss).abs() <= 1e-5 * expected_loss, "expected {expected_loss}, found {loss}");
-        assert_agree(&schedule, &found, &expected, 1e-5);
+        assert_agree(&step, &found, &expected, 1e-5);
     }
     Ok(())
 }
@@ -55,18 +55,18 @@ fn biases_of_keys_get_no_gradient() -> Result<()> {
     let config = small();
     let (src, tgt) = (Tokens::random(1, &[7, 1, 33, 20, 7], 23), Tokens::random(2, &[9, 33, 2, 3, 20], 23));
     let (parameters, _) = parameters_of(&config, 5)?;
-    let mut schedule = ExplicitSchedule::new(&config.clone().into(), &parameters)?;
-    let weights = weights_of(&schedule, &parameters, 6)?;
+    let mut step = FusedStep::new(&config, &parameters)?;
+    let weights = weights_of(&step, &parameters, 6)?;
     let mut gradients = vec![f32::NAN; weights.len()];
-    schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
+    step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
     let largest = |values: &[f32]| values.iter().fold(0f32, |a, x| a.max(x.abs()));
     let scale = largest(&gradients);
     let (mut without, mut others) = (0, 0);
-    for slot in schedule.layout().slots().iter().filter(|slot| slot.name().ends_with("attention.key.bias")) {
+    for slot in step.layout().slots().iter().filter(|slot| slot.name().ends_with("attention.key.bias")) {
         assert!(largest(&gradients[slot.range()]) < 1e-6 * scale, "{}", slot.name());
         without += slot.range().len() as u64;
     }
-    for slot in schedule.layout().slots().iter().filter(|slot| slot.name().ends_with("attention.query.bias")) {
+    for slot in step.layout().slots().iter().filter(|slot| slot.name().ends_with("attention.query.bias")) {
         assert!(largest(&gradients[slot.range()]) > 1e-4 * scale, "{}", slot.name());
         others += slot.range().len() as u64;
     }
@@ -102,23 +102,23 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
     // Large enough to stand out from rounding, along the gradient itself.
     let (src, tgt) = (Tokens::random(1, &[7, 5], 23), Tokens::random(2, &[9, 4], 23));
     let (parameters, _) = parameters_of(&small(), 5)?;
-    let mut schedule = ExplicitSchedule::new(&small().into(), &parameters)?;
-    let weights = weights_of(&schedule, &parameters, 6)?;
+    let mut step = FusedStep::new(&small(), &parameters)?;
+    let weights = weights_of(&step, &parameters, 6)?;
     let mut gradients = vec![0.0; weights.len()];
-    schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
-    let slots: Vec<_> = schedule.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
+    step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
+    let slots: Vec<_> = step.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
     let mut unused = vec![0.0; weights.len()];
     for (name, range) in slots {
         let norm = gradients[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let step = 1e-2;
+        let distance = 1e-2;
         let mut at = |distance: f64| {
             let mut moved = weights.clone();
             for (w, g) in moved[range.clone()].iter_mut().zip(&gradients[range.clone()]) {
                 *w += (distance * f64::from(*g) / norm.max(1e-9)) as f32;
             }
-            schedule.loss_and_gradients(&moved, src.rows(), tgt.rows(), Mode::Evaluate, &mut unused)
+            step.loss_and_gradients(&moved, src.rows(), tgt.rows(), Mode::Evaluate, &mut unused)
         };
-        let difference = (at(step)? - at(-step)?) / (2.0 * step);
+        let difference = (at(distance)? - at(-distance)?) / (2.0 * distance);
         assert!((difference - norm).abs() <= 1e-3 + 0.02 * norm, "{name}: gradient {norm}, difference {difference}");
     }
     Ok(())
@@ -134,8 +134,8 @@ fn threads_do_not_change_the_bits() -> Result<()> {
             let (parameters, composition) = parameters_of(&small(), 5)?;
             let weights = weights_of(&composition, &parameters, 6)?;
             let mut gradients = vec![0.0; weights.len()];
-            let mut schedule = ExplicitSchedule::new(&small().into(), &parameters)?;
-            let loss = schedule.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
+            let mut step = FusedStep::new(&small(), &parameters)?;
+            let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
             Ok((loss.to_bits(), gradients.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
         })
     };
@@ -151,11 +151,11 @@ fn instruction_sets_do_not_change_the_bits() -> Result<()> {
     let config = TransformerConfig::new(37, 40, StackConfig::new(14, 2, 2), StackConfig::new(21, 3, 2));
     let (src, tgt) = (Tokens::random(1, &[7, 1, 33, 20], 37), Tokens::random(2, &[9, 33, 2, 17], 37));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a small pool starts");
-    let step = || -> Result<_> {
+    let both = || -> Result<_> {
         let (parameters, mut composition) = parameters_of(&config, 5)?;
         let weights = weights_of(&composition, &parameters, 6)?;
-        let mut schedule = ExplicitSchedule::new(&config.clone().into(), &parameters)?;
-        let steps: [&mut dyn TrainingStep; 2] = [&mut schedule, &mut composition];
+        let mut step = FusedStep::new(&config, &parameters)?;
+        let steps: [&mut dyn TrainingStep; 2] = [&mut step, &mut composition];
         let bits = steps.map(|step| -> Result<_> {
             let mut gradients = vec![f32::NAN; weights.len()];
             let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
@@ -164,9 +164,9 @@ fn instruction_sets_do_not_change_the_bits() -> Result<()> {
         bits.into_iter().collect::<Result<Vec<_>>>()
     };
     pool.install(|| {
-        let widest = step()?;
+        let widest = both()?;
         for level in Level::available() {
-            assert!(level.run(step)? == widest, "{level:?}");
+            assert!(level.run(both)? == widest, "{level:?}");
         }
         Ok(())
     })
@@ -179,7 +179,7 @@ fn parameters_of_another_model_are_named() -> Result<()> {
         parameters.to_vec().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
     let error = |tensors: &[(String, Tensor)]| -> Result<String> {
         let parameters = Parameters::from_tensors(tensors.iter().cloned(), &Device::Cpu)?;
-        Ok(ExplicitSchedule::new(&small().into(), &parameters).expect_err("another model").to_string())
+        Ok(FusedStep::new(&small(), &parameters).expect_err("another model").to_string())
     };
     for (at, (name, tensor)) in tensors.iter().enumerate() {
         // As many coefficients, but not as a matrix of this shape; and one row more.
@@ -205,11 +205,11 @@ fn parameters_of_another_model_are_named() -> Result<()> {
 #[test]
 fn what_does_not_fit_is_an_error() -> Result<()> {
     let (parameters, _) = parameters_of(&small(), 5)?;
-    let mut schedule = ExplicitSchedule::new(&small().into(), &parameters)?;
-    let len = schedule.layout().len();
+    let mut step = FusedStep::new(&small(), &parameters)?;
+    let len = step.layout().len();
     let good = Tokens::random(1, &[3, 4], 23);
     let mut error = |src: TokenRows<'_>, tgt: TokenRows<'_>, weights: usize| {
-        let found = schedule.loss_and_gradients(&vec![0.0; weights], src, tgt, Mode::Evaluate, &mut vec![0.0; len]);
+        let found = step.loss_and_gradients(&vec![0.0; weights], src, tgt, Mode::Evaluate, &mut vec![0.0; len]);
         found.expect_err("a batch that does not fit").to_string()
     };
     let foreign = TokenRows { ids: &[0, 23], lengths: &[2], width: 2 };

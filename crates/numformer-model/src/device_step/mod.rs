@@ -1,4 +1,4 @@
-//! The training step of the standard transformer on a device, as an explicit forward and backward schedule.
+//! The training step of the standard transformer on a device, as an explicit forward and backward step.
 //!
 //! Weights, gradients and Adam's moments stay on the device. A batch goes there in one copy, and the whole step, from the
 //! embedding to Adam, is recorded once for each shape and replayed: the host waits for nothing. What a step found, its loss
@@ -27,10 +27,10 @@ use self::stacks::{Kept, Model};
 use self::vectors::{Pass, Take, Vectors};
 use crate::config::TransformerConfig;
 use crate::flat::FlatLayout;
+use crate::fused::FusedStep;
 use crate::mode::Mode;
 use crate::model_config::ModelConfig;
 use crate::parameters::Parameters;
-use crate::schedule::ExplicitSchedule;
 use crate::training_step::{TokenRows, TrainingStep};
 
 pub use self::vectors::Precision;
@@ -40,13 +40,13 @@ const SLOTS: usize = 1024;
 
 /// The standard transformer with its weights, gradients and moments of Adam on a device.
 ///
-/// Loss and gradients are those of [`Composition`](crate::Composition) to rounding: to that of `f32`, or with
+/// Loss and gradients are those of [`Autodiff`](crate::Autodiff) to rounding: to that of `f32`, or with
 /// [`Precision::Bf16`] to that of bf16. The same steps give the same bits on the same device.
 ///
 /// As a [`TrainingStep`] it takes weights from the host and gives gradients back, which is slow, and what it is tested by. To
 /// learn, [`take_step`](Self::take_step) leaves all on the device.
 #[derive(Debug)]
-pub struct DeviceSchedule {
+pub struct DeviceStep {
     device: Accelerator,
     precision: Precision,
     config: TransformerConfig,
@@ -92,13 +92,13 @@ impl StepOutcome {
     }
 }
 
-impl DeviceSchedule {
+impl DeviceStep {
     /// What a model has that no device can train here; none where it can be trained.
     #[must_use]
     pub fn missing(config: &ModelConfig) -> Option<&'static str> {
-        let ModelConfig::Transformer(transformer) = config else { return ExplicitSchedule::missing(config) };
+        let ModelConfig::Transformer(transformer) = config else { return FusedStep::missing(config) };
         let wide = |stack: &crate::config::StackConfig| stack.d_model / stack.n_heads.max(1) > 128;
-        ExplicitSchedule::missing(config)
+        FusedStep::missing(config)
             .or((wide(&transformer.encoder) || wide(&transformer.decoder)).then_some("heads wider than 128"))
     }
 
@@ -108,19 +108,16 @@ impl DeviceSchedule {
     /// When the configuration is impossible or has something that is [missing](Self::missing) here, `parameters` are not
     /// those of the model, or the device has not enough memory.
     pub fn new(
-        config: &ModelConfig,
+        config: &TransformerConfig,
         parameters: &Parameters,
         mut device: Accelerator,
         precision: Precision,
     ) -> Result<Self> {
-        if let Some(what) = Self::missing(config) {
+        if let Some(what) = Self::missing(&config.clone().into()) {
             return Err(Error::Msg(format!("devices have no {what} yet: train on the CPU")));
         }
         // Checks that configuration and parameters belong together, to the last coefficient.
-        let layout = ExplicitSchedule::new(config, parameters)?.layout().clone();
-        let ModelConfig::Transformer(config) = config else {
-            return Err(Error::Msg("devices train transformers alone".to_owned()));
-        };
+        let layout = FusedStep::new(config, parameters)?.layout().clone();
         let places = Places::new(&layout);
         let model = Model::new(&mut device, &places, config)?;
         let vectors = Vectors::new(&mut device, places.len(), precision)?;
@@ -130,7 +127,7 @@ impl DeviceSchedule {
         let (state, outcomes) = (device.reserve(Element::U32, 2)?, device.reserve(Element::F32, 2 * SLOTS)?);
         let squares = device.reserve(Element::F64, Accelerator::SQUARES)?;
         let pool = device.reserve_pool(0)?;
-        let mut schedule = Self {
+        let mut step = Self {
             device,
             precision,
             config: config.clone(),
@@ -146,10 +143,10 @@ impl DeviceSchedule {
             plans: Vec::new(),
             generations: Vec::new(),
         };
-        let mut weights = vec![0.0; schedule.layout.len()];
-        schedule.layout.read(parameters, &mut weights)?;
-        schedule.set_weights(&weights)?;
-        Ok(schedule)
+        let mut weights = vec![0.0; step.layout.len()];
+        step.layout.read(parameters, &mut weights)?;
+        step.set_weights(&weights)?;
+        Ok(step)
     }
 
     /// The device.
@@ -170,6 +167,18 @@ impl DeviceSchedule {
             self.device.write(copy, &weights)?;
         }
         self.go_on()
+    }
+
+    /// The numbers it computes in.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What the device is, in words.
+    #[must_use]
+    pub fn device_name(&self) -> String {
+        self.device.name()
     }
 
     /// Takes steps again after one that was not finite.
@@ -308,7 +317,7 @@ impl DeviceSchedule {
     }
 }
 
-impl TrainingStep for DeviceSchedule {
+impl TrainingStep for DeviceStep {
     fn layout(&self) -> &FlatLayout {
         &self.layout
     }

@@ -1,0 +1,112 @@
+//! How small and how large the entries of matrices are.
+
+use crate::{Ensemble, EnsembleError};
+
+/// A range of magnitudes that holds every entry of some matrices but those that are zero.
+///
+/// # Examples
+/// ```
+/// use numformer_problems::{Magnitudes, Problem, Trace};
+///
+/// // The sum of three numbers, each of at most 10.
+/// let traces = Trace.output_magnitudes((3, 3), Magnitudes::at_most(10.0));
+/// assert_eq!(traces, Magnitudes { smallest: 0.0, largest: Some(30.0) });
+/// ```
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Magnitudes {
+    /// No entry but zero is smaller; 0 where nothing is known.
+    pub smallest: f64,
+    /// No entry is larger; `None` without a bound.
+    pub largest: Option<f64>,
+}
+
+impl Magnitudes {
+    /// Those of any finite numbers.
+    pub const ANY: Self = Self { smallest: 0.0, largest: None };
+
+    /// From 0 to a bound, where there is one.
+    #[must_use]
+    pub fn at_most(largest: impl Into<Option<f64>>) -> Self {
+        Self { smallest: 0.0, largest: largest.into() }
+    }
+
+    /// What a law of random matrices says of their entries: its [`smallest`](Ensemble::smallest) and its
+    /// [`bound`](Ensemble::bound). The laws of this crate are right; one's own may contradict itself.
+    ///
+    /// # Errors
+    /// If either is NaN or negative, or the bound is infinite.
+    pub fn of(law: &(impl Ensemble + ?Sized)) -> Result<Self, EnsembleError> {
+        let (smallest, largest) = (law.smallest(), law.bound());
+        match largest {
+            Some(found) if !(found >= 0.0 && found.is_finite()) => Err(EnsembleError::Bound { found }),
+            _ if smallest >= 0.0 => Ok(Self { smallest, largest }),
+            _ => Err(EnsembleError::NotPositive { parameter: "smallest magnitude of entries", found: smallest }),
+        }
+    }
+
+    /// The smallest range that holds both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            smallest: self.smallest.min(other.smallest),
+            largest: self.largest.zip(other.largest).map(|(a, b)| a.max(b)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::Mat;
+    use rand::RngCore;
+
+    use super::*;
+    use crate::{Mixture, RandomScale};
+
+    /// Says this of matrices that have no entries.
+    #[derive(Debug)]
+    struct Says(f64, Option<f64>);
+
+    impl Ensemble for Says {
+        fn sample_into(&self, _: &mut dyn RngCore, matrix: &mut Mat<f64>) {
+            *matrix = Mat::new();
+        }
+
+        fn max_shape(&self) -> (usize, usize) {
+            (0, 0)
+        }
+
+        fn bound(&self) -> Option<f64> {
+            self.1
+        }
+
+        fn smallest(&self) -> f64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn magnitudes_that_cannot_be_are_refused_wherever_a_law_is_given() {
+        for bound in [f64::NAN, -1.0, f64::INFINITY] {
+            let message = format!("expected a positive, finite bound on the entries, found {bound}");
+            let law = || Says(0.0, Some(bound));
+            assert_eq!(Magnitudes::of(&law()).unwrap_err().to_string(), message);
+            assert_eq!(RandomScale::new(law(), 1..=2).unwrap_err().to_string(), message);
+            assert_eq!(Mixture::uniform(vec![Box::new(law())]).unwrap_err().to_string(), message);
+        }
+        for smallest in [f64::NAN, -1.0] {
+            let error = Magnitudes::of(&Says(smallest, None)).unwrap_err();
+            let message = "expected a positive, finite smallest magnitude of entries, found";
+            assert_eq!(error.to_string(), format!("{message} {smallest}"));
+        }
+        assert_eq!(Magnitudes::of(&Says(2.0, Some(0.0))), Ok(Magnitudes { smallest: 2.0, largest: Some(0.0) }));
+    }
+
+    #[test]
+    fn a_join_holds_both_ranges() {
+        let (small, large) = (Magnitudes { smallest: 1.0, largest: Some(2.0) }, Magnitudes::at_most(3.0));
+        assert_eq!(small.join(large), Magnitudes { smallest: 0.0, largest: Some(3.0) });
+        assert_eq!(large.join(small), small.join(large));
+        assert_eq!(small.join(Magnitudes::ANY), Magnitudes::ANY);
+        assert_eq!(small.join(small), small);
+    }
+}

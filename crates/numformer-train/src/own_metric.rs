@@ -1,0 +1,101 @@
+//! Metrics of one's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use numformer_encoding::TokenId;
+use numformer_metrics::Metric;
+
+use crate::evaluation::{finished, tokens_of};
+use crate::figure::{Better, Figure};
+use crate::score::{Pair, Scored};
+
+/// An example and the answer of a model: a sample of metrics of one's own. Sequences have their delimiters, but for the
+/// answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// What the model read.
+    pub src: Vec<TokenId>,
+    /// The exact answer.
+    pub tgt: Vec<TokenId>,
+    /// The model's answer; none if it did not end it.
+    pub answer: Option<Vec<TokenId>>,
+    /// Mean cross-entropy per target token, in nats.
+    pub cross_entropy: f64,
+}
+
+impl Answered {
+    pub(crate) fn new(pair: &Pair, scored: &Scored) -> Self {
+        Self {
+            src: tokens_of(&pair.src),
+            tgt: tokens_of(&pair.tgt),
+            answer: scored.answer.as_ref().and_then(|answer| finished(&answer.hypothesis)),
+            cross_entropy: scored.cross_entropy,
+        }
+    }
+}
+
+/// Metrics of one's own by name.
+#[derive(Default)]
+pub(crate) struct OwnMetrics(Vec<(String, Better, Box<dyn Own>)>);
+
+impl OwnMetrics {
+    pub(crate) fn push<M>(&mut self, name: &str, better: Better, metric: M)
+    where
+        M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static,
+    {
+        self.0.push((name.to_owned(), better, Box::new(metric)));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn update(&mut self, answered: &[Answered]) {
+        for (_, _, metric) in &mut self.0 {
+            answered.iter().for_each(|sample| metric.update(sample));
+        }
+    }
+
+    /// What is known so far. A number that is not finite says nothing and is left out.
+    pub(crate) fn figures(&self) -> BTreeMap<String, Figure> {
+        let figure = |(name, better, metric): &(String, Better, Box<dyn Own>)| {
+            let value = metric.value().filter(|value| value.is_finite())?;
+            Some((name.clone(), Figure { value, better: *better }))
+        };
+        self.0.iter().filter_map(figure).collect()
+    }
+}
+
+impl Clone for OwnMetrics {
+    fn clone(&self) -> Self {
+        Self(self.0.iter().map(|(name, better, metric)| (name.clone(), *better, metric.boxed())).collect())
+    }
+}
+
+impl fmt::Debug for OwnMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, ..)| name)).finish()
+    }
+}
+
+/// A [`Metric`] whose type is not known.
+trait Own: Send + Sync {
+    fn update(&mut self, sample: &Answered);
+    fn value(&self) -> Option<f64>;
+    fn boxed(&self) -> Box<dyn Own>;
+}
+
+impl<M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static> Own for M {
+    fn update(&mut self, sample: &Answered) {
+        Metric::update(self, sample);
+    }
+
+    fn value(&self) -> Option<f64> {
+        Metric::value(self)
+    }
+
+    fn boxed(&self) -> Box<dyn Own> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,52 @@
+//! A part of a run with examples of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use numformer_data::BatchSource;
+
+use crate::evaluator::Evaluate;
+use crate::goal::Goal;
+
+/// What a run learns from before its main source of batches: for so many steps, until a goal is reached, or whatever comes
+/// first.
+pub struct Stage {
+    pub(crate) name: String,
+    pub(crate) batches: Arc<dyn BatchSource>,
+    pub(crate) evaluation: Option<Box<dyn Evaluate>>,
+    pub(crate) steps: Option<u64>,
+    pub(crate) until: Option<Goal>,
+}
+
+impl Stage {
+    /// A stage that learns from these batches. It has no end yet.
+    pub fn new(name: &str, batches: impl BatchSource + 'static) -> Self {
+        Self { name: name.to_owned(), batches: Arc::new(batches), evaluation: None, steps: None, until: None }
+    }
+
+    /// Ends the stage after so many steps of its own.
+    #[must_use]
+    pub fn with_steps(self, steps: u64) -> Self {
+        Self { steps: Some(steps), ..self }
+    }
+
+    /// Judges the model in this way during the stage, as often as the run does; without, it is not judged before the stage is
+    /// over.
+    #[must_use]
+    pub fn with_evaluation(self, evaluation: impl Evaluate + 'static) -> Self {
+        Self { evaluation: Some(Box::new(evaluation)), ..self }
+    }
+
+    /// Ends the stage when an evaluation of its own reaches a goal.
+    #[must_use]
+    pub fn until(self, goal: Goal) -> Self {
+        Self { until: Some(goal), ..self }
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, steps, until, .. } = self;
+        f.debug_struct("Stage").field("name", name).field("steps", steps).field("until", until).finish_non_exhaustive()
+    }
+}

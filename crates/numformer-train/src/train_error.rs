@@ -1,0 +1,58 @@
+//! Why a run cannot begin or go on.
+
+use std::error::Error;
+
+use numformer_data::TaskError;
+
+use crate::checkpoint::CheckpointError;
+use crate::evaluate_error::EvaluateError;
+use crate::layout::LayoutError;
+
+/// Why training cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A batch cannot be made.
+    #[error(transparent)]
+    Batch(#[from] TaskError),
+    /// The model failed.
+    #[error("the model failed")]
+    Model(#[from] candle_core::Error),
+    /// The model cannot be judged.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint does not fit the model.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A run without an end.
+    #[error("expected a number of steps, found none: give one by `Trainer::with_steps`")]
+    NoSteps,
+    /// Training diverged.
+    #[error(
+        "training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}, learning rate {lr:e}; \
+         try a lower learning rate, a longer warm-up, or train.divergence"
+    )]
+    NotFinite {
+        /// The step that could not be taken.
+        step: u64,
+        /// Loss found.
+        loss: f64,
+        /// Gradient norm found.
+        gradient_norm: f64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// A learner of one's own failed.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
+
+impl TrainError {
+    /// An error of one's own.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+}

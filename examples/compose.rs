@@ -1,0 +1,89 @@
+//! Training put together by hand: every line is a part that can be replaced by one of your own. No file, no names looked up.
+//!
+//! ```sh
+//! cargo run --release --example compose
+//! ```
+//!
+//! Expected output: the progress of a small model that learns the eigenvalues of 2×2 symmetric matrices, its figures, with
+//! one of a metric of its own, and that it goes on from its directory; half a minute in all.
+//! Next: `custom_model`, `custom_optimizer`, `custom_law` for parts of your own; `train` for the same from an experiment.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use candle_core::Device;
+use numformer::data::{Split, Task};
+use numformer::encoding::Positional;
+use numformer::metrics::Metric;
+use numformer::model::{FusedStep, Parameters, StackConfig, Transformer, TransformerConfig};
+use numformer::problems::{Eigenvalues, Spectrum, SymmetricSpectrum};
+use numformer::train::{
+    Adam, Answered, Better, Evaluator, HostLearner, MetricsLog, PastEvaluation, Patience, Progress, RunStore, Trainer,
+    WarmUp, every,
+};
+
+/// The longest answer, in tokens.
+#[derive(Clone, Default)]
+struct LongestAnswer(Option<usize>);
+
+impl Metric for LongestAnswer {
+    type Sample = Answered;
+    type Value = f64;
+
+    fn update(&mut self, sample: &Answered) {
+        self.0 = self.0.max(sample.answer.as_ref().map(Vec::len));
+    }
+    fn merge(&mut self, other: &Self) {
+        self.0 = self.0.max(other.0);
+    }
+    fn value(&self) -> Option<f64> {
+        self.0.map(|tokens| tokens as f64)
+    }
+}
+
+fn main() -> Result<()> {
+    // What is computed, on which matrices, and how it is written.
+    let p10 = Arc::new(Positional::p10());
+    let law = SymmetricSpectrum::new(2, 10.0, Spectrum::Semicircle)?;
+    let task = Arc::new(Task::new(Eigenvalues, law, p10.clone(), p10)?);
+
+    // The model, and how it learns.
+    let sizes = StackConfig::new(64, 4, 1);
+    let longest = task.max_src_len().max(task.max_tgt_len());
+    let config = TransformerConfig::new(task.vocabulary().len(), longest, sizes.clone(), sizes);
+    let parameters = Parameters::random(0, &Device::Cpu);
+    let step = FusedStep::new(&config, &parameters)?;
+    let learner = HostLearner::new(step, Adam::default(), &parameters)?;
+
+    // How it is judged.
+    let model = Transformer::new(&config, &parameters.frozen())?;
+    let validation = task.batches(0, Split::Validation, 256);
+    let evaluator = Evaluator::new(model, &parameters, &task, validation, 500)?.with_metric(
+        "longest answer",
+        Better::Less,
+        LongestAnswer::default(),
+    );
+
+    // The run: it is saved, and goes on from here when the same program is started again.
+    let temporary = tempfile::tempdir()?;
+    let path = temporary.path().join("run");
+    let mut trainer = Trainer::new(learner, task.batches(0, Split::Train, 64))
+        .named("eigenvalues-2x2")
+        .with_steps(2_000)
+        .with_schedule(WarmUp::new(1e-3, 100)) // or any Fn(u64) -> f64
+        .with_evaluation(every(400), evaluator)
+        .with_stop(Patience::of("cross_entropy", 3))
+        .with_observer(Progress::stderr())
+        .with_observer(MetricsLog::in_dir(&path, 100))
+        .saved_in(RunStore::open(&path)?, every(500))?;
+    let report = trainer.run()?;
+    println!("{} after step {}", report.stop, report.step);
+    let history = &trainer.progress().history;
+    let figure = |past: &PastEvaluation, name: &str| past.figure(name).map_or(f64::NAN, |figure| figure.value);
+    for past in history {
+        println!("step {}: within 5% {:.3}", past.step, figure(past, "within_5%"));
+    }
+    ensure!(figure(&history[history.len() - 1], "within_5%") > 0.5, "it learned something");
+    Ok(())
+}
