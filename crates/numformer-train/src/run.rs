@@ -468,6 +468,7 @@ fn trainer(
         .with_clip_norm(train.clip_norm)
         .with_weight_decay(train.weight_decay)
         .with_divergence(train.divergence)
+        .taking_snapshots(every(checkpoint.every))
         .with_evaluation(every(evaluate.every), evaluator(task, validation, count)?)
         .reporting(every(log.every));
     for figure in &checkpoint.best {

@@ -79,6 +79,11 @@ impl StoredModel {
             return Err(CheckpointError::Exists { path: dir.to_owned() });
         }
         self.check(dir)?;
+        self.write(dir)
+    }
+
+    /// Writes the model, whatever it is.
+    fn write(&self, dir: &Path) -> Result<(), CheckpointError> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         // The process is part of the name: another may be writing a model of the same name.
         let partial = dir.with_file_name(format!(".{name}.{}.partial", process::id()));
@@ -228,7 +233,7 @@ mod tests {
         let mut model = untrained();
         // Fewer values than its shape says: noticed when the other files are written.
         model.weights.get_mut("projection.bias").expect("every model has one").1.pop();
-        let error = model.save(&dir.path().join("model")).expect_err("not writable");
+        let error = model.write(&dir.path().join("model")).expect_err("not writable");
         assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
         assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 0);
     }
@@ -279,8 +284,11 @@ mod tests {
             let mut config = model.config.as_transformer().expect("a transformer").clone();
             change(&mut model, &mut config);
             model.config = config.into();
-            model.save(&path).expect("saved");
+            let refused = model.save(&path).expect_err("no model").to_string();
+            assert!(!path.exists());
+            model.write(&path).expect("written");
             let error = StoredModel::load(&path).expect_err("no model");
+            assert_eq!(error.to_string(), refused);
             assert!(
                 model.model(&Device::Cpu).is_err() || matches!(error, CheckpointError::Malformed { .. }),
                 "{error}"

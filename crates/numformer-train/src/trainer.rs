@@ -247,6 +247,13 @@ impl Trainer {
         self
     }
 
+    /// Sets how often there is a regular snapshot: to roll back to, and to be saved where the run is saved.
+    #[must_use]
+    pub fn taking_snapshots(mut self, every: Every) -> Self {
+        self.settings.save = every;
+        self
+    }
+
     /// Saves the run now and then, at its end and whenever it is asked to end, and goes on from the latest snapshot there, if
     /// any. What was passed over on the way to it is told by [`passed_over`](Self::passed_over).
     ///
@@ -264,9 +271,8 @@ impl Trainer {
     /// Saves the run as [`saved_in`](Self::saved_in) does, from the beginning, whatever is there.
     #[must_use]
     pub fn with_checkpoints(mut self, checkpoints: impl Checkpoints + 'static, every: Every) -> Self {
-        self.settings.save = every;
         self.checkpoints = Some(Box::new(checkpoints));
-        self
+        self.taking_snapshots(every)
     }
 
     /// Goes on from a snapshot of the same run.
@@ -276,15 +282,19 @@ impl Trainer {
     pub fn going_on_from(mut self, latest: LatestSnapshot) -> Result<Self, TrainError> {
         let LatestSnapshot { snapshot, passed_over } = latest;
         self.passed_over = passed_over;
-        self.restore(&snapshot)?;
         let save = self.settings.save;
         if self.rolls_back() {
-            let before = self.checkpoints.as_mut().map(|checkpoints| checkpoints.load(save.before(self.step)));
+            // Where no checkpoint was saved before, it is the beginning.
+            self.way_back = Some(self.snapshot());
+            let before = self.checkpoints.as_mut().map(|checkpoints| checkpoints.load(save.before(snapshot.step)));
             match before {
-                Some(Ok(before)) => self.way_back = before,
+                Some(Ok(Some(before))) => self.way_back = Some(before),
                 Some(Err(error)) => self.passed_over.push(error),
-                None => {}
+                Some(Ok(None)) | None => {}
             }
+        }
+        self.restore(&snapshot)?;
+        if self.rolls_back() {
             self.next_way_back = save.is_due(self.step).then_some(snapshot);
         }
         // A run that was killed after it had saved may have left one too many; and fewer may be asked for now.
