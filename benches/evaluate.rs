@@ -13,9 +13,10 @@ use std::time::Instant;
 use candle_core::{D, Device};
 use numformer::data::{BatchSource, Sequences, Split, Task};
 use numformer::encoding::TokenId;
+use numformer::evaluate::{Evaluation, evaluate};
+use numformer::experiment::{Catalogue, Experiment, Run};
 use numformer::metrics::{Norm, Tolerance};
 use numformer::model::{End, Mode, Model, Padded, Seq2Seq, greedy};
-use numformer::train::{Catalogue, Evaluation, Experiment, Run, evaluate};
 
 const EXAMPLES: u64 = 10_000;
 const ROUNDS: usize = 3;

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use numformer::data::{BatchSource, Split};
+use numformer::experiment::{Catalogue, Experiment, Run};
 use numformer::model::{FusedStep, Mode, Model, Parameters, TokenRows, TrainingStep};
 use numformer::ops::sum_of_squares;
-use numformer::train::{Catalogue, Experiment, Run, Update};
+use numformer::train::Update;
 
 const STEPS: u64 = 600;
 const ROUNDS: usize = 7;

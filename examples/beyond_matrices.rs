@@ -13,8 +13,9 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 use numformer::data::{Batch, BatchSource, TaskError};
 use numformer::encoding::Vocabulary;
+use numformer::evaluate::Evaluator;
 use numformer::model::{FusedStep, Parameters, StackConfig, Transformer, TransformerConfig};
-use numformer::train::{Adam, Evaluator, HostLearner, Progress, Trainer, WarmUp, every};
+use numformer::train::{Adam, HostLearner, Progress, Trainer, WarmUp, every};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

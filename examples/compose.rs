@@ -15,13 +15,12 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 use numformer::data::{Split, Task};
 use numformer::encoding::Positional;
+use numformer::evaluate::{Answered, Better, Evaluator};
 use numformer::metrics::Metric;
 use numformer::model::{FusedStep, Parameters, StackConfig, Transformer, TransformerConfig};
 use numformer::problems::{Eigenvalues, Spectrum, SymmetricSpectrum};
-use numformer::train::{
-    Adam, Answered, Better, Evaluator, HostLearner, MetricsLog, PastEvaluation, Patience, Progress, RunStore, Trainer,
-    WarmUp, every,
-};
+use numformer::store::RunStore;
+use numformer::train::{Adam, HostLearner, MetricsLog, PastEvaluation, Patience, Progress, Trainer, WarmUp, every};
 
 /// The longest answer, in tokens.
 #[derive(Clone, Default)]

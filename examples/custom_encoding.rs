@@ -14,7 +14,8 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use numformer::data::Split;
 use numformer::encoding::{DecodeError, EncodeError, NumberEncoding, TokenId};
-use numformer::train::{Catalogue, Experiment, Progress, Run};
+use numformer::experiment::{Catalogue, Experiment, Run};
+use numformer::train::Progress;
 
 /// Levels are powers of 1.1, from 1.1^-40 = 0.022 to 1.1^25 = 10.8; below is zero. Rounding costs 5% at most.
 const LEVELS: std::ops::RangeInclusive<i32> = -40..=25;

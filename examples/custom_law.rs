@@ -16,9 +16,10 @@ use candle_core::Device;
 use faer::Mat;
 use numformer::data::{Split, Task};
 use numformer::encoding::Positional;
+use numformer::evaluate::evaluate;
 use numformer::model::{FusedStep, Parameters, StackConfig, Transformer, TransformerConfig};
 use numformer::problems::{Ensemble, Trace, UniformEntries};
-use numformer::train::{Adam, HostLearner, Progress, Trainer, WarmUp, evaluate};
+use numformer::train::{Adam, HostLearner, Progress, Trainer, WarmUp};
 use rand::{Rng, RngCore};
 
 /// Circulant matrices of uniform entries.

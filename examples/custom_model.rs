@@ -16,10 +16,11 @@ use candle_core::{Device, Result as ModelResult, Tensor};
 use candle_nn::{Embedding, Init, Module, VarBuilder};
 use numformer::data::{Split, Task};
 use numformer::encoding::Positional;
+use numformer::evaluate::Evaluator;
 use numformer::model::{Autodiff, Linear, Mode, Padded, Parameters, Prefix, Projection, Seq2Seq};
 use numformer::ops::Activation;
 use numformer::problems::{Transpose, UniformEntries};
-use numformer::train::{Adam, Evaluator, HostLearner, Progress, Trainer, WarmUp, every};
+use numformer::train::{Adam, HostLearner, Progress, Trainer, WarmUp, every};
 
 /// Reads and writes sequences of one length each.
 struct Mixer {

@@ -11,7 +11,8 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Result, ensure};
-use numformer::train::{EvaluationReport, Experiment, Observer, Run, StopReason};
+use numformer::experiment::{Experiment, Run};
+use numformer::train::{EvaluationReport, Observer, StopReason};
 
 /// Ends a run after `patience` evaluations in a row without a lower cross-entropy.
 struct EarlyStopping {

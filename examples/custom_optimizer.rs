@@ -15,9 +15,10 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 use numformer::data::{Split, Task};
 use numformer::encoding::Positional;
+use numformer::evaluate::Evaluator;
 use numformer::model::{FlatLayout, FusedStep, Parameters, StackConfig, Transformer, TransformerConfig};
 use numformer::problems::{Transpose, UniformEntries};
-use numformer::train::{Evaluator, HostLearner, Optimizer, Progress, Trainer, Update, WarmUp, every};
+use numformer::train::{HostLearner, Optimizer, Progress, Trainer, Update, WarmUp, every};
 
 /// Moves each weight by the sign of a mixture of its gradient and its momentum.
 struct Lion {

@@ -12,8 +12,9 @@
 use anyhow::{Result, ensure};
 use faer::{Mat, MatRef};
 use numformer::data::Split;
+use numformer::experiment::{Catalogue, Experiment, Run};
 use numformer::problems::{Magnitudes, Problem, SolveError, require_finite};
-use numformer::train::{Catalogue, Experiment, Progress, Run};
+use numformer::train::Progress;
 
 /// `[A | B]` to the matrix of `max(a, b)`, from `r×2c` to `r×c`.
 #[derive(Debug)]

@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use numformer::encoding::{Preset, Vocabulary};
+use numformer::evaluate::Scorer;
 use numformer::model::{Padded, Parameters, StackConfig, Transformer, TransformerConfig, greedy};
-use numformer::train::{Scorer, StoredModel};
+use numformer::store::StoredModel;
 
 fn main() -> Result<()> {
     let temporary = tempfile::tempdir()?;

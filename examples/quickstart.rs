@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use numformer::data::Split;
-use numformer::train::{Experiment, Progress, Run, StopReason};
+use numformer::experiment::{Experiment, Run};
+use numformer::train::{Progress, StopReason};
 
 #[derive(Parser)]
 struct Arguments {

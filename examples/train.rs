@@ -9,7 +9,8 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::{Result, ensure};
-use numformer::train::{Experiment, Progress, Run, StoredRun};
+use numformer::experiment::{Experiment, Run, StoredRun};
+use numformer::train::Progress;
 
 fn main() -> Result<()> {
     let temporary = tempfile::tempdir()?;

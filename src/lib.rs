@@ -9,7 +9,11 @@
 //! - [`data`]: examples and batches of token ids;
 //! - [`ops`]: fused differentiable operations;
 //! - [`model`]: the encoder-decoder transformer;
-//! - [`train`]: experiments, training, evaluation, runs on disk;
+//! - [`store`]: weights and optimizer state on disk;
+//! - [`lawt`]: published checkpoints read as data;
+//! - [`evaluate`]: answers found and judged;
+//! - [`train`]: the training loop;
+//! - [`experiment`]: experiments as data, and their runs on disk;
 //! - [`report`]: reports of runs.
 //!
 //! # Features
@@ -21,9 +25,13 @@
 
 pub use numformer_data as data;
 pub use numformer_encoding as encoding;
+pub use numformer_evaluate as evaluate;
+pub use numformer_experiment as experiment;
+pub use numformer_lawt as lawt;
 pub use numformer_metrics as metrics;
 pub use numformer_model as model;
 pub use numformer_ops as ops;
 pub use numformer_problems as problems;
 pub use numformer_report as report;
+pub use numformer_store as store;
 pub use numformer_train as train;

@@ -11,14 +11,16 @@ use candle_core::{Device, Result as ModelResult, Tensor};
 use candle_nn::{Embedding, Init, Module, VarBuilder};
 use numformer::data::{Batch, BatchSource, TaskError};
 use numformer::encoding::Vocabulary;
+use numformer::evaluate::{Answered, Better, Evaluator};
 use numformer::metrics::Metric;
 use numformer::model::{
     Autodiff, Beam, FlatLayout, Linear, Mode, Padded, Parameters, Prefix, Projection, Seq2Seq, beam, greedy,
 };
 use numformer::ops::Activation;
+use numformer::store::RunStore;
 use numformer::train::{
-    Answered, Better, DivergencePolicy, Evaluator, Goal, HostLearner, Learner, MetricsLog, Observer, Optimizer,
-    PastEvaluation, Record, RunStore, Stage, StepReport, StopReason, Trainer, Update, every, read_metrics,
+    DivergencePolicy, Goal, HostLearner, Learner, MetricsLog, Observer, Optimizer, PastEvaluation, Record, Stage,
+    StepReport, StopReason, Trainer, Update, every, read_metrics,
 };
 
 /// Strings of three of four letters, and the same backwards.

@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer::data::{Format, Split, write_examples};
+use numformer::evaluate::{FigureName, evaluate};
+use numformer::experiment::{
+    Architecture, Catalogue, CheckpointConfig, DataFileError, Experiment, MatricesConfig, Moment, OneOrMany,
+    ProblemConfig, Rows, Run, RunDir, RunError, Span, StageConfig, StoredRun, TrainConfig,
+};
 use numformer::model::StackConfig;
+use numformer::store::StoredModel;
 use numformer::train::{
-    AdamConfig, Architecture, Catalogue, CheckpointConfig, DataFileError, DivergencePolicy, Experiment, FigureName,
-    Goal, MatricesConfig, Moment, Observer, OneOrMany, OptimizerConfig, ProblemConfig, Record, Remedy, Rows, Run,
-    RunDir, RunError, SgdConfig, Span, StageConfig, StepReport, StopReason, StoredModel, StoredRun, TrainConfig,
-    TrainError, evaluate, read_metrics,
+    AdamConfig, DivergencePolicy, Goal, Observer, OptimizerConfig, Record, Remedy, SgdConfig, StepReport, StopReason,
+    TrainError, read_metrics,
 };
 
 /// A model that is trained in a second: 2×2 matrices, 16 dimensions.

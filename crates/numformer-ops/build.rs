@@ -1,4 +1,4 @@
-//! Compiles the kernels to PTX where the feature `cuda` asks for it. Nothing is needed otherwise.
+//! Compiles the kernels to PTX if the feature `cuda` is enabled; does nothing otherwise.
 
 use std::env;
 use std::path::PathBuf;
@@ -31,5 +31,5 @@ fn compile() -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
-    Err(format!("{} refuses the kernels: {said}", compiler.display()))
+    Err(format!("{} fails to compile the kernels: {said}", compiler.display()))
 }

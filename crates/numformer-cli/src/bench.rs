@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::{Args, ValueEnum};
+use numformer_evaluate::text;
 use numformer_model::{DeviceStep, Padded, Parameters, Precision, TokenRows, Transformer, greedy};
 use numformer_ops::Activation;
 use numformer_ops::kernels::{for_each, linear_rows};
-use numformer_train::{Gradients, Workload, text};
+use numformer_train::{Gradients, Workload};
 use serde::Serialize;
 
 use crate::device::DeviceName;

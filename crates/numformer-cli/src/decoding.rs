@@ -2,8 +2,8 @@
 
 use clap::error::{Error, ErrorKind};
 use clap::{Args, ValueEnum};
+use numformer_evaluate::Answering;
 use numformer_model::{Beam, Decoding, Sampling};
-use numformer_train::Answering;
 
 /// How the model's answers are found.
 #[derive(Args)]

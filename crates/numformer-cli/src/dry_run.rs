@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use indicatif::HumanDuration;
 use numformer_data::{BatchSource, Split};
-use numformer_train::{
-    Catalogue, DivergencePolicy, Experiment, Observer, Run, StepReport, StopReason, TrainConfig, text,
-};
+use numformer_evaluate::text;
+use numformer_experiment::{Catalogue, Experiment, Run, TrainConfig};
+use numformer_train::{DivergencePolicy, Observer, StepReport, StopReason};
 
 use crate::layout;
 use crate::output::write;

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use numformer_data::Split;
+use numformer_evaluate::{Diagnosis, EvaluationTable, diagnose, text};
+use numformer_experiment::{Amount, Catalogue, DataConfig, Experiment, Moment, OneOrMany, StoredRun};
 use numformer_metrics::Tolerance;
 use numformer_problems::Problem;
-use numformer_train::{
-    Amount, Catalogue, DataConfig, Diagnosis, EvaluationTable, Experiment, Moment, OneOrMany, StoredRun, diagnose, text,
-};
 use serde_json::json;
 
 use crate::decoding::{DecodingArguments, TaskArguments};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use numformer_data::{DatasetError, Format, Split, write_examples};
-use numformer_train::{Catalogue, Experiment};
+use numformer_experiment::{Catalogue, Experiment};
 use rayon::ThreadPoolBuilder;
 
 use crate::partial_file::PartialFile;

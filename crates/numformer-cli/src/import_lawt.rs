@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use numformer_lawt::import_lawt;
 use numformer_model::StackConfig;
-use numformer_train::import_lawt;
 
 use crate::filter::is_open;
 

@@ -43,7 +43,8 @@ use std::any::TypeId;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use numformer_train::{ExperimentError, text};
+use numformer_evaluate::text;
+use numformer_experiment::ExperimentError;
 
 use crate::verbosity::Verbosity;
 

@@ -1,7 +1,7 @@
 //! Damaged checkpoints, which an older one stands in for.
 
 use anyhow::Chain;
-use numformer_train::StoredRun;
+use numformer_experiment::StoredRun;
 
 use crate::causes;
 

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
-use numformer_train::presets::{self, PRESETS};
-use numformer_train::{Experiment, ExperimentError, text};
+use numformer_evaluate::text;
+use numformer_experiment::presets::{self, PRESETS};
+use numformer_experiment::{Experiment, ExperimentError};
 
 use crate::{layout, output};
 

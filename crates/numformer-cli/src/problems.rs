@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use numformer_train::{Catalogue, ProblemConfig, text};
+use numformer_evaluate::text;
+use numformer_experiment::{Catalogue, ProblemConfig};
 use serde_json::json;
 
 use crate::{layout, output};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use numformer_experiment::{Amount, Catalogue};
 use numformer_report::{Assessment, Report, ReportedRun};
-use numformer_train::{Amount, Catalogue};
 
 use crate::output;
 use crate::partial_file::PartialFile;

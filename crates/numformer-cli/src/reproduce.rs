@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
+use numformer_experiment::presets::{PRESETS, Suite};
+use numformer_experiment::{Experiment, Outcome, Scorecard, StoredRun};
 use numformer_report::TrainingTime;
-use numformer_train::presets::{PRESETS, Suite};
-use numformer_train::{Experiment, Outcome, Scorecard, StopReason, StoredRun};
+use numformer_train::StopReason;
 
 use crate::budget::Budget;
 use crate::device::DeviceName;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use numformer_train::{Draft, StopConfig};
+use numformer_experiment::{Draft, StopConfig};
 
 use crate::train::{Ending, checked, train};
 use crate::verbosity::Verbosity;

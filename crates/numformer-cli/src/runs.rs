@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use numformer_train::RunSummary;
-use numformer_train::text::{self, Align};
+use numformer_evaluate::text::{self, Align};
+use numformer_experiment::RunSummary;
 
 use crate::{layout, output};
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
-use numformer_train::{Pair, Score, ScoreError, Scorer, StoredModel};
+use numformer_evaluate::{Pair, Score, ScoreError, Scorer};
+use numformer_store::StoredModel;
 
 use crate::decoding::DecodingArguments;
 use crate::filter::{is_open, lines_of_input};

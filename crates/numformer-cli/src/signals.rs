@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::thread;
 
-use numformer_train::{CheckpointError, DivergenceReport, Observer, StepReport, StopReason};
+use numformer_store::CheckpointError;
+use numformer_train::{DivergenceReport, Observer, StepReport, StopReason};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 #[cfg(unix)]

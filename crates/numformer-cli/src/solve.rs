@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
+use numformer_evaluate::Solved;
+use numformer_experiment::{Catalogue, Moment, StoredRun};
 use numformer_metrics::Verdict;
 use numformer_model::Decoding;
 use numformer_report::Explanation;
-use numformer_train::{Catalogue, Moment, Solved, StoredRun};
 use serde_json::{Value, json};
 
 use crate::decoding::{DecodingArguments, TaskArguments};

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use numformer_data::Split;
-use numformer_train::{
-    Catalogue, DataConfig, Draft, Experiment, Gap, Progress, Run, RunDir, RunReport, StopReason, TrainConfig,
-};
+use numformer_experiment::{Catalogue, DataConfig, Draft, Experiment, Run, RunDir, TrainConfig};
+use numformer_train::{Gap, Progress, RunReport, StopReason};
 use serde_json::json;
 
 use crate::budget::Budget;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use faer::Mat;
+use numformer_experiment::{Catalogue, ProblemConfig};
 use numformer_metrics::{Metric, Norm, Tolerance, coefficients_within};
 use numformer_problems::{Instance, Problem, ReferenceComparison, SolveError};
-use numformer_train::{Catalogue, ProblemConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -55,7 +55,7 @@ mod text;
 mod write;
 
 pub use answer_grammar::{AnswerGrammar, AnswerState};
-pub use batch::{Batch, Sequences};
+pub use batch::Batch;
 pub use builder::{TaskBuilder, VocabularyKind};
 pub use dataset::{Dataset, DatasetBatches, DatasetError, Order, RecordError};
 pub use dissection::{Dissection, RefinementSteps};
@@ -63,6 +63,7 @@ pub use error::{OtherError, TaskError};
 pub use example::Example;
 pub use format::Format;
 pub use judgement::Judgement;
+pub use numformer_encoding::Sequences;
 pub use prefetch::{Prefetch, prefetch};
 pub use source::{BatchSource, TaskBatches};
 pub use split::Split;

@@ -1,5 +1,5 @@
-//! Numbers per second, written and read: the published encodings, general ones and one of one's own, as the paper's
-//! matrices and one by one.
+//! Numbers written and read per second, both as the paper's matrices and one by one. The encodings are the published
+//! ones, general ones and a custom one.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use numformer_encoding::{
 
 const MATRICES: usize = 200;
 
-/// Names as [`encoding_by_name`] reads them.
+/// Names that [`encoding_by_name`] reads.
 const NAMES: [&str; 7] = [
     "p10",
     "p1000",
@@ -23,7 +23,7 @@ const NAMES: [&str; 7] = [
     "floating(precision=2,exponents=16,decimals=7)",
 ];
 
-/// An encoding as a user writes one, with the required methods alone: integers from -10 to 10.
+/// An encoding as a user writes one, with only the required methods: integers from -10 to 10.
 #[derive(Debug)]
 struct SmallIntegers(Vec<String>);
 
@@ -53,7 +53,7 @@ impl NumberEncoding for SmallIntegers {
     }
 }
 
-/// Numbers uniform in (-10, 10), as the entries of the paper's matrices: Knuth's linear congruential generator.
+/// Numbers uniform in (-10, 10), like the entries of the paper's matrices, from Knuth's linear congruential generator.
 fn coefficients(count: usize) -> Vec<f64> {
     let mut state = 1_u64;
     let mut draw = || {
@@ -79,7 +79,7 @@ fn encoding(c: &mut Criterion) {
     group.finish();
 }
 
-/// One number at a time, by the trait object.
+/// One number at a time, through the trait object.
 fn bench_numbers(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, encoding: &dyn NumberEncoding) {
     let numbers = coefficients(MATRICES);
     let words: Vec<_> = numbers

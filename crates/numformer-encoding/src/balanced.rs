@@ -1,4 +1,4 @@
-//! Signed significand, exponent: B1999 and its kin.
+//! Encodings with a signed significand and an exponent, such as B1999.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::decimal::{Decimal, value};
 use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
-/// A signed significand and the exponent of ten, one token each.
+/// An encoding of a number as two tokens: a signed significand and an exponent of ten.
 ///
-/// A number rounded to `±m·10^e`, with a fixed count of significant decimal digits in `m`, is the word `N<±m> E<e>`.
-/// Zero is `N0 E0`; rounding, range and values are those of [`Positional`](crate::Positional). The significands run from
-/// `-10^precision` to `10^precision`, although writing uses neither the two ends nor those with fewer digits: reading
-/// accepts them all.
+/// A number is rounded to `±m·10^e`, where `m` has a fixed number of significant decimal digits. Its word is
+/// `N<±m> E<e>`. Zero is `N0 E0`. Rounding, range and values are those of [`Positional`](crate::Positional). The
+/// significands run from `-10^precision` to `10^precision`. Writing uses neither these two ends nor significands with
+/// fewer digits, but reading accepts them all.
 ///
 /// # Examples
 /// ```
@@ -32,11 +32,12 @@ pub struct Balanced {
     symbols: Vec<String>,
 }
 
-/// Beyond that, a vocabulary would have more than 200,000 significands.
+/// With more digits, a vocabulary would have more than 200,000 significands.
 const MAX_PRECISION: u32 = 5;
 
 impl Balanced {
-    /// `precision` significant decimal digits (1 to 5) and a range of exponents of ten around 0 (within ±280).
+    /// The encoding with `precision` significant decimal digits (1 to 5) and a range of exponents of ten around 0
+    /// (within ±280).
     ///
     /// # Errors
     /// When a parameter is out of range.

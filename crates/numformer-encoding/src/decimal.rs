@@ -5,23 +5,24 @@ use std::ops::RangeInclusive;
 
 use crate::{EncodeError, EncodingError};
 
-/// The most significant digits: a double holds that many, and all such significands are below 2^52.
+/// The largest number of significant digits. A double holds that many, and all such significands are below 2^52.
 pub(crate) const MAX_PRECISION: u32 = 15;
 
-/// Exponents stay within ±280, so that `m·10^e` and every power of ten used on the way are finite normal numbers:
-/// the largest `m` read is below 10^19.
+/// Exponents stay within ±280, so that `m·10^e` and every power of ten used on the way are finite normal numbers. The
+/// largest `m` that is read is below 10^19.
 const MAX_EXPONENT: i32 = 280;
 
 /// Rounds numbers to `m·10^e`, with `precision` digits in `m` and `e` in a range.
 ///
 /// The result is that of C's `%.{precision - 1}e`: correct rounding of the exact binary value, ties to even. Zero, and
-/// what rounds to an exponent below the range, is `m = 0, e = 0`.
+/// any number that rounds to an exponent below the range, becomes `m = 0, e = 0`.
 pub(crate) struct Decimal {
     precision: u32,
     exponents: RangeInclusive<i32>,
     /// 10^precision: one more than the largest significand.
     full: u64,
-    /// Entry `i` is for the exponent `min - 1 + i`, one below the range: such a number may be rounded up into it.
+    /// Entry `i` is for the exponent `min - 1 + i`. The first entry is one below the range, since a number with that
+    /// exponent may be rounded up into the range.
     steps: Box<[Step]>,
 }
 
@@ -60,7 +61,7 @@ impl Decimal {
         self.full
     }
 
-    /// The largest number that is not too large.
+    /// The largest number that can be written.
     pub(crate) fn largest(&self) -> f64 {
         value(self.full as i64 - 1, *self.exponents.end())
     }
@@ -70,21 +71,21 @@ impl Decimal {
         self.exponents.clone().map(|e| format!("E{e}"))
     }
 
-    /// The position of an exponent among them.
+    /// The position of an exponent in the range.
     #[inline]
     pub(crate) fn exponent_index(&self, exponent: i32) -> u32 {
         exponent.abs_diff(*self.exponents.start())
     }
 
-    /// The exponent at a position.
+    /// The exponent at a position in the range.
     #[inline]
     pub(crate) fn exponent_at(&self, index: u32) -> Option<i32> {
         let exponent = self.exponents.start().checked_add_unsigned(index)?;
         (exponent <= *self.exponents.end()).then_some(exponent)
     }
 
-    /// The part of the range of exponents that zero and numbers of these magnitudes are written with, where the largest
-    /// is not too large.
+    /// The exponents with which zero and numbers of these magnitudes are written; `None` if the largest magnitude is
+    /// too large.
     pub(crate) fn exponents_within(&self, magnitudes: &RangeInclusive<f64>) -> Option<RangeInclusive<i32>> {
         let (_, largest) = self.round(*magnitudes.end()).ok()?;
         let smallest = match self.round(*magnitudes.start()).ok()? {
@@ -118,11 +119,12 @@ impl Decimal {
         Ok((significand, exponent))
     }
 
-    /// One product and one rounding, where that is certain to be right; the significand may be 10^precision.
+    /// Rounds with one multiplication and one rounding; `None` if the result is not certain to be right. The
+    /// significand may be 10^precision.
     ///
-    /// Rounding the scale and rounding the product change it by 2^-53 each, relatively, so the product is within
-    /// `10^precision · 2^-52` of the exact one: the nearest integer is the right one unless a half-integer is that
-    /// near. The tolerance is twice that.
+    /// Rounding the scale and rounding the product each change the product by a relative 2^-53, so it is within
+    /// `10^precision · 2^-52` of the exact one. The nearest integer is therefore the right one unless a half-integer is
+    /// that near. The tolerance is twice that distance.
     #[inline]
     fn round_quickly(&self, a: f64) -> Option<(u64, i32)> {
         let lower = decade(a) + 1 - self.precision as i32;
@@ -143,7 +145,7 @@ impl Decimal {
     }
 }
 
-/// The obvious way, by the formatter of the standard library, which rounds the exact value, ties to even.
+/// Rounds with the formatter of the standard library, which rounds the exact value, ties to even.
 #[cold]
 fn round_exactly(a: f64, precision: u32) -> (u64, i32) {
     let mut text = [0_u8; 32];
@@ -159,7 +161,7 @@ fn round_exactly(a: f64, precision: u32) -> (u64, i32) {
 
 /// The decimal exponent of a magnitude, or one less: floor(b·log10(2)) where `a` lies in [2^b, 2^(b+1)).
 ///
-/// Below every normal number for zero and subnormal numbers, above them for what is not finite.
+/// Zero and subnormal numbers give a result below that of every normal number; infinity and NaN give one above.
 #[inline]
 pub(crate) fn decade(a: f64) -> i32 {
     floor_log10_of_power_of_two((a.to_bits() >> 52) as i32 - 1023)
@@ -208,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// What the formatter of the standard library makes of a finite number, zero and the limits included.
+    /// Rounds a finite number with the formatter of the standard library, including zero and the limits.
     fn by_formatting(decimal: &Decimal, x: f64) -> Option<(u64, i32)> {
         let (mut significand, mut exponent) = round_exactly(x.abs(), decimal.precision);
         if x == 0.0 || exponent < *decimal.exponents.start() {
@@ -288,7 +290,7 @@ mod tests {
         }
     }
 
-    /// Every so many bit patterns of a 64-bit sequence with good low and high bits.
+    /// The finite numbers among `count` bit patterns of a 64-bit sequence with good low and high bits.
     fn bit_patterns(count: u64) -> impl Iterator<Item = f64> {
         // The additive sequence of the golden ratio visits sign, exponent and leading bits evenly.
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

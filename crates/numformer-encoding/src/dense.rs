@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A matrix in row-major order: what crosses the borders between crates.
+/// A matrix in row-major order. The crates exchange matrices in this form.
 ///
-/// Its text form has rows separated by `;` and numbers separated by white space or commas; a lone number is a 1×1
-/// matrix. Numbers are written so that they are read back exactly.
+/// Its text form separates rows by `;` and numbers by white space or commas. A single number is a 1×1 matrix. Numbers
+/// are written so that they are read back exactly.
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,7 @@ pub enum ParseMatrixError {
         /// The length of this row.
         found: usize,
     },
-    /// Something that is not a number, or nothing between two commas.
+    /// An entry is not a number, or there is nothing between two commas.
     #[error("expected a number in row {row}, column {column}, found `{found}`")]
     BadNumber {
         /// The row.
@@ -84,7 +84,7 @@ impl FromStr for DenseMatrix {
     }
 }
 
-/// Appends the numbers of one row, of which there is at least one.
+/// Appends the numbers of one row, which must hold at least one.
 fn parse_row(line: &str, row: usize, coefficients: &mut Vec<f64>) -> Result<(), ParseMatrixError> {
     if line.trim().is_empty() {
         return Err(ParseMatrixError::EmptyRow { row });
@@ -105,7 +105,7 @@ fn parse_row(line: &str, row: usize, coefficients: &mut Vec<f64>) -> Result<(), 
 
 impl fmt::Display for DenseMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A matrix without columns has no chunks either way.
+        // A matrix without columns has no chunks of any size.
         for (i, row) in self.coefficients.chunks(self.cols.max(1)).enumerate() {
             if i > 0 {
                 f.write_str("; ")?;

@@ -1,4 +1,4 @@
-//! Encodings by name, as configuration files and the command line have them.
+//! Encodings by name, as used in configuration files and on the command line.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const EXPONENTS: RangeInclusive<i32> = -100..=100;
 /// - `floating(precision = 2, exponents = 16, decimals = 7)`: [`Floating::new`].
 ///
 /// # Errors
-/// When there is none of that name, or none with these parameters.
+/// When no encoding has this name, or none has these parameters.
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,7 @@ pub fn encoding_by_name(name: &str) -> Result<Arc<dyn NumberEncoding>, EncodingN
     Ok(encoding)
 }
 
-/// The values of these parameters, each of which is to be there once.
+/// The values of these parameters, each of which must be given exactly once.
 fn numbers<const N: usize>(
     kind: &str,
     parameters: &str,
@@ -78,10 +78,10 @@ fn numbers<const N: usize>(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodingNameError {
-    /// There is none of that name.
+    /// No encoding has this name.
     #[error(transparent)]
     Unknown(#[from] UnknownEncoding),
-    /// The kind of encoding has other parameters.
+    /// The kind of encoding takes other parameters.
     #[error("expected {} for a {kind} encoding, found {}", list(expected), list(found))]
     Parameters {
         /// The kind.
@@ -91,7 +91,7 @@ pub enum EncodingNameError {
         /// What was given.
         found: Vec<String>,
     },
-    /// A parameter is no number.
+    /// A parameter is not a whole number.
     #[error("expected a whole number for `{key}`, found `{found}`")]
     Number {
         /// The parameter.
@@ -99,12 +99,12 @@ pub enum EncodingNameError {
         /// What was given.
         found: String,
     },
-    /// There is no encoding with such parameters.
+    /// No encoding has such parameters.
     #[error(transparent)]
     Encoding(#[from] EncodingError),
 }
 
-/// Names in a sentence.
+/// Joins names for use in a sentence.
 fn list(names: &[impl AsRef<str>]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
     match &quoted[..] {

@@ -25,7 +25,7 @@ pub enum EncodingError {
         /// The base asked for.
         found: u32,
     },
-    /// The range of exponents is too wide, or misses the exponent 0, which writes the number zero.
+    /// The range of exponents is too wide, or it lacks the exponent 0, with which zero is written.
     #[error("expected exponents around 0, from -{limit} to {limit} at most, found {min} to {max}")]
     Exponents {
         /// The largest magnitude of an exponent.
@@ -106,7 +106,7 @@ pub enum EncodeError {
 
 /// Why a list of tokens is not a number or a matrix.
 ///
-/// Positions count tokens from 0. An id beyond the vocabulary is found as `<unknown 12345>`.
+/// Positions count tokens from 0. An id beyond the vocabulary is reported as `<unknown 12345>`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -147,9 +147,11 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The error of a reader that wanted `expected` at `position` of `tokens`: another kind of token, or none.
+    /// The error of a reader that wanted `expected` at `position` of `tokens` but found another kind of token or the
+    /// end.
     ///
-    /// `symbols` are those of the encoding, in id order. For implementors of [`NumberEncoding`](crate::NumberEncoding).
+    /// `symbols` are those of the encoding, in id order. This is for implementors of
+    /// [`NumberEncoding`](crate::NumberEncoding).
     #[cold]
     pub fn expected(
         expected: impl Into<Cow<'static, str>>,
@@ -164,7 +166,7 @@ impl DecodeError {
         }
     }
 
-    /// The position of the first token that could not be read; the number of tokens where they end too early.
+    /// The position of the first token that could not be read, or the number of tokens if they end too early.
     pub fn position(&self) -> usize {
         match self {
             Self::Unexpected { position, .. }

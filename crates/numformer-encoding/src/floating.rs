@@ -1,4 +1,4 @@
-//! One token per number: FP15 and its kin.
+//! Encodings with one token per number, such as FP15.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,15 +7,16 @@ use std::sync::Arc;
 use crate::decimal::{decade, value};
 use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
-/// One token per number: a significand of `p` digits and one of few exponents.
+/// An encoding of a number as one token: a significand of `p` digits and one of a few exponents.
 ///
 /// Let `v = |x|·10^d`, where `10^-d` is the unit; `k = floor(log10 v)`, at least 0; and
 /// `m = floor(v·10^(p - 1 - k) + 1/2)`, where `m = 10^p` becomes `m = 10^(p - 1)`, `k + 1`. The token is `N<±m>e<k>` and
 /// stands for the `f64` nearest to `±m·10^(k - d - p + 1)`. Below the unit there are fewer digits, down to `N0e0` for
 /// zero.
 ///
-/// All this is computed in double precision as written, halves rounded up: what falls near the middle of two numbers
-/// may be rounded to either of them, by the rule of the authors' program and not by that of the other encodings.
+/// All of this is computed in double precision exactly as written, and halves are rounded up. A number near the middle
+/// of two representable numbers may therefore be rounded to either of them. This is the rule of the authors' program,
+/// not that of the other encodings.
 ///
 /// # Examples
 /// ```
@@ -40,7 +41,7 @@ pub struct Floating {
     steps: Box<[Step]>,
     /// The value of each local id: zero, the positive numbers ascending, the negative ones descending.
     values: Box<[f64]>,
-    /// The same numbers, then those without a value.
+    /// The symbols of these numbers, then the symbols without a value.
     symbols: Vec<String>,
 }
 
@@ -58,8 +59,8 @@ const MAX_EXPONENTS: u32 = 40;
 const MAX_DECIMALS: u32 = 22;
 
 impl Floating {
-    /// `precision` significant decimal digits (1 to 4), `exponents` decades (1 to 40), the lowest of which begins at
-    /// the unit `10^-decimals` (`decimals` up to 22).
+    /// The encoding with `precision` significant decimal digits (1 to 4) and `exponents` decades (1 to 40). The lowest
+    /// decade begins at the unit `10^-decimals` (`decimals` up to 22).
     ///
     /// # Errors
     /// When a parameter is out of range.
@@ -91,15 +92,16 @@ impl Floating {
         Ok(Self { precision, decimals, inverse_unit, full, steps, values, symbols })
     }
 
-    /// Three significant digits, 16 decades from 10^-7, so up to 9.99·10^8: `N314e7`. With
-    /// [`out_of_range_symbols`](Self::with_out_of_range_symbols).
+    /// Three significant digits and 16 decades from 10^-7, so up to 9.99·10^8: `N314e7`. It has the
+    /// [out-of-range symbols](Self::with_out_of_range_symbols).
     pub fn fp15() -> Self {
         Self::new(3, 16, 7).expect("the parameters are in range").with_out_of_range_symbols()
     }
 
-    /// Adds `NaN` and `-NaN`, by which the authors' program writes what is out of range.
+    /// Adds `NaN` and `-NaN`, which the authors' program writes for numbers that are out of range.
     ///
-    /// They keep the vocabulary compatible. Numbers out of range are still refused, and reading one is an error.
+    /// These symbols keep the vocabulary compatible. Writing a number that is out of range is still an error, and so is
+    /// reading one of these symbols.
     #[must_use]
     pub fn with_out_of_range_symbols(mut self) -> Self {
         self.symbols.truncate(self.values.len());
@@ -122,7 +124,7 @@ impl Floating {
         self.decimals
     }
 
-    /// The number of positive numbers, the index of the largest.
+    /// The number of positive numbers, which is also the index of the largest.
     fn count(&self) -> u32 {
         self.values.len() as u32 / 2
     }

@@ -18,8 +18,8 @@
 //! - [`NumberEncoding`]: the trait. [`Positional`], [`Balanced`] and [`Floating`] implement it for any precision;
 //!   [`Preset`] names the published parameters.
 //! - [`Vocabulary`]: symbols and their ids ([`TokenId`]); [`SymbolMeaning`]: what a symbol stands for, in any encoding.
-//! - [`MatrixEncoding`]: an encoding bound to a vocabulary; [`DenseMatrix`]: what it reads.
-//! - [`MatrixGrammar`]: what may follow in a matrix, token by token; [`WordGrammar`]: in a number.
+//! - [`MatrixEncoding`]: an encoding bound to a vocabulary; [`DenseMatrix`]: a matrix that it has read.
+//! - [`MatrixGrammar`]: which tokens may follow which in a matrix; [`WordGrammar`]: the same for a single number.
 //! - [`EncodeError`], [`DecodeError`]: why a number or a list of tokens was refused.
 //!
 //! # Reference
@@ -39,6 +39,7 @@ mod meaning;
 mod number;
 mod positional;
 mod preset;
+mod sequences;
 mod vocabulary;
 mod word_grammar;
 
@@ -53,5 +54,6 @@ pub use meaning::SymbolMeaning;
 pub use number::NumberEncoding;
 pub use positional::Positional;
 pub use preset::{Preset, UnknownEncoding};
+pub use sequences::Sequences;
 pub use vocabulary::{TokenId, Vocabulary, VocabularyError};
 pub use word_grammar::{Branch, WordGrammar, WordGrammarError};

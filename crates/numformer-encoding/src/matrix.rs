@@ -9,7 +9,7 @@ use crate::{
     DecodeError, DenseMatrix, EncodeError, MatrixGrammar, NumberEncoding, TokenId, Vocabulary, VocabularyError,
 };
 
-/// A number encoding with dimension tokens, bound to a vocabulary: reads and writes vocabulary ids.
+/// A number encoding with dimension tokens, bound to a vocabulary. It reads and writes vocabulary ids.
 ///
 /// A matrix is `V<rows> V<cols>`, then the words of its coefficients in row-major order. A task letter may come first.
 /// Delimiters are not part of it.
@@ -41,19 +41,21 @@ pub struct MatrixEncoding {
     dimensions: Vec<TokenId>,
 }
 
-/// Stands for the tokens that the number encoding does not know: no encoding has that many symbols.
+/// Stands for a token that the number encoding does not know. No encoding has that many symbols.
 const FOREIGN: TokenId = TokenId(u32::MAX);
 
-/// Coefficients are gathered in blocks of that many, so that one call writes many numbers.
+/// Coefficients are gathered in blocks of this size, so that one call writes many numbers.
 const BLOCK: usize = 64;
 
 thread_local! {
-    /// Local ids of the matrix being read: kept, so that reading does not allocate once warm.
+    /// Local ids of the matrix being read. The buffer is kept, so that reading does not allocate once it is large
+    /// enough.
     static LOCAL: Cell<Vec<TokenId>> = const { Cell::new(Vec::new()) };
 }
 
 impl MatrixEncoding {
-    /// Binds an encoding to a vocabulary. The dimensions are those the vocabulary holds: `V1` up to the first gap.
+    /// Binds an encoding to a vocabulary. The dimensions are those that the vocabulary holds, from `V1` up to the first
+    /// gap.
     ///
     /// # Errors
     /// When the vocabulary lacks a symbol of the encoding, or `V1`.
@@ -97,13 +99,13 @@ impl MatrixEncoding {
         self.dimensions.len()
     }
 
-    /// The tokens of the longest encoding of a matrix of that shape, without delimiters.
+    /// The number of tokens in the longest encoding of a matrix of that shape, without delimiters.
     pub fn max_len(&self, rows: usize, cols: usize) -> usize {
         self.header_len() + rows * cols * self.number.max_word_len()
     }
 
-    /// What may follow in a matrix, token by token, if the encoding of numbers [says](NumberEncoding::grammar) what may
-    /// follow in a number.
+    /// Which tokens may follow which in a matrix; `None` if the encoding of numbers has no
+    /// [grammar](NumberEncoding::grammar).
     pub fn grammar(&self) -> Option<MatrixGrammar> {
         let word = self.number.grammar()?;
         let delimiter = self.vocabulary.delimiter();
@@ -111,7 +113,7 @@ impl MatrixEncoding {
         Some(MatrixGrammar::new(self.task_letter, &self.dimensions, delimiter, word, &self.ids, local_ids))
     }
 
-    /// The tokens before the first coefficient.
+    /// The number of tokens before the first coefficient.
     fn header_len(&self) -> usize {
         usize::from(self.task_letter.is_some()) + 2
     }
@@ -119,8 +121,8 @@ impl MatrixEncoding {
     /// Appends the tokens of a `rows`×`cols` matrix, its coefficients given in row-major order.
     ///
     /// # Errors
-    /// When the shape has no token, the coefficients do not fill it, or one cannot be written. Then `tokens` is as
-    /// before.
+    /// When the vocabulary has no dimension tokens for the shape, the coefficients do not fill the shape exactly, or a
+    /// coefficient cannot be written. `tokens` is unchanged then.
     ///
     /// # Panics
     /// When the number encoding writes an id beyond its symbols.
@@ -195,21 +197,21 @@ impl MatrixEncoding {
         }
     }
 
-    /// Reads a matrix: the whole of `tokens`, without delimiters.
+    /// Reads all of `tokens` as one matrix, without delimiters.
     ///
     /// # Errors
-    /// When `tokens` is not exactly one matrix; the error says where and why.
+    /// When `tokens` is not exactly one matrix. The error says where and why.
     pub fn decode(&self, tokens: &[TokenId]) -> Result<DenseMatrix, DecodeError> {
         let mut coefficients = Vec::new();
         let (rows, cols) = self.decode_into(tokens, &mut coefficients)?;
         Ok(DenseMatrix { rows, cols, coefficients })
     }
 
-    /// Reads a matrix into `coefficients`, in row-major order, and returns its rows and columns. What the buffer held
-    /// is lost; its memory is used again.
+    /// Reads a matrix into `coefficients`, in row-major order, and returns its rows and columns. The old contents of
+    /// the buffer are lost, and its memory is reused.
     ///
     /// # Errors
-    /// As [`decode`](Self::decode). Then `coefficients` is empty.
+    /// When [`decode`](Self::decode) fails. `coefficients` is empty then.
     pub fn decode_into(&self, tokens: &[TokenId], coefficients: &mut Vec<f64>) -> Result<(usize, usize), DecodeError> {
         coefficients.clear();
         if let Some(letter) = self.task_letter
@@ -249,7 +251,8 @@ impl MatrixEncoding {
         })
     }
 
-    /// Names the token found by its symbol in the vocabulary: the number encoding knows its own symbols only.
+    /// Names the unexpected token by its symbol in the vocabulary, since the number encoding knows only its own
+    /// symbols.
     #[cold]
     fn locate(&self, mut error: DecodeError, tokens: &[TokenId]) -> DecodeError {
         if let DecodeError::Unexpected { position, found, .. }

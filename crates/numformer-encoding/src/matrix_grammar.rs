@@ -5,10 +5,10 @@ use std::slice;
 
 use crate::{TokenId, WordGrammar};
 
-/// What may be written of a matrix whose shape is known, token by token, up to the closing delimiter: exactly what
-/// [`MatrixEncoding::decode`](crate::MatrixEncoding::decode) reads as a matrix of that shape.
+/// The grammar of matrices of a known shape: which tokens may come next, up to the closing delimiter. It allows exactly
+/// what [`MatrixEncoding::decode`](crate::MatrixEncoding::decode) reads as a matrix of that shape.
 ///
-/// All sets of tokens are made once; a step neither allocates nor copies.
+/// All sets of tokens are computed once; a step neither allocates nor copies.
 ///
 /// # Examples
 /// ```
@@ -24,7 +24,7 @@ use crate::{TokenId, WordGrammar};
 ///     assert!(grammar.is_allowed(&state, token));
 ///     grammar.advance(&mut state, token);
 /// }
-/// // A second significand may not follow, but an exponent.
+/// // An exponent may follow, but not a second significand.
 /// let [number, exponent] = [vocabulary.id("314"), vocabulary.id("E-2")].map(|id| id.expect("of the encoding"));
 /// assert!(!grammar.is_allowed(&state, number) && grammar.is_allowed(&state, exponent));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -41,22 +41,22 @@ pub struct MatrixGrammar {
     local_ids: Vec<TokenId>,
 }
 
-/// The tokens that may follow when there is room for some tokens more than the shortest matrix needs.
+/// The tokens that may follow when there is room for at least `spare` more tokens than the shortest matrix needs.
 #[derive(Clone, Debug)]
 struct Level {
     spare: usize,
     allowed: Vec<Range<u32>>,
 }
 
-/// How far a matrix has been written: where a [`MatrixGrammar`] stands.
+/// The state of a [`MatrixGrammar`]: how far a matrix has been written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatrixState {
     place: Place,
     rows: usize,
     cols: usize,
-    /// The numbers that are not complete.
+    /// How many numbers are not complete yet.
     numbers: usize,
-    /// The tokens that may still be written.
+    /// How many more tokens may be written.
     room: usize,
 }
 
@@ -65,7 +65,7 @@ enum Place {
     Letter,
     Rows,
     Columns,
-    /// In a word, in this state of its grammar.
+    /// Inside a word, in this state of its grammar.
     Word(usize),
     Delimiter,
     /// After the delimiter, or after a token that was not allowed.
@@ -73,7 +73,7 @@ enum Place {
 }
 
 impl MatrixGrammar {
-    /// `ids` are the vocabulary's for each local id, `local_ids` the other way round.
+    /// `ids` holds the vocabulary id of each local id, and `local_ids` holds the local id of each vocabulary id.
     pub(crate) fn new(
         letter: Option<TokenId>,
         dimensions: &[TokenId],
@@ -87,11 +87,11 @@ impl MatrixGrammar {
         Self { letter: letter.map(just), dimensions, delimiter: just(delimiter), word, levels, local_ids }
     }
 
-    /// Before the first token of a matrix of this shape, to be written in at most `room` tokens, the closing delimiter
-    /// included.
+    /// The state before the first token of a matrix of this shape. The matrix may have at most `room` tokens, including
+    /// the closing delimiter.
     ///
     /// # Errors
-    /// When no tokens stand for such a shape, or the shortest matrix has more tokens.
+    /// When the vocabulary has no tokens for this shape, or the shortest such matrix has more than `room` tokens.
     pub fn start(&self, rows: usize, cols: usize, room: usize) -> Result<MatrixState, GrammarError> {
         let max = self.dimensions.len();
         if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) {
@@ -103,7 +103,7 @@ impl MatrixGrammar {
         if needed > room { Err(GrammarError::Room { rows, cols, needed, found: room }) } else { Ok(state) }
     }
 
-    /// The ids that may follow: ranges, ascending. There is always one, until the delimiter has been written.
+    /// The ids that may follow, as ascending ranges. There is always at least one until the delimiter has been written.
     #[must_use]
     pub fn allowed(&self, state: &MatrixState) -> &[Range<u32>] {
         match state.place {
@@ -128,7 +128,7 @@ impl MatrixGrammar {
         allowed.get(after).is_some_and(|range| range.contains(&id))
     }
 
-    /// Goes on to after `token`. After one that is not allowed, none is.
+    /// Moves past `token`. If `token` is not allowed, no token may follow it.
     pub fn advance(&self, state: &mut MatrixState, token: TokenId) {
         let next = if self.is_allowed(state, token) { self.after(state, token) } else { Place::Closed };
         if next == Place::Word(0) && matches!(state.place, Place::Word(_)) || next == Place::Delimiter {
@@ -171,7 +171,7 @@ impl MatrixGrammar {
     }
 }
 
-/// What may follow in a state of a word, by the room there is.
+/// The tokens that may follow in one state of a word, for each amount of room.
 fn levels(word: &WordGrammar, state: usize, ids: &[TokenId]) -> Vec<Level> {
     let branches = &word.states()[state];
     let spare = |next: Option<usize>| 1 + next.map_or(0, |next| word.shortest(next)) - word.shortest(state);
@@ -181,7 +181,7 @@ fn levels(word: &WordGrammar, state: usize, ids: &[TokenId]) -> Vec<Level> {
     let level = |limit| {
         let within = branches.iter().filter(|branch| spare(branch.next) <= limit);
         let locals = within.flat_map(|branch| branch.tokens.clone());
-        // A grammar may be of more symbols than there are.
+        // A grammar may name more symbols than there are.
         let mut allowed: Vec<u32> = locals.filter_map(|local| Some(ids.get(local as usize)?.0)).collect();
         allowed.sort_unstable();
         let ranges = allowed.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[run.len() - 1] + 1);
@@ -209,15 +209,15 @@ pub enum GrammarError {
         cols: usize,
     },
     /// The shortest matrix of the shape is too long.
-    #[error("expected room for {needed} tokens at least, of a {rows}x{cols} matrix and its delimiter, found {found}")]
+    #[error("expected room for at least {needed} tokens, for a {rows}x{cols} matrix and its delimiter, found {found}")]
     Room {
         /// The number of rows.
         rows: usize,
         /// The number of columns.
         cols: usize,
-        /// The tokens of the shortest such matrix and the delimiter.
+        /// The number of tokens of the shortest such matrix, including the delimiter.
         needed: usize,
-        /// The tokens that may be written.
+        /// The number of tokens that may be written.
         found: usize,
     },
 }

@@ -1,9 +1,9 @@
 //! What symbols stand for.
 
-/// What a symbol of a [`NumberEncoding`](crate::NumberEncoding) stands for, whichever encoding writes it.
+/// What a symbol of a [`NumberEncoding`](crate::NumberEncoding) stands for, independently of the encoding.
 ///
-/// Symbols of two encodings may be spelled alike and differ, as `5` does in base 10 and in base 1000; and they may stand for
-/// the same, as `E-2` does in both.
+/// Symbols of two encodings may be spelled alike but differ in meaning, as `5` does in base 10 and in base 1000. They
+/// may also have the same meaning, as `E-2` does in both.
 ///
 /// # Examples
 /// ```
@@ -30,11 +30,11 @@ pub enum SymbolMeaning {
         /// Its value.
         digit: u32,
     },
-    /// A significand with its sign, all of it.
+    /// A complete significand with its sign.
     Significand(i64),
     /// A power of ten.
     PowerOfTen(i32),
-    /// A number, all of it: `significand·10^exponent`, where the significand is no multiple of ten; zero is `0·10^0`.
+    /// A complete number: `significand·10^exponent`, where the significand is not a multiple of ten. Zero is `0·10^0`.
     Number {
         /// The significand, with its sign.
         significand: i64,
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(meaning(&b1999, "E-2"), meaning(&p10, "E-2"));
         assert_eq!(meaning(&b1999, "N-7"), Some(SymbolMeaning::Significand(-7)));
 
-        // The same spelling in other units is another number, and the same number may be spelled otherwise.
+        // With another unit, the same spelling is another number, and the same number may be spelled differently.
         let [seven, eight] = [7, 8].map(|decimals| Floating::new(3, 16, decimals).expect("valid parameters"));
         assert_ne!(meaning(&seven, "N314e7"), meaning(&eight, "N314e7"));
         assert_eq!(meaning(&seven, "N314e7"), meaning(&eight, "N314e8"));

@@ -13,8 +13,8 @@ use crate::{DecodeError, EncodeError, SymbolMeaning, TokenId, WordGrammar};
 /// [`MatrixEncoding`](crate::MatrixEncoding) translates them to the ids of a vocabulary.
 ///
 /// # Implementing
-/// The first four methods are enough. Words must be self-delimiting, so that they can follow each other; reading must
-/// be total: a number or an error for any list of tokens, never a panic. Reading what was written must give the
+/// The first four methods are required. Words must be self-delimiting, so that one can follow another. Reading must be
+/// total: any list of tokens gives a number or an error, never a panic. Reading a word that was written must give the
 /// number that [`round`](Self::round) gives.
 ///
 /// ```
@@ -59,25 +59,25 @@ pub trait NumberEncoding: Debug + Send + Sync {
     /// Symbols in id order; the index is the id within this encoding.
     fn symbols(&self) -> &[String];
 
-    /// The number of tokens of the longest word that [`encode`](Self::encode) writes.
+    /// The number of tokens in the longest word that [`encode`](Self::encode) writes.
     fn max_word_len(&self) -> usize;
 
     /// Appends the word for `x`, rounded to a representable number.
     ///
     /// # Errors
-    /// When `x` is not finite or too large to be written. Then `word` is as before.
+    /// When `x` is not finite or is too large to be written. `word` is unchanged then.
     fn encode(&self, x: f64, word: &mut Vec<TokenId>) -> Result<(), EncodeError>;
 
     /// Reads one number off the front and returns it with the tokens left over.
     ///
     /// # Errors
-    /// When no word stands there; positions count from the start of `tokens`.
+    /// When `tokens` does not begin with a word. Positions in the error count from the start of `tokens`.
     fn decode<'t>(&self, tokens: &'t [TokenId]) -> Result<(f64, &'t [TokenId]), DecodeError>;
 
     /// The representable number that `x` is written as: the best answer any model can give.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// When [`encode`](Self::encode) fails.
     fn round(&self, x: f64) -> Result<f64, EncodeError> {
         let mut word = Vec::with_capacity(self.max_word_len());
         self.encode(x, &mut word)?;
@@ -87,7 +87,7 @@ pub trait NumberEncoding: Debug + Send + Sync {
     /// The word for `x` as text: its symbols, separated by spaces.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// When [`encode`](Self::encode) fails.
     ///
     /// # Examples
     /// ```
@@ -107,7 +107,8 @@ pub trait NumberEncoding: Debug + Send + Sync {
     /// The number whose word is this text, symbols separated by white space: the inverse of [`render`](Self::render).
     ///
     /// # Errors
-    /// At the first symbol that the encoding lacks; else if the symbols are not one whole word.
+    /// When the encoding lacks a symbol of the text, or the symbols are not exactly one word. A missing symbol is
+    /// reported first.
     ///
     /// # Examples
     /// ```
@@ -144,11 +145,11 @@ pub trait NumberEncoding: Debug + Send + Sync {
 
     /// Appends the words of all `numbers`.
     ///
-    /// Compiled once per implementation, so that a `dyn NumberEncoding` costs one virtual call per matrix and none per
-    /// number. There is no reason to override it, nor [`decode_all`](Self::decode_all).
+    /// This method is compiled once per implementation, so a `dyn NumberEncoding` costs one virtual call per matrix and
+    /// none per number. There is no reason to override this method or [`decode_all`](Self::decode_all).
     ///
     /// # Errors
-    /// Those of the first number that cannot be written. Then the words before it have been appended.
+    /// When a number cannot be written. The words of the numbers before it have been appended then.
     fn encode_all(&self, numbers: &[f64], words: &mut Vec<TokenId>) -> Result<(), EncodeError> {
         words.reserve(numbers.len() * self.max_word_len());
         numbers.iter().try_for_each(|&x| self.encode(x, words))
@@ -157,7 +158,7 @@ pub trait NumberEncoding: Debug + Send + Sync {
     /// Reads exactly `count` numbers off the front, appends them, and returns the tokens left over.
     ///
     /// # Errors
-    /// That of the first missing or malformed word. Then the numbers before it have been appended.
+    /// When a word is missing or malformed. The numbers before it have been appended then.
     fn decode_all<'t>(
         &self,
         tokens: &'t [TokenId],
@@ -173,21 +174,23 @@ pub trait NumberEncoding: Debug + Send + Sync {
         Ok(rest)
     }
 
-    /// The same encoding, less the symbols that neither zero nor numbers of these magnitudes are written with, where there
-    /// are such symbols. Both write such numbers with the same symbols; the restricted encoding may write smaller ones as
-    /// zero, and refuses larger ones where the symbols for them are gone.
+    /// The same encoding without the symbols that are needed neither for zero nor for numbers of these magnitudes;
+    /// `None` if there is no such encoding. Both encodings write zero and numbers of these magnitudes with the same
+    /// symbols. The restricted encoding may write smaller numbers as zero, and it refuses larger numbers if the symbols
+    /// for them were removed.
     fn restricted(&self, _magnitudes: RangeInclusive<f64>) -> Option<Arc<dyn NumberEncoding>> {
         None
     }
 
-    /// Which symbols may follow which in a word, if that is known: exactly the words that [`decode`](Self::decode)
-    /// reads. With it, a model can be kept from writing anything else.
+    /// Which symbols may follow which in a word; `None` if that is not known. The grammar allows exactly the words that
+    /// [`decode`](Self::decode) reads. With it, a model can be kept from writing anything else.
     fn grammar(&self) -> Option<WordGrammar> {
         None
     }
 
-    /// What the symbol at this index of [`symbols`](Self::symbols) stands for, if it can be said in a way that other
-    /// encodings share. With it, a model that changes its encoding keeps what it has learned of such symbols.
+    /// What the symbol at this index of [`symbols`](Self::symbols) stands for, in terms that other encodings share;
+    /// `None` if there are no such terms. With it, a model that changes its encoding keeps what it has learned about
+    /// such symbols.
     fn meaning(&self, _index: usize) -> Option<SymbolMeaning> {
         None
     }

@@ -1,4 +1,4 @@
-//! Sign, digits, exponent: P10, P1000 and their kin.
+//! Encodings with a sign, digits and an exponent, such as P10 and P1000.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,14 +7,16 @@ use std::sync::Arc;
 use crate::decimal::{Decimal, value};
 use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
-/// A sign, the digits of the significand in some base, and the exponent of ten, one token each.
+/// An encoding of a number as a sign, the digits of the significand in some base, and an exponent of ten, one token
+/// each.
 ///
-/// A number rounded to `±m·10^e`, with a fixed count of significant decimal digits in `m`, is the word `±`, the digits
-/// of `m` in the base, most significant first, `E<e>`. Zero is `+ 0 E0`; numbers whose exponent falls below the range
-/// are written as zero. Rounding is that of C's `%.2e` for a precision of 3: to nearest, of the exact binary value, ties
-/// to even. The word stands for the `f64` nearest to `±m·10^e`.
+/// A number is rounded to `±m·10^e`, where `m` has a fixed number of significant decimal digits. Its word is `±`, the
+/// digits of `m` in the base (the most significant first), and `E<e>`. Zero is `+ 0 E0`. Numbers whose exponent falls
+/// below the range are written as zero. For a precision of 3, rounding is that of C's `%.2e`: the exact binary value is
+/// rounded to nearest, ties to even. The word stands for the `f64` nearest to `±m·10^e`.
 ///
-/// Reading accepts from one to as many digits as the precision needs, leading zeros too, since a model may write them.
+/// Reading accepts from one to as many digits as the precision needs, including leading zeros, since a model may write
+/// such words.
 ///
 /// # Examples
 /// ```
@@ -31,7 +33,7 @@ use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, Sym
 pub struct Positional {
     decimal: Decimal,
     base: u32,
-    /// The digits of the largest significand, 10^precision - 1, in the base.
+    /// The number of digits that the largest significand, 10^precision - 1, has in the base.
     max_digits: usize,
     /// `+ -`, the digits, the exponents.
     symbols: Vec<String>,
@@ -40,12 +42,12 @@ pub struct Positional {
 /// The local ids: two signs, then the digits, then the exponents.
 const FIRST_DIGIT: u32 = 2;
 
-/// Keeps the largest significand read, below `base·10^15`, within 63 bits.
+/// Keeps the largest significand that is read, which is below `base·10^15`, within 63 bits.
 const MAX_BASE: u32 = 9_000;
 
 impl Positional {
-    /// Digits in `base` (2 to 9000), `precision` significant decimal digits (1 to 15), and a range of exponents of ten
-    /// around 0 (within ±280).
+    /// The encoding with digits in `base` (2 to 9000), `precision` significant decimal digits (1 to 15), and a range of
+    /// exponents of ten around 0 (within ±280).
     ///
     /// # Errors
     /// When a parameter is out of range.
@@ -90,8 +92,8 @@ impl Positional {
         id.checked_sub(FIRST_DIGIT).filter(|digit| *digit < self.base)
     }
 
-    /// Reads a well-formed word of one or three digits, if none may have more: those of the published encodings, without
-    /// a loop. For others, the obvious way follows in [`decode`](NumberEncoding::decode).
+    /// Reads a well-formed word of full length without a loop, if that length is one or three digits, as in the
+    /// published encodings. [`decode`](NumberEncoding::decode) reads all other words with a loop.
     #[inline(always)]
     fn decode_full_length<'t>(&self, tokens: &'t [TokenId]) -> Option<(f64, &'t [TokenId])> {
         let (sign, significand, exponent, rest) = match (self.max_digits, tokens) {
@@ -143,8 +145,8 @@ impl NumberEncoding for Positional {
         let (significand, exponent) = self.decimal.round(x)?;
         let sign = TokenId(u32::from(x < 0.0 && significand > 0));
         let exponent = TokenId(FIRST_DIGIT + self.base + self.decimal.exponent_index(exponent));
-        // One copy of a known length is about twice as fast as a push for each token; the published encodings have words
-        // of these lengths only.
+        // One copy of a known length is about twice as fast as a push for each token. The published encodings have only
+        // words of these lengths.
         let digit = |digit: u64| TokenId(FIRST_DIGIT + digit as u32);
         match (self.base, significand) {
             (10, m @ 100..=999) => {
@@ -289,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_largest_significand_read_does_not_overflow() {
-        // 9000^4 is the first power beyond 10^15: one digit more than the base takes would be too many.
+        // 9000^4 is the first power of the base beyond 10^15. Words may have four digits; a fifth would be too many.
         let encoding = Positional::new(9000, 15, -280..=280).expect("the largest parameters");
         assert_eq!(encoding.parse("+ 8999 8999 8999 8999 E0"), Ok(9000_f64.powi(4) - 1.0));
         assert!(encoding.parse("- 8999 8999 8999 8999 E280").is_ok_and(|x| x.is_finite()));

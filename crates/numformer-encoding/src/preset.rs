@@ -34,7 +34,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// All presets, the longest words first.
+    /// All presets, those with the longest words first.
     pub const ALL: [Self; 4] = [Self::P10, Self::P1000, Self::B1999, Self::Fp15];
 
     /// The encoding.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NumberEncoding;
 
-/// The number of a symbol: in a [`Vocabulary`], or within a [`NumberEncoding`].
+/// The id of a symbol, in a [`Vocabulary`] or within a [`NumberEncoding`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(pub u32);
@@ -65,7 +65,7 @@ impl Vocabulary {
     /// The letters that tell the problems of co-training apart, in the order of the reference program.
     pub const TASK_LETTERS: [&str; 7] = ["T", "A", "D", "M", "E", "F", "I"];
 
-    /// `<s>` and `<pad>`, and then these symbols: for sequences that need not be matrices.
+    /// A vocabulary of `<s>`, `<pad>` and then these symbols, for sequences that need not be matrices.
     ///
     /// # Errors
     /// When a symbol occurs twice, is empty, or contains white space.
@@ -85,8 +85,9 @@ impl Vocabulary {
 
     /// The vocabulary of the authors' program for a pair of encodings, id for id, as its checkpoints need it.
     ///
-    /// First come symbols common to all, task letters among them; then the symbols of both encodings and `V1` to
-    /// `V100`, without duplicates, sorted by code point. The id of padding, 1, belongs to `</s>` there.
+    /// The symbols common to all these vocabularies come first, including the task letters. The symbols of both
+    /// encodings and `V1` to `V100` follow, without duplicates, sorted by code point. The id of padding, 1, belongs to
+    /// `</s>` in that program.
     pub fn reference(input: &dyn NumberEncoding, output: &dyn NumberEncoding) -> Self {
         let specials = [&REFERENCE_SPECIALS[..], &Self::TASK_LETTERS, &REFERENCE_MARKS].concat();
         let numbers = input.symbols().iter().chain(output.symbols()).cloned();
@@ -101,8 +102,8 @@ impl Vocabulary {
     /// The smallest vocabulary for matrices of up to `max_dimension` rows or columns in a pair of encodings.
     ///
     /// It holds `<s>` and `<pad>`, the task letters as given, `V1` to `V<max_dimension>`, the symbols of the input
-    /// encoding in its order, and those that the output encoding adds, in its order. Where numbers are bounded,
-    /// [`NumberEncoding::restricted`] first removes the symbols of others:
+    /// encoding in its order, and those that the output encoding adds, in its order. If the numbers are bounded,
+    /// [`NumberEncoding::restricted`] can first remove the symbols that they do not need:
     ///
     /// ```
     /// use numformer_encoding::{Floating, NumberEncoding, Vocabulary};
@@ -115,7 +116,7 @@ impl Vocabulary {
     /// ```
     ///
     /// # Errors
-    /// When a task letter is also another symbol.
+    /// When a task letter is the same as another symbol.
     pub fn compact(
         input: &dyn NumberEncoding,
         output: &dyn NumberEncoding,
@@ -133,7 +134,7 @@ impl Vocabulary {
     /// The vocabulary with these symbols, in this order.
     ///
     /// # Errors
-    /// When there are no two symbols, or one occurs twice, is empty, or contains white space.
+    /// When there are fewer than two symbols, or a symbol occurs twice, is empty, or contains white space.
     pub fn from_symbols(symbols: Vec<String>) -> Result<Self, VocabularyError> {
         if symbols.len() < 2 {
             return Err(VocabularyError::TooSmall { found: symbols.len() });
@@ -181,7 +182,7 @@ impl Vocabulary {
         TokenId(0)
     }
 
-    /// The token that fills a batch after the end of shorter sequences.
+    /// The token that fills up the shorter sequences of a batch.
     pub fn padding(&self) -> TokenId {
         TokenId(1)
     }
@@ -189,7 +190,7 @@ impl Vocabulary {
     /// Reads symbols separated by white space.
     ///
     /// # Errors
-    /// At the first symbol that is not in the vocabulary.
+    /// When a symbol is not in the vocabulary. The error names the first such symbol.
     pub fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, VocabularyError> {
         let unknown = |position, symbol: &str| VocabularyError::UnknownSymbol { position, symbol: shortened(symbol) };
         text.split_whitespace()
@@ -198,10 +199,11 @@ impl Vocabulary {
             .collect()
     }
 
-    /// Reads symbols as [`tokenize`](Self::tokenize) does, and puts the delimiter before and after them: a sequence.
+    /// Reads symbols as [`tokenize`](Self::tokenize) does, and puts the delimiter before and after them to make a
+    /// sequence.
     ///
     /// # Errors
-    /// As [`tokenize`](Self::tokenize).
+    /// When [`tokenize`](Self::tokenize) fails.
     ///
     /// # Examples
     /// ```
@@ -244,7 +246,7 @@ pub(crate) fn render_into(symbols: &[String], ids: &[TokenId], text: &mut String
     }
 }
 
-/// The symbol, cut if it is so long that it would hide the message it stands in.
+/// The symbol, shortened if it is so long that it would hide the message around it.
 pub(crate) fn shortened(symbol: &str) -> String {
     const LONGEST: usize = 40;
     match symbol.char_indices().nth(LONGEST) {
@@ -291,7 +293,7 @@ impl From<Vocabulary> for Vec<String> {
     }
 }
 
-/// What a vocabulary cannot be, or does not hold. Positions count from 0.
+/// Why symbols do not form a vocabulary, or what a vocabulary lacks. Positions count from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VocabularyError {

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-/// The words of a number encoding as an automaton over its local ids, token by token.
+/// The grammar of the words of a number encoding: an automaton over its local ids.
 ///
-/// State 0 begins a word. A state has branches, each of some tokens and what comes after them: a later state, or the end
-/// of the word. What [`NumberEncoding::decode`](crate::NumberEncoding::decode) reads is exactly what a walk to the end
-/// writes.
+/// State 0 begins a word. Each state has branches. A branch consists of some tokens and of what comes after them: a
+/// later state, or the end of the word. [`NumberEncoding::decode`](crate::NumberEncoding::decode) reads exactly the
+/// words that a walk from state 0 to the end writes.
 ///
 /// # Examples
 /// A sign and one or two digits:
@@ -25,7 +25,7 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WordGrammar {
     states: Vec<Vec<Branch>>,
-    /// The tokens of the shortest way from each state to the end.
+    /// For each state, the number of tokens on the shortest way to the end.
     shortest: Vec<usize>,
 }
 
@@ -34,21 +34,22 @@ pub struct WordGrammar {
 pub struct Branch {
     /// Local ids.
     pub tokens: Range<u32>,
-    /// The state after any of them; none where the word ends.
+    /// The state after any of these tokens; `None` if the word ends there.
     pub next: Option<usize>,
 }
 
 impl WordGrammar {
-    /// The automaton of these states.
+    /// The automaton with these states.
     ///
     /// # Errors
-    /// When there is no state, one has no tokens or the same token in two branches, or one leads to no later state.
+    /// When there is no state, a state has no branches, a branch has no tokens, two branches of a state share a token,
+    /// or a branch does not lead to a later state.
     pub fn new(states: Vec<Vec<Branch>>) -> Result<Self, WordGrammarError> {
         if states.is_empty() {
             return Err(WordGrammarError::NoTokens { state: 0 });
         }
         let mut shortest = vec![0; states.len()];
-        // States lead to later ones only.
+        // States lead only to later ones.
         for (state, branches) in states.iter().enumerate().rev() {
             for (index, Branch { tokens, next }) in branches.iter().enumerate() {
                 if tokens.is_empty() {
@@ -70,7 +71,7 @@ impl WordGrammar {
         Ok(Self { states, shortest })
     }
 
-    /// The words of one token after the other, any of each range.
+    /// The words with one token from each range, in this order.
     pub(crate) fn sequence<const N: usize>(places: [Range<u32>; N]) -> Self {
         let branch = |(place, tokens)| vec![Branch { tokens, next: (place + 1 < N).then_some(place + 1) }];
         Self::new(places.into_iter().enumerate().map(branch).collect())
@@ -83,7 +84,7 @@ impl WordGrammar {
         &self.states
     }
 
-    /// The tokens of the shortest way from a state to the end of the word.
+    /// The number of tokens on the shortest way from a state to the end of the word.
     ///
     /// # Panics
     /// When there is no such state.
@@ -93,11 +94,11 @@ impl WordGrammar {
     }
 }
 
-/// Why states are no grammar of words.
+/// Why states do not form a grammar of words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WordGrammarError {
-    /// Nothing may follow, and the word has not ended.
+    /// Nothing may follow, although the word has not ended.
     #[error("expected tokens in every branch of state {state}, found none")]
     NoTokens {
         /// The state.
@@ -111,14 +112,14 @@ pub enum WordGrammarError {
         /// The token.
         token: u32,
     },
-    /// A state leads to itself, an earlier one, or one that there is not.
+    /// A state leads to itself, to an earlier state, or to one that does not exist.
     #[error("expected state {state} of {count} to lead to a later one, found {found}")]
     Next {
         /// The state.
         state: usize,
-        /// How many states there are.
+        /// The number of states.
         count: usize,
-        /// Where it leads.
+        /// The state it leads to.
         found: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Writing and reading allocate nothing once their buffers are large enough, whatever the numbers.
+//! Writing and reading allocate nothing once their buffers are large enough, for any numbers.
 
 use numformer_encoding::{MatrixEncoding, Preset, Vocabulary};
 

@@ -27,7 +27,7 @@ struct Matrix {
 
 const NAMES: [&str; 4] = ["P10", "P1000", "B1999", "FP15"];
 
-/// The encoding of that name, reading and writing the reference's vocabulary for it.
+/// The encoding of that name, bound to the reference's vocabulary for it.
 fn bind(name: &str) -> MatrixEncoding {
     let number = encoding_by_name(&name.to_lowercase()).expect("a published encoding");
     let vocabulary = Vocabulary::reference(&*number, &*number);
@@ -41,7 +41,8 @@ fn word(encoding: &MatrixEncoding, x: f64) -> Result<String, EncodeError> {
     Ok(encoding.vocabulary().render(&word[2..]))
 }
 
-/// The reference multiplies by a rounded power of ten where we take the nearest number: one unit in the last place.
+/// The reference multiplies by a rounded power of ten, whereas this crate takes the nearest number. They may differ by
+/// one unit in the last place.
 const READING_TOLERANCE: f64 = f64::EPSILON;
 
 #[test]
@@ -55,8 +56,8 @@ fn numbers_are_written_and_read_alike() {
                 "FP15" => (&words[column], Some(*floating)),
                 _ => (&words[column], *positional),
             };
-            // Where we refuse, the reference writes exponents that its own vocabulary lacks, or in FP15 one token for all
-            // such numbers.
+            // For numbers that this crate refuses, the reference writes exponents that its own vocabulary lacks or, in
+            // FP15, one token for all such numbers.
             let refused = if name == "FP15" { recorded.ends_with("NaN") } else { *x >= 1e103 };
             match word(&encoding, *x) {
                 Ok(word) => assert_eq!(word, *recorded, "{name}: {x:e}"),

@@ -1,4 +1,4 @@
-//! The grammar allows exactly what is read.
+//! The grammar allows exactly what can be read.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,7 +9,8 @@ use numformer_encoding::{
 use numformer_testkit::cases;
 use proptest::prelude::*;
 
-/// Published encodings and others, in compact vocabularies and those of the published program, with a letter and without.
+/// Published encodings and others, in compact vocabularies and in those of the published program, with and without a
+/// task letter.
 static ENCODINGS: LazyLock<Vec<MatrixEncoding>> = LazyLock::new(|| {
     let positional = |base, precision| Positional::new(base, precision, -3..=4).expect("valid parameters");
     let own: [Arc<dyn NumberEncoding>; 6] = [
@@ -48,7 +49,7 @@ fn accepts(grammar: &MatrixGrammar, (rows, cols): (usize, usize), tokens: &[Toke
     }) && grammar.allowed(&state).is_empty()
 }
 
-/// Goes where `choices` say, a share of what is allowed each.
+/// Writes a matrix. Each of `choices`, a fraction, selects one of the tokens that are allowed.
 fn walk(grammar: &MatrixGrammar, (rows, cols): (usize, usize), room: usize, choices: &[f64]) -> Vec<TokenId> {
     let mut state = grammar.start(rows, cols, room).expect("room for the shortest");
     let mut tokens = Vec::new();
@@ -89,7 +90,7 @@ proptest! {
         }
     }
 
-    /// Matrices with some tokens replaced, removed or added, and their shape or another.
+    /// Checks matrices with some tokens replaced, removed or added, against their own shape or another.
     #[test]
     fn what_is_read_is_allowed_and_nothing_else(
         written in (1_usize..=3, 1_usize..=3),
@@ -111,7 +112,7 @@ proptest! {
             }
             let expected = if is_expected { written } else { expected };
             let is_read = shape_read(encoding, &tokens) == Some(expected);
-            // However tight the room, what fits may be written.
+            // What fits may be written, however tight the room is.
             for room in [tokens.len() + 1, tokens.len() + 2, 1000] {
                 let found = accepts(grammar, expected, &tokens, room);
                 prop_assert_eq!(found, is_read, "{}", encoding.vocabulary().render(&tokens));
@@ -121,7 +122,7 @@ proptest! {
     }
 }
 
-/// Every token after every beginning of a word.
+/// Tries every token after every beginning of a word.
 #[test]
 fn each_token_is_allowed_where_it_is_read() {
     let number: Arc<dyn NumberEncoding> = Arc::new(Positional::new(3, 2, -1..=1).expect("valid parameters"));
@@ -139,7 +140,7 @@ fn each_token_is_allowed_where_it_is_read() {
             tokens.iter().for_each(|&token| grammar.advance(&mut state, token));
             for token in (0..vocabulary.len() as u32).map(TokenId).filter(|token| *token != delimiter) {
                 let tokens = [tokens.as_slice(), &[token]].concat();
-                // An error is where the first token stands that no matrix could have there.
+                // An error points to the first token that no matrix could have at its place.
                 let error = encoding.decode(&tokens).err();
                 let is_read = error.is_none_or(|error| error.position() == tokens.len()) && token != two;
                 assert_eq!(grammar.is_allowed(&state, token), is_read, "{}", vocabulary.render(&tokens));
@@ -150,7 +151,7 @@ fn each_token_is_allowed_where_it_is_read() {
         }
         begun = longer;
     }
-    // Two signs, a digit of three, and three exponents: matrices of more tokens were not counted.
+    // Two signs, one of three digits, and three exponents. Matrices of more tokens were not counted.
     assert_eq!(complete, 2 * 3 * 3);
 }
 
@@ -161,10 +162,10 @@ fn without_room_there_is_no_beginning() {
     let encoding = MatrixEncoding::new(p10, &vocabulary).expect("its symbols");
     let grammar = encoding.grammar().expect("positional encodings have one");
     let error = grammar.start(2, 1, 8).expect_err("one token short");
-    assert_eq!(error.to_string(), "expected room for 9 tokens at least, of a 2x1 matrix and its delimiter, found 8");
+    assert_eq!(error.to_string(), "expected room for at least 9 tokens, for a 2x1 matrix and its delimiter, found 8");
     let error = grammar.start(2, 3, 100).expect_err("no token for three columns");
     assert_eq!(error, GrammarError::Shape { max: 2, rows: 2, cols: 3 });
-    // The shortest only: no second digit may be written.
+    // There is room for the shortest matrix only: no second digit may be written.
     let mut state = grammar.start(1, 1, 6).expect("room for one digit");
     for symbol in ["V1", "V1", "+", "7"] {
         grammar.advance(&mut state, vocabulary.id(symbol).expect("a symbol"));

@@ -1,4 +1,4 @@
-//! Agreement with the authors' program on damaged token lists, except where ours differs for a reason named here.
+//! Agreement with the authors' program on damaged token lists, except where the two differ for a reason named here.
 
 use std::collections::BTreeMap;
 
@@ -27,18 +27,19 @@ enum Answer {
     Exception(String),
 }
 
-/// Why our answer differs from the reference's.
+/// Why the answer of this crate differs from the reference's.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Difference {
-    /// The reference ignores what follows the matrix; we refuse it.
+    /// The reference ignores what follows the matrix; this crate refuses it.
     TrailingTokens,
-    /// The reference reads the token for numbers out of range as ±10^9; for us it has no value.
+    /// The reference reads the token for numbers out of range as ±10^9; here it has no value.
     OutOfRange,
     /// The reference takes a missing exponent for 0.
     MissingExponent,
-    /// The reference reads any number of digits, also those of another base; we read as many as are ever written.
+    /// The reference reads any number of digits, even digits of another base; this crate reads only as many as are ever
+    /// written.
     ForeignDigits,
-    /// The reference raises an exception for large powers of ten; we read them.
+    /// The reference raises an exception for large powers of ten; this crate reads them.
     LargePower,
 }
 
@@ -62,7 +63,8 @@ fn difference(name: &str, text: &str, error: Option<&DecodeError>) -> Difference
     }
 }
 
-/// The encoding of that name in a vocabulary with all symbols of all encodings: some lists were written in another.
+/// The encoding of that name in a vocabulary with all symbols of all encodings, since some lists were written in
+/// another encoding.
 fn bind(name: &str) -> MatrixEncoding {
     let encoding = |name: &str| encoding_by_name(name).expect("a published encoding");
     let mut symbols = Vocabulary::reference(&*encoding("p10"), &*encoding("p1000")).symbols().to_vec();

@@ -1,4 +1,4 @@
-//! Total reading and writing: no input makes them panic, or break a promise.
+//! Reading and writing are total: no input makes them panic or break a promise.
 
 mod bodies;
 
@@ -10,7 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// One damage to a list of tokens, at a place: a token removed, put in, or replaced by an id or by one of the list's.
+/// One change that damages a list of tokens: a token is removed, inserted, or replaced by any id or by another token of
+/// the list, or the list is cut short.
 #[derive(Clone, Debug)]
 enum Damage {
     Remove(Index),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
-/// The share of samples that are true: of correct predictions, of exact token matches, of decodable
+/// The share of samples that are true, such as the share of correct predictions, of exact token matches or of decodable
 /// outputs.
 ///
 /// # Examples
@@ -52,7 +52,7 @@ impl Accuracy {
         let center = p + Z * Z / (2.0 * n);
         let radius = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
         let scale = 1.0 + Z * Z / n;
-        // Exactly 0 and 1 at the ends, where rounding can step outside by one unit.
+        // Clamped to exactly 0 and 1 at the ends, where rounding can step outside by one unit.
         Some((((center - radius) / scale).max(0.0), ((center + radius) / scale).min(1.0)))
     }
 }

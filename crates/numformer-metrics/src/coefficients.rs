@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Accuracy, Metric, Tolerance};
 
-/// How many coefficients of a candidate H are right to within a tolerance τ of those of the exact answer T: those with
+/// Counts the coefficients of a candidate H that are within a tolerance τ of those of the exact answer T: those with
 /// |hᵢⱼ - tᵢⱼ| < τ |tᵢⱼ|, and those that are equal.
 ///
-/// A zero is thus met by a zero alone. NaN is right nowhere.
+/// Hence an exact coefficient of zero is met only by a zero, and a NaN is never right.
 ///
 /// # Panics
 /// If the two shapes differ.
@@ -39,13 +39,14 @@ pub fn coefficients_within(candidate: MatRef<'_, f64>, exact: MatRef<'_, f64>, t
 
 /// The share of coefficients that are nearly right, over many predictions.
 ///
-/// A sample is what [`coefficients_within`] counts in one prediction. A prediction that cannot be read, or of the wrong
-/// shape, has none of its answer's coefficients right. An answer without coefficients is left out.
+/// A sample is the result of [`coefficients_within`] for one prediction. If a prediction cannot be read or has the
+/// wrong shape, none of the answer's coefficients count as right. An answer without coefficients is left out.
 ///
-/// There are two shares, the same when all answers are of one size. The [`value`](Metric::value) is the mean of the
-/// shares of the predictions: each prediction weighs the same, as in every other metric. [`pooled`](Self::pooled) is the
-/// share of all coefficients: larger answers weigh more. Counts are kept for each size of answer, so that both are the
-/// same bits however the samples are cut and merged. The coefficients of one prediction are not independent, so there is
+/// There are two shares, which are equal if all answers have the same size. The [`value`](Metric::value) is the mean of
+/// the shares of the predictions: every prediction has the same weight, as in every other metric.
+/// [`pooled`](Self::pooled) is the share of all coefficients, so larger answers have more weight. Counts are kept for
+/// each size of answer, so both shares have the same bits however the samples are split and merged. There is no
+/// confidence interval, since the coefficients of one prediction are not independent.
 /// no confidence interval.
 ///
 /// # Examples
@@ -136,7 +137,7 @@ mod tests {
         let exact = Mat::from_fn(3, 5, |i, j| (i + 3 * j) as f64);
         let within = |candidate: &Mat<f64>| coefficients_within(candidate.as_ref(), exact.as_ref(), ONE_PER_CENT);
         assert_eq!(within(&exact), Accuracy { correct: 15, total: 15 });
-        // Only the zero keeps its value when all are doubled.
+        // Only the zero keeps its value when all coefficients are doubled.
         assert_eq!(within(&(faer::Scale(2.0) * &exact)), Accuracy { correct: 1, total: 15 });
     }
 

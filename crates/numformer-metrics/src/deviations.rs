@@ -1,4 +1,4 @@
-//! Which properties of exact answers predicted ones lack.
+//! Which properties of exact answers are missing from predicted ones.
 
 use std::fmt;
 
@@ -12,25 +12,26 @@ use crate::{Norm, faer_limit, norm, relative_error};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Property {
-    /// The eigenvalues are right: their relative L1 error, both lists in ascending order.
+    /// The eigenvalues are right. The deviation is their relative L1 error, with both lists in ascending order.
     Eigenvalues,
-    /// The singular values are right: as for eigenvalues.
+    /// The singular values are right. The deviation is measured as for eigenvalues.
     SingularValues,
-    /// The vectors are units: the largest |‖vⱼ‖₂ - 1| over the columns.
+    /// The vectors are unit vectors. The deviation is the largest |‖vⱼ‖₂ - 1| over the columns.
     Norms,
-    /// The vectors are orthogonal: the largest magnitude of a cosine between two columns, whatever their norms. A zero
-    /// column is orthogonal to all.
+    /// The vectors are orthogonal. The deviation is the largest magnitude of a cosine between two columns, regardless
+    /// of their norms. A zero column is orthogonal to all others.
     Orthogonality,
-    /// The coefficients are those of the exact answer: the relative L1 error.
+    /// The coefficients are those of the exact answer. The deviation is the relative L1 error.
     Coefficients,
-    /// The answer is as large as the exact one: `|‖H‖_F / ‖T‖_F - 1|`.
+    /// The answer is as large as the exact one. The deviation is `|‖H‖_F / ‖T‖_F - 1|`.
     Magnitude,
-    /// The answer is a multiple of the exact one: `‖H / ‖H‖_F - T / ‖T‖_F‖_F`, about the angle between them in radians.
+    /// The answer is a multiple of the exact one. The deviation is `‖H / ‖H‖_F - T / ‖T‖_F‖_F`, which is about the
+    /// angle between the two in radians.
     Direction,
 }
 
 impl Property {
-    /// The name, as in tables: `singular values`.
+    /// The name, as shown in tables: `singular values`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,11 +52,11 @@ impl fmt::Display for Property {
     }
 }
 
-/// How far a predicted answer is from the properties of the exact one, property by property, and the condition number of
-/// what was predicted.
+/// How far a predicted answer is from each property of the exact one, and the condition number of the prediction.
 ///
-/// What a NaN or an infinity makes immeasurable is NaN, and so is a condition number when the iteration for it does not
-/// converge or does not run on this processor ([`faer_limit`]). The cost is O(n³), that of the singular values.
+/// A figure is NaN if a NaN or an infinity makes it impossible to measure. The condition number is also NaN if the
+/// iteration for it does not converge or does not run on this processor ([`faer_limit`]). The cost is O(n³), that of
+/// the singular values.
 ///
 /// # Examples
 /// ```
@@ -76,21 +77,21 @@ impl fmt::Display for Property {
 ///
 /// # Reference
 /// Charton (2022), *What is my math transformer doing? Three results on interpretability and generalization*, which
-/// studies these properties. Its exact measures are not published; those here are ours.
+/// studies these properties. Its exact measures are not published; those used here are defined by this crate.
 /// <https://arxiv.org/abs/2211.00170>
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deviations {
-    /// Each property with how far the answer is from it: 0 for one that it has.
+    /// Each property with the deviation from it, which is 0 if the answer has the property.
     pub properties: Vec<(Property, f64)>,
-    /// The condition number `σ_max / σ_min` of what was predicted; of several matrices, the largest. It is 1 for an
-    /// orthogonal matrix, or a multiple of one, and infinite for a singular one.
+    /// The condition number `σ_max / σ_min` of the prediction, or the largest one if the prediction consists of several
+    /// matrices. It is 1 for an orthogonal matrix or a multiple of one, and infinite for a singular matrix.
     pub condition_number: f64,
 }
 
 impl Deviations {
-    /// Of eigenvalues or singular values, as `property` says, each list one row, and of one or more bases of vectors, as
-    /// columns. The exact vectors are not needed: signs and the order of the pairs do not matter. A prediction may
-    /// have all of these properties and still be wrong.
+    /// The deviations of eigenvalues or singular values (`property` says which) and of one or more bases of vectors.
+    /// Each list of values is one row; the vectors are columns. The exact vectors are not needed, since signs and the
+    /// order of the pairs do not matter. A prediction may have all of these properties and still be wrong.
     ///
     /// # Panics
     /// If the two lists of values have different shapes.
@@ -118,7 +119,8 @@ impl Deviations {
         }
     }
 
-    /// Of a matrix against the exact one: of an inverse, whose condition number is that of the matrix it inverts.
+    /// The deviations of a matrix from the exact one. For an inverse, the condition number is that of the matrix it
+    /// inverts.
     ///
     /// # Panics
     /// If the two shapes differ.
@@ -146,7 +148,7 @@ impl Deviations {
         }
     }
 
-    /// How far the answer is from one of the properties; `None` if it is not one of them.
+    /// The deviation from one of the properties; `None` if it was not measured.
     #[must_use]
     pub fn of(&self, property: Property) -> Option<f64> {
         self.properties.iter().find(|(known, _)| *known == property).map(|(_, deviation)| *deviation)
@@ -160,7 +162,7 @@ fn ascending_first_row(matrix: MatRef<'_, f64>) -> Mat<f64> {
     Mat::from_fn(1, values.len(), |_, j| values[j])
 }
 
-/// The largest of some magnitudes; NaN if one is, which `f64::max` would skip.
+/// The largest of some magnitudes, or NaN if one of them is NaN, which `f64::max` would skip.
 fn largest(magnitudes: impl IntoIterator<Item = f64>) -> f64 {
     magnitudes.into_iter().fold(0.0, |largest, x| if x > largest || x.is_nan() { x } else { largest })
 }
@@ -170,12 +172,12 @@ fn largest_cosine(vectors: MatRef<'_, f64>, lengths: &[f64]) -> f64 {
         0.0 => 0.0,
         length => vectors[(i, j)] / length,
     });
-    // Vector by vector: such products run on every processor.
+    // This is computed vector by vector, since such products run on every processor.
     let cosines = |j: usize| units.subcols(0, j).transpose() * units.col(j);
     largest((0..units.ncols()).map(|j| largest(cosines(j).iter().map(|x| x.abs()))))
 }
 
-/// `σ_max / σ_min` of a matrix; 1 for one without entries, infinite for zero.
+/// `σ_max / σ_min` of a matrix: 1 for a matrix without entries, infinite for a zero matrix.
 fn condition_number(matrix: MatRef<'_, f64>) -> f64 {
     let largest = norm(matrix, Norm::Max);
     if matrix.ncols() == 0 {
@@ -205,14 +207,14 @@ mod tests {
 
     use super::*;
 
-    /// Far above rounding at a few rows.
+    /// Far above the rounding errors of matrices with a few rows.
     const ROUNDING: f64 = 1e-13;
 
     fn rotation(angle: f64) -> [f64; 2] {
         [angle.cos(), angle.sin()]
     }
 
-    /// Two pairs: these eigenvalues, and unit vectors at these angles.
+    /// Two pairs: these eigenvalues, and vectors with these angles and lengths.
     fn pairs(values: [f64; 2], angles: [f64; 2], lengths: [f64; 2]) -> Mat<f64> {
         let [[c0, s0], [c1, s1]] = angles.map(rotation);
         let [l0, l1] = lengths;
@@ -225,7 +227,7 @@ mod tests {
         pairs([-2.0, 6.0], [0.3, 0.3 + RIGHT_ANGLE], [1.0, 1.0])
     }
 
-    /// Of eigenvalues in the first row, and eigenvectors below.
+    /// The deviations of eigenvalues in the first row and eigenvectors below it.
     fn of_pairs(candidate: &Mat<f64>, exact: &Mat<f64>) -> Deviations {
         let (values, vectors) = candidate.as_ref().split_at_row(1);
         Deviations::of_vectors(Property::Eigenvalues, values, exact.as_ref().subrows(0, 1), &[vectors])
@@ -271,7 +273,7 @@ mod tests {
         let t = 1.5;
         let condition = 1.0 / f64::tan(t / 2.0);
         assert_near(deviation(&pairs([-2.0, 6.0], [0.3, 0.3 + t], [1.0; 2])), [0.0, 0.0, t.cos(), condition]);
-        // The cosine is that of the directions, at any norm.
+        // The cosine is that of the directions, regardless of the norms.
         let [_, norms, orthogonality, _] = figures(&deviation(&pairs([-2.0, 6.0], [0.3, 0.3 + t], [3.0, 0.5])));
         assert!((orthogonality - t.cos()).abs() < ROUNDING && (norms - 2.0).abs() < ROUNDING);
     }
@@ -310,7 +312,7 @@ mod tests {
         assert!(nan[..3].iter().all(|x| x.is_nan()), "{nan:?}");
     }
 
-    /// Of two bases the worse counts, which may have fewer rows.
+    /// Of two bases, the worse one counts. They may have different numbers of rows.
     #[test]
     fn several_bases_are_measured_together() {
         let (values, exact) = (mat![[3.0, 1.0]], mat![[3.0, 2.0]]);
@@ -346,7 +348,7 @@ mod tests {
         };
         near(of(exact.clone()), [0.0, 0.0, 0.0, 4.0 / 3.0]);
         near(of(Scale(1.5) * &exact), [0.5, 0.5, 0.0, 4.0 / 3.0]);
-        // As large, at an angle whose cosine is 24/25.
+        // As large as the exact matrix, at an angle whose cosine is 24/25.
         near(of(mat![[4.0, 0.0], [0.0, 3.0]]), [2.0 / 7.0, 0.0, (2.0_f64 - 48.0 / 25.0).sqrt(), 4.0 / 3.0]);
         near(of(Mat::zeros(2, 2)), [1.0, 1.0, 1.0, f64::INFINITY]);
         assert!(of(mat![[f64::NAN, 0.0], [0.0, 1.0]]).iter().all(|x| x.is_nan()));

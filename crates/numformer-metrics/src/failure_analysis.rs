@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Accuracy, Deviations, Grouped, Metric, Property, RocCurve, Tolerance};
 
-/// Why predicted answers are wrong, over many predictions: which properties of an exact answer they keep, and how
-/// well the condition number of what was predicted foretells that it is wrong.
+/// Why predicted answers are wrong, over many predictions: which properties of an exact answer they keep, and how well
+/// the condition number of a prediction foretells that it is wrong.
 ///
-/// A sample is the [`Deviations`] of a prediction and whether it was judged correct. Predictions that
-/// cannot be read have no properties and no place here: they are counted where accuracy is. All of it is counts, the
-/// same bits however the samples are cut and merged.
+/// A sample is the [`Deviations`] of a prediction and whether the prediction was judged correct. Predictions that
+/// cannot be read have no properties, so they are not counted here but in the accuracy. Everything is kept as counts,
+/// so the results have the same bits however the samples are split and merged.
 ///
 /// # Examples
 /// ```
@@ -53,7 +53,7 @@ pub struct FailureSummary {
     pub correct: f64,
     /// For each property, the share of predictions that deviate from it by less than the tolerance.
     pub kept: BTreeMap<Property, f64>,
-    /// The same among wrong predictions; empty when all are correct.
+    /// The same shares among wrong predictions; empty if all predictions are correct.
     pub kept_when_wrong: BTreeMap<Property, f64>,
     /// The probability that the condition number of a wrong prediction is higher than that of a correct one: the
     /// [area](RocCurve) under the curve. `None` when all are correct or all wrong.
@@ -61,7 +61,7 @@ pub struct FailureSummary {
 }
 
 impl FailureAnalysis {
-    /// An analysis that counts the deviations below a tolerance.
+    /// An analysis in which a property counts as kept if the deviation from it is below the tolerance.
     #[must_use]
     pub fn new(tolerance: Tolerance) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl FailureAnalysis {
     }
 }
 
-/// An analysis at the tolerance of the published one, 1%.
+/// An analysis with the tolerance of the published one, 1%.
 impl Default for FailureAnalysis {
     fn default() -> Self {
         Self::new(Tolerance::relative(0.01))

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
-/// One metric for each group: for each dimension, task or law of random matrices. Groups are listed in the order of
-/// their keys.
+/// One metric for each group of samples, such as one for each dimension, task or law of random matrices. Groups are
+/// listed in the order of their keys.
 ///
 /// A sample is a key and a sample of the metric. A group that was never seen has no entry.
 ///
@@ -27,7 +27,7 @@ use crate::Metric;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "K: Ord + Deserialize<'de>, M: Deserialize<'de>"))]
 pub struct Grouped<K, M> {
-    /// What a group begins with.
+    /// The metric that a new group begins with.
     empty: M,
     groups: BTreeMap<K, M>,
 }
@@ -50,13 +50,13 @@ impl<K: Ord, M: Clone> Grouped<K, M> {
         self.groups.get(key)
     }
 
-    /// The metric of a group, to be updated without a copy of the sample.
+    /// The metric of a group, for updates that do not copy the sample.
     pub fn group_mut(&mut self, key: K) -> &mut M {
         self.groups.entry(key).or_insert_with(|| self.empty.clone())
     }
 }
 
-/// No groups yet, of metrics that begin with their default.
+/// No groups yet; each will begin with the default of the metric.
 impl<K: Ord, M: Clone + Default> Default for Grouped<K, M> {
     fn default() -> Self {
         Self::new(M::default())

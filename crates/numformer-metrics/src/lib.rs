@@ -1,7 +1,7 @@
-//! How far an answer is from right: norms, tolerances and the statistics of many judgements.
+//! How far an answer is from being right: norms, tolerances and the statistics of many judgements.
 //!
-//! A candidate matrix is measured by its [`relative_error`] against the exact answer; the
-//! judgements of many predictions are summed up by a [`Metric`].
+//! The error of a candidate matrix is its [`relative_error`] against the exact answer. A [`Metric`] sums up the
+//! judgements of many predictions.
 //!
 //! ```
 //! use faer::mat;
@@ -22,14 +22,15 @@
 //! # Main types
 //! - [`Norm`], [`norm`], [`relative_error`]: distances between matrices.
 //! - [`Tolerance`]: the relative error below which an answer counts as correct.
-//! - [`Verdict`]: what one prediction was found to be: measured, of the wrong shape, or malformed.
-//! - [`coefficients_within`]: how many coefficients are right by themselves.
+//! - [`Verdict`]: the outcome of one prediction: measured, of the wrong shape, or malformed.
+//! - [`coefficients_within`]: how many coefficients are right, each taken by itself.
 //! - [`Metric`]: a statistic that is updated sample by sample and merged across workers; [`Mean`],
 //!   [`WeightedMean`], [`Accuracy`] (with a confidence interval), [`ToleranceCurve`] and
 //!   [`CoefficientAccuracy`] implement it. [`Grouped`] keeps one for each group of samples.
-//! - [`Deviations`]: which properties of exact answers a predicted one lacks; [`FailureAnalysis`] sums it up over
-//!   many, [`RocCurve`] says how well a score foretells an event. [`StepCounts`]: how many steps an iteration takes.
-//! - [`faer_limit`]: what faer computes on this processor.
+//! - [`Deviations`]: which properties of exact answers a predicted one lacks. [`FailureAnalysis`] sums them up over
+//!   many predictions, and [`RocCurve`] says how well a score foretells an event.
+//! - [`StepCounts`]: how many steps an iteration takes.
+//! - [`faer_limit`]: the largest matrices that faer decomposes on this processor.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>

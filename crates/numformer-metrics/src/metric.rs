@@ -2,9 +2,8 @@
 
 /// A statistic that can be updated, merged across workers and read at any time.
 ///
-/// Merging the statistics of two halves gives the statistic of the whole, up to the rounding of
-/// floating-point sums: for the same bits whatever the number of threads, merge fixed parts in a
-/// fixed order.
+/// Merging the statistics of two halves gives the statistic of the whole, up to the rounding of floating-point sums. To
+/// get the same bits for any number of threads, merge fixed parts in a fixed order.
 ///
 /// # Examples
 /// The largest sample:
@@ -41,10 +40,10 @@ pub trait Metric {
     /// What the statistic says about all observations.
     type Value;
 
-    /// Takes one observation in.
+    /// Adds one observation.
     fn update(&mut self, sample: &Self::Sample);
 
-    /// Takes in everything another statistic has observed.
+    /// Adds everything that another statistic has observed.
     fn merge(&mut self, other: &Self);
 
     /// The statistic over everything observed so far; `None` before the first observation.

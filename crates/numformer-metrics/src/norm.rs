@@ -58,7 +58,7 @@ impl fmt::Display for Norm {
     }
 }
 
-/// The norm of a matrix of any shape; 0 for one without entries.
+/// The norm of a matrix of any shape; 0 for a matrix without entries.
 ///
 /// The result is NaN if an entry is NaN. Otherwise it is infinite if an entry is infinite or the
 /// sum is too large.
@@ -99,7 +99,7 @@ pub fn norm(a: MatRef<'_, f64>, norm: Norm) -> f64 {
 pub fn relative_error(candidate: MatRef<'_, f64>, exact: MatRef<'_, f64>, norm: Norm) -> f64 {
     assert_eq!(candidate.shape(), exact.shape(), "shapes of the candidate and of the exact answer");
     let distance = norm.of(exact.shape(), |i, j| candidate[(i, j)] - exact[(i, j)]);
-    // The one quotient that division would leave undefined.
+    // This is the one quotient that division would leave undefined.
     if distance == 0.0 { 0.0 } else { distance / self::norm(exact, norm) }
 }
 

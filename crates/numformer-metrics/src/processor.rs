@@ -1,16 +1,17 @@
 //! Processors on which faer's products do not run.
 
-/// The most rows and columns of matrices that faer decomposes on this processor; none where there is no limit, and where its
-/// products of matrices in `f64` run.
+/// The largest number of rows and columns of matrices that faer decomposes on this processor. `None` if there is no
+/// limit; its products of matrices in `f64` run then, too.
 ///
-/// faer chooses the kernels of its products by one instruction set where they need several. Without the others they panic, or
-/// are illegal instructions:
-/// - With FMA and without AVX2, as AMD's processors of 2012 to 2014, large products panic, and decompositions above 32×32.
-/// - With AVX2 and without FMA, small products are illegal, and decompositions above 16×16.
-/// - With AVX-512F and without CD, BW, DQ or VL, as Intel's Knights Landing, large products would be illegal. Nothing of ours
-///   has run on such a processor.
+/// faer selects the kernels of its products by one instruction set, although the kernels need several. On a processor
+/// that lacks the others, they panic or are illegal instructions:
+/// - With FMA but without AVX2, as on AMD's processors of 2012 to 2014, large products panic, and so do decompositions
+///   above 32×32.
+/// - With AVX2 but without FMA, small products are illegal instructions, and so are decompositions above 16×16.
+/// - With AVX-512F but without CD, BW, DQ or VL, as on Intel's Knights Landing, large products would be illegal
+///   instructions. This crate has not been run on such a processor.
 ///
-/// Virtual machines may hide instructions, too. Products of a matrix and a vector run everywhere.
+/// Virtual machines may hide instruction sets, too. Products of a matrix and a vector run everywhere.
 ///
 /// ```
 /// use faer::Mat;

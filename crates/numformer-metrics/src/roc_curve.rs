@@ -10,14 +10,14 @@ use crate::{Accuracy, Metric};
 /// How well a score foretells an event: the receiver operating characteristic of "the event happens when the score is
 /// above a threshold", over all thresholds.
 ///
-/// A sample is a score and whether the event happened. Only the order of scores matters; one that is beyond measure,
-/// infinite or NaN, counts as the largest (or smallest) finite number. The curve keeps how often each score occurred with
-/// and without the event, about 32 bytes for each different score: it is exact, ties included, and the same bits however
-/// the samples are cut and merged.
+/// A sample is a score and whether the event happened. Only the order of scores matters. A score that is infinite or
+/// NaN counts as the largest finite number, or as the smallest for -∞. The curve stores how often each score occurred
+/// with and without the event, which takes about 32 bytes for each different score. It is therefore exact, ties
+/// included, and has the same bits however the samples are split and merged.
 ///
-/// The [`value`](Metric::value) is the area under the curve: the probability that the score of a sample with the event,
-/// drawn at random, is higher than that of one without, equal scores counting as half. It is 1 for a score that foretells
-/// the event, 1/2 for one that says nothing, and `None` while all samples are of one kind.
+/// The [`value`](Metric::value) is the area under the curve: the probability that a random sample with the event has a
+/// higher score than a random sample without it, where equal scores count as half. It is 1 for a score that foretells
+/// the event, 1/2 for a score that says nothing, and `None` while all samples are of one kind.
 ///
 /// # Examples
 /// ```
@@ -45,7 +45,7 @@ pub struct RocCurve {
     counts: BTreeMap<Score, Counts>,
 }
 
-/// A threshold and what it foretells.
+/// A threshold and how well it foretells the event.
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
     /// The event is foretold for scores above this.
@@ -57,8 +57,8 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// Youden's index, sensitivity + specificity - 1: 1 for a perfect threshold, 0 for one that says nothing. `None` while
-    /// all samples are of one kind.
+    /// Youden's index, sensitivity + specificity - 1. It is 1 for a perfect threshold, 0 for a threshold that says
+    /// nothing, and `None` while all samples are of one kind.
     ///
     /// # Reference
     /// Youden (1950), *Index for rating diagnostic tests*, Cancer 3(1), 32-35.
@@ -69,7 +69,7 @@ impl Detection {
 }
 
 impl RocCurve {
-    /// What the threshold foretells.
+    /// How well a threshold foretells the event.
     #[must_use]
     pub fn at(&self, threshold: f64) -> Detection {
         let mut above = Counts::default();
@@ -77,8 +77,8 @@ impl RocCurve {
         self.detection(threshold, above)
     }
 
-    /// The curve: each different outcome of a threshold once, from the highest threshold, which foretells no event, to
-    /// -∞, which foretells it always. Empty before the first sample.
+    /// The points of the curve, with each different outcome of a threshold once. They run from the highest threshold,
+    /// which never foretells the event, to -∞, which always does. Empty before the first sample.
     #[must_use]
     pub fn points(&self) -> Vec<Detection> {
         let mut above = Counts::default();
@@ -93,12 +93,12 @@ impl RocCurve {
         points
     }
 
-    /// The threshold with the largest [Youden index](Detection::youden_index), of equals the highest; `None` while all
-    /// samples are of one kind.
+    /// The threshold with the largest [Youden index](Detection::youden_index), or the highest of several; `None` while
+    /// all samples are of one kind.
     #[must_use]
     pub fn best(&self) -> Option<Detection> {
         let all = self.totals();
-        // Counts, not rounded shares, are compared: the index times the numbers of both kinds, plus a constant.
+        // Counts are compared instead of rounded shares: the index times the numbers of both kinds, plus a constant.
         let index = |point: &Detection| {
             u128::from(point.sensitivity.correct) * u128::from(all.without)
                 + u128::from(point.specificity.correct) * u128::from(all.with)
@@ -154,13 +154,13 @@ impl Metric for RocCurve {
     }
 }
 
-/// A finite score, ordered.
+/// A finite score with an order.
 #[derive(Copy, Clone, Debug)]
 struct Score(f64);
 
 impl Score {
     fn new(score: f64) -> Self {
-        // Adding zero makes one zero of two. NaN is beyond measure, as infinity is.
+        // Adding zero turns -0 into 0. A NaN counts as infinity does.
         Self(if score.is_nan() { f64::MAX } else { score.clamp(f64::MIN, f64::MAX) + 0.0 })
     }
 }
@@ -185,7 +185,7 @@ impl PartialEq for Score {
 
 impl Eq for Score {}
 
-/// How many samples there were with the event, and without.
+/// How many samples there were with the event and without it.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 struct Counts {
     with: u64,
@@ -306,7 +306,7 @@ mod tests {
             assert_merges(&RocCurve::default(), &samples, &cuts);
         }
 
-        /// The trapezoids below the points, the other definition of the area.
+        /// Checks the other definition of the area: the trapezoids below the points.
         #[test]
         fn the_value_is_the_area_below_the_points(samples in samples()) {
             let curve = curve(&samples);

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
-/// How many steps an iteration takes to its goal, over many starts.
+/// How many steps an iteration takes to reach its goal, over many starts.
 ///
-/// A sample is the number of steps, or `None` where the goal was not reached. All of it is counts, the same bits however
-/// the samples are cut and merged.
+/// A sample is the number of steps, or `None` if the goal was not reached. Everything is kept as counts, so the results
+/// have the same bits however the samples are split and merged.
 ///
 /// # Examples
 /// ```
@@ -26,16 +26,16 @@ pub struct StepCounts {
     not_reached: u64,
 }
 
-/// What [`StepCounts`] found.
+/// The summary of [`StepCounts`].
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSummary {
     /// The share of starts from which the goal was reached.
     pub reached: f64,
-    /// The mean number of steps of those that reached it; `None` when none did.
+    /// The mean number of steps from these starts; `None` if there are none.
     pub mean: Option<f64>,
-    /// The median of those, of an even number the lower of the two in the middle.
+    /// The median number of steps from these starts: the lower of the two middle ones if the number of starts is even.
     pub median: Option<u32>,
-    /// The largest of those.
+    /// The largest number of steps from these starts.
     pub most: Option<u32>,
 }
 
@@ -46,7 +46,7 @@ impl StepCounts {
         &self.counts
     }
 
-    /// From how many starts the goal was not reached.
+    /// The number of starts from which the goal was not reached.
     #[must_use]
     pub fn not_reached(&self) -> u64 {
         self.not_reached

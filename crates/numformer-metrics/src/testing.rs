@@ -14,8 +14,8 @@ where
     metric
 }
 
-/// Checks that `empty` has no value, and that the metric of the samples cut at any of these places and merged is that of
-/// the samples in one pass.
+/// Checks that `empty` has no value, and that the metric is the same in one pass over the samples as when the samples
+/// are cut at any of these places and the parts are merged.
 ///
 /// The samples must be such that floating-point sums of them are exact.
 pub(crate) fn assert_merges<M>(empty: &M, samples: &[M::Sample], cuts: &[usize])

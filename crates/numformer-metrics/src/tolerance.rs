@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The relative error below which an answer counts as correct: a positive, finite fraction.
 ///
-/// Serialized as that fraction, displayed as a percentage.
+/// It is serialized as that fraction and displayed as a percentage.
 ///
 /// # Examples
 /// ```
@@ -29,7 +29,7 @@ impl Tolerance {
     /// The tolerance of this fraction: `relative(0.05)` is 5 per cent.
     ///
     /// # Panics
-    /// If the fraction is not positive and finite. For fractions from outside the program there is
+    /// If the fraction is not positive and finite. For fractions from outside the program, use
     /// [`try_relative`](Self::try_relative).
     #[must_use]
     pub const fn relative(fraction: f64) -> Self {
@@ -42,7 +42,7 @@ impl Tolerance {
     /// The tolerance of this fraction.
     ///
     /// # Errors
-    /// If the fraction is not positive and finite.
+    /// When the fraction is not positive and finite.
     pub const fn try_relative(fraction: f64) -> Result<Self, ToleranceError> {
         if fraction > 0.0 && fraction.is_finite() {
             Ok(Self(fraction))
@@ -57,15 +57,15 @@ impl Tolerance {
         self.0
     }
 
-    /// Whether an answer with this relative error is correct: whether the error is below the
-    /// tolerance. NaN is not.
+    /// Whether an answer with this relative error is correct, which means that the error is below the tolerance. A NaN
+    /// never is.
     #[must_use]
     pub fn admits(self, error: f64) -> bool {
         error < self.0
     }
 }
 
-/// The fraction is not a tolerance.
+/// The error of a fraction that is not a tolerance.
 #[derive(Copy, Clone, Debug, PartialEq, thiserror::Error)]
 #[error("expected a positive, finite tolerance, found {found}")]
 pub struct ToleranceError {
@@ -90,7 +90,7 @@ impl From<Tolerance> for f64 {
 /// The percentage, such as `0.5%`.
 impl fmt::Display for Tolerance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The decimal point is moved in the text: multiplying 0.07 by 100 gives 7.000000000000001.
+        // The decimal point is moved in the text, since multiplying 0.07 by 100 gives 7.000000000000001.
         let text = format!("{:e}", self.0);
         let (digits, exponent) = text.split_once('e').expect("the format `e` writes an exponent");
         let exponent: i32 = exponent.parse().expect("the exponent of an f64 is a small integer");

@@ -1,19 +1,19 @@
-//! What one prediction was found to be.
+//! The outcome of one prediction.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Tolerance;
 
-/// What one prediction was found to be.
+/// The outcome of one prediction.
 ///
 /// A prediction that cannot be read is data, not a failure of the program: it counts as wrong at
 /// every tolerance.
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// A matrix of the right shape, at this distance from an answer: 0 is exact.
+    /// A matrix of the right shape, at this distance from an answer. A distance of 0 is exact.
     Measured {
-        /// The relative error or residual; infinite or NaN if the prediction is beyond measure.
+        /// The relative error or residual. It is infinite or NaN if the prediction cannot be measured.
         error: f64,
     },
     /// A matrix whose shape is not that of the answer.
@@ -28,8 +28,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the prediction is correct at this tolerance: of the right shape, with an error below
-    /// it.
+    /// Whether the prediction is correct at this tolerance: it has the right shape and an error below the tolerance.
     ///
     /// # Examples
     /// ```
@@ -44,13 +43,13 @@ impl Verdict {
         self.error().is_some_and(|error| tolerance.admits(error))
     }
 
-    /// Whether the prediction reads as a matrix, of whatever shape.
+    /// Whether the prediction can be read as a matrix of any shape.
     #[must_use]
     pub fn is_decodable(&self) -> bool {
         !matches!(self, Self::Malformed)
     }
 
-    /// The error, of a prediction that has one.
+    /// The error; `None` if the prediction was not measured.
     #[must_use]
     pub fn error(&self) -> Option<f64> {
         match *self {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
-/// The arithmetic mean of values that stand for several observations each, such as the mean cross-entropy of a sequence
-/// for its tokens. A NaN among them makes it NaN.
+/// The arithmetic mean of values that each stand for several observations, as the mean cross-entropy of a sequence
+/// stands for its tokens. A NaN among the values makes it NaN.
 ///
 /// A sample is a value and its weight: the number of observations whose mean it is.
 ///

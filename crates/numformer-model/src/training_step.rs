@@ -1,6 +1,7 @@
 //! The training step: from a batch of tokens to the loss and its gradients.
 
 use candle_core::{Device, Error, Result};
+use numformer_encoding::Sequences;
 
 use crate::flat::FlatLayout;
 use crate::mode::Mode;
@@ -65,6 +66,12 @@ pub struct TokenRows<'a> {
     pub lengths: &'a [u32],
     /// Ids of a row, padding included.
     pub width: usize,
+}
+
+impl<'a> From<&'a Sequences> for TokenRows<'a> {
+    fn from(Sequences { ids, lengths, width }: &'a Sequences) -> Self {
+        Self { ids, lengths, width: *width }
+    }
 }
 
 impl<'a> TokenRows<'a> {

@@ -1,8 +1,8 @@
-//! Forward and backward pass of each operation beside the same in candle's own operations.
+//! Forward and backward pass of each operation, fused and composed of candle's own operations.
 //!
-//! Ids read `ops/<operation>/<size>/<fused|candle>`. The sizes are those of two training runs at batch 64: `t5` is a
-//! transformer of width 64 with 4 heads on 31 tokens, `t1` one of width 256 with 8 heads on 79, both with a vocabulary
-//! of 1328.
+//! Ids read `ops/<operation>/<size>/<fused|candle>`. The sizes are those of two training runs at batch size 64: `t5` is
+//! a transformer of width 64 with 4 heads on 31 tokens, `t1` one of width 256 with 8 heads on 79 tokens. Both have a
+//! vocabulary of 1328.
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -13,7 +13,7 @@ use numformer_ops::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// For both sides alike.
+/// Batch size, the same for `t5` and `t1`.
 const BATCH: usize = 64;
 const VOCABULARY: usize = 1328;
 
@@ -96,7 +96,7 @@ fn operations(criterion: &mut Criterion) -> Result<()> {
     Ok(())
 }
 
-/// Passes over parameters, for a model of a million of them.
+/// Passes over the parameters of a model with a million of them.
 fn optimizer(criterion: &mut Criterion) {
     const PARAMETERS: usize = 1_000_000;
     let step = AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, gradient_scale: 1.0, decay: 0.0 };

@@ -1,43 +1,43 @@
-//! The update of Adam and the norm for clipping, as passes over slices.
+//! The Adam update and the gradient norm for clipping, as passes over slices.
 
 use crate::parallel;
 use crate::simd::{LANES, vectorized};
 
-/// Entries of a task. Fixed, so that results do not depend on the number of threads.
+/// Number of entries in a task. It is fixed, so that results do not depend on the number of threads.
 const CHUNK: usize = 16_384;
 
-/// The numbers of one step of Adam, the same for every parameter.
+/// The parameters of one step of Adam, the same for every weight.
 ///
 /// # Reference
-/// Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*, section 2, where the efficient form with a
-/// corrected step size stands. <https://arxiv.org/abs/1412.6980>. Decoupled decay: Loshchilov and Hutter (2019),
-/// *Decoupled Weight Decay Regularization*, algorithm 2. <https://arxiv.org/abs/1711.05101>
+/// Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*, section 2, which gives the efficient form with a
+/// corrected step size. <https://arxiv.org/abs/1412.6980>. Decoupled decay: Loshchilov and Hutter (2019), *Decoupled
+/// Weight Decay Regularization*, algorithm 2. <https://arxiv.org/abs/1711.05101>
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamStep {
     /// Step size with both bias corrections: lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ).
     pub lr: f32,
-    /// Decay of the first moment, β₁. In double precision, like β₂, since 1 − β in `f32` would be off by 1e-5.
+    /// Decay of the first moment, β₁. Like β₂, it is in double precision, because 1 − β in `f32` would be off by 1e-5.
     pub beta1: f64,
     /// Decay of the second moment, β₂.
     pub beta2: f64,
-    /// Added to √v, which is not corrected.
+    /// Added to √v, which has no bias correction.
     pub eps: f32,
-    /// Multiplies the gradients first: 1, or less to clip their norm.
+    /// Factor applied to the gradients first: 1, or less to clip their norm.
     pub gradient_scale: f32,
-    /// Share of each parameter taken away before the step: learning rate times weight decay, 0 for none.
+    /// Fraction of each parameter subtracted before the step: learning rate times weight decay, or 0 without decay.
     pub decay: f32,
 }
 
 /// One step of Adam in one pass: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← θ − decay·θ − lr·m/(√v + ε).
 ///
 /// # Panics
-/// When the four slices have not the same length.
+/// When the four slices do not have the same length.
 ///
 /// # Examples
 /// ```
 /// use numformer_ops::{AdamStep, adam_update};
 ///
-/// // Without memory and with no ε, a step is lr against the sign of the gradient.
+/// Without momentum and ε, a step changes each parameter by lr, against the sign of its gradient.
 /// let step = AdamStep { lr: 0.5, beta1: 0.0, beta2: 0.0, eps: 0.0, gradient_scale: 1.0, decay: 0.0 };
 /// let (mut theta, mut m, mut v) = ([1.0, 1.0], [0.0; 2], [0.0; 2]);
 /// adam_update(&step, &mut theta, &[4.0, -9.0], &mut m, &mut v);
@@ -51,7 +51,7 @@ pub fn adam_update(
     second_moment: &mut [f32],
 ) {
     let lengths = [gradients.len(), first_moment.len(), second_moment.len()];
-    assert_eq!(lengths, [parameters.len(); 3], "gradients and moments are as long as the parameters");
+    assert_eq!(lengths, [parameters.len(); 3], "expected gradients and moments as long as the parameters");
     let chunks = parameters
         .chunks_mut(CHUNK)
         .zip(gradients.chunks(CHUNK))
@@ -60,7 +60,7 @@ pub fn adam_update(
     parallel::for_each(chunks, |(((theta, g), m), v)| update(step, theta, g, m, v));
 }
 
-/// Σ xᵢ² in `f64`, with one order of additions whatever the number of threads.
+/// Σ xᵢ² in `f64`, with the same order of additions for any number of threads.
 ///
 /// # Examples
 /// ```
@@ -119,7 +119,7 @@ mod tests {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts").install(f)
     }
 
-    /// With an ε that matters: without it, the scale of the gradients would not.
+    /// ε is large enough to matter: without it, the scale of the gradients would cancel.
     const STEP: AdamStep =
         AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 0.01, gradient_scale: 0.5, decay: 0.001 };
 

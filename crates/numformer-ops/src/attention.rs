@@ -12,21 +12,21 @@ use crate::scratch::Scratch;
 use crate::simd::{LANES, dot, join_lanes, vectorized};
 use crate::{Lengths, host, parallel};
 
-/// Which keys a query may see, besides the bound of the lengths.
+/// The keys that a query may see, in addition to the limit by `key_lengths`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Causality {
-    /// All of them.
+    /// All keys.
     Full,
-    /// Those up to its own position. Queries are the last of the sequence: with `t` queries and `s` keys, query `i` is
-    /// at position `s − t + i`.
+    /// The keys up to the query's own position. The queries are the last of the sequence: with `t` queries and `s`
+    /// keys, query `i` is at position `s − t + i`.
     Causal,
 }
 
 /// Multi-head attention: softmax(Q·Kᵀ/√dₕ)·V for each head.
 ///
-/// Heads lie side by side in the last axis, as the projections leave them, each of width dₕ. The softmax is taken in
-/// `f32` (in `f64` for `f64` inputs). Keys at or beyond `key_lengths[b]` are masked, and a query that sees no key gives
-/// zeros. Differentiable in `q`, `k` and `v`.
+/// The heads lie side by side in the last axis, as the projections leave them; each has width dₕ. The softmax is
+/// computed in `f32` (in `f64` for `f64` inputs). Keys at or beyond `key_lengths[b]` are masked, and a query that sees
+/// no key gives zeros. Differentiable in `q`, `k` and `v`.
 ///
 /// # Shapes
 /// `q` is `[b, t, h·dₕ]`, `k` and `v` are `[b, s, h·dₕ]`; returns `[b, t, h·dₕ]`.
@@ -113,7 +113,7 @@ pub fn composition(
             .collect();
         Some(Tensor::from_vec(visible, (batch, 1, t, s), q.device())?.to_dtype(scores.dtype())?)
     };
-    // Masked scores become very small, not −∞: a row of those would give NaN.
+    // Masked scores become very small, not −∞: a row of −∞ would give NaN.
     let scores = match &visible {
         Some(visible) => scores.broadcast_mul(visible)?.broadcast_add(&((visible - 1.0)? * 1e30)?)?,
         None => scores,
@@ -130,7 +130,7 @@ pub fn composition(
     probabilities.matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape((batch, t, width))
 }
 
-/// What hides keys from queries.
+/// The masks that hide keys from queries.
 #[derive(Debug)]
 struct Masks {
     causality: Causality,
@@ -138,24 +138,24 @@ struct Masks {
 }
 
 impl Masks {
-    /// What the `t` queries of example `b` see of its `s` keys.
+    /// The keys that the `t` queries of example `b` see, out of `s` keys.
     fn visible(&self, b: usize, t: usize, s: usize) -> Visible {
         let valid = self.key_lengths.as_ref().map_or(s, |lengths| s.min(lengths[b] as usize));
         Visible::new(self.causality, valid, t, s)
     }
 }
 
-/// The keys that the queries of one example see: always the first few.
+/// The keys that the queries of one example see: always a prefix of the sequence.
 #[derive(Clone, Copy, Debug)]
 struct Visible {
-    /// Keys before the padding.
+    /// Number of keys before the padding.
     valid: usize,
-    /// Keys up to the position of query 0, itself included.
+    /// Number of keys up to and including the position of query 0.
     first: usize,
 }
 
 impl Visible {
-    /// What `t` queries see of `s` keys, of which the first `valid` are no padding.
+    /// The keys that `t` queries see out of `s` keys, of which the first `valid` are not padding.
     fn new(causality: Causality, valid: usize, t: usize, s: usize) -> Self {
         let first = match causality {
             Causality::Full => valid,
@@ -164,17 +164,17 @@ impl Visible {
         Self { valid, first }
     }
 
-    /// How many keys query `i` sees.
+    /// Number of keys that query `i` sees.
     #[inline(always)]
     fn by(self, i: usize) -> usize {
         self.valid.min(self.first + i)
     }
 }
 
-/// The sizes of one example's attention, and the passes over it on slices, on the calling thread alone.
+/// The sizes of one example's attention, with its forward and backward passes over slices on the calling thread alone.
 ///
-/// Queries, keys and values are rows of `width` entries, the heads side by side. A causal query sees the keys up to its
-/// own position, as in [`Causality::Causal`].
+/// Queries, keys and values are rows of `width` entries, with the heads side by side. A causal query sees the keys up
+/// to its own position, as in [`Causality::Causal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Number of queries.
@@ -197,18 +197,18 @@ impl AttentionShape {
         (self.d_head() as f32).sqrt().recip()
     }
 
-    /// Distance between rows of scores: whole vectors, so that loops over a row have no remainder.
+    /// Distance between rows of scores: a whole number of vectors, so that loops over a row have no remainder.
     fn stride(&self) -> usize {
         self.s.next_multiple_of(LANES)
     }
 
-    /// Length of the scores of one head.
+    /// Number of entries in the scores of one head.
     #[must_use]
     pub fn head_scores_len(&self) -> usize {
         self.t * self.stride()
     }
 
-    /// Length of the scores of all heads.
+    /// Number of entries in the scores of all heads.
     #[must_use]
     pub fn scores_len(&self) -> usize {
         self.n_heads * self.head_scores_len()
@@ -249,8 +249,8 @@ impl AttentionShape {
 
     /// Writes the gradients of queries, keys and values, given that of the output.
     ///
-    /// `d_scores`, of [`head_scores_len`](Self::head_scores_len), is room to work in. Gradients of keys that no query
-    /// may see are left as they are.
+    /// `d_scores`, of length [`head_scores_len`](Self::head_scores_len), is scratch space. Gradients of keys that no
+    /// query may see are left unchanged.
     ///
     /// # Panics
     /// When a slice is shorter than the shape says.
@@ -285,7 +285,7 @@ impl AttentionShape {
         let stride = self.stride();
         let rows = |x, rows| MatRef::new(x, rows, width, width);
         let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
-        // The products below leave the end of each row as it is.
+        // The products below do not write the end of each row.
         d_scores.fill(0.0);
         for (h, head) in self.columns().enumerate() {
             let p = &probabilities[h * t * stride..(h + 1) * t * stride];
@@ -309,7 +309,7 @@ struct Attention {
     shape: AttentionShape,
     masks: Masks,
     keep_probabilities: bool,
-    /// Per example and head, `t` rows of whole vectors; kept from the forward pass for the backward.
+    /// For each example and head, `t` rows of whole vectors, kept from the forward pass for the backward pass.
     probabilities: OnceLock<Scratch>,
 }
 
@@ -340,7 +340,7 @@ impl CustomOp3 for Attention {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(probabilities) = self.probabilities.get() else {
-            bail!("attention: backward without a forward pass that was tracked")
+            bail!("attention: backward pass without a tracked forward pass")
         };
         let gradient = gradient.contiguous()?;
         let [d_q, d_k, d_v] =
@@ -370,7 +370,7 @@ impl Attention {
             parallel::for_each(examples.zip(kept.chunks_mut(scores)), |((b, y, q, k, v), probabilities)| {
                 self.forward_example(b, y.clear(), q, k, v, probabilities);
             });
-            // Set once: candle runs the forward pass of an operation only when it is applied.
+            // Set only once: candle runs the forward pass of an operation only when it is applied.
             let _ = self.probabilities.set(kept);
         } else {
             parallel::for_each(examples, |(b, y, q, k, v)| {
@@ -408,7 +408,7 @@ impl Attention {
 vectorized! {
     /// Turns each row of scores into probabilities; entries that are not visible become 0.
     ///
-    /// Rows are few vectors long, and loops over whole vectors are twice as fast here as loops over entries, which
+    /// Rows are a few vectors long. Loops over whole vectors are twice as fast here as loops over entries, which
     /// compilers unroll past the end of such rows.
     fn softmax_rows(scores: &mut [f32], stride: usize, visible: Visible) {
         for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
@@ -416,7 +416,7 @@ vectorized! {
             let (row, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
             hidden.fill(0.0);
             let (row, _) = row.as_chunks_mut::<LANES>();
-            // The last vector may be visible in part.
+            // The last vector may be only partly visible.
             hide_lanes(row, seen, f32::NEG_INFINITY);
 
             let mut highest = [f32::NEG_INFINITY; LANES];
@@ -446,13 +446,13 @@ vectorized! {
     }
 }
 
-/// A comparison, where `f32::max` would be several instructions; NaN in `b` is passed over.
+/// The maximum by one comparison, where `f32::max` would take several instructions. A NaN in `b` is ignored.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Sets the lanes of the last of `vectors` at and beyond entry `seen`.
+/// Sets to `value` the lanes of the last vector at and beyond entry `seen`.
 #[inline(always)]
 fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
     if let Some(last) = vectors.last_mut().filter(|_| !seen.is_multiple_of(LANES)) {
@@ -463,7 +463,7 @@ fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
 }
 
 vectorized! {
-    /// Turns gradients of probabilities, zero beyond the valid keys, into gradients of the scores.
+    /// Turns gradients of the probabilities, which are zero beyond the valid keys, into gradients of the scores.
     fn softmax_rows_backward(gradients: &mut [f32], probabilities: &[f32], stride: usize) {
         for (gradient, p) in gradients.chunks_exact_mut(stride).zip(probabilities.chunks_exact(stride)) {
             let mean = dot(gradient, p);
@@ -518,7 +518,7 @@ mod tests {
     fn masks_match_the_composition() -> Result<()> {
         for (t, s) in [(1, 1), (1, 7), (5, 7), (33, 33), (16, 40)] {
             check(3, t, s, (2, 4), Causality::Causal, None)?;
-            // A full example, one padded, one without any key.
+            // A full example, a padded one, and one without any key.
             let lengths = [s as u32, (s as u32).div_ceil(2), 0];
             check(3, t, s, (2, 4), Causality::Full, Some(&lengths))?;
             check(3, t, s, (2, 4), Causality::Causal, Some(&lengths))?;

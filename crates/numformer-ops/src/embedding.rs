@@ -6,7 +6,7 @@ use crate::fresh::Fresh;
 use crate::simd::{accumulate, add, vectorized};
 use crate::{host, parallel};
 
-/// Rows of the token table whose gradients make one task.
+/// Number of token table rows whose gradients one task computes.
 const ROWS: usize = 128;
 
 /// Embeds ids at consecutive positions: `tokens[ids[b, i]] + positions[start + i]`.
@@ -74,19 +74,19 @@ pub fn embed_rows(y: &mut [f32], ids: &[u32], tokens: &[f32], positions: &[f32],
 
 /// Adds row `i` of `rows` to row `ids[i]` of `table`, both of width `d`, on all threads.
 ///
-/// Each task owns a few rows of the table and looks for their ids in order, so additions have one order.
+/// Each task owns a few rows of the table and scans the ids in order, so the order of additions is fixed.
 ///
 /// # Panics
-/// When there are more rows than ids.
+/// When the number of rows is not the number of ids.
 pub fn scatter_rows(table: &mut [f32], rows: &[f32], ids: &[u32], d: usize) {
-    assert_eq!(rows.len(), ids.len() * d, "an id for each row of {d} entries");
+    assert_eq!(rows.len(), ids.len() * d, "expected one id for each row of {d} entries");
     parallel::for_each(table.chunks_mut(ROWS * d).enumerate(), |(block, table)| {
         scatter_from(table, block * ROWS, rows, ids, d);
     });
 }
 
 vectorized! {
-    /// Adds row `i` of `rows` to row `ids[i] - first` of `table`, where it has that row.
+    /// Adds row `i` of `rows` to row `ids[i] - first` of `table`, if the table has that row.
     fn scatter_from(table: &mut [f32], first: usize, rows: &[f32], ids: &[u32], d: usize) {
         for (id, row) in ids.iter().zip(rows.chunks_exact(d)) {
             let at = (*id as usize).checked_sub(first);
@@ -147,7 +147,8 @@ impl Embedding {
         y.finish()
     }
 
-    /// The gradients of tables of so many entries: [`scatter_rows`] into tables that each task clears itself.
+    /// The gradients of tables with the given numbers of entries, by [`scatter_rows`] into tables that each task clears
+    /// itself.
     fn backward(&self, gradient: &[f32], tokens: usize, positions: usize) -> [Vec<f32>; 2] {
         let Self { ids, t, d, start } = self;
         let mut d_tokens = Fresh::new(tokens);

@@ -2,7 +2,7 @@
 
 use std::f32::consts::{LN_2, LOG2_E};
 
-/// The part of ln 2 that its nearest `f32` leaves out.
+/// The part of ln 2 that the nearest `f32` omits.
 const LN_2_LOW: f32 = (std::f64::consts::LN_2 - LN_2 as f64) as f32;
 
 /// Adding 1.5·2²³ rounds to an integer and leaves it in the low bits of the sum.
@@ -12,7 +12,7 @@ const ROUND: f32 = 12_582_912.0;
 const SMALLEST: f32 = -87.0;
 const LARGEST: f32 = 88.0;
 
-/// eˣ with a relative error below 2·10⁻⁷, for −87 ≤ x ≤ 88; outside that range the value at the nearer end.
+/// eˣ with a relative error below 2·10⁻⁷ for −87 ≤ x ≤ 88; outside that range, the value at the nearer end.
 ///
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2, and eʳ is its Taylor polynomial of degree 7, whose remainder |r|⁸/8! stays below
 /// 6·10⁻⁹. NaN stays NaN.
@@ -27,13 +27,13 @@ pub(crate) fn exp(x: f32) -> f32 {
     for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = r.mul_add(p, coefficient);
     }
-    // The exponent field of 2ⁿ is n + 127; the bits of `shifted` above it are shifted out.
+    // The exponent field of 2ⁿ is n + 127; the shift discards the bits of `shifted` above it.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     p * power
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "values at the ends are the same bits")]
+#[expect(clippy::float_cmp, reason = "the values at the ends have the same bits")]
 mod tests {
     use numformer_testkit::cases;
     use proptest::prelude::*;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A buffer without contents, to be filled chunk by chunk.
 ///
-/// `vec![0.0; len]` writes all of a large buffer on one thread before the others may begin. Here each task clears its
-/// own chunk, which is then in its cache.
+/// `vec![0.0; len]` writes all of a large buffer on one thread before the other threads may begin. Here each task
+/// clears its own chunk, which is then in its cache.
 #[derive(Debug)]
 pub(crate) struct Fresh {
     buffer: Vec<f32>,
@@ -19,7 +19,7 @@ impl Fresh {
         Self { buffer: Vec::with_capacity(len), len, cleared: AtomicUsize::new(0) }
     }
 
-    /// Chunks of `size` entries; the last may be shorter.
+    /// Splits the buffer into chunks of `size` entries; the last may be shorter.
     pub(crate) fn chunks(&mut self, size: usize) -> impl ExactSizeIterator<Item = Chunk<'_>> + Send {
         self.cleared = AtomicUsize::new(0);
         let cleared = &self.cleared;
@@ -50,7 +50,7 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Writes zeros and gives the entries.
+    /// Writes zeros and returns the entries.
     pub(crate) fn clear(self) -> &'a mut [f32] {
         self.entries.fill(MaybeUninit::new(0.0));
         // The threads are joined before `finish` reads the count, so no order is needed here.

@@ -1,10 +1,10 @@
-//! Between candle's tensors and slices in host memory.
+//! Conversions between candle's tensors and slices in host memory.
 
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
-/// Whether our kernels can take these tensors: `f32`, in host memory, none of them empty.
+/// Whether the fused kernels accept these tensors: `f32`, in host memory, none of them empty.
 pub(crate) fn accepts(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && t.elem_count() > 0)
 }
@@ -26,7 +26,7 @@ pub(crate) fn read(tensor: &Tensor) -> Result<Entries<'_>> {
     }
 }
 
-/// Entries of a tensor, behind its lock.
+/// Entries of a tensor, with the lock on its storage held.
 #[derive(Debug)]
 pub(crate) struct Entries<'a> {
     storage: StorageRef<'a>,
@@ -51,7 +51,7 @@ fn contiguous_range(layout: &Layout) -> Result<Range<usize>> {
     }
 }
 
-/// What the forward pass of a custom operation returns.
+/// The return value of a custom operation's forward pass.
 pub(crate) fn stored(data: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
     (CpuStorage::F32(data), shape.into())
 }
@@ -69,7 +69,7 @@ pub(crate) fn check_dims(op: &str, name: &str, tensor: &Tensor, expected: &[usiz
     Ok(())
 }
 
-/// The dimensions of `tensor`, called `name` in the message; fails unless there are `N`.
+/// The dimensions of `tensor`, called `name` in the message; fails unless there are exactly `N`.
 pub(crate) fn dims<const N: usize>(op: &str, name: &str, tensor: &Tensor) -> Result<[usize; N]> {
     match tensor.dims().try_into() {
         Ok(dims) => Ok(dims),
@@ -77,7 +77,7 @@ pub(crate) fn dims<const N: usize>(op: &str, name: &str, tensor: &Tensor) -> Res
     }
 }
 
-/// Fails unless `lengths`, where given, holds one length for each of `batch` examples.
+/// Fails if `lengths` is given and does not hold one length for each of `batch` examples.
 pub(crate) fn check_lengths(op: &str, lengths: crate::Lengths<'_>, batch: usize) -> Result<()> {
     match lengths {
         Some(lengths) if lengths.len() != batch => {

@@ -1,5 +1,5 @@
 //! Fused differentiable operations for [candle](candle_core): the layers of a transformer, its loss and its optimizer.
-//! Each does in one pass over the data, on all cores, what candle composes of many.
+//! Each operation makes one pass over the data, on all cores, where candle needs several operations.
 //!
 //! ```
 //! use candle_core::{DType, Device, Var};
@@ -17,27 +17,27 @@
 //! ```
 //!
 //! # Map
-//! - Layers: [`embedding`], [`linear`] with its [`Activation`], [`attention`] with its [`Causality`], [`layer_norm`] and
-//!   [`add_layer_norm`]; [`zero_padding`] and the [`Lengths`] of padded sequences.
-//! - Loss: [`projection_cross_entropy`], which never holds all logits.
-//! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the norm to clip.
+//! - Layers: [`embedding`], [`linear`] with its [`Activation`], [`attention`] with its [`Causality`], [`layer_norm`]
+//!   and [`add_layer_norm`]; [`zero_padding`] and the [`Lengths`] of padded sequences.
+//! - Loss: [`projection_cross_entropy`], which never holds all logits at once.
+//! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the gradient norm that clipping needs.
 //! - [`mod@reference`]: the same operations composed of candle's own.
 //! - [`kernels`]: the operations on slices, for a training step without automatic differentiation.
-//! - [`device`]: the operations on a GPU, for the same.
+//! - [`device`]: the operations on a GPU, for the same purpose.
 //!
 //! # Where the operations on tensors run
-//! On `f32` tensors in host memory, of any layout. For every other dtype or device an operation is the composition in
-//! [`mod@reference`]. The loops are compiled for AVX-512, AVX2 and the baseline of the target, and the widest that the
-//! processor has is chosen at run time. Work is divided among the threads of [rayon](https://docs.rs/rayon) by the
-//! shapes alone, so a result has the same bits on any number of threads.
+//! The fused operations take `f32` tensors in host memory, of any layout. For every other dtype or device, an operation
+//! falls back to its composition in [`mod@reference`]. The loops are compiled for AVX-512, AVX2 and the baseline of the
+//! target; the widest set that the processor supports is chosen at run time. The tensor shapes alone decide how work is
+//! divided among the threads of [rayon](https://docs.rs/rayon), so a result has the same bits on any number of threads.
 //!
-//! The backward pass of candle adds gradients on a pool of its own, whose threads keep a core busy for about a
-//! millisecond after each addition. On few or shared cores a step is faster with `CANDLE_NUM_THREADS=1` in the
-//! environment, which leaves the cores to rayon, and when it is run inside rayon's pool (`rayon::scope`).
+//! The backward pass of candle adds gradients on its own thread pool, whose threads keep a core busy for about a
+//! millisecond after each addition. On a machine with few or shared cores, a step is faster with `CANDLE_NUM_THREADS=1`
+//! in the environment, which leaves the cores to rayon, and when the step runs inside rayon's pool (`rayon::scope`).
 //!
 //! # Features
-//! - `cuda`: NVIDIA GPUs as devices. The driver and cuBLASLt are looked for when one is opened.
-//! - `emulation`: the same kernels compiled for the host, to be tested.
+//! - `cuda`: NVIDIA GPUs as devices. The driver and cuBLASLt are loaded when a device is opened.
+//! - `emulation`: the same kernels compiled for the host, for tests.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
@@ -72,13 +72,14 @@ pub use norm::{add_layer_norm, layer_norm};
 pub use padding::zero_padding;
 pub use projection_loss::projection_cross_entropy;
 
-/// Valid lengths, one for each example of a batch; none where every position is valid.
+/// Valid lengths, one for each example of a batch; `None` if every position is valid.
 pub type Lengths<'a> = Option<&'a [u32]>;
 
-/// The operations on slices: what an explicit forward and backward schedule is made of.
+/// The operations on slices, from which a training step with explicit forward and backward passes is built.
 ///
-/// A batch is divided among threads by the caller, so these run on the calling thread alone unless they say otherwise.
-/// Matrices are row-major and fill their slices. What a layer needs again for its backward pass is the caller's to keep.
+/// The caller divides a batch among threads, so these run on the calling thread alone unless they say otherwise.
+/// Matrices are row-major and fill their slices. The caller keeps the values that a layer needs again in its backward
+/// pass.
 pub mod kernels {
     pub use crate::attention::AttentionShape;
     pub use crate::embedding::{embed_rows, scatter_rows};
@@ -90,7 +91,7 @@ pub mod kernels {
     pub use crate::simd::Level;
 }
 
-/// The operations composed of candle's own, on any device: what ours are tested and measured against.
+/// The operations composed of candle's own, on any device. The fused operations are tested and measured against them.
 pub mod reference {
     pub use crate::attention::composition as attention;
     pub use crate::embedding::composition as embedding;

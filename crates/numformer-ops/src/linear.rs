@@ -8,19 +8,19 @@ use crate::scratch::Scratch;
 use crate::simd::{accumulate, add, vectorized};
 use crate::{host, parallel};
 
-/// The most rows whose products are made at once: enough to pay for packing the weights, few enough for the cache.
+/// The maximum number of rows multiplied at once: enough to pay for packing the weights, few enough for the cache.
 const ROWS: usize = 640;
 
-/// The most tasks that a pass is cut into. Fixed, so that results do not depend on the number of threads.
+/// The maximum number of tasks in a pass. It is fixed, so that results do not depend on the number of threads.
 const TASKS: usize = 8;
 
-/// The most entries that the private weight gradients of all tasks may have.
+/// The maximum total number of entries in the private weight gradients of all tasks.
 const PRIVATE: usize = 1 << 22;
 
-/// What follows the affine map of [`linear`].
+/// The activation after the affine map of [`linear`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     Identity,
     /// max(y, 0), with derivative 0 at 0.
     Relu,
@@ -99,8 +99,8 @@ pub fn linear_input_gradient(d_x: &mut [f32], store: Store, d_y: &[f32], weight:
     multiply(MatMut::filling(d_x, k), store, 1.0, MatRef::filling(d_y, n), MatRef::filling(weight, k));
 }
 
-/// The gradients of weight and bias of an affine map, dYᵀ·X and the column sums of dY: `d_weight` is `[n, k]`, `d_bias`
-/// `[n]`, `d_y` `[rows, n]`, `x` `[rows, k]`.
+/// The gradients of the weight and bias of an affine map, dYᵀ·X and the column sums of dY: `d_weight` is `[n, k]`,
+/// `d_bias` `[n]`, `d_y` `[rows, n]`, `x` `[rows, k]`.
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
@@ -186,8 +186,8 @@ impl Linear {
 
     /// The gradients of `x`, `weight` and `bias`.
     ///
-    /// Each task takes some of the rows through all three and adds the last two, which are sums over rows, to private
-    /// gradients; these are summed in the order of the tasks.
+    /// Each task computes all three for some of the rows. The gradients of `weight` and `bias` are sums over rows, so
+    /// each task adds them to private gradients, which are then summed in the order of the tasks.
     fn backward(&self, x: &[f32], weight: &[f32], y: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
         let Self { n, k, .. } = *self;
         let rows = parallel::share(x.len() / k, (PRIVATE / (n * k)).clamp(2, TASKS));
@@ -234,14 +234,14 @@ vectorized! {
         for row in rows.chunks_exact_mut(bias.len()) {
             for (y, b) in row.iter_mut().zip(bias) {
                 let sum = *y + b;
-                // Written so that NaN passes.
+                // This form lets NaN through.
                 *y = if sum <= 0.0 { 0.0 } else { sum };
             }
         }
     }
 }
 
-/// Adds the parts to `total` in their order, on all threads.
+/// Adds the parts to `total` in order, on all threads.
 ///
 /// # Panics
 /// When a part is shorter than the total.
@@ -254,7 +254,7 @@ pub fn add_parts<'a>(total: &mut [f32], parts: impl Iterator<Item = &'a [f32]> +
     });
 }
 
-/// `gradient` where the activation let its input through, else 0.
+/// `gradient` where the activation let its input through, and 0 elsewhere.
 fn mask(gradient: &[f32], y: &[f32]) -> Scratch {
     let mut masked = Scratch::take(y.len());
     masked.copy_from_slice(gradient);
@@ -263,7 +263,7 @@ fn mask(gradient: &[f32], y: &[f32]) -> Scratch {
 }
 
 vectorized! {
-    /// Adds each row of `rows` to `sums`, in their order.
+    /// Adds each row of `rows` to `sums`, in order.
     fn add_column_sums(sums: &mut [f32], rows: &[f32]) {
         for row in rows.chunks_exact(sums.len()) {
             accumulate(sums, row);

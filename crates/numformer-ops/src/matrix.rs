@@ -1,4 +1,4 @@
-//! Strided matrices over slices and their product.
+//! Strided matrices over slices, and their product.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -9,9 +9,9 @@ use crate::scratch::Scratch;
 
 /// Whether the gemm crate has a product that this processor can run.
 ///
-/// It chooses by one feature alone, and then panics unless the processor has all the features that its choice needs.
-/// There are processors that have not: the first with FMA had no AVX2, the first with AVX-512 not all of it, and a virtual
-/// machine may hide any.
+/// The crate chooses by one feature alone, then panics if the processor lacks another feature that its choice needs.
+/// Such processors exist: the first with FMA had no AVX2, the first with AVX-512 had only part of it, and a virtual
+/// machine may hide any feature.
 static GEMM_RUNS: LazyLock<bool> = LazyLock::new(|| {
     #[cfg(target_arch = "x86_64")]
     {
@@ -51,7 +51,7 @@ impl<'a> MatRef<'a> {
         Self::new(data, data.len() / columns, columns, columns)
     }
 
-    /// The transpose, without moving anything.
+    /// The transpose, without moving any entries.
     pub(crate) fn t(self) -> Self {
         Self {
             rows: self.columns,
@@ -68,7 +68,7 @@ impl<'a> MatRef<'a> {
     /// When the range goes past the last column.
     pub(crate) fn columns(self, range: Range<usize>) -> Self {
         assert!(range.end <= self.columns, "columns {range:?} of {}", self.columns);
-        // A matrix without rows may have no data to skip.
+        // A matrix without rows may have no entries to skip.
         let skip = (range.start * self.column_stride).min(self.data.len());
         Self { data: &self.data[skip..], columns: range.len(), ..self }
     }
@@ -78,7 +78,7 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// A matrix that may write its entries: rows of adjacent entries, `stride` apart.
+/// A matrix that borrows its entries mutably: rows of adjacent entries, `stride` apart.
 #[derive(Debug)]
 pub(crate) struct MatMut<'a> {
     data: &'a mut [f32],
@@ -109,22 +109,22 @@ fn assert_fits(len: usize, rows: usize, columns: usize, stride: usize) {
     if rows == 0 || columns == 0 {
         return;
     }
-    // Checked, since unsafe code relies on it: a product that wraps around would seem small.
+    // Checked arithmetic, because unsafe code relies on it: a product that wraps around would look small.
     let needed = (rows - 1).checked_mul(stride).and_then(|before| before.checked_add(columns));
     let needed = needed.expect("a matrix in memory has fewer entries than there are addresses");
     assert!(needed <= len, "{rows}×{columns} at stride {stride} needs {needed} entries, found {len}");
 }
 
-/// What becomes of the entries already in the destination.
+/// How a result is stored in its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// They are replaced and never read.
+    /// The result replaces the old entries, which are never read.
     Replace,
-    /// The product is added to them.
+    /// The result is added to the old entries.
     Add,
 }
 
-/// Stores `scale`·`lhs`·`rhs`, on this thread alone.
+/// Stores `scale`·`lhs`·`rhs`, on the calling thread alone.
 ///
 /// # Panics
 /// When the shapes disagree.
@@ -146,10 +146,10 @@ pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_
     }
 }
 
-/// [`multiply`] by the gemm crate, where [`GEMM_RUNS`]. The caller has checked the shapes.
+/// [`multiply`] by the gemm crate, for use where [`GEMM_RUNS`]. The caller has checked the shapes.
 fn multiply_with_gemm(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>, rhs: MatRef<'_>) {
     #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
-    // SAFETY: the three types hold slices that reach to their last entry (checked when they were made, and kept by
+    // SAFETY: the three types hold slices that reach to their last entry (checked when they were made, and preserved by
     // `t` and `columns`), the dimensions agree (checked by the caller), and `dst` is borrowed exclusively.
     unsafe {
         gemm::gemm(
@@ -179,7 +179,7 @@ fn multiply_with_gemm(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>
 /// [`multiply`] by loops that every processor runs: each row of the product is a combination of the rows of `rhs`.
 fn multiply_plainly(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>, rhs: MatRef<'_>) {
     let (inner, columns) = (rhs.rows, rhs.columns);
-    // Rows of adjacent entries, since the inner loop runs along them.
+    // The inner loop runs along the rows, so their entries must be adjacent.
     let mut packed = Scratch::take(inner * columns);
     for (at, x) in packed.iter_mut().enumerate() {
         *x = rhs.entry(at / columns, at % columns);
@@ -192,7 +192,7 @@ fn multiply_plainly(dst: MatMut<'_>, store: Store, scale: f32, lhs: MatRef<'_>, 
         for (l, rhs_row) in packed.chunks_exact(columns.max(1)).enumerate() {
             let factor = scale * lhs.entry(i, l);
             for (y, x) in row.iter_mut().zip(rhs_row) {
-                // Not `mul_add`: where there is no instruction for it, it is a call for each entry.
+                // Not `mul_add`: without a hardware instruction, it is a function call for each entry.
                 *y += factor * x;
             }
         }
@@ -210,7 +210,7 @@ mod tests {
 
     type Multiply = fn(MatMut<'_>, Store, f32, MatRef<'_>, MatRef<'_>);
 
-    /// The two ways to multiply; a processor on which gemm does not run has one.
+    /// The two ways to multiply, or only the second where gemm does not run.
     fn products() -> Vec<Multiply> {
         if *GEMM_RUNS { vec![multiply_with_gemm, multiply_plainly] } else { vec![multiply_plainly] }
     }

@@ -9,7 +9,7 @@ use crate::scratch::Scratch;
 use crate::simd::{accumulate, add, dot, sum, triple_dot, vectorized};
 use crate::{Store, host, parallel};
 
-/// Rows of a task. Fixed, so that results do not depend on the number of threads.
+/// Number of rows in a task. It is fixed, so that results do not depend on the number of threads.
 const ROWS: usize = 64;
 
 /// Layer normalisation over the last axis: (x − mean)/√(variance + ε)·weight + bias.
@@ -81,7 +81,7 @@ fn check(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Weight and bias as the rows of one tensor: an operation of candle takes three tensors at most.
+/// Weight and bias as the rows of one tensor, because a candle operation takes at most three tensors.
 fn stacked(weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     Tensor::stack(&[weight, bias], 0)?.contiguous()
 }
@@ -107,7 +107,7 @@ pub fn add_composition(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Te
 
 vectorized! {
     /// Adds `residual` to `x`, writes the normalised rows to `y` and their mean and 1/√(variance + ε) to `moments`, on
-    /// the calling thread alone. `x`, `residual` and `y` are `[rows, d]`, `weight` and `bias` `[d]`.
+    /// the calling thread alone. `x`, `residual` and `y` are `[rows, d]`, `weight` and `bias` are `[d]`.
     pub fn add_layer_norm_rows(
         y: &mut [f32],
         x: &mut [f32],
@@ -127,7 +127,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// As [`add_layer_norm_rows`], without a residual.
+    /// [`add_layer_norm_rows`] without a residual.
     pub fn layer_norm_rows(
         y: &mut [f32],
         x: &[f32],
@@ -158,8 +158,8 @@ fn normalize_row(y: &mut [f32], x: &[f32], moments: &mut [f32; 2], weight: &[f32
     }
 }
 
-/// Replaces each row of `x`, what was normalised, by its gradient; writes the gradients of weight and bias, or adds them
-/// to what is there. `x` and `gradient` are `[rows, d]`, the others `[d]`.
+/// Replaces each row of `x`, the input of the normalisation, by its gradient. Writes the gradients of weight and bias,
+/// or adds them to the values already there. `x` and `gradient` are `[rows, d]`, the others `[d]`.
 ///
 /// # Panics
 /// When weight and its gradient have different lengths.
@@ -172,7 +172,7 @@ pub fn layer_norm_gradients(
     weight: &[f32],
     gradient: &[f32],
 ) {
-    assert_eq!(weight.len(), d_weight.len(), "as many gradients as weights");
+    assert_eq!(weight.len(), d_weight.len(), "expected as many gradients as weights");
     if store == Store::Replace {
         d_weight.fill(0.0);
         d_bias.fill(0.0);
@@ -183,7 +183,7 @@ pub fn layer_norm_gradients(
 #[derive(Debug)]
 struct LayerNorm {
     eps: f32,
-    /// Mean and 1/√(variance + ε) of each row, kept from the forward pass for the backward.
+    /// Mean and 1/√(variance + ε) of each row, kept from the forward pass for the backward pass.
     moments: OnceLock<Vec<[f32; 2]>>,
 }
 
@@ -275,12 +275,12 @@ impl LayerNorm {
                 add_layer_norm_rows(y.clear(), &mut sum, residual, moments, weight, bias, self.eps);
             }
         });
-        // Set once: candle runs the forward pass of an operation only when it is applied.
+        // Set only once: candle runs the forward pass of an operation only when it is applied.
         let _ = self.moments.set(moments);
         y.finish()
     }
 
-    /// The gradient of `x` (and of `residual`: they are equal) and of the stacked weight and bias.
+    /// The gradient of `x` (which is also that of `residual`) and of the stacked weight and bias.
     fn backward(
         &self,
         x: &[f32],
@@ -288,7 +288,7 @@ impl LayerNorm {
         affine: &[f32],
         gradient: &[f32],
     ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let Some(moments) = self.moments.get() else { bail!("layer_norm: backward without a forward pass") };
+        let Some(moments) = self.moments.get() else { bail!("layer_norm: backward pass without a forward pass") };
         let d = affine.len() / 2;
         let mut d_x = Fresh::new(x.len());
         let mut sums = Scratch::take(moments.len().div_ceil(ROWS) * affine.len());
@@ -379,7 +379,7 @@ mod tests {
     fn eps_is_inside_the_square_root() -> Result<()> {
         let x = Tensor::new(&[-1f32, 1.0], &Device::Cpu)?;
         let (one, zero) = (x.ones_like()?, x.zeros_like()?);
-        // Variance 1 and ε = 3: divided by 2.
+        // With variance 1 and ε = 3, the entries are divided by 2.
         assert_eq!(layer_norm(&x, &one, &zero, 3.0)?.to_vec1::<f32>()?, [-0.5, 0.5]);
         Ok(())
     }

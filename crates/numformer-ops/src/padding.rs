@@ -1,11 +1,11 @@
-//! Zeros where sequences have ended.
+//! Zeros after the end of each sequence.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use crate::fresh::Fresh;
 use crate::{Lengths, host, parallel};
 
-/// Zeroes `x[b, i, :]` for `i ≥ lengths[b]`; returns `x` itself where there are no lengths.
+/// Zeroes `x[b, i, :]` for `i ≥ lengths[b]`; returns `x` itself if `lengths` is `None`.
 ///
 /// Differentiable in `x`.
 ///
@@ -13,7 +13,7 @@ use crate::{Lengths, host, parallel};
 /// `x` is `[b, t, d]`; returns the same.
 ///
 /// # Errors
-/// When `x` has other than three dimensions, there is not one length per example, or candle refuses the device or the
+/// When `x` does not have three dimensions, there is not one length per example, or candle refuses the device or the
 /// dtype.
 ///
 /// # Examples

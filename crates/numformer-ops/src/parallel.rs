@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Where an operation on slices does its work.
+/// The threads on which an operation on slices runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// On the calling thread alone: where the caller divides the work.
+    /// The calling thread alone, for callers that divide the work themselves.
     One,
-    /// On all threads of rayon.
+    /// All threads of rayon.
     All,
 }
 
@@ -24,10 +24,10 @@ impl Threads {
     }
 }
 
-/// Calls `run` on every item, on as many threads as there are, each taking the next item when it is free.
+/// Calls `run` on every item, on as many threads as there are. Each thread takes the next item when it is free.
 ///
-/// Items are begun in their order. Which items there are is for the caller to decide from shapes alone. Then results do not depend on the number of
-/// threads.
+/// Items are started in order. If the caller derives the items from shapes alone, results do not depend on the number
+/// of threads.
 pub fn for_each<I>(items: I, run: impl Fn(I::Item) + Sync)
 where
     I: ExactSizeIterator + Send,
@@ -37,7 +37,7 @@ where
         return items.for_each(run);
     }
     let queue = Mutex::new(items);
-    // The lock is held for `next` alone.
+    // The lock is held only during `next`.
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let drain = || {
         while let Some(item) = next() {

@@ -10,25 +10,26 @@ use crate::scratch::Scratch;
 use crate::simd::vectorized;
 use crate::{Threads, host, parallel};
 
-/// The most tasks that a pass is cut into. Fixed, so that results do not depend on the number of threads.
+/// The maximum number of tasks in a pass. It is fixed, so that results do not depend on the number of threads.
 const TASKS: usize = 8;
 
-/// The most classes of a task, so that its logits stay in the cache.
+/// The maximum number of classes in a task, so that its logits stay in the cache.
 const CLASSES: usize = 1024;
 
-/// Logits held at once, so that they are still in the cache when they are needed again: by all threads together, and by
-/// one alone.
+/// Number of logits held at once, by all threads together and by one thread alone. They are then still in the cache
+/// when they are needed again.
 const LOGITS: usize = 1 << 20;
 const LOGITS_OF_ONE: usize = 1 << 18;
 
-/// Rows held at once, even where their logits are more: each time, all weights are read and their gradients written.
+/// Minimum number of rows held at once, even if they have more logits than that: each block of rows reads all weights
+/// and writes all their gradients.
 const ROWS: usize = 256;
 
 /// Mean cross-entropy of softmax(x·Wᵀ + b) against `targets`, over the rows whose target is not `ignore`.
 ///
-/// Logits and their gradients are made for a few rows at a time and never held for all of them. Where an input is
-/// tracked by candle, its gradients are computed in the same pass; call on detached tensors when only the value is
-/// wanted. The mean over no rows is 0. Differentiable in `x`, `weight` and `bias`.
+/// Logits and their gradients are computed for a few rows at a time and never held for all rows. If candle tracks an
+/// input, its gradients are computed in the same pass; call this on detached tensors when only the value is needed. The
+/// mean over no rows is 0. Differentiable in `x`, `weight` and `bias`.
 ///
 /// # Shapes
 /// `x` is `[n, d]`, `weight` `[v, d]`, `bias` `[v]`, `targets` `[n]` of `u32`; returns a scalar.
@@ -106,7 +107,7 @@ pub fn composition(
         Some(ignore) => targets.ne(ignore)?,
         None => targets.ones_like()?.to_dtype(DType::U8)?,
     };
-    // An ignored target need not be a class: class 0 stands in.
+    // An ignored target need not be a class, so class 0 stands in for it.
     let classes = counts.where_cond(targets, &targets.zeros_like()?)?;
     let losses = (log_total - logits.gather(&classes.unsqueeze(1)?, 1)?)?.squeeze(1)?;
     let counts = counts.to_dtype(losses.dtype())?;
@@ -116,7 +117,7 @@ pub fn composition(
 
 #[derive(Debug)]
 struct ProjectionCrossEntropy {
-    /// The class of each row, or none where the row does not count.
+    /// The class of each row, or `None` if the row does not count.
     targets: Vec<Option<usize>>,
     counted: usize,
     wants_gradients: bool,
@@ -153,7 +154,7 @@ impl CustomOp3 for ProjectionCrossEntropy {
         let total = if self.wants_gradients {
             let [mut d_x, mut d_weight, mut d_bias] = [x, weight, bias].map(|t| vec![0.0; t.len()]);
             let total = pass.run(x, &self.targets, Some([&mut d_x, &mut d_weight, &mut d_bias]));
-            // Set once: candle runs the forward pass of an operation only when it is applied.
+            // Set only once: candle runs the forward pass of an operation only when it is applied.
             let _ = self.gradients.set(Gradients {
                 x: host::tensor(d_x, x_layout.shape())?,
                 weight: host::tensor(d_weight, weight_layout.shape())?,
@@ -175,10 +176,10 @@ impl CustomOp3 for ProjectionCrossEntropy {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(Gradients { x, weight, bias }) = self.gradients.get() else {
-            bail!("projection_cross_entropy: backward without a forward pass that was tracked")
+            bail!("projection_cross_entropy: backward pass without a tracked forward pass")
         };
         let scale = f64::from(gradient.to_scalar::<f32>()?);
-        #[expect(clippy::float_cmp, reason = "only exactly 1 can do without a multiplication")]
+        #[expect(clippy::float_cmp, reason = "only exactly 1 needs no multiplication")]
         let scaled = |t: &Tensor| if scale == 1.0 { Ok(t.clone()) } else { t * scale };
         Ok((Some(scaled(x)?), Some(scaled(weight)?), Some(scaled(bias)?)))
     }
@@ -191,21 +192,21 @@ pub struct ProjectionLoss<'a> {
     pub weight: &'a [f32],
     /// `[v]`
     pub bias: &'a [f32],
-    /// What the loss of a row counts in the gradients: one over the number of rows of the mean.
+    /// The weight of one row's loss in the gradients: 1 over the number of rows in the mean.
     pub share: f32,
-    /// Where the work is done.
+    /// The threads that do the work.
     pub threads: Threads,
 }
 
 impl ProjectionLoss<'_> {
-    /// The summed loss of the rows of `x` `[n, d]` that have a target. Where wanted, the gradient of `x` is written, and
-    /// those of weight and bias are added to what is there.
+    /// Returns the summed loss of the rows of `x` `[n, d]` that have a target. If `gradients` is given, writes the
+    /// gradient of `x` and adds the gradients of weight and bias to the values already there.
     ///
     /// # Panics
     /// When the lengths of the slices disagree, or a target is not below `v`.
     pub fn run(&self, x: &[f32], targets: &[Option<usize>], mut gradients: Option<[&mut [f32]; 3]>) -> f64 {
         let d = self.weight.len() / self.bias.len();
-        assert_eq!(x.len(), targets.len() * d, "a target for each row of {d} entries");
+        assert_eq!(x.len(), targets.len() * d, "expected one target for each row of {d} entries");
         let rows = match self.threads {
             Threads::All => (LOGITS / self.bias.len()).next_multiple_of(64).max(ROWS),
             Threads::One => (LOGITS_OF_ONE / self.bias.len()).next_multiple_of(64).max(64),
@@ -223,8 +224,8 @@ impl ProjectionLoss<'_> {
 
     /// The summed loss of a few rows.
     ///
-    /// Everything is held with the class as its first axis, in blocks of classes: a block's logits, weights and weight
-    /// gradients are contiguous, and its loops run along the rows with no reduction inside a vector.
+    /// All values are stored with the class as the first axis, in blocks of classes: the logits, weights and weight
+    /// gradients of a block are contiguous, and the loops run along the rows without a reduction inside a vector.
     fn run_rows(&self, x: &[f32], targets: &[Option<usize>], gradients: Option<[&mut [f32]; 3]>) -> f64 {
         let Self { weight, bias, share, threads } = *self;
         let (d, n) = (x.len() / targets.len(), targets.len());
@@ -285,8 +286,8 @@ impl ProjectionLoss<'_> {
     }
 }
 
-/// What one block of classes knows of each row: its highest logit, the sum of its exponentials over that, and the logit
-/// of the target, or 0 where the target lies in another block.
+/// The statistics of each row within one block of classes: its highest logit, the sum of its exponentials relative to
+/// that logit, and the logit of the target, or 0 if the target lies in another block.
 fn thirds(statistics: &mut [f32]) -> [&mut [f32]; 3] {
     let n = statistics.len() / 3;
     let (highest, rest) = statistics.split_at_mut(n);
@@ -294,7 +295,7 @@ fn thirds(statistics: &mut [f32]) -> [&mut [f32]; 3] {
     [highest, totals, at_targets]
 }
 
-/// The rows whose target is among the `classes` from `first` on, with its place there.
+/// The rows whose target is among the `classes` from `first` on, each with the position of its target there.
 fn targets_within(
     targets: &[Option<usize>],
     first: usize,
@@ -307,8 +308,8 @@ fn targets_within(
 }
 
 vectorized! {
-    /// Joins the statistics of all blocks into the loss of each row. The totals become the factors that turn a block's
-    /// exponentials into probabilities, times the share of the row in the mean.
+    /// Joins the statistics of all blocks into the loss of each row. Each total is replaced by the factor that turns
+    /// the exponentials of its block into probabilities, times the share of the row in the mean.
     fn combine(statistics: &mut [f32], losses: &mut [f32], shares: &[f32]) {
         let n = shares.len();
         let mut tops = vec![f32::NEG_INFINITY; n];
@@ -342,7 +343,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds its bias to each row, and notes the highest entry of each column.
+    /// Adds its bias to each row, and records the highest entry of each column.
     fn add_bias(rows: &mut [f32], bias: &[f32], highest: &mut [f32]) {
         highest.fill(f32::NEG_INFINITY);
         for (row, bias) in rows.chunks_exact_mut(highest.len()).zip(bias) {
@@ -355,7 +356,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// Replaces each entry by its exponential over that of the highest in its column, and notes the sum of each column.
+    /// Replaces each entry by its exponential relative to the highest of its column, and records the sum of each
+    /// column.
     fn exponentials(rows: &mut [f32], highest: &[f32], totals: &mut [f32]) {
         totals.fill(0.0);
         for row in rows.chunks_exact_mut(highest.len()) {
@@ -426,7 +428,7 @@ mod tests {
 
         let vars = [Var::from_tensor(&x[0])?, Var::from_tensor(&x[1])?];
         let gradients = |f: fn(&Tensor, &Tensor, &Tensor, &Tensor, Option<u32>) -> Result<Tensor>| {
-            // Scaled up, since the entries are of the order of 1/n.
+            // The loss is scaled up, because the entries are of the order of 1/n.
             let loss = (f(&vars[0], &vars[1], &x[2], &targets, None)? * n as f64)?;
             let gradients = loss.backward()?;
             let of = |var: &Var| gradients.get(var).expect("x and the weight receive a gradient").clone();
@@ -438,7 +440,7 @@ mod tests {
         Ok(())
     }
 
-    /// More classes than logits that one thread holds at once: some rows are taken all the same.
+    /// Even with more classes than the logits that one thread holds at once, the pass takes some rows.
     #[test]
     fn no_vocabulary_is_too_large_for_one_thread() {
         let (n, d, v) = (70, 1, LOGITS_OF_ONE + 1);

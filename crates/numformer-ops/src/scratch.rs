@@ -4,19 +4,19 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Buffers waiting for their next use.
+/// Buffers waiting to be reused.
 ///
-/// A training step asks for the same sizes again and again; memory fresh from the system costs several times what it
-/// takes to write to it.
+/// A training step needs the same sizes again and again. Fresh memory from the system costs several times as much as
+/// writing to it.
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
-/// Buffers kept at most; a step has fewer alive at once.
+/// Maximum number of buffers kept; a step has fewer alive at once.
 const KEPT: usize = 64;
 
-/// Numbers kept at most, in all buffers: 1 GiB. What a larger model drops beyond that goes back to the system.
+/// Maximum number of entries kept in all buffers: 1 GiB. A larger model returns the rest to the system.
 const KEPT_NUMBERS: usize = 1 << 28;
 
-/// A slice whose memory goes back to the pool when dropped.
+/// A slice whose memory returns to the pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     buffer: Vec<f32>,
@@ -24,7 +24,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// `len` numbers left by whoever had the buffer before.
+    /// A buffer of `len` numbers, with the values that its previous user left.
     pub(crate) fn take(len: usize) -> Self {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &Vec<f32>| (len..=len.max(512).saturating_mul(2)).contains(&buffer.len());
@@ -36,7 +36,7 @@ impl Scratch {
             }
         };
         if cfg!(test) {
-            // So that a test fails where an operation relies on what was there.
+            // A test then fails if an operation relies on the old values.
             buffer.fill(f32::NAN);
         }
         Self { buffer, len }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_buffer_has_the_length_asked_for_and_is_used_again() {
-        // An odd length that no other test asks for.
+        // An odd length that no other test requests.
         let len = 1_234_567;
         let mut first = Scratch::take(len);
         first[len - 1] = 3.0;

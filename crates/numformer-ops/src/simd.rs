@@ -1,23 +1,23 @@
-//! Loops compiled once per instruction set, the widest chosen when the program runs.
+//! Loops that are compiled once per instruction set; the widest set is chosen at run time.
 
 use std::array;
 use std::cell::Cell;
 
-/// Number of partial results a reduction keeps: one AVX-512 register of `f32`.
+/// Number of partial results that a reduction keeps: one AVX-512 register of `f32`.
 ///
-/// Part of the definition of every sum below, so it does not change with the processor.
+/// It is part of the definition of every sum below, so it does not depend on the processor.
 pub(crate) const LANES: usize = 16;
 
 thread_local! {
-    /// The level of [`Level::run`].
+    /// The level set by [`Level::run`].
     static CHOSEN: Cell<Option<Level>> = const { Cell::new(None) };
 }
 
-/// An instruction set that this processor is known to have.
+/// An instruction set that this processor is known to support.
 ///
-/// The loops of this crate run at the widest and give the same bits at each. Matrix products are those of the
-/// [gemm](https://docs.rs/gemm) crate, which chooses its instruction set by itself; where its choice cannot run, they
-/// are plain loops.
+/// The loops of this crate run at the widest level and give the same bits at each level. The
+/// [gemm](https://docs.rs/gemm) crate computes matrix products and chooses its own instruction set; plain loops replace
+/// it where its choice cannot run.
 ///
 /// # Examples
 /// ```
@@ -45,7 +45,7 @@ enum Set {
 }
 
 impl Level {
-    /// All levels of this processor, the plain code of the target first, the widest last.
+    /// All levels of this processor: the plain code of the target first, the widest level last.
     #[must_use]
     pub fn available() -> Vec<Self> {
         let widest = Self::widest();
@@ -60,10 +60,10 @@ impl Level {
         levels
     }
 
-    /// Runs `f` with the loops of this thread at this level: to compare levels. Work that `f` hands to other threads runs at
-    /// the widest, so call this in a pool of one thread.
+    /// Runs `f` with the loops of this thread at this level, to compare levels. Work that `f` hands to other threads
+    /// runs at the widest level, so call this in a pool of one thread.
     pub fn run<T>(self, f: impl FnOnce() -> T) -> T {
-        /// Puts the level back, also when `f` panics.
+        /// Restores the level, even when `f` panics.
         struct Restored(Option<Level>);
         impl Drop for Restored {
             fn drop(&mut self) {
@@ -74,7 +74,7 @@ impl Level {
         f()
     }
 
-    /// The level chosen for this thread, or the widest of this processor.
+    /// The level chosen for this thread, or else the widest of this processor.
     pub(crate) fn detect() -> Self {
         CHOSEN.get().unwrap_or_else(Self::widest)
     }
@@ -109,9 +109,9 @@ impl Level {
 
 /// Defines a function whose body is compiled for each [`Level`] and runs at the widest.
 ///
-/// The body is a plain loop: there is one source and nothing to keep in step. What it calls must be `#[inline(always)]`,
-/// or it would be compiled for the baseline. All levels give the same bits, since reductions name their [`LANES`] and
-/// `mul_add` rounds once everywhere.
+/// The body is a plain loop, so there is only one source. The functions that it calls must be `#[inline(always)]`;
+/// otherwise they are compiled for the baseline. All levels give the same bits, because reductions use a fixed number
+/// of [`LANES`] and `mul_add` rounds once everywhere.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -158,7 +158,7 @@ pub(crate) fn accumulate(y: &mut [f32], x: &[f32]) {
 }
 
 vectorized! {
-    /// As [`accumulate`], from code that is not compiled for each level itself.
+    /// [`accumulate`] for callers that are not themselves compiled for each level.
     pub(crate) fn add(y: &mut [f32], x: &[f32]) {
         accumulate(y, x);
     }
@@ -215,7 +215,7 @@ pub(crate) fn triple_dot(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
     join_lanes(lanes, |a, b| a + b)
 }
 
-/// Joins the lanes pairwise, as a tree; arrays of half the width each time become vectors of half the width.
+/// Joins the lanes pairwise, as a tree. Each round halves the width of the array and so of the vectors.
 #[inline(always)]
 pub(crate) fn join_lanes(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let eight: [f32; 8] = array::from_fn(|i| join(lanes[i], lanes[i + 8]));

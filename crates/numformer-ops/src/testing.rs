@@ -1,4 +1,4 @@
-//! What the tests of the operations share.
+//! Helpers shared by the tests of the operations.
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use rand::{Rng, SeedableRng};
@@ -85,13 +85,13 @@ pub(crate) fn entries(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|t| t.to_vec1()).expect("a tensor in host memory")
 }
 
-/// What the operations on slices should give.
+/// The expected results of the operations on slices.
 pub(crate) struct Expected {
     /// The value of an operation.
     pub(crate) y: Vec<f32>,
-    /// Weights of its entries.
+    /// Weights of the entries of `y`.
     pub(crate) d_y: Vec<f32>,
-    /// The gradient of the weighted sum for each input; [`check_gradients`] checks them.
+    /// The gradient of the weighted sum for each input; [`check_gradients`] verifies these gradients.
     pub(crate) gradients: Vec<Vec<f32>>,
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn assert_entries_close(found: &[f32], expected: &[f32]) {
     }
 }
 
-/// Checks that `op` gives in other dtypes what it gives in `f32`.
+/// Checks that `op` gives the same result in other dtypes as in `f32`.
 pub(crate) fn check_other_dtypes(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     let expected = op(inputs)?;
     for (dtype, tolerance) in [(DType::F64, 1e-5), (DType::F16, 1e-2)] {
@@ -123,7 +123,7 @@ pub(crate) fn check_other_dtypes(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Re
     Ok(())
 }
 
-/// Checks that value and gradients have the same bits on one thread and on two.
+/// Checks that the value and the gradients have the same bits on one thread and on two.
 #[track_caller]
 pub(crate) fn assert_same_on_any_threads(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync) {
     let on = |threads: usize| {
@@ -135,19 +135,20 @@ pub(crate) fn assert_same_on_any_threads(inputs: &[Tensor], op: impl Fn(&[Tensor
     assert_eq!(on(1), on(2));
 }
 
-/// How an input lies in memory: each has the same entries as a contiguous tensor, and other strides.
+/// How an input lies in memory. Each view has the same entries as a contiguous tensor, but other strides.
 #[derive(Clone, Copy, Debug)]
 enum View {
-    /// The last two axes in the other order.
+    /// The last two axes swapped.
     Transposed,
-    /// Part of a tensor that goes on before and after it, along every axis.
+    /// A part of a tensor that extends beyond it on both sides, along every axis.
     Narrowed,
-    /// One entry of the first axis, again and again.
+    /// One entry of the first axis, repeated.
     Broadcast,
 }
 
 impl View {
-    /// A contiguous tensor of which [`of`](Self::of) makes one of the shape of `input`; none where there is no such view.
+    /// A contiguous tensor from which [`of`](Self::of) makes a view with the shape of `input`; `None` if there is no
+    /// such view.
     fn base(self, input: &Tensor) -> Result<Option<Tensor>> {
         let rank = input.rank();
         match self {
@@ -164,7 +165,7 @@ impl View {
         }
     }
 
-    /// The view of `base`, of `shape`.
+    /// The view of `base` that has the shape `shape`.
     fn of(self, base: &Tensor, shape: &Shape) -> Result<Tensor> {
         match self {
             Self::Transposed => base.transpose(base.rank() - 2, base.rank() - 1),
@@ -176,8 +177,8 @@ impl View {
     }
 }
 
-/// Checks that `op` gives the same bits, value and gradients, for inputs with other strides as for contiguous ones: all
-/// inputs at once in each [`View`], and each by itself.
+/// Checks that `op` gives the same bits, in the value and the gradients, for inputs with other strides as for
+/// contiguous ones: with all inputs in each [`View`] at once, and with each input by itself.
 pub(crate) fn check_views(inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     let alone = (0..inputs.len()).map(|i| i..i + 1);
     let chosen: Vec<_> = alone.chain(std::iter::once(0..inputs.len())).collect();

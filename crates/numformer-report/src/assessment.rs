@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use numformer_data::Split;
+use numformer_evaluate::{Diagnosis, Evaluation, EvaluationTable, Solved, diagnose};
+use numformer_experiment::{Amount, RunError, StoredRun};
 use numformer_metrics::Verdict;
-use numformer_train::{Amount, Diagnosis, Evaluation, EvaluationTable, RunError, Solved, StoredRun, diagnose};
 
 use crate::ReportError;
 use crate::format::with_causes;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use numformer_train::{RunDirError, RunError};
+use numformer_experiment::{RunDirError, RunError};
 
 /// Why a report cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use candle_core::{D, Device, Tensor};
 use numformer_encoding::{DenseMatrix, NumberEncoding};
+use numformer_evaluate::Solved;
+use numformer_experiment::{Catalogue, RunError, StoredRun};
 use numformer_model::{Mode, Model, ModelMemory, Padded, Seq2Seq};
-use numformer_train::{Catalogue, RunError, Solved, StoredRun};
 
 use crate::ReportError;
 use crate::page::page;
@@ -20,7 +21,7 @@ const CANDIDATES: usize = 4;
 /// # Examples
 /// ```
 /// use numformer_report::Explanation;
-/// use numformer_train::{Experiment, Run, StoredRun};
+/// use numformer_experiment::{Experiment, Run, StoredRun};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("run");

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use numformer_report::{Assessment, Report, ReportedRun};
-//! use numformer_train::{Experiment, Run};
+//! use numformer_experiment::{Experiment, Run};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("run");

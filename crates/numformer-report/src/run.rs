@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use numformer_train::{
-    EvaluationReport, Experiment, MatricesConfig, Record, RunSummary, StageReport, StepReport, read_metrics,
-};
+use numformer_experiment::{Experiment, MatricesConfig, RunSummary};
+use numformer_train::{EvaluationReport, Record, StageReport, StepReport, read_metrics};
 
 use crate::{Assessment, ReportError, TrainingTime};
 

@@ -9,8 +9,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use chromium::Chromium;
+use numformer_experiment::{Catalogue, Experiment, Run};
 use numformer_report::{Assessment, Report, ReportedRun};
-use numformer_train::{Catalogue, Experiment, Run};
 use serde_json::{Value, json};
 
 const CHECK: &str = include_str!("check.js");

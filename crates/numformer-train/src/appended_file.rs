@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::files::is_full_disk;
+use numformer_store::files::is_full_disk;
 
 /// A file that is added to. While the disk is full, what is to be added waits in memory.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ use candle_core::Result as ModelResult;
 use numformer_model::{DeviceStep, FlatLayout, Parameters, Precision, StepOutcome, TrainingStep};
 
 use crate::adam::{Adam, AdamConfig};
-use crate::evaluation::token_rows;
 use crate::host_learner::copy;
 use crate::learner::{Learner, LearnerState, Steps};
 use crate::optimizer::{Optimizer, Update};
@@ -58,7 +57,7 @@ impl Learner for DeviceLearner {
                 return Err(candle_core::Error::Msg(format!("devices take steps of one batch, found {found}")).into());
             };
             let step = self.adam.step(Update { number, ..planned.update });
-            let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
+            let (src, tgt) = ((&batch.src).into(), (&batch.tgt).into());
             self.step.take_step(src, tgt, &step, planned.clip_norm as f32)?;
         }
         let mut outcomes = self.step.outcomes()?;

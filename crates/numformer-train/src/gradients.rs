@@ -22,7 +22,7 @@ pub enum Gradients {
 ///
 /// # Errors
 /// When the model has no fused step and one is asked for, or the model cannot be.
-pub(crate) fn training_step(
+pub fn training_step(
     config: &ModelConfig,
     parameters: &Parameters,
     gradients: Gradients,

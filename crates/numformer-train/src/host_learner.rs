@@ -7,7 +7,6 @@ use numformer_data::Batch;
 use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome, TrainingStep};
 use numformer_ops::sum_of_squares;
 
-use crate::evaluation::token_rows;
 use crate::learner::{Learner, LearnerState, Step, Steps};
 use crate::optimizer::{Optimizer, Update};
 use crate::train_error::TrainError;
@@ -67,7 +66,7 @@ impl HostLearner {
     fn loss_and_gradients(&mut self, planned: &Step) -> ModelResult<f64> {
         let Self { step, weights, gradients, part, .. } = self;
         let mut loss_of = |batch: &Batch, index, gradients: &mut [f32]| {
-            let (src, tgt) = (token_rows(&batch.src), token_rows(&batch.tgt));
+            let (src, tgt) = ((&batch.src).into(), (&batch.tgt).into());
             step.loss_and_gradients(weights, src, tgt, Mode::Train { seed: planned.seed, step: index }, gradients)
         };
         if let [batch] = &planned.batches[..] {

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
-use crate::files::write_atomically;
 use crate::observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
+use numformer_store::files::write_atomically;
 
 /// Name of the log of what depends on the experiment alone.
-pub(crate) const METRICS: &str = "metrics.jsonl";
+pub const METRICS: &str = "metrics.jsonl";
 /// Name of the log of the times.
 const TIMINGS: &str = "timings.jsonl";
 
@@ -165,7 +165,7 @@ impl MetricsLog {
 
 /// The records of a log before the first line that is none: what a crash may have left at the end is as good as not written.
 /// None if there is no log.
-pub(crate) fn read_up_to_damage(path: &Path) -> io::Result<Vec<Record>> {
+pub fn read_up_to_damage(path: &Path) -> io::Result<Vec<Record>> {
     let bytes = read_bytes(path)?;
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     Ok(lines.map_while(|line| serde_json::from_slice(line).ok()).collect())

@@ -9,10 +9,10 @@ use std::path::Path;
 use numformer_model::FlatLayout;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::CheckpointError;
 use crate::difference::Difference;
 use crate::divergence::DivergenceReport;
-use crate::figures::Evaluation;
+use numformer_evaluate::Evaluation;
+use numformer_store::CheckpointError;
 
 /// Watches a run and may end it. Every method has an empty default; implement what you need. After the run
 /// [`Trainer::observer`](crate::Trainer::observer) gives it back.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::figure_name::FigureName;
 use crate::stop_rule::{PastEvaluation, StopRule};
+use numformer_evaluate::FigureName;
 
 /// Ends a run whose figure no longer improves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::figure_name::FigureName;
 use crate::stop_rule::PastEvaluation;
+use numformer_evaluate::FigureName;
 
 /// What happened in a run, as far as the rest of it depends on that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,6 @@ pub struct Best {
     pub value: f64,
 }
 
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Map;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, NamedTensors};
 use crate::run_progress::RunProgress;
+use numformer_store::{Checkpoint, CheckpointError, Latest, NamedTensors, RunStore, latest};
 
 /// All that the rest of a run depends on, beside what it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,7 +46,10 @@ impl Snapshot {
     }
 
     /// The snapshot of a checkpoint that lies in `dir`.
-    pub(crate) fn of(checkpoint: Checkpoint<'_>, dir: &Path) -> Result<Self, CheckpointError> {
+    ///
+    /// # Errors
+    /// When the checkpoint is not one of a run.
+    pub fn of(checkpoint: Checkpoint<'_>, dir: &Path) -> Result<Self, CheckpointError> {
         let progress = if checkpoint.notes.contains_key(PROGRESS) {
             checkpoint.note(PROGRESS, dir)?
         } else {
@@ -66,13 +69,14 @@ pub struct LatestSnapshot {
     pub passed_over: Vec<CheckpointError>,
 }
 
-/// Where the snapshots of a run are kept: on disk ([`RunStore`](crate::RunStore)), or anywhere else.
+/// Where the snapshots of a run are kept: on disk ([`RunStore`](numformer_store::RunStore)), or anywhere else.
 ///
 /// # Examples
 /// One that keeps the latest in memory:
 /// ```
 /// use std::path::PathBuf;
-/// use numformer_train::{CheckpointError, Checkpoints, LatestSnapshot, Snapshot};
+/// use numformer_store::CheckpointError;
+/// use numformer_train::{Checkpoints, LatestSnapshot, Snapshot};
 ///
 /// #[derive(Default)]
 /// struct InMemory(Option<Snapshot>);
@@ -123,5 +127,48 @@ pub trait Checkpoints: Send {
     /// When one cannot be removed.
     fn remove_after(&mut self, _step: u64) -> Result<(), CheckpointError> {
         Ok(())
+    }
+}
+
+impl Checkpoints for RunStore {
+    fn save(&mut self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
+        self.write(&snapshot.checkpoint())
+    }
+
+    fn latest(&mut self) -> Result<Option<LatestSnapshot>, CheckpointError> {
+        let latest = latest(self.path(), Snapshot::load)?;
+        Ok(latest.map(|Latest { checkpoint: snapshot, skipped: passed_over }| LatestSnapshot { snapshot, passed_over }))
+    }
+
+    fn load(&mut self, step: u64) -> Result<Option<Snapshot>, CheckpointError> {
+        let path = self.checkpoint_path(step);
+        path.exists().then(|| Snapshot::load(&path)).transpose()
+    }
+
+    fn remove_oldest(&mut self, step: u64, kept: &[u64]) -> Result<(), CheckpointError> {
+        Self::remove_oldest(self, step, kept)
+    }
+
+    fn remove_after(&mut self, step: u64) -> Result<(), CheckpointError> {
+        Self::remove_after(self, step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_gives_back_what_was_saved() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut store = RunStore::open(dir.path()).expect("a directory");
+        let progress = RunProgress { skipped: 3, stages: vec![2, 5], ..RunProgress::default() };
+        let weights = [("w".to_owned(), (vec![1], vec![0.5]))].into();
+        let snapshot = Snapshot { step: 7, progress, weights, ..Snapshot::default() };
+        store.save(&snapshot).expect("saved");
+        let latest = Checkpoints::latest(&mut store).expect("readable").expect("some");
+        assert_eq!((latest.snapshot, latest.passed_over.len()), (snapshot.clone(), 0));
+        assert_eq!(store.load(7).expect("readable"), Some(snapshot));
+        assert_eq!(store.load(8).expect("readable"), None);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use numformer_data::BatchSource;
 
-use crate::evaluator::Evaluate;
 use crate::goal::Goal;
+use numformer_evaluate::Evaluate;
 
 /// What a run learns from before its main source of batches: for so many steps, until a goal is reached, or whatever comes
 /// first.

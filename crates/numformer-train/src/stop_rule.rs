@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::figure::Figure;
-use crate::figure_name::FigureName;
 use crate::observer::EvaluationReport;
+use numformer_evaluate::Figure;
+use numformer_evaluate::FigureName;
 
 /// When a run ends before all its steps are taken. It is asked after every evaluation, and when a run goes on.
 ///

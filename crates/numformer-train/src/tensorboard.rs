@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
-use crate::figure_name::FigureName;
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
+use numformer_evaluate::FigureName;
 
 /// Writes event files that TensorBoard opens: `tensorboard --logdir DIR`.
 ///
@@ -25,14 +25,10 @@ use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason}
 ///
 /// # Examples
 /// ```
-/// use numformer_train::{Experiment, Run, TensorBoard};
+/// use numformer_train::TensorBoard;
 ///
 /// # let dir = tempfile::tempdir()?;
-/// # let path = dir.path();
-/// let mut experiment = Experiment::preset("transpose-3x3")?;
-/// experiment.train.steps = 2;
-/// Run::new(experiment)?.with_observer(TensorBoard::in_dir(path, 1)).run()?;
-/// assert_eq!(path.read_dir()?.count(), 1);
+/// let board = TensorBoard::in_dir(&dir.path().join("tensorboard"), 100); // for `Trainer::with_observer`
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::error::Error;
 
 use numformer_data::TaskError;
 
-use crate::checkpoint::CheckpointError;
-use crate::evaluate_error::EvaluateError;
-use crate::layout::LayoutError;
+use numformer_evaluate::EvaluateError;
+use numformer_store::CheckpointError;
+use numformer_store::LayoutError;
 
 /// Why training cannot begin or go on.
 #[derive(Debug, thiserror::Error)]

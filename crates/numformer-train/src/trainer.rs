@@ -6,13 +6,9 @@ use std::sync::Arc;
 use numformer_data::BatchSource;
 use numformer_model::Parameters;
 
-use crate::checkpoint::{CheckpointError, NamedTensors};
 use crate::difference::Difference;
 use crate::divergence::DivergencePolicy;
-use crate::evaluator::Evaluate;
 use crate::every::{Every, every};
-use crate::figure_name::FigureName;
-use crate::layout::{flat, named};
 use crate::learner::{Learner, LearnerState};
 use crate::observer::Observer;
 use crate::run_progress::RunProgress;
@@ -21,6 +17,10 @@ use crate::snapshot::{Checkpoints, LatestSnapshot, Snapshot};
 use crate::stage::Stage;
 use crate::stop_rule::{PastEvaluation, StopRule};
 use crate::train_error::TrainError;
+use numformer_evaluate::Evaluate;
+use numformer_evaluate::FigureName;
+use numformer_store::{CheckpointError, NamedTensors};
+use numformer_store::{flat, named};
 
 /// Trains weights on batches. Each of its parts is a value that is handed to it, one of ours or one of your own.
 ///
@@ -417,7 +417,8 @@ impl Trainer {
     }
 
     /// The same, taken out.
-    pub(crate) fn take_passed_over(&mut self) -> Vec<CheckpointError> {
+    #[must_use]
+    pub fn take_passed_over(&mut self) -> Vec<CheckpointError> {
         std::mem::take(&mut self.passed_over)
     }
 

@@ -9,11 +9,7 @@ use std::time::Duration;
 use numformer_data::{Batch, TaskError, prefetch};
 use numformer_model::StepOutcome;
 
-use crate::checkpoint::CheckpointError;
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
-use crate::evaluate_error::EvaluateError;
-use crate::evaluation::Watch;
-use crate::figures::Evaluation;
 use crate::learner::Step;
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 use crate::optimizer::Update;
@@ -22,6 +18,10 @@ use crate::snapshot::Snapshot;
 use crate::stop_rule::PastEvaluation;
 use crate::train_error::TrainError;
 use crate::trainer::{Settings, Trainer};
+use numformer_evaluate::EvaluateError;
+use numformer_evaluate::Evaluation;
+use numformer_evaluate::Watch;
+use numformer_store::CheckpointError;
 
 /// Between attempts to save where there was no room.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);

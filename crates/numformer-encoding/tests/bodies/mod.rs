@@ -1,4 +1,4 @@
-//! What must hold for any input at all: called by the property tests of this crate and by the fuzz targets.
+//! What must hold for any input. The property tests of this crate and the fuzz targets call these functions.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ pub(crate) static ENCODINGS: LazyLock<Vec<(Preset, MatrixEncoding)>> = LazyLock:
     Preset::ALL.into_iter().map(bind).collect()
 });
 
-/// Reading is total: a matrix, or an error at the first token that no matrix could have there.
+/// Reading is total: it gives a matrix, or an error at the first token that no matrix could have at its place.
 pub(crate) fn decode_any(tokens: &[TokenId]) {
     for (_, encoding) in &*ENCODINGS {
         let mut coefficients = vec![f64::NAN];
@@ -41,7 +41,7 @@ pub(crate) fn decode_any(tokens: &[TokenId]) {
     }
 }
 
-/// A matrix that was read is written so that it is read as its rounding, which does not change any more.
+/// Writing a matrix that was read rounds it. Writing the rounded matrix gives the same tokens again.
 fn write_and_read(encoding: &MatrixEncoding, matrix: &DenseMatrix) {
     let DenseMatrix { rows, cols, coefficients } = matrix;
     let mut tokens = Vec::new();
@@ -61,7 +61,7 @@ fn write_and_read(encoding: &MatrixEncoding, matrix: &DenseMatrix) {
     }
 }
 
-/// Writing is total, and rounds as the formatter of the standard library does.
+/// Writing is total, and it rounds as the formatter of the standard library does.
 pub(crate) fn encode_any(x: f64) {
     let formatted: f64 = format!("{x:.2e}").parse().expect("a formatted number");
     for (preset, encoding) in &*ENCODINGS {
@@ -69,7 +69,7 @@ pub(crate) fn encode_any(x: f64) {
         let largest = if *preset == Preset::Fp15 { 9.99e8 } else { 9.99e102 };
         match rounded {
             Ok(rounded) if *preset == Preset::Fp15 => {
-                // Half a unit of the third digit, or of 10^-9; and what double precision adds.
+                // Half a unit of the third digit, or half of 10^-9, plus what double precision adds.
                 let bound = (0.005 * x.abs()).max(5e-10) * (1.0 + 1e-12);
                 assert!((rounded - x).abs() <= bound, "{x:e}: {rounded:e}");
             }
@@ -84,7 +84,7 @@ pub(crate) fn encode_any(x: f64) {
     }
 }
 
-/// Any text is a matrix, which is read back from its own text form, or an error; the same for tokens.
+/// Any text is an error or a matrix that can be read back from its own text form. The same holds for tokens.
 pub(crate) fn parse_any(text: &str) {
     if let Ok(matrix) = text.parse::<DenseMatrix>() {
         assert!(matrix.rows > 0 && matrix.cols > 0);

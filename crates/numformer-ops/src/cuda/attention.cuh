@@ -1,20 +1,21 @@
 // Scaled dot-product attention of one head of one example: softmax(q k' / sqrt(d)) v, in tiles of 32 keys (or queries),
-// so that scores are never in memory. A block is four warps, each with a few rows of its own; the lanes of a warp are the
-// rows of the tile for scores, and the entries of a head for sums.
+// so that scores are never in memory. A block is four warps, each with a few rows of its own. The lanes of a warp are
+// the rows of the tile when scores are computed, and the entries of a head when sums are computed.
 //
-// The softmax is taken as the tiles come (Milakov, Gimelshein 2018, arXiv:1805.02867); the backward pass makes the
-// probabilities again from the logarithm of their normaliser (Dao et al. 2022, arXiv:2205.14135).
+// The softmax is computed tile by tile (Milakov, Gimelshein 2018, arXiv:1805.02867). The backward pass recomputes the
+// probabilities from the logarithm of their normaliser (Dao et al. 2022, arXiv:2205.14135).
 //
-// q and y: [batch, t, heads, d], k and v: [batch, s, heads, d], as parts of wider rows: a stride is the width of a whole
-// row, the pointer is to the first entry of the first head. Keys at or beyond lengths[b] are not seen, nor later ones than
-// position s - t + i by query i where attention is causal. The grid is [tiles of own rows, heads, batch].
+// q and y: [batch, t, heads, d], k and v: [batch, s, heads, d], as parts of wider rows: a stride is the width of a
+// whole row, and the pointer is to the first entry of the first head. Keys at or beyond lengths[b] are not seen. In
+// causal attention, query i does not see keys after position s - t + i either. The grid is [tiles of own rows, heads,
+// batch].
 
 #define WARPS 4
 #define OWN (WARPS * ROWS)
 #define SPLIT (WIDTH / WARP)
 #define NAMED(name) KERNEL(JOIN(name, WIDTH))
 
-// Loads `count` rows from `first` on, of which those before `end` are there, `d` entries each; the rest is zero.
+// Loads `count` rows of `d` entries each, from row `first` on; rows from `end` on, and all other entries, are zero.
 static __device__ void NAMED(load_rows)(float* to, unsigned stride_to, const T* from, size_t stride, unsigned first,
                                         unsigned count, unsigned end, unsigned d, float scale) {
   for (unsigned at = threadIdx.x; at < count * WIDTH; at += blockDim.x) {
@@ -24,8 +25,8 @@ static __device__ void NAMED(load_rows)(float* to, unsigned stride_to, const T* 
   }
 }
 
-// y <- attention; normalisers [batch, heads, t] <- log of the summed exponentials, infinite where no key is seen, for
-// which y is zero.
+// y <- attention; normalisers [batch, heads, t] <- log of the summed exponentials. For a query that sees no key, the
+// normaliser is infinite and y is zero.
 extern "C" __global__ void NAMED(attention)(T* y, float* normalisers, const T* q, const T* k, const T* v,
                                             const unsigned* lengths, unsigned t, unsigned s, unsigned d, unsigned y_stride,
                                             unsigned q_stride, unsigned k_stride, unsigned v_stride, unsigned causal,
@@ -80,7 +81,7 @@ extern "C" __global__ void NAMED(attention)(T* y, float* normalisers, const T* q
   for (unsigned r = 0; r < ROWS; ++r) {
     const unsigned query = first + own + r;
     if (query >= t) continue;
-    // Not zero, rather than above it: what is no number goes on.
+    // The test is `!= 0` rather than `> 0`, so that NaN passes.
     const bool any = totals[r] != 0;
 #pragma unroll
     for (unsigned part = 0; part < SPLIT; ++part) {
@@ -94,7 +95,7 @@ extern "C" __global__ void NAMED(attention)(T* y, float* normalisers, const T* q
 }
 REGISTER(NAMED(attention))
 
-// d_q <- gradient of the queries; products [batch, heads, t] <- d_y . y of each query. Rows of a block are queries.
+// d_q <- gradient of the queries; products [batch, heads, t] <- d_y . y of each query. The rows of a block are queries.
 extern "C" __global__ void NAMED(attention_query_gradient)(
     T* d_q, float* products, const T* d_y, const T* y, const float* normalisers, const T* q, const T* k, const T* v,
     const unsigned* lengths, unsigned t, unsigned s, unsigned d, unsigned y_stride, unsigned q_stride, unsigned k_stride,
@@ -168,7 +169,7 @@ extern "C" __global__ void NAMED(attention_query_gradient)(
 }
 REGISTER(NAMED(attention_query_gradient))
 
-// d_k, d_v <- gradients of keys and values; those of keys that are not seen are zero. Rows of a block are keys.
+// d_k, d_v <- gradients of keys and values; those of unseen keys are zero. The rows of a block are keys.
 extern "C" __global__ void NAMED(attention_key_gradients)(
     T* d_k, T* d_v, const float* products, const T* d_y, const float* normalisers, const T* q, const T* k, const T* v,
     const unsigned* lengths, unsigned t, unsigned s, unsigned d, unsigned y_stride, unsigned q_stride, unsigned k_stride,
@@ -188,7 +189,7 @@ extern "C" __global__ void NAMED(attention_key_gradients)(
   NAMED(load_rows)(values[0], WIDTH, v, v_stride, first, OWN, s, d, 1);
 
   float of_keys[ROWS][SPLIT] = {}, of_values[ROWS][SPLIT] = {};
-  // The first query that sees a key of the block; no query sees one beyond the example's length.
+  // The first query that sees a key of the block; no query sees a key beyond the example's length.
   const unsigned earliest = causal && first + t > s ? first + t - s : 0;
   for (unsigned tile = earliest / WARP * WARP; tile < t && first < valid; tile += WARP) {
     __syncthreads();

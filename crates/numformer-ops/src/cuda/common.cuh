@@ -1,12 +1,12 @@
-// What all kernels share: elements of two kinds, and reductions within a warp and a block.
+// Shared by all kernels: elements of two types, and reductions within a warp and a block.
 #pragma once
 
 constexpr unsigned WARP = 32;
 constexpr unsigned ALL = 0xffffffffu;
-// In the place of a target: the row does not count.
+// As a target: the row does not count.
 constexpr unsigned NO_TARGET = 0xffffffffu;
 
-// The upper half of an f32. Arithmetic is in f32; it is a format of storage here.
+// The upper half of an f32. It is only a storage format; arithmetic is in f32.
 struct bf16 {
   unsigned short bits;
 };
@@ -15,7 +15,7 @@ __device__ inline float load(float x) { return x; }
 __device__ inline float load(bf16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
 
 __device__ inline void store(float* to, float x) { *to = x; }
-// Rounds to nearest, ties to even; what is no number stays none.
+// Rounds to nearest, ties to even; NaN stays NaN.
 __device__ inline void store(bf16* to, float x) {
   unsigned bits = __float_as_uint(x);
   if (x != x) {
@@ -26,7 +26,7 @@ __device__ inline void store(bf16* to, float x) {
   to->bits = static_cast<unsigned short>(bits >> 16);
 }
 
-// Sum over a warp, in every lane. The order is that of the lanes' bits, so it has one result.
+// Sum over a warp, in every lane. The order follows the bits of the lane numbers, so the result is unique.
 __device__ inline float warp_sum(float x) {
   for (unsigned lanes = WARP / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(ALL, x, lanes);
   return x;

@@ -1,12 +1,13 @@
-// Softmax and cross-entropy of rows of logits. A block has a row.
+// Softmax and cross-entropy of rows of logits. Each block handles one row.
 
-// losses[r] <- cross-entropy of row r, in nats; logits [rows, v] <- their gradients, each row times `share`. A row without a
-// target has loss and gradients of zero. On one reading of the logits from memory, and one more for their gradients.
+// losses[r] <- cross-entropy of row r, in nats; logits [rows, v] <- their gradients, each row times `share`. A row
+// without a target has a loss and gradients of zero. The logits are read from memory once for the loss, and once more
+// for their gradients.
 extern "C" __global__ void KERNEL(cross_entropy)(float* losses, T* logits, const unsigned* targets, const float* share,
                                                  unsigned v) {
   T* row = logits + static_cast<size_t>(blockIdx.x) * v;
   const unsigned target = targets[blockIdx.x];
-  // The same for the whole block.
+  // The condition is the same for the whole block.
   if (target >= v) {
     for (unsigned c = threadIdx.x; c < v; c += blockDim.x) store(&row[c], 0);
     if (threadIdx.x == 0) losses[blockIdx.x] = 0;
@@ -25,7 +26,7 @@ extern "C" __global__ void KERNEL(cross_entropy)(float* losses, T* logits, const
   total = block_sum(largest > -INFINITY ? total * expf(largest - all) : total);
   const float log_total = all + logf(total);
   if (threadIdx.x == 0) losses[blockIdx.x] = log_total - load(row[target]);
-  // The target's logit is read before any is replaced.
+  // The target's logit is read before any logit is replaced.
   __syncthreads();
   for (unsigned c = threadIdx.x; c < v; c += blockDim.x)
     store(&row[c], (expf(load(row[c]) - log_total) - (c == target ? 1.0f : 0.0f)) * *share);

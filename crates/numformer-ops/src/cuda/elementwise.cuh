@@ -1,4 +1,4 @@
-// One thread for each entry.
+// One thread per entry.
 
 // x <- x + y
 extern "C" __global__ void KERNEL(add)(T* x, const T* y, unsigned n) {
@@ -7,11 +7,11 @@ extern "C" __global__ void KERNEL(add)(T* x, const T* y, unsigned n) {
 }
 REGISTER(KERNEL(add))
 
-// Copies the rows of x, `n` of [rows, d], to row `positions[0]` of each of the `n` tables of y, [n, rows_of_table, d].
+// Copies row i of x, [n, d], to row `*position` of table i of y, [n, rows_of_table, d].
 extern "C" __global__ void KERNEL(append)(T* y, const T* x, const unsigned* position, unsigned n, unsigned d,
                                           unsigned rows_of_table) {
   const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
-  // Read once: what is checked is what is used.
+  // Read once, so that the value that is checked is the value that is used.
   const unsigned row = *position;
   if (at >= n * d || row >= rows_of_table) return;
   const unsigned table = at / d, column = at % d;

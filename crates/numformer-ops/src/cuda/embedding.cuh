@@ -1,7 +1,8 @@
 // Tokens and positions: their sum, and its gradients.
 
-// sum[r] <- tokens[ids[r]] + positions[r % length + offset]: sum: [rows, d], tokens: [v, d], positions: [p, d]. The offset
-// is read from memory where it is not null. An id or a position beyond its table counts as zeros. A warp has a row.
+// sum[r] <- tokens[ids[r]] + positions[r % length + offset]: sum: [rows, d], tokens: [v, d], positions: [p, d]. The
+// offset is read from memory if its pointer is not null. An id or a position beyond its table counts as zeros. Each
+// warp handles one row.
 extern "C" __global__ void KERNEL(embed)(T* sum, const unsigned* ids, const float* tokens, const float* positions,
                                          const unsigned* offset, unsigned rows, unsigned length, unsigned d, unsigned v,
                                          unsigned p) {
@@ -16,16 +17,16 @@ extern "C" __global__ void KERNEL(embed)(T* sum, const unsigned* ids, const floa
 }
 REGISTER(KERNEL(embed))
 
-// Adds rows of d_sum [rows, d] to the rows of a table [v, d] that `keys` names. `order` lists the rows so that equal keys
-// are next to each other; the block of the first of them adds them all, in that order. The grid is [rows, d / 32], a
-// block is 32 columns by 8 rows.
+// Adds each row of d_sum [rows, d] to the row of a table [v, d] that `keys` gives. `order` lists the rows so that equal
+// keys are adjacent; the block of the first row with a key adds all rows with that key, in that order. The grid is
+// [rows, d / 32], a block is 32 columns by 8 rows.
 extern "C" __global__ void KERNEL(scatter)(float* table, const T* d_sum, const unsigned* keys, const unsigned* order,
                                            unsigned rows, unsigned d, unsigned v) {
   __shared__ float sums[8][WARP];
   const unsigned first = blockIdx.x, column = blockIdx.y * WARP + threadIdx.x;
   const unsigned row = order[first];
   const unsigned key = row < rows ? keys[row] : v;
-  // The same for the whole block.
+  // The condition is the same for the whole block.
   if (key >= v || (first > 0 && order[first - 1] < rows && keys[order[first - 1]] == key)) return;
   float sum = 0;
   for (unsigned at = first + threadIdx.y; at < rows; at += 8) {

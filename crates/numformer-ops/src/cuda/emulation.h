@@ -1,10 +1,11 @@
 // Runs the kernels on the host, one block after another, so that their logic can be tested without a device. Included
-// before the kernels, in the place of CUDA.
+// before the kernels, in place of CUDA.
 //
-// The threads of a block are fibers of one thread, made once and used for every block. One runs until it waits: for its
-// warp in a shuffle, for its block at a barrier. It goes on when all that are left of the warp, or the block, wait for the same; if that can never be, the
-// program ends and says so. Shared memory is static, since there is one block at a time. Memory of the device is the
-// host's, so what a kernel reads or writes out of bounds is found by the usual tools.
+// The threads of a block are fibers of one thread, made once and used for every block. A fiber runs until it waits for
+// its warp in a shuffle, or for its block at a barrier. It continues when all remaining fibers of the warp, or the
+// block, wait for the same thing. If that can never happen, the program ends with a message. Shared memory is static,
+// because only one block runs at a time. Memory of the device is memory of the host, so the usual tools find accesses
+// out of bounds.
 #pragma once
 
 #include <setjmp.h>
@@ -34,7 +35,7 @@ namespace emulation {
 
 enum class Waits { No, ForWarp, ForBlock, Ended };
 
-// The first switch to a fiber is by its context. Later ones are by jumps, which need no system call.
+// The first switch to a fiber uses its context. Later switches use jumps, which need no system call.
 struct Fiber {
   ucontext_t context;
   jmp_buf place;
@@ -48,10 +49,10 @@ static std::vector<Fiber> fibers;
 static jmp_buf scheduler;
 static unsigned current;
 static std::function<void()> body;
-// What each thread gives in a shuffle.
+// The values that the threads give in a shuffle.
 static std::vector<double> given;
 
-// Goes back to the scheduler, and returns when it lets the fiber go on.
+// Returns to the scheduler; returns to the caller when the scheduler resumes the fiber.
 inline void wait(Waits what) {
   fibers[current].waits = what;
   if (_setjmp(fibers[current].place) == 0) _longjmp(scheduler, 1);
@@ -79,7 +80,7 @@ inline void run(unsigned number) {
   setcontext(&fiber.context);
 }
 
-// Lets those go on that wait for the same thing, between two fibers; returns whether there are some.
+// If all remaining fibers in [begin, end) wait for `what`, releases them. Returns whether there were any.
 inline bool release(unsigned begin, unsigned end, Waits what) {
   bool any = false;
   for (unsigned i = begin; i < end; ++i) {
@@ -149,7 +150,7 @@ X __shfl_sync(unsigned, X x, unsigned lane) {
   std::memcpy(&given[own], &x, sizeof x);
   wait(Waits::ForWarp);
   if (warp + lane >= blockDim.x * blockDim.y * blockDim.z || fibers[warp + lane].waits == Waits::Ended) {
-    std::fprintf(stderr, "a lane reads from one that is not there\n");
+    std::fprintf(stderr, "a lane reads from a lane that does not exist\n");
     std::abort();
   }
   X other;
@@ -177,14 +178,14 @@ inline unsigned __float_as_uint(float x) {
 
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 
-// Runs a kernel; 0 if there is one of the name. Arguments are pointers to values of the kernel's types.
+// Runs a kernel; returns 0 if a kernel with this name exists. Arguments are pointers to values of the kernel's types.
 extern "C" int emulate(const char* name, const unsigned* grid, const unsigned* block, void** arguments) {
   const auto found = emulation::kernels().find(name);
   if (found == emulation::kernels().end()) return 1;
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {block[0], block[1], block[2]};
   emulation::body = [&] { found->second(arguments); };
-  // As many as a block may have. Those that there are stay where they are.
+  // The maximum number of threads in a block. Existing fibers stay in place.
   emulation::fibers.resize(1024);
   emulation::given.resize(1024);
   for (unsigned z = 0; z < grid[2]; ++z) {

@@ -1,7 +1,7 @@
-// Gradients of biases, and what is before an activation: sums over rows.
+// Gradients of biases, and gradients before an activation: sums over rows.
 
-// Sums of the columns of d_y [rows, n] over chunks of rows: partials: [chunks, n]. Where hidden [rows, n] is not null,
-// d_y is set to zero first where hidden is not above it: the gradient of a ReLU. The grid is [n / 32, chunks], a block is
+// Sums of the columns of d_y [rows, n] over chunks of rows: partials: [chunks, n]. If hidden [rows, n] is not null, d_y
+// is first set to zero where hidden is not positive: the gradient of a ReLU. The grid is [n / 32, chunks], a block is
 // 32 columns by 8 rows.
 extern "C" __global__ void KERNEL(column_partials)(float* partials, T* d_y, const T* hidden, unsigned rows, unsigned n,
                                                    unsigned rows_of_chunk) {

@@ -1,7 +1,8 @@
-// The next token of each sequence, chosen where the scores are. A block has a sequence.
+// Chooses the next token of each sequence, on the device that holds the scores. Each block handles one sequence.
 
-// next[b] <- the id of the largest of logits[b] [v], the smallest among equals, or `padding` once the sequence has ended. It
-// is written down at `position` of answers [batch, width], too. A sequence ends with `delimiter`; `ended` [batch] remembers.
+// next[b] <- the id of the largest of logits[b] [v], the smallest id among equals, or `padding` once the sequence has
+// ended. The id is also written to column `*position` of answers [batch, width]. A sequence ends with `delimiter`;
+// `ended` [batch] records this.
 extern "C" __global__ void KERNEL(choose)(unsigned* next, unsigned* answers, unsigned* ended, const T* logits,
                                           const unsigned* position, unsigned v, unsigned width, unsigned delimiter,
                                           unsigned padding) {
@@ -40,7 +41,7 @@ extern "C" __global__ void KERNEL(choose)(unsigned* next, unsigned* answers, uns
   const unsigned id = ended[blockIdx.x] ? padding : place;
   if (id == delimiter) ended[blockIdx.x] = 1;
   next[blockIdx.x] = id;
-  // Read once: what is checked is what is used.
+  // Read once, so that the value that is checked is the value that is used.
   const unsigned column = *position;
   if (column < width) answers[static_cast<size_t>(blockIdx.x) * width + column] = id;
 }

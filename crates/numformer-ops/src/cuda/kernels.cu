@@ -1,6 +1,6 @@
-// All kernels, for elements of f32 and of bf16. Each file says what its kernels compute; sizes are checked by the host.
+// All kernels, for elements of f32 and of bf16. Each file says what its kernels compute; the host checks sizes.
 //
-// Every sum has one order: the same input gives the same bits. No kernel uses atomic operations.
+// Every sum has a fixed order, so the same input gives the same bits. No kernel uses atomic operations.
 #include "common.cuh"
 
 #define JOIN_(a, b) a##_##b

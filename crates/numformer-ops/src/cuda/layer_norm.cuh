@@ -1,7 +1,7 @@
-// Layer norm of rows, after a residual is added. A warp has a row.
+// Layer norm of rows, after a residual is added. Each warp handles one row.
 
 // sum <- sum + residual; moments <- mean and 1/sqrt(variance + eps) of each row; y <- normalised, scaled and shifted.
-// sum, residual, y: [rows, d]; moments: [rows, 2]; weight, bias: [d]. Without a residual it is null.
+// sum, residual, y: [rows, d]; moments: [rows, 2]; weight, bias: [d]. `residual` is null if there is none.
 extern "C" __global__ void KERNEL(add_layer_norm)(T* y, T* sum, float* moments, const T* residual, const float* weight,
                                                   const float* bias, unsigned rows, unsigned d, float eps) {
   const unsigned row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
@@ -29,7 +29,7 @@ extern "C" __global__ void KERNEL(add_layer_norm)(T* y, T* sum, float* moments, 
 }
 REGISTER(KERNEL(add_layer_norm))
 
-// The gradient of the sum that was normalised: d_sum, sum, d_y: [rows, d].
+// d_sum <- the gradient of the sum that was normalised: d_sum, sum, d_y: [rows, d].
 extern "C" __global__ void KERNEL(layer_norm_backward)(T* d_sum, const T* sum, const float* moments, const float* weight,
                                                        const T* d_y, unsigned rows, unsigned d) {
   const unsigned row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;

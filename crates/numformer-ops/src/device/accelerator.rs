@@ -8,7 +8,7 @@ use half::bf16;
 use super::executor::{Executor, Launch, RawProduct};
 use super::region::{Element, Pool, Region};
 
-/// A device that runs the kernels of this crate, with the memory that was reserved on it.
+/// A device that runs the kernels of this crate, with the memory reserved on it.
 ///
 /// # Examples
 /// ```no_run
@@ -28,13 +28,13 @@ pub struct Accelerator {
     executor: Box<dyn Executor>,
     owner: u64,
     reserved: usize,
-    /// Where kernels leave partial sums for the next one.
+    /// Partial sums that one kernel leaves for the next.
     scratch: Region,
     is_recording: bool,
     recordings: usize,
 }
 
-/// Work that was written down by [`Accelerator::record`].
+/// Work recorded by [`Accelerator::record`].
 #[derive(Debug)]
 pub struct Recording {
     owner: u64,
@@ -45,16 +45,16 @@ impl Accelerator {
     /// The NVIDIA GPU with this number.
     ///
     /// # Errors
-    /// When there is no driver, no such device, or a library is missing.
+    /// When there is no driver, there is no such device, or a library is missing.
     #[cfg(feature = "cuda")]
     pub fn cuda(ordinal: usize) -> Result<Self> {
         Ok(Self::new(Box::new(super::cuda::Cuda::new(ordinal)?)))
     }
 
-    /// The kernels compiled for the host, to test them: thousands of times slower than a device.
+    /// The kernels compiled for the host, for tests: thousands of times slower than a device.
     ///
     /// # Errors
-    /// When there is no C++ compiler (`CXX`, else `c++`), or it refuses the kernels.
+    /// When there is no C++ compiler (`CXX`, else `c++`), or it fails to compile the kernels.
     #[cfg(any(test, feature = "emulation"))]
     pub fn emulated() -> Result<Self> {
         Ok(Self::new(Box::new(super::emulation::Emulation::new()?)))
@@ -62,7 +62,7 @@ impl Accelerator {
 
     #[cfg_attr(
         not(any(test, feature = "cuda", feature = "emulation")),
-        expect(dead_code, reason = "no device to make")
+        expect(dead_code, reason = "no device can be made")
     )]
     fn new(executor: Box<dyn Executor>) -> Self {
         static OWNERS: AtomicU64 = AtomicU64::new(0);
@@ -71,7 +71,7 @@ impl Accelerator {
         Self { executor, owner, reserved: 0, scratch, is_recording: false, recordings: 0 }
     }
 
-    /// What the device is, in words.
+    /// A description of the device in words.
     #[must_use]
     pub fn name(&self) -> String {
         self.executor.name()
@@ -83,23 +83,23 @@ impl Accelerator {
         self.reserved
     }
 
-    /// Memory for `len` entries, all zero, until the device is dropped.
+    /// Reserves memory for `len` entries, all zero, until the device is dropped.
     ///
     /// # Errors
-    /// When there is not so much, or work is being recorded.
+    /// When there is not enough memory, or work is being recorded.
     pub fn reserve(&mut self, element: Element, len: usize) -> Result<Region> {
         if self.is_recording {
-            bail!("memory is reserved before work is recorded, not while it is");
+            bail!("memory cannot be reserved while work is recorded");
         }
         let Some(bytes) = len.checked_mul(element.size()).filter(|bytes| isize::try_from(*bytes).is_ok()) else {
-            bail!("{len} entries of {element:?} are more than any memory holds");
+            bail!("{len} entries of {element:?} are more than any memory can hold");
         };
         let address = self.executor.allocate(bytes.max(1))?;
         self.reserved += bytes;
         Ok(Region::new(self.owner, address, element, len))
     }
 
-    /// Memory of so many bytes to take regions from.
+    /// Reserves memory of `bytes` bytes from which regions are taken.
     ///
     /// # Errors
     /// As [`reserve`](Self::reserve).
@@ -108,8 +108,8 @@ impl Accelerator {
         Ok(Pool::new(self.owner, region.address(), bytes))
     }
 
-    /// Makes room for the partial sums of operations on rows of up to `width` entries. They make it themselves, but not
-    /// while they are recorded.
+    /// Makes room for the partial sums of operations on rows of up to `width` entries. Operations make this room
+    /// themselves, except while they are recorded.
     ///
     /// # Errors
     /// As [`reserve`](Self::reserve).
@@ -127,7 +127,7 @@ impl Accelerator {
     /// Writes numbers; in bf16 they are rounded.
     ///
     /// # Errors
-    /// When the region is not as long as they are or of another kind, or the device fails.
+    /// When the region differs from `entries` in length or has another element type, or the device fails.
     pub fn write(&mut self, to: Region, entries: &[f32]) -> Result<()> {
         let bytes = match to.element() {
             Element::F32 => entries.iter().map(|x| x.to_ne_bytes()).collect::<Vec<_>>().into_flattened(),
@@ -151,7 +151,7 @@ impl Accelerator {
     fn upload(&mut self, op: &str, to: Region, element: Element, len: usize, bytes: &[u8]) -> Result<()> {
         self.check(op, "region", to, element, len)?;
         if self.is_recording {
-            bail!("{op}: what is written is not recorded");
+            bail!("{op}: memory cannot be written while work is recorded");
         }
         if bytes.is_empty() {
             return Ok(());
@@ -160,10 +160,10 @@ impl Accelerator {
         unsafe { self.executor.upload(to.address(), bytes) }
     }
 
-    /// Reads numbers, when all work before it is done.
+    /// Reads numbers, after all earlier work is done.
     ///
     /// # Errors
-    /// When the region is of another kind, or the device or work before failed.
+    /// When the region has another element type, or the device or earlier work fails.
     pub fn read(&mut self, from: Region) -> Result<Vec<f32>> {
         let entries = match from.element() {
             Element::F32 => {
@@ -192,52 +192,52 @@ impl Accelerator {
     fn download(&mut self, from: Region) -> Result<Vec<u8>> {
         self.check("read", "region", from, from.element(), from.len())?;
         if self.is_recording {
-            bail!("nothing is read while work is recorded");
+            bail!("memory cannot be read while work is recorded");
         }
         let mut bytes = vec![0; from.len() * from.element().size()];
         if bytes.is_empty() {
             return Ok(bytes);
         }
-        // SAFETY: the region is in memory of this executor and has so many bytes.
+        // SAFETY: the region is in memory of this executor and has this many bytes.
         unsafe { self.executor.download(from.address(), &mut bytes) }?;
         Ok(bytes)
     }
 
-    /// Writes down what `work` would do, to be done by [`replay`](Self::replay) as often as needed, on whatever the
-    /// regions hold by then. Nothing is done now.
+    /// Records the operations of `work` without running them. [`replay`](Self::replay) runs them as often as needed, on
+    /// the contents that the regions have at that time.
     ///
     /// # Errors
-    /// Those of `work`, and when the device cannot record.
+    /// When `work` fails, or the device cannot record.
     pub fn record(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Recording> {
         if self.is_recording {
-            bail!("a recording is within no other");
+            bail!("work cannot be recorded within a recording");
         }
         self.executor.begin_recording()?;
         self.is_recording = true;
         let done = work(self);
         self.is_recording = false;
-        // Also after an error: the device records until it is told to end.
+        // This also runs after an error, because the device records until it is told to stop.
         let index = self.executor.end_recording();
         done?;
         self.recordings += 1;
         Ok(Recording { owner: self.owner, index: index? })
     }
 
-    /// Does what was written down.
+    /// Runs a recording.
     ///
     /// # Errors
-    /// When it was written down by another device, or the device fails.
+    /// When another device made the recording, or the device fails.
     pub fn replay(&mut self, recording: &Recording) -> Result<()> {
         if recording.owner != self.owner {
             bail!("expected a recording of this device");
         }
         if self.is_recording {
-            bail!("a recording is within no other");
+            bail!("a recording cannot be replayed within another");
         }
         self.executor.replay(recording.index)
     }
 
-    /// Checks that a region is of this device, holds such elements, and is so long.
+    /// Checks that a region is of this device, holds entries of type `element`, and has `len` of them.
     pub(super) fn check(&self, op: &str, name: &str, region: Region, element: Element, len: usize) -> Result<()> {
         if region.owner() != self.owner {
             bail!("{op}: expected {name} in the memory of this device");
@@ -254,7 +254,7 @@ impl Accelerator {
     /// Runs a kernel.
     ///
     /// # Safety
-    /// As [`Executor::launch`].
+    /// As for [`Executor::launch`].
     pub(super) unsafe fn launch(&mut self, launch: &Launch) -> Result<()> {
         if launch.grid.contains(&0) {
             return Ok(());
@@ -263,10 +263,10 @@ impl Accelerator {
         unsafe { self.executor.launch(launch) }
     }
 
-    /// A product of matrices.
+    /// Multiplies two matrices.
     ///
     /// # Safety
-    /// As [`Executor::multiply`].
+    /// As for [`Executor::multiply`].
     pub(super) unsafe fn raw_multiply(&mut self, product: &RawProduct) -> Result<()> {
         // SAFETY: as promised by the caller.
         unsafe { self.executor.multiply(product) }

@@ -16,16 +16,16 @@ use super::region::Element;
 /// The kernels, compiled by the build script.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-/// Uploads that may be under way at once: the host is so many ahead of the device at most.
+/// Maximum number of uploads under way at once; the host is at most this many uploads ahead of the device.
 const UPLOADS: usize = 8;
 
-/// Bytes of an upload at most: more goes in several.
+/// Maximum number of bytes in one upload; longer data goes in several.
 const UPLOAD: usize = 16 << 20;
 
-/// Memory that cuBLASLt works in: 32 MiB, as NVIDIA advises for Hopper.
+/// Memory for cuBLASLt to work in: 32 MiB, as NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
-/// What is called of the driver, here and by cudarc for us.
+/// The functions of the driver that are called here, and by cudarc on behalf of this module.
 const DRIVER_SYMBOLS: &[&str] = &[
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
@@ -65,7 +65,7 @@ const DRIVER_SYMBOLS: &[&str] = &[
     "cuStreamWaitEvent",
 ];
 
-/// What is called of cuBLASLt: the same in CUDA 12 and 13.
+/// The functions of cuBLASLt that are called: the same in CUDA 12 and 13.
 const BLAS_SYMBOLS: &[&str] = &[
     "cublasLtCreate",
     "cublasLtDestroy",
@@ -81,7 +81,7 @@ const BLAS_SYMBOLS: &[&str] = &[
     "cublasLtMatrixLayoutDestroy",
 ];
 
-/// A GPU, a stream of work on it, and what lies in its memory.
+/// A GPU, its stream of work, and its memory.
 pub(super) struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
@@ -103,11 +103,11 @@ impl fmt::Debug for Cuda {
     }
 }
 
-/// Pinned memory of the host, from which the device reads by itself.
+/// Pinned memory of the host, which the device reads directly.
 struct Upload {
     memory: *mut c_void,
     len: usize,
-    /// When the device has read it.
+    /// Signals that the device has read the memory.
     done: CudaEvent,
 }
 
@@ -118,7 +118,7 @@ fn failed(what: &str, error: impl fmt::Debug) -> Error {
 impl Cuda {
     pub(super) fn new(ordinal: usize) -> Result<Self> {
         let unopened = |why: String| Error::Msg(format!("cuda:{ordinal} cannot be opened: {why}"));
-        // SAFETY: only looks for the libraries, each of which would end the program later if it was not there.
+        // SAFETY: this only looks for the libraries; a missing library would end the program later.
         let (driver, blas) = unsafe { (sys::is_culib_present(), blas_sys::is_culib_present()) };
         if !driver {
             return Err(unopened("there is no NVIDIA driver on this machine".to_owned()));
@@ -128,8 +128,8 @@ impl Cuda {
                 "there is no cuBLASLt of CUDA 13 or 12 (libcublasLt.so); put its folder on LD_LIBRARY_PATH".to_owned(),
             ));
         }
-        // cudarc looks for a symbol when it is first called, and would end the program without it.
-        // SAFETY: the libraries are there (see above), and their symbols are looked for, not called.
+        // cudarc looks up a symbol at its first call, and ends the program if the symbol is missing.
+        // SAFETY: the libraries are present (see above), and their symbols are looked up, not called.
         let (in_driver, in_blas) = unsafe {
             let (driver, blas) = (sys::culib(), blas_sys::culib());
             let in_driver = |name: &&&str| driver.get::<unsafe extern "C" fn()>(name.as_bytes()).is_err();
@@ -138,9 +138,7 @@ impl Cuda {
         };
         for (library, missing) in [("the NVIDIA driver", in_driver), ("cuBLASLt (libcublasLt.so)", in_blas)] {
             if let Some(symbol) = missing {
-                return Err(unopened(format!(
-                    "{library} that was found has no {symbol}: it is for another CUDA than 13 or 12"
-                )));
+                return Err(unopened(format!("the installed {library} has no {symbol}: it is not for CUDA 13 or 12")));
             }
         }
         let opened = |DriverError(error)| {
@@ -154,12 +152,12 @@ impl Cuda {
             })
         };
         let context = CudaContext::new(ordinal).map_err(opened)?;
-        // SAFETY: all work is on one stream, so that nothing waits for an event.
+        // SAFETY: all work is on one stream, so nothing waits for an event.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(opened)?;
         let module = context.load_module(Ptx::from_src(KERNELS)).map_err(|error| failed("load the kernels", error))?;
         let blas = blas::create_handle().map_err(|error| failed("open cuBLASLt", error))?;
-        // All at once: loading one while work is recorded would be part of the recording.
+        // All kernels are loaded now: loading one while work is recorded would be part of the recording.
         let names = KERNELS.lines().filter_map(|line| line.strip_prefix(".visible .entry ")?.strip_suffix('('));
         let load = |name: &str| {
             let function = module.load_function(name).map_err(|error| failed(&format!("load {name}"), error))?;
@@ -185,7 +183,7 @@ impl Cuda {
         self.context.bind_to_thread().map_err(|error| failed("be used", error))
     }
 
-    /// Pinned memory that the device has done with, with room for so many bytes.
+    /// Pinned memory that the device has finished reading, with room for `len` bytes.
     fn staging(&mut self, len: usize) -> Result<&mut Upload> {
         let at = self.next_upload;
         self.next_upload = (at + 1) % UPLOADS;
@@ -198,7 +196,8 @@ impl Cuda {
         upload.done.synchronize().map_err(failed)?;
         if upload.len < len {
             let len = len.next_power_of_two();
-            // SAFETY: the device has read what was there; the memory is freed here or when the device is dropped.
+            // SAFETY: the device has finished reading the old memory, which is freed here or when the device is
+            // dropped.
             unsafe {
                 if !upload.memory.is_null() {
                     result::free_host(upload.memory).map_err(failed)?;
@@ -215,11 +214,12 @@ impl Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        // Graphs go first: they hold addresses. What fails here has no remedy, the process gives all back in the end.
+        // Graphs go first, because they hold addresses. Errors are ignored here: the system reclaims everything when
+        // the process ends.
         let _ = self.context.bind_to_thread();
         let _ = self.stream.synchronize();
         self.graphs.clear();
-        // SAFETY: all work is done, so nothing uses handle or memory any more, and each is given back once.
+        // SAFETY: all work is done, so nothing uses the handle or the memory any more, and each is released once.
         unsafe {
             let _ = blas::destroy_handle(self.blas);
             for address in self.allocations.drain(..) {
@@ -255,7 +255,7 @@ impl Executor for Cuda {
         let mut to = to;
         for bytes in bytes.chunks(UPLOAD) {
             let upload = self.staging(bytes.len())?;
-            // SAFETY: the pinned memory has room and stays until the device has read it, which the event tells.
+            // SAFETY: the pinned memory has room, and stays valid until the event signals that the device has read it.
             unsafe {
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), upload.memory.cast(), bytes.len());
                 let pinned = std::slice::from_raw_parts(upload.memory.cast::<u8>(), bytes.len());
@@ -270,7 +270,7 @@ impl Executor for Cuda {
 
     unsafe fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
         self.bind()?;
-        // SAFETY: the bytes stay where they are until the copy is done, which is waited for.
+        // SAFETY: the bytes stay in place until the copy is done, because this function waits for it.
         unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }
             .map_err(|error| failed("be read", error))?;
         self.stream.synchronize().map_err(|error| failed("do its work", error))
@@ -293,7 +293,7 @@ impl Executor for Cuda {
 
     unsafe fn multiply(&mut self, product: &RawProduct) -> Result<()> {
         self.bind()?;
-        // SAFETY: as promised by the caller; handle and workspace are this device's.
+        // SAFETY: as promised by the caller; the handle and the workspace belong to this device.
         unsafe { multiply(self.blas, self.workspace, &self.stream, product) }
             .map_err(|error| failed(&format!("multiply {:?}", product.sizes), error))
     }
@@ -324,7 +324,7 @@ fn data_type(element: Element) -> blas_sys::cudaDataType {
     }
 }
 
-/// A description of cuBLASLt's, destroyed when it is dropped.
+/// A descriptor of cuBLASLt, destroyed on drop.
 struct Described<T: Copy> {
     handle: T,
     destroy: unsafe fn(T) -> std::result::Result<(), blas::CublasError>,
@@ -332,17 +332,17 @@ struct Described<T: Copy> {
 
 impl<T: Copy> Drop for Described<T> {
     fn drop(&mut self) {
-        // SAFETY: destroyed once, when nothing uses it any more. What fails here has no remedy.
+        // SAFETY: it is destroyed once, when nothing uses it any more. An error here has no remedy.
         let _ = unsafe { (self.destroy)(self.handle) };
     }
 }
 
-/// The largest power of two, up to 256, that an address is a multiple of.
+/// The largest power of two, up to 256, that divides an address.
 fn alignment(address: u64) -> u32 {
     1 << address.trailing_zeros().min(8)
 }
 
-/// cuBLASLt sees matrices by columns, so it is asked for Cᵀ = op(B)ᵀ·op(A)ᵀ.
+/// cuBLASLt stores matrices by columns, so it computes Cᵀ = op(B)ᵀ·op(A)ᵀ.
 ///
 /// # Safety
 /// The matrices and the workspace are in memory of the device.
@@ -362,7 +362,7 @@ unsafe fn multiply(
         destroy: blas::destroy_matmul_desc,
     };
     let set = |attribute, value: *const c_void, size| {
-        // SAFETY: the description lives, and the value has so many bytes.
+        // SAFETY: the descriptor is alive, and the value has `size` bytes.
         unsafe { blas::set_matmul_desc_attribute(operation.handle, attribute, value, size) }
     };
     let set_word = |attribute, value: u32| set(attribute, std::ptr::from_ref(&value).cast(), size_of::<u32>());
@@ -404,12 +404,13 @@ unsafe fn multiply(
         let alignment = alignment(address);
         prefer(attribute, std::ptr::from_ref(&alignment).cast(), size_of::<u32>())?;
     }
-    // Parts of a sum are added in f32, not in what C holds.
+    // Partial sums are added in f32, not in the element type of C.
     let scheme = blas_sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
     let mask = Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
     prefer(mask, std::ptr::from_ref(&scheme).cast(), size_of::<u32>())?;
     let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0.0 });
-    // SAFETY: all descriptions live; matrices and workspace are memory of the device, as promised by the caller.
+    // SAFETY: all descriptors are alive; the matrices and the workspace are memory of the device, as promised by the
+    // caller.
     unsafe {
         let chosen = blas::get_matmul_algo_heuristic(
             handle,

@@ -14,7 +14,7 @@ use libloading::Library;
 use super::executor::{Executor, Launch, RawProduct};
 use super::region::Element;
 
-/// The sources of the kernels, and what runs them on the host.
+/// The sources of the kernels, and of the code that runs them on the host.
 const SOURCES: [(&str, &str); 12] = [
     ("kernels.cu", include_str!("../cuda/kernels.cu")),
     ("emulation.h", include_str!("../cuda/emulation.h")),
@@ -30,14 +30,14 @@ const SOURCES: [(&str, &str); 12] = [
     ("layer_norm.cuh", include_str!("../cuda/layer_norm.cuh")),
 ];
 
-/// `emulate` of emulation.h.
+/// The function `emulate` of emulation.h.
 type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *const *const c_void) -> c_int;
 
 /// A device in host memory.
 #[derive(Debug)]
 pub(super) struct Emulation {
     kernels: Arc<Mutex<Library>>,
-    /// Words of 256 bytes, so that addresses are multiples of it.
+    /// Blocks of 256 bytes, so that addresses are multiples of 256.
     memory: Vec<Vec<Block>>,
     recording: Option<Vec<Work>>,
     recordings: Vec<Vec<Work>>,
@@ -67,12 +67,13 @@ impl Emulation {
     }
 
     fn run_kernel(&self, launch: &Launch) -> Result<()> {
-        // One at a time: the threads of a kernel are fibers that share variables.
+        // One kernel at a time: the threads of a kernel are fibers that share variables.
         let library = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
         let name = CString::new(launch.kernel.as_str()).map_err(Error::wrap)?;
         let block = [launch.block[0], launch.block[1], 1];
         let arguments: Vec<*const c_void> = launch.arguments.iter().map(|a| std::ptr::from_ref(a).cast()).collect();
-        // SAFETY: the function has this type, and the caller of `launch` has promised that the arguments are the kernel's.
+        // SAFETY: the function has this type, and the caller of `launch` has promised that the arguments fit the
+        // kernel.
         let status = unsafe {
             let emulate = library.get::<Emulate>(b"emulate").map_err(Error::wrap)?;
             emulate(name.as_ptr(), launch.grid.as_ptr(), block.as_ptr(), arguments.as_ptr())
@@ -105,7 +106,7 @@ impl Executor for Emulation {
     }
 
     unsafe fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
-        // SAFETY: the caller has promised so many bytes at the address; they are not those of a slice of the host.
+        // SAFETY: the caller has promised this many bytes at the address; they do not belong to a slice of the host.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
         Ok(())
     }
@@ -145,7 +146,7 @@ impl Executor for Emulation {
 /// As for [`Executor::multiply`].
 unsafe fn multiply(product: &RawProduct) -> Result<()> {
     let RawProduct { sizes: [m, n, k], a, b, c, input, output, transposed, bias, relu, accumulate } = *product;
-    // SAFETY: the caller has promised that the matrices are there, and so long.
+    // SAFETY: the caller has promised that the matrices are there, with these sizes.
     let load = |address: u64, element: Element, at: usize| unsafe {
         match element {
             Element::Bf16 => (address as *const bf16).add(at).read().to_f32(),
@@ -179,7 +180,7 @@ unsafe fn multiply(product: &RawProduct) -> Result<()> {
     Ok(())
 }
 
-/// The kernels as a library, compiled once for a process.
+/// The kernels as a library, compiled once per process.
 fn library() -> Result<Arc<Mutex<Library>>> {
     static LIBRARY: OnceLock<std::result::Result<Arc<Mutex<Library>>, String>> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| compile().map(|library| Arc::new(Mutex::new(library))));
@@ -189,7 +190,7 @@ fn library() -> Result<Arc<Mutex<Library>>> {
 fn compile() -> std::result::Result<Library, String> {
     let folder = env::temp_dir().join(format!("numformer-kernels-{}", std::process::id()));
     let compiled = compile_in(&folder);
-    // A library stays when its file is gone.
+    // A loaded library remains usable after its file is deleted.
     let _ = fs::remove_dir_all(&folder);
     compiled
 }
@@ -209,8 +210,8 @@ fn compile_in(folder: &Path) -> std::result::Result<Library, String> {
         .output()
         .map_err(|error| format!("cannot run the C++ compiler `{compiler}`: {error}; set CXX to one"))?;
     if !output.status.success() {
-        return Err(format!("`{compiler}` refuses the kernels: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("`{compiler}` fails to compile the kernels: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    // SAFETY: what it runs when it is loaded fills a table of the kernels.
+    // SAFETY: the code that runs on loading only fills a table of the kernels.
     unsafe { Library::new(&library) }.map_err(|error| failed("load the kernels from", &error))
 }

@@ -1,4 +1,4 @@
-//! Where kernels run.
+//! The interface through which kernels run on a device.
 
 use std::fmt::Debug;
 
@@ -6,21 +6,22 @@ use candle_core::Result;
 
 use super::region::Element;
 
-/// Memory, copies, launches and products of one device, in the order in which they are given.
+/// Memory, copies, launches and products of one device, done in the order in which they are requested.
 pub(super) trait Executor: Debug + Send {
-    /// What it is, in words.
+    /// A description of the device in words.
     fn name(&self) -> String;
 
-    /// Memory of so many bytes, zeros, at an address that is a multiple of 256. It stays until the executor is dropped.
+    /// Allocates `bytes` zero bytes at an address that is a multiple of 256. They stay valid until the executor is
+    /// dropped.
     fn allocate(&mut self, bytes: usize) -> Result<u64>;
 
-    /// Copies to the device. The bytes may be changed afterwards, whether they have arrived or not.
+    /// Copies to the device. The caller may change the bytes afterwards, even if they have not yet arrived.
     ///
     /// # Safety
-    /// There are so many bytes at the address, in memory that was allocated here.
+    /// The address has room for all bytes, in memory that was allocated here.
     unsafe fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Copies from the device, when all work before it is done.
+    /// Copies from the device, after all earlier work is done.
     ///
     /// # Safety
     /// As for [`upload`](Self::upload).
@@ -33,19 +34,19 @@ pub(super) trait Executor: Debug + Send {
     /// allocated here.
     unsafe fn launch(&mut self, launch: &Launch) -> Result<()>;
 
-    /// A product of matrices.
+    /// Multiplies two matrices.
     ///
     /// # Safety
     /// The matrices are in memory that was allocated here.
     unsafe fn multiply(&mut self, product: &RawProduct) -> Result<()>;
 
-    /// From here on, launches and products are written down instead of run.
+    /// From here on, launches and products are recorded instead of run.
     fn begin_recording(&mut self) -> Result<()>;
 
-    /// Returns what was written down, as a number.
+    /// Ends the recording and returns its number.
     fn end_recording(&mut self) -> Result<usize>;
 
-    /// Runs what was written down.
+    /// Runs a recording.
     fn replay(&mut self, recording: usize) -> Result<()>;
 }
 
@@ -88,7 +89,7 @@ impl From<f32> for Argument {
     }
 }
 
-/// C = op(A)·op(B), all row-major and without gaps, with C `[m, n]` and a sum over `k`.
+/// C = op(A)·op(B), all row-major and contiguous, with C `[m, n]` and a sum over `k`.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(any(test, feature = "cuda", feature = "emulation")), expect(dead_code, reason = "no device reads it"))]
 pub(super) struct RawProduct {
@@ -96,16 +97,16 @@ pub(super) struct RawProduct {
     pub(super) a: u64,
     pub(super) b: u64,
     pub(super) c: u64,
-    /// Of A and B.
+    /// The element type of A and B.
     pub(super) input: Element,
-    /// Of C and the bias.
+    /// The element type of C and the bias.
     pub(super) output: Element,
     /// Whether A is stored as `[k, m]`, and B as `[n, k]`.
     pub(super) transposed: [bool; 2],
-    /// Added to each row, `[n]`.
+    /// A vector added to each row, `[n]`.
     pub(super) bias: Option<u64>,
-    /// Whether what is negative is replaced by zero in the end.
+    /// Whether negative entries of the result are replaced by zero.
     pub(super) relu: bool,
-    /// Whether the product is added to what C holds.
+    /// Whether the product is added to the old entries of C.
     pub(super) accumulate: bool,
 }

@@ -1,11 +1,11 @@
-//! The operations on a device: memory that is planned once, kernels, and recordings of many of them.
+//! The operations on a device: memory that is planned once, kernels, and recordings of many operations.
 //!
-//! An [`Accelerator`] takes work in the order in which it is given and does not wait for it; only reading memory back does.
-//! What it works on are [`Region`]s of its memory, which live as long as it. Every operation checks the sizes of its
-//! regions, so that no kernel reads or writes outside of them.
+//! An [`Accelerator`] does its work in the order in which it is requested. Requests return before the work is done;
+//! only reading memory back waits. The operands are [`Region`]s of the accelerator's memory, which live as long as it
+//! does. Every operation checks the sizes of its regions, so that no kernel reads or writes outside of them.
 //!
-//! The kernels are in `src/cuda`. They run on NVIDIA GPUs (feature `cuda`), and in tests on the host, where the same
-//! files are compiled as C++ (feature `emulation`).
+//! The kernels are in `src/cuda`. They run on NVIDIA GPUs (feature `cuda`). In tests they run on the host, where the
+//! same files are compiled as C++ (feature `emulation`).
 
 #![expect(unsafe_code, reason = "kernels and memory of a device are reached by addresses")]
 

@@ -1,4 +1,4 @@
-//! What a device computes: the layers of a transformer, its loss, and the end of a step.
+//! The operations of a device: the layers of a transformer, its loss, and the end of a step.
 
 use candle_core::{Result, bail};
 
@@ -10,43 +10,44 @@ use crate::attention::Causality;
 use crate::kernels::Store;
 use crate::linear::Activation;
 
-/// Chunks of rows whose sums are added in a second pass, at most. Enough to give work to a whole device at the widths of
-/// these models, few enough that the second pass is short.
+/// Maximum number of chunks of rows; each chunk is summed by itself, and a second pass adds the sums. Enough to keep a
+/// whole device busy at the widths of these models, few enough for a short second pass.
 pub(super) const CHUNKS: usize = 64;
 
-/// Blocks that sum the squares of the gradients, 256 threads each, at most: four for each of the 132 processors of the
-/// largest device. None sums fewer entries than it has threads four times over.
+/// Maximum number of blocks, of 256 threads each, that sum the squares of the gradients: four for each of the 132
+/// processors of the largest device. Fewer are used where a block would get less than four entries per thread.
 const SQUARE_BLOCKS: usize = 528;
 
-/// Blocks of the optimizer, 256 threads each: a few for each of the 132 processors of the largest device.
+/// Maximum number of blocks of the optimizer, of 256 threads each: eight for each of the 132 processors of the largest
+/// device.
 const ADAM_BLOCKS: usize = 1056;
 
-/// Widths of heads for which there are kernels, and the rows that a block of them takes.
+/// Head widths for which there are kernels, each with the number of rows that a block handles.
 const HEAD_WIDTHS: [(usize, usize); 3] = [(32, 16), (64, 16), (128, 8)];
 
 /// C = op(A)·op(B) with C `[m, n]`, all row-major.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
-    /// `[m, k]`, or `[k, m]` where it is transposed.
+    /// `[m, k]`, or `[k, m]` if it is transposed.
     pub a: Region,
-    /// `[k, n]`, or `[n, k]` where it is transposed.
+    /// `[k, n]`, or `[n, k]` if it is transposed.
     pub b: Region,
     /// `[m, n]`.
     pub c: Region,
     /// m, n and k.
     pub sizes: [usize; 3],
-    /// Whether A, and whether B, is stored transposed.
+    /// Whether A is stored transposed, and whether B is.
     pub transposed: [bool; 2],
     /// Whether C is replaced or added to.
     pub store: Store,
 }
 
-/// Where the heads of an attention lie in the rows of a matrix.
+/// The columns of a matrix that hold the heads of an attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     /// The matrix.
     pub region: Region,
-    /// Its width.
+    /// Width of the matrix.
     pub stride: usize,
     /// First column of the first head.
     pub column: usize,
@@ -55,43 +56,43 @@ pub struct Heads {
 /// The sizes of an attention: `batch` examples of `t` queries and `s` keys.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionCall {
-    /// Examples.
+    /// Number of examples.
     pub batch: usize,
-    /// Queries of an example.
+    /// Number of queries per example.
     pub t: usize,
-    /// Keys of an example.
+    /// Number of keys per example.
     pub s: usize,
     /// Number of heads.
     pub n_heads: usize,
-    /// Entries of a head.
+    /// Number of entries in a head.
     pub d_head: usize,
-    /// What a query may see.
+    /// The keys that a query may see.
     pub causality: Causality,
-    /// Valid keys of each example, `[batch]`.
+    /// Number of valid keys of each example, `[batch]`.
     pub lengths: Region,
 }
 
-/// The numbers of one step of Adam and of what is reported about it.
+/// The numbers of one step of Adam and of its report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepNumbers {
-    /// Those of Adam; what its `gradient_scale` is, the device finds out.
+    /// The numbers of Adam; the device computes `gradient_scale` itself.
     pub adam: AdamStep,
-    /// Gradients of a larger norm are scaled down to it.
+    /// Gradients with a larger norm are scaled down to this norm.
     pub clip_norm: f32,
-    /// Where loss and norm are reported.
+    /// Where the loss and the norm are reported.
     pub slot: u32,
     /// 1 over the number of target tokens.
     pub share: f32,
 }
 
 impl StepNumbers {
-    /// Words of [`to_words`](Self::to_words).
+    /// Number of words in [`to_words`](Self::to_words).
     pub const WORDS: usize = 10;
 
-    /// Which of the words is [`share`](Self::share).
+    /// The index of [`share`](Self::share) among the words.
     pub const SHARE: usize = 9;
 
-    /// The numbers as the kernels read them.
+    /// The numbers in the layout that the kernels read.
     #[must_use]
     pub fn to_words(self) -> [u32; Self::WORDS] {
         let Self { adam: AdamStep { lr, beta1, beta2, eps, decay, .. }, clip_norm, slot, share } = self;
@@ -101,7 +102,7 @@ impl StepNumbers {
     }
 }
 
-/// The name of a kernel for an element.
+/// The name of a kernel for an element type.
 fn named(kernel: &str, element: Element) -> Result<String> {
     match element {
         Element::F32 => Ok(format!("{kernel}_f32")),
@@ -110,16 +111,16 @@ fn named(kernel: &str, element: Element) -> Result<String> {
     }
 }
 
-/// A size as kernels take it.
+/// A size in the type that kernels take.
 fn size(op: &str, n: usize) -> Result<u32> {
-    // One bit less than there are, so that sums of two do not overflow.
+    // One bit less than a u32 has, so that the sum of two sizes does not overflow.
     match u32::try_from(n) {
         Ok(n) if n <= u32::MAX / 2 => Ok(n),
         _ => bail!("{op}: expected a size below 2^31, found {n}"),
     }
 }
 
-/// Rows of a chunk, and the number of chunks.
+/// The number of rows in a chunk, and the number of chunks.
 fn chunks(rows: usize) -> (usize, usize) {
     let rows_of_chunk = rows.div_ceil(CHUNKS).max(8);
     (rows_of_chunk, rows.div_ceil(rows_of_chunk))
@@ -130,7 +131,7 @@ fn arguments<const N: usize>(arguments: [Argument; N]) -> Vec<Argument> {
 }
 
 impl Accelerator {
-    /// A product of matrices of the same element; C may be of `F32` where they are of `Bf16`. Sums are in `f32`.
+    /// Multiplies two matrices of the same element type. For matrices of `Bf16`, C may be of `F32`. Sums are in `f32`.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -138,7 +139,7 @@ impl Accelerator {
         self.product(product, None, Activation::Identity)
     }
 
-    /// A product with what may be done to each row of it: a bias added, and an activation.
+    /// A product, to each row of which a bias and an activation may be applied.
     fn product(&mut self, product: &Product, bias: Option<Region>, activation: Activation) -> Result<()> {
         let Product { a, b, c, sizes, transposed, store } = *product;
         let raw = RawProduct {
@@ -160,7 +161,7 @@ impl Accelerator {
         if let Some(bias) = bias {
             self.check("multiply", "bias", bias, raw.output, n)?;
             if !bias.address().is_multiple_of(16) {
-                bail!("multiply: expected a bias that begins at a multiple of 16 bytes");
+                bail!("multiply: expected a bias at an address that is a multiple of 16 bytes");
             }
         }
         let fits = matches!(
@@ -184,7 +185,7 @@ impl Accelerator {
         if k == 0 {
             bail!("multiply: expected sums of at least one term");
         }
-        // SAFETY: the matrices are regions of this device, and as long as the sizes say.
+        // SAFETY: the matrices are regions of this device, and have the lengths that the sizes require.
         unsafe { self.raw_multiply(&raw) }
     }
 
@@ -206,8 +207,9 @@ impl Accelerator {
         self.product(&product, Some(bias), activation)
     }
 
-    /// The gradients of weight and bias of [`linear`](Self::linear), in `F32`: d_y `[rows, d_out]`, x `[rows, d_in]`. Where
-    /// `hidden` is given, the output of a ReLU, d_y becomes the gradient before it first.
+    /// The gradients of the weight and bias of [`linear`](Self::linear), in `F32`: d_y `[rows, d_out]`, x
+    /// `[rows, d_in]`. If `hidden`, the output of a ReLU, is given, d_y is first replaced by the gradient before the
+    /// ReLU.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -244,8 +246,8 @@ impl Accelerator {
                 size(OP, rows_of_chunk)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel; the matrices are as long as it takes them to be, and there is
-        // room for a row of partial sums for each chunk.
+        // SAFETY: the arguments fit the kernel; the matrices have the lengths that it assumes, and there is room for a
+        // row of partial sums for each chunk.
         unsafe { self.launch(&launch) }?;
         self.sum_partials([d_bias, d_bias], 1, partials, count)?;
         let d_in = x.len() / rows;
@@ -292,12 +294,12 @@ impl Accelerator {
                 size(OP, chunks)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, outputs and partial sums as long as it takes them to be.
+        // SAFETY: the arguments fit the kernel; the outputs and partial sums have the lengths that it assumes.
         unsafe { self.launch(&launch) }
     }
 
-    /// Adds `residual`, if there is one, to `sum` `[rows, d]`, and writes its layer norm to `y` and what it needs for the
-    /// gradients to `moments` `[rows, 2]`. `weight` and `bias` are of `F32`, `[d]`.
+    /// Adds `residual`, if there is one, to `sum` `[rows, d]`. Writes the layer norm of the result to `y`, and the
+    /// values that the gradients need to `moments` `[rows, 2]`. `weight` and `bias` are of `F32`, `[d]`.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -332,12 +334,12 @@ impl Accelerator {
                 eps.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, all matrices [rows, d] and vectors [d] as it takes them to be.
+        // SAFETY: the arguments fit the kernel; all matrices are [rows, d] and all vectors [d], as it assumes.
         unsafe { self.launch(&launch) }
     }
 
-    /// The gradients of [`add_layer_norm`](Self::add_layer_norm): of the sum, `[rows, d]`, and of weight and bias, `[d]`, of
-    /// `F32`.
+    /// The gradients of [`add_layer_norm`](Self::add_layer_norm): of the sum, `[rows, d]`, and of weight and bias,
+    /// `[d]`, in `F32`.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -370,7 +372,7 @@ impl Accelerator {
                 size(OP, rows_of_chunk)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, the matrices [rows, d], and there is room for two rows of partial
+        // SAFETY: the arguments fit the kernel; the matrices are [rows, d], and there is room for two rows of partial
         // sums for each chunk.
         unsafe { self.launch(&launch) }?;
         self.sum_partials([d_weight, d_bias], 2, partials, count)?;
@@ -392,7 +394,7 @@ impl Accelerator {
         unsafe { self.launch(&launch) }
     }
 
-    /// Returns the number of rows.
+    /// Checks the shapes of a layer norm and returns its number of rows.
     fn check_norm(&self, op: &str, [sum, moments]: [Region; 2], weight: Region) -> Result<usize> {
         let d = weight.len();
         if d == 0 || !sum.len().is_multiple_of(d) || sum.is_empty() {
@@ -405,8 +407,8 @@ impl Accelerator {
         Ok(rows)
     }
 
-    /// Writes `tokens[ids[r]] + positions[r % length + offset]` to row `r` of `sum`; `offset` is a word of memory, or 0. An id
-    /// or a position beyond its table counts as zeros.
+    /// Writes `tokens[ids[r]] + positions[r % length + offset]` to row `r` of `sum`; `offset` is a word of memory, or
+    /// 0. An id or a position beyond its table counts as zeros.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -450,13 +452,12 @@ impl Accelerator {
                 size(OP, positions.len() / d)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, which reads no row beyond a table.
+        // SAFETY: the arguments fit the kernel, which reads no row beyond a table.
         unsafe { self.launch(&launch) }
     }
 
-    /// Adds row `r` of `d_sum` `[rows, d]` to row `keys[r]` of `table` `[v, d]`. `order` lists the rows so that equal keys are
-    /// next to each other; where it does not, or names a row twice or one that is not there, the sums are wrong. A key
-    /// beyond the table is left out.
+    /// Adds row `r` of `d_sum` `[rows, d]` to row `keys[r]` of `table` `[v, d]`. `order` lists each row once, so that
+    /// rows with equal keys are adjacent; otherwise the sums are wrong. A key beyond the table is ignored.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -484,11 +485,12 @@ impl Accelerator {
                 size(OP, table.len() / d)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, which uses no row or key that is not there.
+        // SAFETY: the arguments fit the kernel, which uses no row or key out of range.
         unsafe { self.launch(&launch) }
     }
 
-    /// Attention of every head of every example. `normalisers` `[batch, heads, t]`, of `F32`, is what the gradients need.
+    /// Computes the attention of every head of every example. `normalisers` `[batch, heads, t]`, of `F32`, receives the
+    /// values that the gradients need.
     ///
     /// # Errors
     /// When the sizes disagree, heads are wider than 128 entries, or the device fails.
@@ -514,12 +516,12 @@ impl Accelerator {
             block: [128, 1],
             arguments,
         };
-        // SAFETY: the arguments are those of the kernel; `check_attention` has seen that all heads lie in their regions.
+        // SAFETY: the arguments fit the kernel; `check_attention` has checked that all heads lie in their regions.
         unsafe { self.launch(&launch) }
     }
 
-    /// The gradients of [`attention`](Self::attention), to where `d_q`, `d_k` and `d_v` say. `products`, as long as
-    /// `normalisers`, is room to work in.
+    /// Writes the gradients of [`attention`](Self::attention) to `d_q`, `d_k` and `d_v`. `products`, which is as long
+    /// as `normalisers`, is scratch space.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -536,7 +538,7 @@ impl Accelerator {
         let gradients = self.check_attention(OP, call, d_y, [d_q, d_k, d_v])?;
         let strides = |heads: [Heads; 4]| heads.map(|heads| heads.stride);
         if strides([y, q, k, v]) != strides([d_y, d_q, d_k, d_v]) {
-            bail!("{OP}: expected gradients in rows as wide as those of what they are of");
+            bail!("{OP}: expected each gradient to have rows as wide as its value");
         }
         let [of_y, of_d_y] = [y, d_y].map(|heads| heads.region.element());
         if of_y != of_d_y {
@@ -558,7 +560,7 @@ impl Accelerator {
         let of_queries = own("attention_query_gradient", call.t, of_queries.into())?;
         let of_keys = [d_k.into(), d_v.into(), products, gradients.y.into(), normalisers];
         let of_keys = own("attention_key_gradients", call.s, of_keys.into())?;
-        // SAFETY: the arguments are those of the kernels; `check_attention` has seen that all heads lie in their regions.
+        // SAFETY: the arguments fit the kernels; `check_attention` has checked that all heads lie in their regions.
         unsafe {
             self.launch(&of_queries)?;
             self.launch(&of_keys)
@@ -609,7 +611,7 @@ impl Accelerator {
     }
 
     /// Writes the cross-entropy of each row to `losses` and replaces the logits `[rows, v]` by their gradients times
-    /// `share`, a word of memory. A target that is no class does not count.
+    /// `share`, a word of memory. A row does not count if its target is not a class.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -636,7 +638,7 @@ impl Accelerator {
                 size(OP, v)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel; there are a target and a loss for each row.
+        // SAFETY: the arguments fit the kernel; there is a target and a loss for each row.
         unsafe { self.launch(&launch) }
     }
 
@@ -655,7 +657,7 @@ impl Accelerator {
             block: [256, 1],
             arguments: arguments([x.address().into(), y.address().into(), n.into()]),
         };
-        // SAFETY: the arguments are those of the kernel, both `n` entries long.
+        // SAFETY: the arguments fit the kernel; both regions have `n` entries.
         unsafe { self.launch(&launch) }
     }
 
@@ -688,12 +690,12 @@ impl Accelerator {
             block: [256, 1],
             arguments: arguments([x.address().into(), n.into()]),
         };
-        // SAFETY: the arguments are those of the kernel, and there are `n` words.
+        // SAFETY: the arguments fit the kernel, and there are `n` words.
         unsafe { self.launch(&launch) }
     }
 
-    /// Copies row `i` of `x` `[n, d]` to row `position`, a word of memory, of table `i` of `y` `[n, rows, d]`. A position
-    /// beyond the tables is left out.
+    /// Copies row `i` of `x` `[n, d]` to row `position`, a word of memory, of table `i` of `y` `[n, rows, d]`. Nothing
+    /// is copied if the position is beyond the tables.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -720,12 +722,13 @@ impl Accelerator {
                 size(OP, rows)?.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, which leaves out what is beyond a table.
+        // SAFETY: the arguments fit the kernel, which writes nothing beyond a table.
         unsafe { self.launch(&launch) }
     }
 
-    /// Chooses the next token of each sequence: the largest of its logits, the first among equals. It goes to `next` and to
-    /// column `position` of `answers` `[batch, width]`. After `delimiter` a sequence has ended, and gets `padding`.
+    /// Chooses the next token of each sequence: the largest of its logits, the first among equals. It is written to
+    /// `next` and to column `position` of `answers` `[batch, width]`. A sequence ends after `delimiter`, and then gets
+    /// `padding`.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -763,15 +766,15 @@ impl Accelerator {
                 padding.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernel, with a row of logits and of answers for each sequence.
+        // SAFETY: the arguments fit the kernel, with a row of logits and of answers for each sequence.
         unsafe { self.launch(&launch) }
     }
 
-    /// Ends a step: reports the mean loss and the norm of the gradients in `outcomes` `[slots, 2]`, clips, and takes a step of
-    /// Adam. `numbers` holds [`StepNumbers`], `state` two words that begin as zeros. Once loss or norm are no finite
-    /// numbers, the weights stay as they are, now and later.
+    /// Ends a step: reports the mean loss and the norm of the gradients in `outcomes` `[slots, 2]`, clips the
+    /// gradients, and takes a step of Adam. `numbers` holds [`StepNumbers`], `state` two words that begin as zeros.
+    /// Once the loss or the norm is not finite, this step and all later ones leave the weights unchanged.
     ///
-    /// `copy` follows the weights in bf16.
+    /// `copy` receives the new weights in bf16.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.
@@ -837,7 +840,8 @@ impl Accelerator {
                 n.into(),
             ]),
         };
-        // SAFETY: the arguments are those of the kernels; all vectors are `n` long, and a slot beyond the outcomes is left out.
+        // SAFETY: the arguments fit the kernels; all vectors have `n` entries, and a slot beyond the outcomes is
+        // ignored.
         unsafe {
             self.launch(&of_squares)?;
             self.launch(&judgement)?;
@@ -845,19 +849,19 @@ impl Accelerator {
         }
     }
 
-    /// Entries, of `F64`, that [`end_step`](Self::end_step) needs for the squares of the gradients.
+    /// Number of `F64` entries that [`end_step`](Self::end_step) needs for the squares of the gradients.
     pub const SQUARES: usize = SQUARE_BLOCKS;
 }
 
-/// What is known of an attention whose sizes agree.
+/// The checked arguments of an attention.
 struct CheckedAttention {
     y: u64,
     q_k_v: [u64; 3],
     /// The arguments after those of the matrices.
     sizes: Vec<Argument>,
-    /// Of the kernel.
+    /// Head width of the kernel.
     width: usize,
-    /// Of a block.
+    /// Number of rows of a block.
     rows: usize,
     heads_and_examples: [u32; 2],
 }

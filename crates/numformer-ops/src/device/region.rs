@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 
-/// What memory of a device holds.
+/// The type of the entries in a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     /// Numbers in single precision.
     F32,
-    /// The upper halves of such numbers: activations, where speed is worth their rounding to 8 bits.
+    /// The upper halves of single-precision numbers: for activations where speed is worth rounding to 8 bits.
     Bf16,
     /// Numbers in double precision.
     F64,
@@ -18,7 +18,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// Bytes of one.
+    /// Number of bytes of one entry.
     #[must_use]
     pub fn size(self) -> usize {
         match self {
@@ -29,7 +29,7 @@ impl Element {
     }
 }
 
-/// Entries next to each other in the memory of an [`Accelerator`](super::Accelerator), which alone can use it.
+/// Adjacent entries in the memory of an [`Accelerator`](super::Accelerator). Only that accelerator can use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
     owner: u64,
@@ -51,7 +51,7 @@ impl Region {
         self.address
     }
 
-    /// What it holds.
+    /// The type of its entries.
     #[must_use]
     pub fn element(self) -> Element {
         self.element
@@ -63,16 +63,16 @@ impl Region {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// A part of it.
+    /// A part of the region.
     ///
     /// # Errors
-    /// When it ends before the range does.
+    /// When the range ends beyond the region.
     pub fn slice(self, range: Range<usize>) -> Result<Self> {
         if range.start > range.end || range.end > self.len {
             bail!("expected a range within the {} entries of a region, found {range:?}", self.len);
@@ -82,7 +82,7 @@ impl Region {
     }
 }
 
-/// Memory from which regions are taken one after another, again and again: what different plans need at different times.
+/// Memory from which regions are taken one after another. It can be reused for plans that need it at different times.
 #[derive(Debug)]
 pub struct Pool {
     owner: u64,
@@ -96,7 +96,7 @@ impl Pool {
         Self { owner, address, bytes, used: 0 }
     }
 
-    /// The next `len` entries; none if there is not so much left. They hold what was there before.
+    /// The next `len` entries, with their old contents; `None` if too little memory is left.
     pub fn take(&mut self, element: Element, len: usize) -> Option<Region> {
         let begin = self.used;
         let end = begin.checked_add(Self::checked_bytes_of(element, len)?)?;
@@ -107,18 +107,19 @@ impl Pool {
         Some(Region::new(self.owner, self.address + begin as u64, element, len))
     }
 
-    /// Begins again: what is taken from now on is the same memory.
+    /// Starts over: the same memory is handed out again.
     pub fn restart(&mut self) {
         self.used = 0;
     }
 
-    /// Its size.
+    /// Its size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What [`take`](Self::take) needs for so many entries: each region begins at a multiple of 256 bytes.
+    /// Number of bytes that [`take`](Self::take) needs for `len` entries, because each region begins at a multiple of
+    /// 256 bytes.
     #[must_use]
     pub fn bytes_of(element: Element, len: usize) -> usize {
         Self::checked_bytes_of(element, len).unwrap_or(usize::MAX)

@@ -1,5 +1,5 @@
-//! The operations of a device against those of the host, on every device there is: always the kernels compiled for the
-//! host, and a GPU where there is one.
+//! The operations of a device against those of the host, on every device available: always the kernels compiled for the
+//! host, and a GPU if there is one.
 
 use candle_core::Result;
 use rand::{Rng, SeedableRng};
@@ -21,10 +21,10 @@ fn devices() -> Vec<Accelerator> {
     devices
 }
 
-/// What is tested in both kinds of numbers, with how far they may be from the host's, relative to the largest.
+/// The element types under test, each with the largest allowed difference from the host, relative to the largest entry.
 const KINDS: [(Element, f32); 2] = [(Element::F32, 1e-5), (Element::Bf16, 2e-2)];
 
-/// Runs a test on every device in every kind of numbers.
+/// Runs a test on every device with every element type.
 fn on_all(test: impl Fn(&mut Accelerator, Element, f32) -> Result<()>) -> Result<()> {
     for mut device in devices() {
         for (element, tolerance) in KINDS {
@@ -34,7 +34,7 @@ fn on_all(test: impl Fn(&mut Accelerator, Element, f32) -> Result<()>) -> Result
     Ok(())
 }
 
-/// Numbers between -1 and 1 that bf16 has, a function of `seed`.
+/// Numbers between -1 and 1 that bf16 represents exactly, a function of `seed`.
 fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..len).map(|_| half::bf16::from_f32(rng.random_range(-1.0..1.0)).to_f32()).collect()
@@ -61,7 +61,7 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-/// Entries that no kernel should touch, on either side of a region.
+/// A region with entries on both sides that no kernel may touch.
 struct Guarded {
     whole: Region,
     inner: Region,
@@ -129,7 +129,7 @@ fn linear_layers_agree_with_the_host() -> Result<()> {
 
                 let mut d_y = random(y.len(), 4);
                 let d_y_on = on(device, element, &d_y)?;
-                // The same kinks on both sides.
+                // Both sides use the same kinks.
                 let y = device.read(y_on.inner)?;
                 let is_relu = activation == Activation::Relu;
                 if is_relu {
@@ -180,7 +180,7 @@ fn layer_norms_agree_with_the_host() -> Result<()> {
                 let scale = moments.iter().map(|moments| moments[1]).fold(1.0, f32::max);
                 assert_close(&moments_on.read(device)?, moments.as_flattened(), tolerance * scale);
 
-                // From the same sums on both sides.
+                // Both sides start from the same sums.
                 let mut sum = device.read(sum_on)?;
                 moments.clone_from(&moments_on.read(device)?.as_chunks().0.to_vec());
                 let (mut d_weight, mut d_bias) = (vec![0.0; d], vec![0.0; d]);
@@ -198,7 +198,7 @@ fn layer_norms_agree_with_the_host() -> Result<()> {
     })
 }
 
-/// Attention of a batch on the host, with its gradients, for examples of different lengths.
+/// Checks attention of a batch, with its gradients, against the host, for examples of different lengths.
 fn check_attention(
     device: &mut Accelerator,
     (element, tolerance): (Element, f32),
@@ -207,7 +207,7 @@ fn check_attention(
     lengths: &[u32],
 ) -> Result<()> {
     let (batch, width) = (lengths.len(), n_heads * d_head);
-    // Queries alone, keys and values side by side with a column before and between them.
+    // The queries have a matrix of their own; keys and values lie side by side, with a column before and between them.
     let stride = 2 * width + 3;
     let (q, kv, d_y) = (random(batch * t * width, 1), random(batch * s * stride, 2), random(batch * t * width, 3));
     let key = |example: usize, row: usize| (example * s + row) * stride + 1;
@@ -216,7 +216,7 @@ fn check_attention(
     let (mut y, mut d_q) = (vec![0.0; q.len()], vec![0.0; q.len()]);
     let mut d_kv = vec![7.0; kv.len()];
     for (example, length) in lengths.iter().enumerate() {
-        // A causal query sees what is valid up to it; rows of queries are all there.
+        // A causal query sees the valid keys up to its own position; all rows of queries are present.
         let own = example * t * width..(example + 1) * t * width;
         let (k, v): (Vec<f32>, Vec<f32>) = {
             let rows = |first: &dyn Fn(usize, usize) -> usize| {
@@ -263,7 +263,7 @@ fn check_attention(
     normalisers.read(device)?;
     products.read(device)?;
     assert_close(&d_q_on.read(device)?, &d_q, tolerance);
-    // Also what lies beside the heads, which stays.
+    // This includes the columns beside the heads, which must not change.
     let found = device.read(d_kv_on)?;
     assert_close(&found, &d_kv, tolerance);
     let beside = found.chunks(stride).flat_map(|row| [row[0], row[width + 1], row[stride - 1]]);
@@ -271,8 +271,8 @@ fn check_attention(
     Ok(())
 }
 
-/// The value and the gradients of queries, keys and values of one example, of whose keys so many are valid: by the kernels
-/// of the host, which see valid keys alone.
+/// The value and the gradients of queries, keys and values of one example with `valid` valid keys, by the kernels of
+/// the host, which see only valid keys.
 fn reference_attention(
     [t, s, n_heads, d_head]: [usize; 4],
     causality: Causality,
@@ -282,7 +282,7 @@ fn reference_attention(
     let width = n_heads * d_head;
     let mut gradients = [vec![0.0; t * width], vec![0.0; t * width], vec![0.0; s * width], vec![0.0; s * width]];
     let [y, d_q, d_k, d_v] = &mut gradients;
-    // One query at a time sees the first few keys.
+    // One query at a time, which sees the first few keys.
     for i in 0..t {
         let seen = match causality {
             Causality::Full => valid,
@@ -372,7 +372,7 @@ fn ids_and_positions_beyond_their_tables_count_as_zeros() -> Result<()> {
 fn cross_entropy_follows_the_definition() -> Result<()> {
     on_all(|device, element, tolerance| {
         for (rows, v) in [(1, 1), (3, 7), (5, 700)] {
-            // Up to 40, so that exponentials alone would overflow in bf16's sums.
+            // Logits of up to 32, so that bf16 sums of plain exponentials would overflow.
             let logits: Vec<f32> = random(rows * v, 1).iter().map(|x| 32.0 * x).collect();
             let targets: Vec<u32> =
                 (0..rows).map(|row| if row == 1 { u32::MAX } else { (row * 5 % v) as u32 }).collect();
@@ -402,7 +402,7 @@ fn cross_entropy_follows_the_definition() -> Result<()> {
 
 const ADAM: AdamStep = AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, gradient_scale: 1.0, decay: 0.001 };
 
-/// Vectors of a step, on the device.
+/// The vectors of a step, on the device.
 struct Stepped {
     moved: [Region; 3],
     copy: Region,
@@ -448,7 +448,7 @@ fn steps_of_adam_agree_with_the_host() -> Result<()> {
         let norm = crate::sum_of_squares(&gradients).sqrt() as f32;
         let step = Stepped::new(device, &weights, &gradients, &[1.0, 0.0, 2.0])?;
         let (mut m, mut v) = (vec![0.0; 1000], vec![0.0; 1000]);
-        // Clipped, then not.
+        // First with clipping, then without.
         for (slot, clip_norm) in [(0, 0.5 * norm), (1, 2.0 * norm)] {
             step.take(device, clip_norm, slot)?;
             let gradient_scale = (clip_norm / norm).min(1.0);
@@ -499,7 +499,7 @@ fn the_next_token_is_the_first_of_the_largest() -> Result<()> {
         assert_eq!(device.read_ids(next)?, [40, 0, 1, 5]);
         assert_eq!(device.read_ids(answers)?, [9, 40, 9, 9, 0, 9, 9, 1, 9, 9, 5, 9]);
         assert_eq!(device.read_ids(ended)?, [0, 1, 1, 0]);
-        // Beyond the answers nothing is written.
+        // Nothing is written beyond the answers.
         device.write_ids(position, &[3])?;
         device.choose([next, answers, ended], logits, position, [0, 1])?;
         assert_eq!(device.read_ids(answers)?, [9, 40, 9, 9, 0, 9, 9, 1, 9, 9, 5, 9]);
@@ -531,7 +531,7 @@ fn recorded_work_is_done_on_what_is_there_then() -> Result<()> {
             device.add(x, y)?;
             device.add(x, y)
         })?;
-        assert_eq!(device.read(x)?, [1.0, 2.0], "nothing is done while it is written down");
+        assert_eq!(device.read(x)?, [1.0, 2.0], "recording does not run the work");
         device.write(y, &[100.0, 200.0])?;
         device.replay(&recording)?;
         device.replay(&recording)?;
@@ -540,7 +540,7 @@ fn recorded_work_is_done_on_what_is_there_then() -> Result<()> {
         let error = device.record(|device| device.read(x).map(drop)).expect_err("nothing can be read");
         assert!(error.to_string().contains("while work is recorded"), "{error}");
         device.add(x, y)?;
-        assert_eq!(device.read(x)?, [501.0, 1002.0], "after an error it works again");
+        assert_eq!(device.read(x)?, [501.0, 1002.0], "it works again after an error");
     }
     Ok(())
 }

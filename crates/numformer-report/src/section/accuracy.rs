@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use numformer_data::Split;
+use numformer_evaluate::{Estimate, Evaluation};
 use numformer_metrics::Norm;
-use numformer_train::{Estimate, Evaluation};
 
 use super::{Block, Named};
 use crate::chart::interval_chart::{Interval, IntervalChart};

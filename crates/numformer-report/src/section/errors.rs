@@ -1,7 +1,7 @@
 //! How far answers are from right, and the worst of them.
 
 use numformer_encoding::DenseMatrix;
-use numformer_train::Solved;
+use numformer_evaluate::Solved;
 
 use super::{Block, Named};
 use crate::chart::histogram::ErrorHistogram;

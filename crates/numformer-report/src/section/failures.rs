@@ -1,8 +1,8 @@
 //! Why answers are wrong, and what they are worth as starts.
 
+use numformer_evaluate::{Diagnosis, RefinementCounts};
 use numformer_metrics::{Accuracy, Detection, Metric, RocCurve, StepCounts};
 use numformer_problems::REFINED;
-use numformer_train::{Diagnosis, RefinementCounts};
 
 use super::{Block, Named};
 use crate::chart::line_chart::{Axis, LineChart, Series};

@@ -1,7 +1,8 @@
 //! A run at a glance.
 
+use numformer_evaluate::Evaluation;
+use numformer_experiment::MatricesConfig;
 use numformer_metrics::Tolerance;
-use numformer_train::{Evaluation, MatricesConfig};
 
 use super::{Block, Named};
 use crate::format::{count, percent, significant};

@@ -1,0 +1,215 @@
+//! What judges a model during training.
+
+use std::fmt;
+use std::sync::Arc;
+
+use numformer_data::{BatchSource, Task};
+use numformer_metrics::{Accuracy, Metric, WeightedMean};
+use numformer_model::{Decoding, FlatLayout, Parameters, Seq2Seq, Unconstrained, generate};
+
+use crate::answering::{Answerer, Answering};
+use crate::evaluate_error::EvaluateError;
+use crate::evaluation::{Chunk, Examination, Watch, finite, judge_chunks};
+use crate::evaluation_metrics::interval;
+use crate::figure::Better;
+use crate::figures::Evaluation;
+use crate::own_metric::{Answered, OwnMetrics};
+use crate::score::{Batch as ScoredBatch, padded, score_pairs};
+
+/// Judges a model by its weights.
+///
+/// # Examples
+/// An evaluation of one's own, of a single figure:
+/// ```
+/// use numformer_evaluate::{Evaluate, EvaluateError, Evaluation, Figure, Watch};
+///
+/// struct LargestWeight;
+///
+/// impl Evaluate for LargestWeight {
+///     fn evaluate(&mut self, weights: &[f32], _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+///         let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+///         let figure = Figure::less_is_better(largest.into());
+///         Ok(Evaluation { own: [("largest weight".to_owned(), figure)].into(), ..Evaluation::default() })
+///     }
+/// }
+///
+/// let evaluation = LargestWeight.evaluate(&[0.5, -2.0], &mut Watch::unwatched())?;
+/// assert_eq!(evaluation.own["largest weight"].value, 2.0);
+/// # Ok::<(), EvaluateError>(())
+/// ```
+pub trait Evaluate: Send {
+    /// Judges the model with these weights, in the order of its [layout](FlatLayout). One that takes long asks `watch` now
+    /// and then.
+    ///
+    /// # Errors
+    /// When the model cannot be judged. [`EvaluateError::NoNumbers`] says that training diverged.
+    fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError>;
+}
+
+/// Judges a model on the first examples of a source, of matrices or of any other sequences.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use candle_core::Device;
+/// use numformer_data::{Split, Task};
+/// use numformer_encoding::Positional;
+/// use numformer_model::{Cell, Parameters, Recurrent, RecurrentConfig};
+/// use numformer_problems::{Transpose, UniformEntries};
+/// use numformer_evaluate::{Evaluate, Evaluator, Watch};
+///
+/// let p1000 = Arc::new(Positional::p1000());
+/// let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
+/// let config = RecurrentConfig::new(Cell::Gru, task.vocabulary().len(), 8, 1);
+/// let parameters = Parameters::random(0, &Device::Cpu);
+/// let model = Recurrent::new(&config, &parameters.frozen())?;
+/// let mut evaluator = Evaluator::new(model, &parameters, &task, task.batches(0, Split::Validation, 20), 20)?;
+/// println!("{}", evaluator.evaluate(&vec![0.01; parameters.element_count()], &mut Watch::unwatched())?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Evaluator<M> {
+    model: M,
+    parameters: Parameters,
+    layout: FlatLayout,
+    judge: Judge,
+    source: Arc<dyn BatchSource>,
+    count: u64,
+    own: OwnMetrics,
+}
+
+/// What answers are judged by.
+enum Judge {
+    /// Read as matrices.
+    Task(Arc<Task>, Answering),
+    /// Token by token; answers are at most so long, delimiters included.
+    Tokens { max_len: usize },
+}
+
+impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
+    /// Judges `model`, built on [`Parameters::frozen`] of `parameters`, on the first `count` examples of a task: as
+    /// [`evaluate`](crate::evaluate) does.
+    ///
+    /// # Errors
+    /// When the model has no parameters.
+    pub fn new(
+        model: M,
+        parameters: &Parameters,
+        task: &Arc<Task>,
+        source: impl BatchSource + 'static,
+        count: u64,
+    ) -> candle_core::Result<Self> {
+        let judge = Judge::Task(Arc::clone(task), Answering::default());
+        Self::by(judge, model, parameters, Arc::new(source), count)
+    }
+
+    /// Judges `model` on sequences that need not be matrices, by whether its answers, of at most `max_len` tokens with both
+    /// delimiters, are exact.
+    ///
+    /// # Errors
+    /// When the model has no parameters.
+    pub fn of_tokens(
+        model: M,
+        parameters: &Parameters,
+        source: impl BatchSource + 'static,
+        count: u64,
+        max_len: usize,
+    ) -> candle_core::Result<Self> {
+        Self::by(Judge::Tokens { max_len }, model, parameters, Arc::new(source), count)
+    }
+
+    fn by(
+        judge: Judge,
+        model: M,
+        parameters: &Parameters,
+        source: Arc<dyn BatchSource>,
+        count: u64,
+    ) -> candle_core::Result<Self> {
+        let layout = FlatLayout::new(parameters)?;
+        Ok(Self { model, parameters: parameters.clone(), layout, judge, source, count, own: OwnMetrics::default() })
+    }
+
+    /// Has answers to a task found in another way than by greedy decoding.
+    #[must_use]
+    pub fn with_answering(mut self, answering: Answering) -> Self {
+        if let Judge::Task(_, own) = &mut self.judge {
+            *own = answering;
+        }
+        self
+    }
+
+    /// Adds a metric of one's own, which begins as `metric` at each evaluation. It sees the examples in their order.
+    #[must_use]
+    pub fn with_metric<S>(mut self, name: &str, better: Better, metric: S) -> Self
+    where
+        S: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static,
+    {
+        self.own.push(name, better, metric);
+        self
+    }
+
+    fn evaluate_tokens(&self, max_len: usize, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        let device = self.parameters.device();
+        let judge = |Chunk { examples, .. }: Chunk| {
+            let pairs: Vec<_> = examples.into_iter().map(|(pair, _)| pair).collect();
+            let answer = |batch: ScoredBatch<'_>| {
+                let sources = batch.pairs.iter().map(|pair| pair.src.as_slice());
+                let src = padded(sources, self.model.padding_id(), device)?;
+                let found = generate(&self.model, &src, 0, max_len, &Decoding::Greedy, &Unconstrained)?;
+                Ok::<_, EvaluateError>(found.into_iter().map(|answers| answers.into_iter().next()).collect())
+            };
+            let scored = score_pairs(&self.model, &pairs, device, answer)?;
+            let answered = pairs.iter().zip(&scored).map(|(pair, scored)| {
+                (Answered::new(pair, scored), scored.is_exact(pair) == Some(true), pair.target_tokens() as u64)
+            });
+            Ok(answered.collect::<Vec<_>>())
+        };
+        let mut own = self.own.clone();
+        let (mut exact, mut decodable) = (Accuracy::default(), Accuracy::default());
+        let mut cross_entropy = WeightedMean::default();
+        let judged = judge_chunks(&*self.source, self.count, watch, judge, |answers| {
+            for (answered, is_exact, tokens) in answers {
+                exact.update(&is_exact);
+                decodable.update(&answered.answer.is_some());
+                cross_entropy.update(&(answered.cross_entropy, tokens));
+                own.update(std::slice::from_ref(&answered));
+            }
+        });
+        let evaluation = judged.and_then(|()| {
+            let figures = || {
+                Some(Evaluation {
+                    count: exact.total,
+                    exact: exact.value()?,
+                    exact_interval: interval(&exact)?,
+                    decodable: decodable.value()?,
+                    decodable_interval: interval(&decodable)?,
+                    cross_entropy: cross_entropy.value()?,
+                    own: own.figures(),
+                    ..Evaluation::default()
+                })
+            };
+            figures().ok_or(EvaluateError::NothingToEvaluate)
+        });
+        finite(evaluation, &self.model, &*self.source, device)
+    }
+}
+
+impl<M: Seq2Seq + Send + Sync> Evaluate for Evaluator<M> {
+    fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        self.layout.write(&self.parameters, weights)?;
+        match &self.judge {
+            Judge::Task(task, answering) => {
+                let answerer = Answerer::new(&self.model, task, *answering)?;
+                let device = self.parameters.device();
+                let examination = Examination { answerer: &answerer, source: &*self.source, count: self.count, device };
+                examination.run(&mut self.own.clone(), watch)
+            }
+            Judge::Tokens { max_len } => self.evaluate_tokens(*max_len, watch),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Evaluator<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluator").field("count", &self.count).field("own", &self.own).finish_non_exhaustive()
+    }
+}

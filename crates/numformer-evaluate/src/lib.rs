@@ -1,0 +1,63 @@
+//! A model's answers, found and judged.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use candle_core::Device;
+//! use numformer_data::{Split, Task};
+//! use numformer_encoding::Positional;
+//! use numformer_evaluate::{evaluate, solve};
+//! use numformer_model::{Cell, Parameters, Recurrent, RecurrentConfig};
+//! use numformer_problems::{Transpose, UniformEntries};
+//!
+//! let p1000 = Arc::new(Positional::p1000());
+//! let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
+//! let config = RecurrentConfig::new(Cell::Gru, task.vocabulary().len(), 8, 1);
+//! let model = Recurrent::new(&config, &Parameters::random(0, &Device::Cpu).frozen())?; // it has learned nothing
+//! let source = task.batches(0, Split::Test, 64);
+//! println!("{:#}", evaluate(&model, &task, &source, 100, &Device::Cpu)?);
+//! println!("{}", solve(&model, &task, &source, 0, &Device::Cpu)?[0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`evaluate`], [`evaluate_with`]: the [`Evaluation`] of a model on a fixed set of examples; [`EvaluationMetrics`] gathers
+//!   the figures of parts that are judged apart, an [`EvaluationTable`] holds several.
+//! - [`Evaluate`]: how a model is judged during training; [`Evaluator`] is ours, with [metrics](Evaluator::with_metric) of
+//!   your own.
+//! - [`FigureName`], [`Figure`]: one number of an evaluation, and whether more is better.
+//! - [`Answering`], [`Answerer`]: how answers are found: greedily, by beam search or at random, constrained, verified.
+//! - [`solve`], [`Solved`]: single answers to be looked at; [`diagnose`] says why answers are wrong.
+//! - [`Scorer`]: how probable a model finds given answers.
+//! - [`text`]: tables that fit a width.
+#![forbid(unsafe_code)]
+
+mod answering;
+mod diagnosis;
+mod evaluate_error;
+mod evaluation;
+mod evaluation_metrics;
+mod evaluation_table;
+mod evaluator;
+mod figure;
+mod figure_name;
+mod figures;
+mod own_metric;
+mod score;
+mod shape;
+mod solved;
+pub mod text;
+
+pub use answering::{Answerer, Answering};
+pub use candle_core;
+pub use diagnosis::{DIAGNOSED_TOLERANCE, Diagnosis, RefinementCounts, diagnose};
+pub use evaluate_error::EvaluateError;
+pub use evaluation::{Watch, evaluate, evaluate_with};
+pub use evaluation_metrics::{EvaluationMetrics, Judged};
+pub use evaluation_table::EvaluationTable;
+pub use evaluator::{Evaluate, Evaluator};
+pub use figure::{Better, Figure};
+pub use figure_name::{FigureName, FigureNameError};
+pub use figures::{Estimate, Evaluation};
+pub use own_metric::Answered;
+pub use score::{Pair, PairError, Score, ScoreError, Scorer};
+pub use shape::{Shape, ShapeError};
+pub use solved::{Solved, solve, solve_batch, solve_example, solve_in_every_way};

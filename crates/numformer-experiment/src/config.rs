@@ -1,0 +1,576 @@
+//! The sections of an experiment, as plain data.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use numformer_data::{Split, VocabularyKind};
+use numformer_model::Precision;
+use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use numformer_evaluate::FigureName;
+use numformer_store::EncodingNames;
+use numformer_train::AfterWarmUp;
+use numformer_train::DivergencePolicy;
+use numformer_train::Goal;
+use numformer_train::Gradients;
+use numformer_train::OptimizerConfig;
+use numformer_train::Patience;
+
+/// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
+/// `[[problem]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> From<T> for OneOrMany<T> {
+    fn from(one: T) -> Self {
+        Self(vec![one])
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [one] => one.serialize(serializer),
+            many => many.serialize(serializer),
+        }
+    }
+}
+
+/// By hand, for the messages: serde's untagged enums cannot say what is wrong with a value.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one value or a list of some")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+                T::deserialize(serde::de::value::StrDeserializer::new(value)).map(OneOrMany::from)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(OneOrMany::from)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                let many = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                if many.is_empty() {
+                    Err(A::Error::custom("expected at least one, found none"))
+                } else {
+                    Ok(OneOrMany(many))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+/// A number, or all from a smallest to a largest: in TOML, `rows = 5` or `rows = [5, 10]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "OneOrTwo", into = "OneOrTwo")]
+pub struct Span {
+    /// The smallest.
+    pub min: usize,
+    /// The largest.
+    pub max: usize,
+}
+
+impl Span {
+    /// All the numbers.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<usize> {
+        self.min..=self.max
+    }
+}
+
+impl From<RangeInclusive<usize>> for Span {
+    fn from(range: RangeInclusive<usize>) -> Self {
+        Self { min: *range.start(), max: *range.end() }
+    }
+}
+
+impl From<usize> for Span {
+    fn from(only: usize) -> Self {
+        Self { min: only, max: only }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number or [smallest, largest]")]
+enum OneOrTwo {
+    One(usize),
+    Two([usize; 2]),
+}
+
+impl From<Span> for OneOrTwo {
+    fn from(Span { min, max }: Span) -> Self {
+        if min == max { Self::One(min) } else { Self::Two([min, max]) }
+    }
+}
+
+impl TryFrom<OneOrTwo> for Span {
+    type Error = String;
+
+    fn try_from(span: OneOrTwo) -> Result<Self, Self::Error> {
+        match span {
+            OneOrTwo::One(only) => Ok(only.into()),
+            OneOrTwo::Two([min, max]) if min <= max => Ok(Self { min, max }),
+            OneOrTwo::Two([min, max]) => Err(format!("expected [smallest, largest], found [{min}, {max}]")),
+        }
+    }
+}
+
+/// What is computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemConfig {
+    /// The problem, as the [`Catalogue`](crate::Catalogue) names it.
+    pub name: String,
+    /// How often it is posed, relative to the other problems.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f64,
+    /// The matrices it is posed on; those of the experiment when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrices: Option<MatricesConfig>,
+    /// Products: whether the left factor is transposed, as in the published program, or plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<LeftFactor>,
+    /// Eigenvectors and the SVD: which signs vectors have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signs: Option<Signs>,
+    /// Inversions: what an answer is judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<InverseJudgement>,
+}
+
+impl ProblemConfig {
+    /// The problem of this name, with defaults.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), weight: 1.0, matrices: None, left: None, signs: None, judgement: None }
+    }
+
+    /// The key of an option that is set.
+    pub(crate) fn first_option(&self) -> Option<&'static str> {
+        let options = [
+            ("problem.left", self.left.is_some()),
+            ("problem.signs", self.signs.is_some()),
+            ("problem.judgement", self.judgement.is_some()),
+        ];
+        options.into_iter().find_map(|(key, is_set)| is_set.then_some(key))
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// The default of a weight and of a count, which files leave out.
+fn is_one<T: From<u8> + PartialEq>(value: &T) -> bool {
+    *value == T::from(1)
+}
+
+/// The matrices a problem is posed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatricesConfig {
+    /// The law of the entries, as the [`Catalogue`](crate::Catalogue) names it; of several, each is as likely as the
+    /// others.
+    pub law: OneOrMany<String>,
+    /// Number of rows: of the first operand, where a problem has two.
+    pub rows: Span,
+    /// Number of columns; as many as rows when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cols: Option<Span>,
+    /// Largest magnitude of an entry, `A` in the paper; of Gaussian entries, √3 standard deviations.
+    #[serde(default = "MatricesConfig::default_bound")]
+    pub bound: f64,
+    /// The law of the independent entries that symmetric matrices are made from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub entries: Entries,
+    /// A matrix is multiplied by an integer drawn from this range, smallest and largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_scale: Option<[u32; 2]>,
+}
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl MatricesConfig {
+    /// Square matrices of a law, with so many rows, or a range of them.
+    #[must_use]
+    pub fn new(law: &str, rows: impl Into<Span>) -> Self {
+        Self {
+            law: law.to_owned().into(),
+            rows: rows.into(),
+            cols: None,
+            bound: Self::default_bound(),
+            entries: Entries::default(),
+            random_scale: None,
+        }
+    }
+
+    /// The paper's default.
+    fn default_bound() -> f64 {
+        10.0
+    }
+
+    /// Every shape there is, each as likely as the others.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<(usize, usize)> {
+        match self.cols {
+            None => self.rows.range().map(|n| (n, n)).collect(),
+            Some(cols) => self.rows.range().flat_map(|r| cols.range().map(move |c| (r, c))).collect(),
+        }
+    }
+}
+
+/// How numbers are written, in the source and in the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodingConfig {
+    /// Encoding of the source, as the [`Catalogue`](crate::Catalogue) names it.
+    pub input: String,
+    /// Encoding of the target.
+    pub output: String,
+    /// Which symbols there are.
+    #[serde(default)]
+    pub vocabulary: VocabularyKind,
+    /// Whether sequences begin with the letter of their problem; when absent, they do if there are several problems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_letters: Option<bool>,
+}
+
+impl EncodingConfig {
+    /// The names of both encodings.
+    pub(crate) fn names(&self) -> EncodingNames {
+        EncodingNames { input: self.input.clone(), output: self.output.clone() }
+    }
+}
+
+/// Where examples come from, other than the law of the matrices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Normal noise on the entries of inputs, relative to the standard deviation of uniform ones: the standard deviation
+    /// of the noise is `noise · matrices.bound / √3`.
+    pub noise: f64,
+    /// Batches whose examples are sorted by length together, against padding where dimensions are mixed; 1 for none.
+    pub bucket_window: u32,
+    /// A file of examples to train on, instead of making them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// A file of examples to watch training on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// A file of examples to report on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+}
+
+impl DataConfig {
+    /// Dotted path of the key that names the file of a split.
+    #[must_use]
+    pub fn key(split: Split) -> &'static str {
+        match split {
+            Split::Train => "data.train",
+            Split::Validation => "data.validation",
+            Split::Test => "data.test",
+        }
+    }
+
+    /// The file of a split, if its examples come from one.
+    #[must_use]
+    pub fn file(&self, split: Split) -> Option<&PathBuf> {
+        match split {
+            Split::Train => self.train.as_ref(),
+            Split::Validation => self.validation.as_ref(),
+            Split::Test => self.test.as_ref(),
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { noise: 0.0, bucket_window: 1, train: None, validation: None, test: None }
+    }
+}
+
+/// The optimisation: an optimizer with linear warm-up and clipping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Examples per step.
+    #[serde(default = "TrainConfig::default_batch_size")]
+    pub batch_size: usize,
+    /// Batches whose gradients make one step: as one batch of so many times the size, in the memory of one.
+    #[serde(default = "TrainConfig::default_accumulate", skip_serializing_if = "is_one")]
+    pub accumulate: u32,
+    /// Optimizer updates in all. This and [`StopConfig`] may differ when a run is continued.
+    pub steps: u64,
+    /// Learning rate after warm-up.
+    pub lr: f64,
+    /// Steps over which the learning rate rises to `lr`. Where a file does not say, a tenth of its `steps`, at most
+    /// 10,000; once read, it no longer changes with `steps`, so that a run can be made longer.
+    #[serde(default = "TrainConfig::default_warmup_steps")]
+    pub warmup_steps: u64,
+    /// What becomes of the learning rate after warm-up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub schedule: AfterWarmUp,
+    /// Largest Euclidean norm of the gradient; a longer one is scaled down to it.
+    #[serde(default = "TrainConfig::default_clip_norm")]
+    pub clip_norm: f64,
+    /// Decoupled weight decay: with Adam, AdamW.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Share of the weight of a target that goes to all tokens alike: from 0, below 1.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub label_smoothing: f64,
+    /// What moves the weights.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: OptimizerConfig,
+    /// What becomes of a step whose loss or gradient is not finite.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub divergence: DivergencePolicy,
+    /// How gradients are computed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gradients: Gradients,
+    /// In which numbers is computed; the CPU has `f32` alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
+}
+
+impl TrainConfig {
+    /// So many steps at a learning rate, with the paper's batches and clipping, and a warm-up that fits the steps.
+    #[must_use]
+    pub fn new(steps: u64, lr: f64) -> Self {
+        Self {
+            batch_size: Self::default_batch_size(),
+            accumulate: Self::default_accumulate(),
+            steps,
+            lr,
+            warmup_steps: Self::fitting_warmup_steps(steps),
+            schedule: AfterWarmUp::default(),
+            clip_norm: Self::default_clip_norm(),
+            weight_decay: 0.0,
+            label_smoothing: 0.0,
+            optimizer: OptimizerConfig::default(),
+            divergence: DivergencePolicy::default(),
+            gradients: Gradients::default(),
+            precision: Precision::default(),
+        }
+    }
+
+    /// Training examples seen after `step` updates.
+    #[must_use]
+    pub fn examples(&self, step: u64) -> u64 {
+        step * u64::from(self.accumulate) * self.batch_size as u64
+    }
+
+    /// The warm-up that fits so many steps: a tenth of them, at most the paper's 10,000.
+    pub(crate) fn fitting_warmup_steps(steps: u64) -> u64 {
+        (steps / 10).min(Self::default_warmup_steps())
+    }
+
+    /// Whether the run ends before the learning rate reaches `lr`.
+    #[must_use]
+    pub fn ends_in_warmup(&self) -> bool {
+        self.warmup_steps > self.steps
+    }
+
+    // The paper's defaults (batch, warm-up, clipping).
+    fn default_batch_size() -> usize {
+        64
+    }
+    fn default_accumulate() -> u32 {
+        1
+    }
+    fn default_warmup_steps() -> u64 {
+        10_000
+    }
+    fn default_clip_norm() -> f64 {
+        5.0
+    }
+}
+
+/// When and on what the model is judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// Steps between evaluations on the validation set.
+    pub every: u64,
+    /// Size of the validation set.
+    pub examples: u64,
+    /// Seed of the validation and test sets: apart from the run's, so that runs are judged on the same examples.
+    pub seed: u64,
+    /// Other matrices that a trained model is judged on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<TestSetConfig>,
+}
+
+/// A set of examples that a trained model is judged on, beside those of its test split. They are written with the tokens of
+/// the experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestSetConfig {
+    /// Its name in tables.
+    pub name: String,
+    /// What is computed; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<OneOrMany<ProblemConfig>>,
+    /// The matrices it is computed on; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrices: Option<MatricesConfig>,
+    /// Noise on the inputs; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// Seed of the examples; that of the experiment's test split when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self { every: 1_000, examples: 1_000, seed: 0, set: Vec::new() }
+    }
+}
+
+/// When weights are saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints; one more is written at the end.
+    pub every: u64,
+    /// How many of the latest are kept.
+    pub keep: usize,
+    /// The best by each of these figures of the validation set is kept, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub best: Vec<FigureName>,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: 1_000, keep: 2, best: Vec::new() }
+    }
+}
+
+/// When a run ends before all its steps are taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopConfig {
+    /// A value that a figure of the validation set is to reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Goal>,
+    /// How long a figure of the validation set may go without improving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<Patience>,
+}
+
+/// What a trained model is expected to reach on unseen matrices. It changes nothing in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedConfig {
+    /// The figure.
+    pub metric: FigureName,
+    /// The value: reached, or better.
+    pub value: f64,
+    /// Who has found it, and where; or that no published figure is at hand.
+    pub source: String,
+}
+
+impl ExpectedConfig {
+    /// The value as a goal.
+    #[must_use]
+    pub fn goal(&self) -> Goal {
+        Goal { metric: self.metric.clone(), value: self.value }
+    }
+}
+
+/// A stage of a curriculum: what is learned before the experiment proper, with its model, encodings and optimisation.
+///
+/// It is over after its steps, or earlier when its goal is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageConfig {
+    /// Its name in reports.
+    pub name: String,
+    /// What is computed; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<OneOrMany<ProblemConfig>>,
+    /// The matrices it is computed on; the experiment's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrices: Option<MatricesConfig>,
+    /// Steps at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// What an evaluation on the stage's own examples is to reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Goal>,
+}
+
+/// When training is reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Steps between lines of the metrics log.
+    pub every: u64,
+    /// Whether TensorBoard's event files are written, too.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tensorboard: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { every: 100, tensorboard: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Table {
+        law: OneOrMany<String>,
+        rows: Span,
+    }
+
+    #[test]
+    fn one_and_many_are_read_and_written_alike() {
+        for toml in ["law = \"a\"\nrows = 3\n", "law = [\"a\", \"b\"]\nrows = [3, 5]\n"] {
+            let table: Table = toml::from_str(toml).expect("a table");
+            assert_eq!(toml::to_string(&table).expect("plain data"), toml);
+        }
+    }
+
+    #[test]
+    fn what_is_neither_one_nor_many_is_named() {
+        let error = |toml| toml::from_str::<Table>(toml).expect_err("a mistake").message().to_owned();
+        assert_eq!(error("law = []\nrows = 3"), "expected at least one, found none");
+        assert_eq!(error("law = 1\nrows = 3"), "invalid type: integer `1`, expected one value or a list of some");
+        assert_eq!(error("law = \"a\"\nrows = [5, 3]"), "expected [smallest, largest], found [5, 3]");
+        assert_eq!(error("law = \"a\"\nrows = \"x\""), "expected a number or [smallest, largest]");
+    }
+
+    #[test]
+    fn shapes_are_square_unless_columns_are_given() {
+        let shapes = |cols| {
+            let rows = Span { min: 2, max: 3 };
+            let law = "uniform".to_owned().into();
+            MatricesConfig { law, rows, cols, bound: 1.0, entries: Entries::Uniform, random_scale: None }.shapes()
+        };
+        assert_eq!(shapes(None), [(2, 2), (3, 3)]);
+        assert_eq!(shapes(Some(4.into())), [(2, 4), (3, 4)]);
+        assert_eq!(shapes(Some(Span { min: 1, max: 2 })), [(2, 1), (2, 2), (3, 1), (3, 2)]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Experiments as data, and their runs on disk. An [`Experiment`] says in plain data what a
+//! [`Trainer`](numformer_train::Trainer) is made of; a [`Run`] is an experiment as it is run. The same experiment gives the
+//! same weights, bit for bit, on the same machine, across interruptions.
+//!
+//! ```
+//! use numformer_data::Split;
+//! use numformer_experiment::{Experiment, Run};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("run");
+//! let mut experiment = Experiment::new("transpose", "uniform", 2);
+//! experiment.train.steps = 2; // 1,500 for a model that has learned
+//! let mut run = Run::new(experiment)?.in_dir(&path)?;
+//! run.run()?;
+//! println!("{}", run.evaluate(Split::Test, 10)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Experiment`]: what is run, as plain data, made in Rust or read from TOML; [`presets`] come with the crate. A [`Draft`]
+//!   is one that is read and not checked yet, a [`Catalogue`] says what its names stand for.
+//! - [`Run`]: an experiment as it is run, [in a directory](Run::in_dir) or without one.
+//! - [`RunDir`], [`RunCheckpoint`]: what is on disk; [`RunSummary`]: what became of a run; [`LearningCurve`]: its drawing.
+//! - [`StoredRun`]: the model of a run on disk, to be judged and asked.
+//! - [`Scorecard`]: what runs came to, beside what was expected of them.
+//!
+//! # Features
+//! - `cuda`: trains on NVIDIA GPUs ([`Run::on_device`]). No GPU has run this yet. Off by default.
+//!
+//! # References
+//! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod config;
+mod curve;
+mod data_files;
+mod draft;
+mod experiment;
+mod experiment_difference;
+mod model_config;
+pub mod presets;
+mod run;
+mod run_checkpoint;
+mod run_dir;
+mod run_error;
+mod run_summary;
+mod scorecard;
+mod signed;
+mod stored_run;
+mod syntax;
+mod warm_start;
+
+pub use catalogue::{Catalogue, LawParameters};
+pub use config::{
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
+    ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
+};
+pub use curve::LearningCurve;
+pub use data_files::{Amount, DataFileError, DataFingerprints};
+pub use draft::Draft;
+pub use experiment::{Experiment, ExperimentError};
+pub use model_config::{Adaptation, Architecture, ModelConfig, SizesConfig};
+pub use run::Run;
+pub use run_checkpoint::{RunCheckpoint, RunDescription};
+pub use run_dir::{RunDir, RunDirError};
+pub use run_error::RunError;
+pub use run_summary::RunSummary;
+pub use scorecard::{Outcome, Scorecard};
+pub use stored_run::{Moment, StoredRun};
+pub use syntax::SyntaxError;
+pub use warm_start::{Differences, Rows, StartError, TakenOver};

@@ -1,0 +1,109 @@
+//! Why the run of an experiment cannot begin or go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use numformer_data::TaskError;
+
+use crate::data_files::DataFileError;
+use crate::experiment::ExperimentError;
+use crate::run_dir::RunDirError;
+use crate::warm_start::StartError;
+use numformer_evaluate::EvaluateError;
+use numformer_evaluate::text::did_you_mean;
+use numformer_store::CheckpointError;
+use numformer_train::Difference;
+use numformer_train::TrainError;
+
+/// Why the run of an experiment cannot begin or go on, or its model not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The experiment is impossible.
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    /// Training cannot begin or go on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The model cannot be judged.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The run's directory cannot serve.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The run's metrics cannot be read.
+    #[error("cannot read the run's metrics")]
+    Metrics(#[source] io::Error),
+    /// A checkpoint is of a run that cannot go on as asked.
+    #[error("the checkpoint after step {step} is of a run that depends on what differs: {difference}")]
+    OtherExperiment {
+        /// Step of the checkpoint.
+        step: u64,
+        /// The first key that differs and on which the run depends.
+        difference: Box<Difference>,
+    },
+    /// A checkpoint's model or vocabulary is not the experiment's.
+    #[error("the checkpoint after step {step} has another model or vocabulary: use the version that wrote it")]
+    OtherModel {
+        /// Step of the checkpoint.
+        step: u64,
+    },
+    /// A file of examples cannot serve.
+    #[error(transparent)]
+    DataFile(#[from] DataFileError),
+    /// The weights to begin with do not fit the model.
+    #[error("the weights of start_from, {}, do not fit", path.display())]
+    StartFrom {
+        /// The run or model.
+        path: PathBuf,
+        /// What does not fit.
+        source: Box<StartError>,
+    },
+    /// The experiment asks for a precision that the CPU has not.
+    #[error("train.precision = \"bf16\" is for GPUs: train on one (--device cuda:N), or leave it out")]
+    NotOnCpu,
+    /// The experiment has something that is for the CPU alone.
+    #[error("devices have no {what}: train on the CPU")]
+    NotOnDevice {
+        /// What they have not.
+        what: String,
+    },
+    /// The model cannot read or write sequences of that length.
+    #[error("expected sequences of at most {limit} tokens, the positions of the model, found {needed}")]
+    TooLong {
+        /// The model's positions.
+        limit: usize,
+        /// Tokens of the longest sequence, delimiters included.
+        needed: usize,
+    },
+    /// A setting that says nothing of what a trained model is judged on.
+    #[error(
+        "`{key}` has no effect on what a trained model is judged on{}; expected a key of {}",
+        did_you_mean(key, known.iter().copied()),
+        known.join(", ")
+    )]
+    WithoutEffect {
+        /// Dotted path of the key.
+        key: String,
+        /// The keys that have one; all below them do, too.
+        known: &'static [&'static str],
+    },
+}
+
+impl From<candle_core::Error> for RunError {
+    fn from(error: candle_core::Error) -> Self {
+        TrainError::from(error).into()
+    }
+}
+
+impl From<CheckpointError> for RunError {
+    fn from(error: CheckpointError) -> Self {
+        RunDirError::from(error).into()
+    }
+}
+
+impl From<TaskError> for RunError {
+    fn from(error: TaskError) -> Self {
+        EvaluateError::from(error).into()
+    }
+}
