@@ -26,7 +26,7 @@ fn numformer(arguments: &[&str], input: &[u8], dir: &Path) -> (String, String, i
 
 /// Recorded from the reference program: see the README beside it.
 fn recorded() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../numformer-train/tests/golden/b1999_cotrain/checkpoint.pth")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../numformer-experiment/tests/golden/b1999_cotrain/checkpoint.pth")
 }
 
 fn import(dir: &Path) -> (String, String, i32) {

@@ -1,4 +1,4 @@
-//! Making examples: draw, solve, write as tokens. In examples per second, on one thread and on all.
+//! Examples made per second (drawn, solved, written as tokens), on one thread and on all threads.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use numformer_problems::{
 };
 use rayon::prelude::*;
 
-/// Examples made at a time by each thread.
+/// The number of examples that each thread makes at a time.
 const EXAMPLES: u64 = 64;
 
 /// Makes the examples of a batch, in one buffer.
@@ -82,7 +82,7 @@ fn paper(criterion: &mut Criterion) {
     bench(criterion, Svd::default(), (5, 5), "fp15-p1000");
 }
 
-/// What the encoding costs: transposition in each.
+/// The cost of each encoding, measured on transposition.
 fn encodings(criterion: &mut Criterion) {
     for encoding in ["p10", "b1999", "fp15"] {
         bench(criterion, Transpose, (5, 5), encoding);

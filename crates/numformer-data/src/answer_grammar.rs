@@ -7,18 +7,18 @@ use numformer_encoding::{MatrixGrammar, MatrixState, TokenId};
 use crate::task::no_answer;
 use crate::{Task, TaskError};
 
-/// What may be written as an answer to a source of a task, token by token: exactly what reads as a matrix of the shape
-/// that its answer has.
+/// The grammar of answers to the sources of a task: which tokens may come next. It allows exactly what reads as a
+/// matrix of the shape of the answer.
 ///
-/// Made by [`Task::answer_grammar`].
+/// [`Task::answer_grammar`] makes it.
 #[derive(Clone, Debug)]
 pub struct AnswerGrammar<'t> {
     task: &'t Task,
-    /// One for each problem, which begins with its letter.
+    /// One for each problem. It begins with the letter of the problem.
     matrices: Vec<MatrixGrammar>,
 }
 
-/// How far an answer has been written.
+/// The state of an [`AnswerGrammar`]: how far an answer has been written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerState {
     problem: usize,
@@ -26,11 +26,10 @@ pub struct AnswerState {
 }
 
 impl Task {
-    /// What may be written as an answer.
+    /// The grammar of answers.
     ///
     /// # Errors
-    /// When the encoding of answers does not [say](numformer_encoding::NumberEncoding::grammar) what may follow in a
-    /// number.
+    /// When the encoding of answers has no [grammar](numformer_encoding::NumberEncoding::grammar).
     ///
     /// # Examples
     /// ```
@@ -59,11 +58,11 @@ impl Task {
 }
 
 impl AnswerGrammar<'_> {
-    /// Before the first token of the answer to `src`, to be written in at most `max_len` tokens, both delimiters included.
-    /// `src` may have its delimiters or not.
+    /// The state before the first token of the answer to `src`. The answer may have at most `max_len` tokens, including
+    /// both delimiters. `src` may have its delimiters or not.
     ///
     /// # Errors
-    /// When `src` is not a matrix that its problem is posed on, or the shortest answer has more tokens.
+    /// When `src` is not a matrix that its problem is posed on, or the shortest answer has more than `max_len` tokens.
     pub fn start(&self, src: &[TokenId], max_len: usize) -> Result<AnswerState, TaskError> {
         let src = self.task.between_delimiters(src);
         let problem = self.task.problem_of(src);
@@ -76,13 +75,13 @@ impl AnswerGrammar<'_> {
         Ok(AnswerState { problem, matrix })
     }
 
-    /// The ids that may follow: ranges, ascending. There is always one, until the delimiter has been written.
+    /// The ids that may follow, as ascending ranges. There is always at least one until the delimiter has been written.
     #[must_use]
     pub fn allowed(&self, state: &AnswerState) -> &[Range<u32>] {
         self.matrices[state.problem].allowed(&state.matrix)
     }
 
-    /// Goes on to after `token`. After one that is not allowed, none is.
+    /// Moves past `token`. If `token` is not allowed, no token may follow it.
     pub fn advance(&self, state: &mut AnswerState, token: TokenId) {
         self.matrices[state.problem].advance(&mut state.matrix, token);
     }
@@ -97,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// P10, but for what it says of its words.
+    /// P10 without its grammar.
     #[derive(Debug)]
     struct Secretive(Positional);
 

@@ -11,10 +11,10 @@ pub struct Batch {
     pub src: Sequences,
     /// Answers.
     pub tgt: Sequences,
-    /// For each example, the matrices that were drawn and had no answer, or none that can be written.
+    /// For each example, the number of matrices that were drawn but had no answer, or none that can be written.
     pub rejected: Vec<u32>,
-    /// For each example, which of the task's [laws](crate::Task::laws) its input was drawn from; none if the law has no
-    /// name, or the example was read from a file.
+    /// For each example, which of the task's [laws](crate::Task::laws) its input was drawn from; `None` if the law has
+    /// no name, or the example was read from a file.
     pub laws: Vec<Option<usize>>,
 }
 
@@ -27,9 +27,9 @@ impl Batch {
         batch.build()
     }
 
-    /// The batch of these sources with their targets, in this order: for examples that are no matrices.
+    /// The batch of these sources with their targets, in this order. It is for examples that are not matrices.
     ///
-    /// Each sequence is to begin and end with the delimiter, as [`Vocabulary::delimited`] makes it.
+    /// Each sequence must begin and end with the delimiter, as [`Vocabulary::delimited`] makes it.
     ///
     /// # Examples
     /// The digits of a number, and the same reversed:
@@ -68,7 +68,7 @@ impl Batch {
     }
 }
 
-/// Gathers the tokens of examples, which are of different lengths until the last is known.
+/// Gathers the tokens of examples, whose lengths differ, until the last example is known.
 pub(crate) struct BatchBuilder {
     padding: TokenId,
     src: Gathered,

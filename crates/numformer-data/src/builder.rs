@@ -9,18 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::TaskError;
 use crate::task::{Part, Posed, Task, no_answer, unwritable};
 
-/// The vocabulary has room for noise of so many standard deviations, which a normal variable exceeds once in 10¹⁵ draws; a
-/// matrix that cannot be written is drawn again.
+/// The vocabulary has room for noise of this many standard deviations, which a normal variable exceeds once in 10¹⁵
+/// draws. A matrix that cannot be written is drawn again.
 const NOISE_REACH: f64 = 8.0;
 
 /// Which symbols a task's vocabulary holds.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VocabularyKind {
-    /// Only what the task can write, as [`Vocabulary::compact`] orders it. Both kinds write the same symbols.
+    /// Only the symbols that the task can write, in the order of [`Vocabulary::compact`]. Examples have the same
+    /// symbols with both kinds of vocabulary.
     #[default]
     Compact,
-    /// All that the reference program holds, id for id, as its checkpoints need it: [`Vocabulary::reference`].
+    /// All symbols of the reference program, id for id, as its checkpoints need them: [`Vocabulary::reference`].
     Reference,
 }
 
@@ -57,7 +58,7 @@ pub struct TaskBuilder {
     /// The encodings and the vocabulary of another task.
     written_as: Option<([MatrixEncoding; 2], Vocabulary)>,
     vocabulary: VocabularyKind,
-    /// What the vocabulary holds beyond the task's own needs.
+    /// What the vocabulary must hold beyond the task's own needs.
     room: Option<Extent>,
     room_letters: Vec<Letter>,
 }
@@ -84,7 +85,7 @@ struct Letter {
 }
 
 impl Letter {
-    /// The error of a vocabulary that cannot have this letter, or has it not.
+    /// The error of a vocabulary that cannot have this letter, or does not have it.
     fn unfit(self, source: VocabularyError) -> TaskError {
         TaskError::TaskLetter { letter: self.letter, problem: self.problem, source }
     }
@@ -106,19 +107,19 @@ impl TaskBuilder {
         }
     }
 
-    /// Adds a problem. An example is of this problem with a probability proportional to `weight`, and then on a matrix
-    /// of one of the ensembles, each as likely as the others.
+    /// Adds a problem. An example has this problem with a probability proportional to `weight`. Its matrix then comes
+    /// from one of the ensembles, which are all equally likely.
     ///
-    /// Both may be boxed trait objects.
+    /// The problem and the ensembles may be boxed trait objects.
     #[must_use]
     pub fn with_problem(self, problem: impl Problem + 'static, weight: f64, ensembles: Vec<Box<dyn Ensemble>>) -> Self {
         let laws = ensembles.into_iter().map(|ensemble| (None, ensemble)).collect();
         self.with_choice(Choice { problem: Box::new(problem), weight, laws })
     }
 
-    /// As [`with_problem`](Self::with_problem), for laws of random matrices with names: examples know theirs, so that
-    /// they can be reported on law by law. Laws of one name, such as one law in several dimensions, are reported on
-    /// together.
+    /// Adds a problem as [`with_problem`](Self::with_problem) does, but with named laws of random matrices. Each
+    /// example knows its law, so that results can be reported law by law. Laws with the same name, such as one law in
+    /// several dimensions, are reported together.
     #[must_use]
     pub fn with_named_laws(
         self,
@@ -135,15 +136,15 @@ impl TaskBuilder {
         self
     }
 
-    /// Begins every matrix with the letter of its problem ([`Problem::task_letter`]). Needed as soon as there are two
-    /// problems, for the model to tell them apart.
+    /// Begins every matrix with the letter of its problem ([`Problem::task_letter`]). This is required if there are
+    /// several problems, so that the model can tell them apart.
     #[must_use]
     pub fn with_task_letters(mut self) -> Self {
         self.task_letters = true;
         self
     }
 
-    /// Adds independent normal noise of this standard deviation to every entry of the input, after the answer was
+    /// Adds independent normal noise of this standard deviation to every entry of the input, after the answer has been
     /// computed.
     #[must_use]
     pub fn with_noise(mut self, standard_deviation: f64) -> Self {
@@ -151,8 +152,9 @@ impl TaskBuilder {
         self
     }
 
-    /// Writes examples as another task does, with its encodings, its vocabulary, and task letters if it has them: for a model that has learned that task
-    /// and is to be judged on other matrices. What it has no tokens for is drawn again, and counted as rejected.
+    /// Writes examples as another task does, with its encodings, its vocabulary and, if it has them, its task letters.
+    /// This is for a model that has learned that task and is to be judged on other matrices. Matrices that the
+    /// vocabulary has no tokens for are drawn again and counted as rejected.
     #[must_use]
     pub fn written_as(mut self, other: &Task) -> Self {
         self.task_letters = other.posed[0].src.task_letter().is_some();
@@ -160,11 +162,11 @@ impl TaskBuilder {
         self
     }
 
-    /// Makes the vocabulary large enough for what `other` writes, too: for a model that learns the one task and then the
-    /// other, which is [written as](Self::written_as) this one.
+    /// Makes the vocabulary large enough for what `other` writes, too. This is for a model that learns this task and
+    /// then the other one, which is [written as](Self::written_as) this one.
     ///
     /// # Errors
-    /// As [`build`](Self::build), of `other`.
+    /// When [`build`](Self::build) fails for `other`.
     pub fn with_room_for(mut self, other: &Self) -> Result<Self, TaskError> {
         let needed = other.survey()?;
         self.room = Some(self.room.map_or(needed, |room| room.join(needed)));
@@ -179,12 +181,16 @@ impl TaskBuilder {
         self
     }
 
-    /// The task.
+    /// Builds the task.
     ///
     /// # Errors
-    /// If there is no problem, or there are two without names and letters of their own; if a problem has no ensemble; if a
-    /// weight or the noise is not a number that can be used; if a problem is not posed on the largest matrices of its ensembles; if there are no tokens for their
-    /// shape, for that of their answers or for their largest entry.
+    /// When one of the following is true:
+    /// - There is no problem, or there are several problems that do not each have their own name and letter.
+    /// - A problem has no ensemble.
+    /// - A weight or the noise is not a usable number.
+    /// - A problem is not posed on the largest matrices of its ensembles.
+    /// - There are no tokens for the shape of these matrices, for the shape of their answers or for their largest
+    ///   entry.
     pub fn build(self) -> Result<Task, TaskError> {
         let is_fixed = self.written_as.is_some();
         let lettered = if self.task_letters { &self.problems[..] } else { &[] };
@@ -302,13 +308,13 @@ impl TaskBuilder {
         if !total.is_finite() {
             return Err(TaskError::Weight { problem: "all together", found: total });
         }
-        // Beyond that there are no tokens in either vocabulary; the shape at fault is named later.
+        // Beyond that, neither vocabulary has tokens. The shape at fault is reported later.
         largest.dimension = largest.dimension.min(Vocabulary::MAX_DIMENSION);
         Ok(largest)
     }
 }
 
-/// Where a name stands in a list that holds each once; it is added if it is new.
+/// The index of a name in a list of distinct names. A new name is added.
 fn index_of(name: String, names: &mut Vec<String>) -> usize {
     names.iter().position(|known| *known == name).unwrap_or_else(|| {
         names.push(name);
@@ -339,7 +345,7 @@ fn noisy(entries: Magnitudes, noise: f64) -> Magnitudes {
     Magnitudes { smallest, largest: entries.largest.map(|bound| bound + NOISE_REACH * noise) }
 }
 
-/// The smallest vocabulary with these letters. It blames the letter that cannot be a symbol of it.
+/// The smallest vocabulary with these letters. The error names the letter that cannot be a symbol of it.
 fn compact(
     input: &dyn NumberEncoding,
     output: &dyn NumberEncoding,
@@ -359,7 +365,7 @@ fn compact(
     })
 }
 
-/// The encoding without the symbols that are not needed for such entries.
+/// The encoding without the symbols that such entries do not need.
 fn restricted(encoding: &Arc<dyn NumberEncoding>, entries: Magnitudes) -> Arc<dyn NumberEncoding> {
     let restricted = entries.largest.and_then(|largest| encoding.restricted(entries.smallest..=largest));
     restricted.unwrap_or_else(|| Arc::clone(encoding))

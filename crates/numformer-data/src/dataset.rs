@@ -18,8 +18,9 @@ use crate::{Batch, BatchSource, Format, Sequences, Task, TaskError, TextReader};
 
 /// Examples that were read from a file, as tokens of a task.
 ///
-/// They may come from [`write_examples`](crate::write_examples) or from any other program: every source must be an input
-/// of the task, and every target a matrix of the shape of its answer. Whether it is the right answer is not looked at.
+/// They may come from [`write_examples`](crate::write_examples) or from any other program. Every source must be an
+/// input of the task, and every target must be a matrix of the shape of its answer. Whether the target is the right
+/// answer is not checked.
 ///
 /// # Examples
 /// ```
@@ -49,23 +50,23 @@ pub struct Dataset {
     padding: TokenId,
 }
 
-/// In which order examples of a [`Dataset`] are given out. After the last comes the first again.
+/// The order in which examples of a [`Dataset`] are given out. After the last example comes the first again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As they stand in the file.
+    /// The order of the file.
     AsRead,
-    /// Shuffled anew each time the file is gone through, as this seed says.
+    /// Shuffled anew for each pass through the file, as this seed determines.
     Shuffled(u64),
 }
 
 impl Dataset {
-    /// Reads a file; its name tells the [`Format`]. Text may be in UTF-8 or UTF-16, as a [`TextReader`] takes it.
+    /// Reads a file whose name tells its [`Format`]. Text may be in UTF-8 or UTF-16, as for a [`TextReader`].
     ///
     /// A line of JSON needs either the fields `src_tokens` and `tgt_tokens`, or matrices as lists of rows in `src` and
     /// `tgt`; then `problem` names the problem, if the task has several.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no example, or at the first record that is not an example of the task.
+    /// When the file cannot be read, holds no example, or has a record that is not an example of the task.
     pub fn read(path: &Path, task: &Task) -> Result<Self, DatasetError> {
         let format = Format::of(path)?;
         let unreadable = |source| DatasetError::Read { path: path.to_owned(), source };
@@ -129,7 +130,7 @@ impl Dataset {
     /// Source and target of an example, delimiters included.
     ///
     /// # Panics
-    /// If there are no more than `index` examples.
+    /// If there is no example `index`.
     #[must_use]
     pub fn example(&self, index: usize) -> (&[TokenId], &[TokenId]) {
         (self.sequence(2 * index), self.sequence(2 * index + 1))
@@ -140,7 +141,7 @@ impl Dataset {
         &self.tokens[start..self.ends[index]]
     }
 
-    /// A number that differs, almost surely, between different sets: to tell that a file has changed.
+    /// A number that almost surely differs between different sets. It shows whether a file has changed.
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -183,12 +184,12 @@ impl Dataset {
 
 /// The crate `parquet` panics on some damaged files. A file must not be able to end the program.
 fn without_panic<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
-    // What was being read is dropped, so that nothing is seen in a state of disorder.
+    // What was being read is dropped, so that no inconsistent state can be seen.
     let read = panic::catch_unwind(AssertUnwindSafe(read));
     read.unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".to_owned())))
 }
 
-/// The longest line that is read: an example of two 100x100 matrices takes less than a tenth.
+/// The length of the longest line that is read. An example of two 100x100 matrices takes less than a tenth of it.
 const MAX_LINE: u64 = 16 << 20;
 
 /// Batches of a [`Dataset`].
@@ -197,11 +198,12 @@ pub struct DatasetBatches {
     dataset: Arc<Dataset>,
     batch_size: usize,
     order: Order,
-    /// The order of the passes that were asked for last, by their number.
+    /// The orders of the passes that were last asked for, by the numbers of the passes.
     passes: Mutex<VecDeque<(u64, Arc<Vec<usize>>)>>,
 }
 
-/// Passes whose order is kept: a batch may span two, and threads that make batches ahead may be in the next.
+/// The number of passes whose order is kept. A batch may span two passes, and threads that make batches ahead may be in
+/// the next one.
 const PASSES: usize = 3;
 
 impl DatasetBatches {
@@ -314,7 +316,7 @@ pub enum DatasetError {
         /// The column.
         name: &'static str,
     },
-    /// A file holds nothing.
+    /// A file holds no examples.
     #[error("expected examples in {}, found none", path.display())]
     Empty {
         /// The file.
@@ -350,7 +352,7 @@ pub enum RecordError {
     /// The bytes are not text.
     #[error("expected UTF-8 text")]
     Utf8(#[from] std::str::Utf8Error),
-    /// A line has no end.
+    /// A line does not end within the limit.
     #[error("expected a line of at most {MAX_LINE} bytes")]
     TooLongLine,
     /// A line of a TSV file does not have two fields.
@@ -359,10 +361,10 @@ pub enum RecordError {
         /// The number of fields.
         found: usize,
     },
-    /// A line is not an object of JSON with fields of the right types.
-    #[error("expected an object of JSON with fields of the right types")]
+    /// A line is not a JSON object with fields of the right types.
+    #[error("expected a JSON object with fields of the right types")]
     Json(#[from] serde_json::Error),
-    /// An object of JSON lacks fields.
+    /// A JSON object lacks fields.
     #[error("expected the fields `src_tokens` and `tgt_tokens`, or `src` and `tgt`")]
     NoExample,
     /// A cell of a Parquet file is not text.
@@ -373,7 +375,7 @@ pub enum RecordError {
     Symbol {
         /// `source` or `target`.
         which: &'static str,
-        /// Which.
+        /// The symbol.
         source: VocabularyError,
     },
     /// A list of rows is not a matrix.
@@ -386,7 +388,7 @@ pub enum RecordError {
         /// Length of another.
         found: usize,
     },
-    /// The problem is none of the task's.
+    /// The problem is not one of the task's.
     #[error("expected one of the problems {}, found {}", known.join(", "), found.as_deref().unwrap_or("none"))]
     Problem {
         /// Names of the task's problems.

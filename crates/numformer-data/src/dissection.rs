@@ -1,4 +1,4 @@
-//! What an answer of the right shape is made of.
+//! The dissection of an answer of the right shape.
 
 use numformer_encoding::DenseMatrix;
 use numformer_metrics::Deviations;
@@ -9,17 +9,17 @@ use crate::task::view;
 
 /// What is wrong with an answer, and how many steps of a classical iteration lead from it to the exact one.
 ///
-/// Made by [`Task::dissect`].
+/// [`Task::dissect`] makes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dissection {
-    /// Which properties of the exact answer it lacks.
+    /// Which properties of the exact answer the answer lacks.
     pub deviations: Deviations,
-    /// Steps to the exact answer, if the problem has an [iteration](numformer_problems::Refinement).
+    /// The numbers of steps to the exact answer, if the problem has an [iteration](numformer_problems::Refinement).
     pub refinement: Option<RefinementSteps>,
 }
 
-/// Steps of an iteration until the residual is at most [`REFINED`](numformer_problems::REFINED); `None` where that is not
-/// reached.
+/// The numbers of steps of an iteration until the residual is at most [`REFINED`](numformer_problems::REFINED); `None`
+/// if it never is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct RefinementSteps {
     /// From the answer.
@@ -29,8 +29,8 @@ pub struct RefinementSteps {
 }
 
 impl Task {
-    /// What an answer is made of; `None` for a problem whose answers have no properties to tell apart, for one that is not
-    /// of this task, and for an answer that is not of the shape of the exact one.
+    /// The dissection of an answer; `None` if the answers of the problem have no separate properties, the problem is
+    /// not one of this task, or the answer does not have the shape of the exact one.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! Why a task is impossible, or one of its examples.
+//! Why a task or one of its examples is impossible.
 
 use std::error::Error;
 use std::ops::Deref;
@@ -7,20 +7,20 @@ use std::sync::Arc;
 use numformer_encoding::{DecodeError, EncodeError, GrammarError, VocabularyError};
 use numformer_problems::{EnsembleError, SolveError};
 
-/// Why a task is impossible, or one of its examples.
+/// Why a task or one of its examples is impossible.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The task computes nothing.
+    /// The task has no problem.
     #[error("expected a problem, found none")]
     NoProblem,
-    /// A problem is posed on nothing.
+    /// A problem has no law of random matrices.
     #[error("expected a law of random matrices for the problem `{problem}`, found none")]
     NoEnsemble {
         /// The name of the problem.
         problem: &'static str,
     },
-    /// Two problems have one letter.
+    /// Two problems have the same letter.
     #[error("expected a task letter for each problem, found `{letter}` for {} and {}", problems[0], problems[1])]
     SameLetter {
         /// The letter.
@@ -28,8 +28,8 @@ pub enum TaskError {
         /// The names of the problems.
         problems: [&'static str; 2],
     },
-    /// Two problems have one name, by which figures are told apart.
-    #[error("expected problems of different names, found two named `{problem}`; give one's own problem another name")]
+    /// Two problems have the same name, so their figures cannot be told apart.
+    #[error("expected problems with different names, found two named `{problem}`; rename the custom one")]
     SameName {
         /// The name.
         problem: &'static str,
@@ -54,25 +54,25 @@ pub enum TaskError {
         /// The standard deviation.
         found: f64,
     },
-    /// The letter of a problem cannot be a symbol, is one already, or is not in a vocabulary that is given.
+    /// The letter of a problem cannot be a symbol, is a symbol already, or is not in a given vocabulary.
     #[error("expected a task letter that the vocabulary can hold, found `{letter}` for the problem `{problem}`")]
     TaskLetter {
-        /// The letter: the name of the problem, where it has no letter of its own.
+        /// The letter, or the name of the problem if it has no letter of its own.
         letter: &'static str,
         /// The name of the problem.
         problem: &'static str,
-        /// Why it does not suit.
+        /// Why it is not suitable.
         #[source]
         source: VocabularyError,
     },
-    /// A law says of its entries what cannot be.
+    /// What a law says about its entries is impossible.
     #[error("the law {law} of the problem `{problem}` contradicts itself")]
     Law {
         /// The name of the law, or what it is.
         law: String,
         /// The name of the problem.
         problem: &'static str,
-        /// What it says.
+        /// What is wrong with what it says.
         #[source]
         source: Box<EnsembleError>,
     },
@@ -127,7 +127,7 @@ pub enum TaskError {
         #[source]
         source: EncodeError,
     },
-    /// None of the matrices drawn will do.
+    /// None of the matrices drawn makes an example.
     #[error("none of {draws} matrices drawn makes an example; change their law or the encoding")]
     NoExample {
         /// How many were drawn.
@@ -136,7 +136,8 @@ pub enum TaskError {
         #[source]
         source: Box<TaskError>,
     },
-    /// The problem is not posed on most matrices of a law: those it is posed on are of another law, which nobody chose.
+    /// The problem is not posed on most matrices of a law. The matrices that it is posed on have another law, which
+    /// nobody chose.
     #[error(
         "the law {law} does not suit the problem `{problem}`: of {drawn} matrices {solved} have an answer; choose a law of \
          matrices that the problem is posed on"
@@ -146,9 +147,9 @@ pub enum TaskError {
         law: String,
         /// The name of the problem.
         problem: &'static str,
-        /// How many matrices have an answer.
+        /// How many of the matrices have an answer.
         solved: u32,
-        /// Of how many.
+        /// How many matrices were drawn.
         drawn: u32,
         /// Why the last of the others has none.
         #[source]
@@ -177,13 +178,13 @@ pub enum TaskError {
     /// An answer cannot be written within the limits.
     #[error("the answer cannot be written")]
     AnswerGrammar(#[source] GrammarError),
-    /// A [`BatchSource`](crate::BatchSource) of one's own failed, for a reason of its own.
+    /// A custom [`BatchSource`](crate::BatchSource) failed, for a reason of its own.
     #[error("the source of the batches failed")]
     Other(#[source] OtherError),
 }
 
 impl TaskError {
-    /// The error of a [`BatchSource`](crate::BatchSource) of one's own: `error` is its [source](Error::source).
+    /// The error of a custom [`BatchSource`](crate::BatchSource): `error` is its [source](Error::source).
     ///
     /// # Examples
     /// ```
@@ -201,7 +202,7 @@ impl TaskError {
     }
 }
 
-/// An error of any type. Copies share it; it is equal to its copies alone.
+/// An error of any type. Copies share it, and it equals only its copies.
 #[derive(Clone, Debug)]
 pub struct OtherError(Arc<dyn Error + Send + Sync>);
 

@@ -5,7 +5,7 @@ use numformer_encoding::TokenId;
 
 /// One example, as matrices and as tokens.
 ///
-/// The answer is exact for the input before noise; both are rounded when they are written.
+/// The answer is exact for the input without noise. Both are rounded when they are written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The matrix the problem is posed on, with its noise.
@@ -14,9 +14,9 @@ pub struct Example {
     pub output: Mat<f64>,
     /// Which of the task's problems it is an example of.
     pub problem: usize,
-    /// Which of the task's [laws](crate::Task::laws) the input was drawn from; none if the law has no name.
+    /// Which of the task's [laws](crate::Task::laws) the input was drawn from; `None` if the law has no name.
     pub law: Option<usize>,
-    /// Matrices that were drawn before this one and had no answer, or none that can be written.
+    /// The number of matrices that were drawn before this one but had no answer, or none that can be written.
     pub rejected: u32,
     /// The tokens of the input, between two delimiters.
     pub src: Vec<TokenId>,

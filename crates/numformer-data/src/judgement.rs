@@ -1,4 +1,4 @@
-//! What one prediction was found to be, in every norm.
+//! The judgement of one prediction in every norm.
 
 use numformer_encoding::TokenId;
 use numformer_metrics::{Accuracy, Norm, Tolerance, Verdict, coefficients_within};
@@ -10,19 +10,19 @@ use crate::{Task, TaskError};
 /// The tolerance of a single coefficient: that of the paper's figures.
 const COEFFICIENT: Tolerance = Tolerance::relative(0.01);
 
-/// What one prediction was found to be, in every norm, and on what.
+/// The judgement of one prediction: its verdict in every norm, and the problem and shape that it is about.
 ///
-/// Made by [`Task::judgement`].
+/// [`Task::judgement`] makes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// The name of the problem that the source poses.
     pub problem: &'static str,
     /// Rows and columns of the matrix it is posed on.
     pub shape: (usize, usize),
-    /// The verdict in each of [`Norm::ALL`]. They differ in the error alone.
+    /// The verdict in each of [`Norm::ALL`]. They differ only in the error.
     pub verdicts: Vec<(Norm, Verdict)>,
-    /// How many coefficients are within 1% of the target's, as [`coefficients_within`] counts them: none of an answer that
-    /// cannot be read or is of the wrong shape.
+    /// How many coefficients are within 1% of the target's, as [`coefficients_within`] counts them. If the answer
+    /// cannot be read or has the wrong shape, none are.
     pub coefficients: Accuracy,
 }
 
@@ -34,7 +34,7 @@ impl Judgement {
         verdict.expect("a judgement is in every norm").1
     }
 
-    /// Whether the prediction reads as a matrix, of whatever shape.
+    /// Whether the prediction can be read as a matrix of any shape.
     #[must_use]
     pub fn is_decodable(&self) -> bool {
         self.verdicts.iter().all(|(_, verdict)| verdict.is_decodable())
@@ -42,17 +42,18 @@ impl Judgement {
 }
 
 impl Task {
-    /// Judges predicted tokens, which are read once, in every norm.
+    /// Judges predicted tokens in every norm. The tokens are read once.
     ///
-    /// `src` and `tgt` are the sequences of an example, delimiters included. `hypothesis` is what a model wrote after
-    /// the leading delimiter: it is read up to the first delimiter, or to the end if there is none. `None` stands for an
-    /// answer that was never finished, and is malformed. A prediction is judged by what the tokens say, which the model
-    /// saw, not by the matrices before rounding.
+    /// `src` and `tgt` are the sequences of an example, including delimiters. `hypothesis` is what a model wrote after
+    /// the leading delimiter. It is read up to the first delimiter, or to the end if there is none. `None` stands for
+    /// an answer that was never finished, which is malformed. A prediction is judged by what the tokens say, since
+    /// these are what the model saw, and not by the matrices before rounding.
     ///
-    /// A prediction that cannot be read is not an error but a verdict; [`read_tgt`](Self::read_tgt) says why it cannot.
+    /// A prediction that cannot be read gives a verdict and not an error; [`read_tgt`](Self::read_tgt) says why it
+    /// cannot.
     ///
     /// # Errors
-    /// If `src` or `tgt` is not a matrix, or `tgt` is not of the shape of an answer.
+    /// When `src` or `tgt` is not a matrix, or `tgt` does not have the shape of an answer.
     ///
     /// # Examples
     /// ```
@@ -141,7 +142,7 @@ mod tests {
         let misshapen = written("T V1 V2 + 3 E0 + 4 E0 <s>");
         let wrong_shape = Verdict::WrongShape { expected: (2, 1), found: (1, 2) };
         let malformed = written("T V2 V1 + 3 E0 <s>");
-        // What never ended is malformed whatever it says.
+        // An answer that never ended is malformed, whatever it says.
         let unfinished = judge(None);
         for (judgement, verdict) in
             [(misshapen, wrong_shape), (malformed, Verdict::Malformed), (unfinished, Verdict::Malformed)]
@@ -154,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Eigenvectors may have either sign; the target's coefficients have one.
+    /// Eigenvectors may have either sign, but the target's coefficients have one sign.
     #[test]
     fn verdicts_are_the_problem_s_and_coefficients_the_target_s() {
         let task = task();

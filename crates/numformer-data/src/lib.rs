@@ -1,6 +1,6 @@
 //! Examples and batches of token ids, made on the fly from a problem, a law of random matrices and two encodings.
-//! Whatever is made is a function of the configuration, a seed and an index: any example or batch can be asked for
-//! first.
+//! Everything that is made is a function of the configuration, a seed and an index, so any example or batch can be
+//! asked for first.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -22,12 +22,13 @@
 //! # Main types
 //! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
 //!   problems and shapes, adds noise and chooses the vocabulary.
-//! - [`Judgement`]: what one prediction was found to be, in every norm.
-//! - [`Dissection`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has to go.
-//! - [`AnswerGrammar`]: what may follow in an answer, token by token.
+//! - [`Judgement`]: the verdict on one prediction in every norm.
+//! - [`Dissection`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has
+//!   to go.
+//! - [`AnswerGrammar`]: which tokens may follow which in an answer.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
-//! - [`BatchSource`]: random access to batches, of a task or of one's own; [`TaskBatches`] makes them, [`prefetch`]
-//!   makes them ahead on threads.
+//! - [`BatchSource`]: random access to batches, of a task or from a custom source. [`TaskBatches`] makes those of a
+//!   task, and [`prefetch`] makes batches ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
 //! - [`TextReader`], [`read_text`]: text in UTF-8 or UTF-16, with a byte order mark or without.

@@ -1,4 +1,4 @@
-//! Batches made ahead of their use, by threads.
+//! Batches that threads make ahead of their use.
 
 use std::fmt;
 use std::panic;
@@ -8,20 +8,20 @@ use std::thread::{self, JoinHandle};
 
 use crate::{Batch, BatchSource, TaskError};
 
-/// Batches a worker keeps ready. Two bridge the moment in which one is taken and the next not yet made; more would only
-/// hold memory, as a worker that is too slow on average stays so.
+/// The number of batches that a worker keeps ready. Two bridge the time between taking a batch and making the next one.
+/// More would only hold memory, since a worker that is too slow on average stays too slow.
 const READY: usize = 2;
 
 /// The batches of a source from `start` on, without end, made ahead by threads.
 ///
-/// They are the same batches in the same order whatever the number of workers: worker `w` of `n` makes batches
-/// `start + w`, `start + w + n` and so on. With no workers each batch is made when it is asked for. A worker that has a
-/// few batches ready waits, so memory is bounded. Dropping the iterator ends the threads, after the batch each is at.
+/// They are the same batches in the same order for any number of workers: worker `w` of `n` makes batches `start + w`,
+/// `start + w + n` and so on. With no workers, each batch is made when it is asked for. A worker that has a few batches
+/// ready waits, so memory is bounded. Dropping the iterator ends each thread after its current batch.
 ///
 /// A batch that cannot be made is an `Err` in its place; the batches after it follow.
 ///
 /// # Panics
-/// If the system cannot start a thread. The iterator passes on a panic of the source and is of no use after it.
+/// If the system cannot start a thread. The iterator passes on a panic of the source and cannot be used after it.
 ///
 /// # Examples
 /// ```
@@ -56,7 +56,7 @@ pub struct Prefetch {
     source: Arc<dyn BatchSource>,
     /// The index of the next batch.
     next: u64,
-    /// The worker that makes it.
+    /// The worker that makes the next batch.
     turn: usize,
     workers: Vec<Worker>,
 }
@@ -188,7 +188,7 @@ mod tests {
             let batches = prefetch(source.clone(), 100, workers as usize);
             for (taken, _) in batches.take(300).enumerate() {
                 let ahead = source.made.load(Ordering::SeqCst) - (taken as u64 + 1);
-                // Each worker has its ready batches and one it waits to hand over.
+                // Each worker has its ready batches and one that it waits to hand over.
                 assert!(ahead <= workers * (READY as u64 + 1), "{ahead} batches ahead");
             }
         }

@@ -6,13 +6,13 @@ use crate::batch::BatchBuilder;
 use crate::shuffle::shuffled;
 use crate::{Batch, Example, Split, Task, TaskError};
 
-/// Random access to batches: batch `index` depends on nothing but the source and `index`.
+/// Random access to batches: batch `index` depends only on the source and `index`.
 ///
 /// So a run that resumes at step `n` asks for batch `n`, without going through the earlier ones, and several threads
 /// may ask in any order.
 ///
 /// # Examples
-/// A source of one's own, which repeats a single batch: a model that learns anything learns this one by heart.
+/// A custom source that repeats a single batch. A model that learns anything learns this batch by heart.
 /// ```
 /// use numformer_data::{Batch, BatchSource, TaskError};
 ///
@@ -31,7 +31,7 @@ use crate::{Batch, Example, Split, Task, TaskError};
 /// # Ok::<(), TaskError>(())
 /// ```
 ///
-/// One that reads a line of a file for each example, with errors of its own:
+/// A custom source that reads a line of a file for each example, with its own errors:
 /// ```
 /// use std::error::Error;
 /// use std::fs::File;
@@ -83,14 +83,14 @@ pub trait BatchSource: Send + Sync {
     /// Batch `index`.
     ///
     /// # Errors
-    /// If one of its examples cannot be made. [`TaskError::other`] carries any error of a source of one's own.
+    /// When one of its examples cannot be made. [`TaskError::other`] carries any error of a custom source.
     fn batch(&self, index: u64) -> Result<Batch, TaskError>;
 
     /// The number of examples in a batch.
     fn batch_size(&self) -> usize;
 }
 
-/// A source is passed by value, by reference or shared.
+/// A source can be passed by value, by reference or shared.
 macro_rules! impl_for_pointer {
     ($($pointer:ty),*) => {$(
         impl<S: BatchSource + ?Sized> BatchSource for $pointer {
@@ -125,11 +125,11 @@ impl TaskBatches {
         Self { task, seed, split, batch_size, window: 1 }
     }
 
-    /// Puts examples of like length into one batch, so that mixed dimensions need little padding.
+    /// Puts examples of similar length into one batch, so that mixed dimensions need little padding.
     ///
-    /// The examples of every `window` batches in a row are sorted by length and cut into as many batches, whose order is
-    /// then shuffled. Batch `i` remains a function of the task, the seed, the split and `i`; making it costs a look at
-    /// the lengths of all examples of its window. A window of 0 or 1 changes nothing.
+    /// The examples of every `window` batches in a row are sorted by length and cut into `window` batches, whose order
+    /// is then shuffled. Batch `i` remains a function of the task, the seed, the split and `i`. To make it, the lengths
+    /// of all examples of its window are computed. A window of 0 or 1 changes nothing.
     #[must_use]
     pub fn with_buckets(self, window: u32) -> Self {
         Self { window: u64::from(window.max(1)), ..self }
@@ -223,7 +223,7 @@ mod tests {
     fn batches_are_padded_to_the_longest_example() {
         let task = ones();
         let batch = task.batches(5, Split::Train, 64).batch(0).unwrap();
-        // Among 64 examples there are ones of each length.
+        // The 64 examples include some of each length.
         assert_eq!((batch.src.width, batch.tgt.width), (task.max_src_len(), task.max_tgt_len()));
         assert!(batch.src.is_padded() && batch.tgt.is_padded());
         let padding = task.vocabulary().padding().0;

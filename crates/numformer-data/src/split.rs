@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-/// What examples are for.
+/// The purpose of examples.
 ///
 /// Each split has random streams of its own, so its examples are independent of those of the others.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub enum Split {
 impl Split {
     /// The generator that makes example `index`.
     ///
-    /// Seed and split are the key of a ChaCha stream cipher with 8 rounds, the index is the number of the stream: any
-    /// example is reached at once, and no two share random numbers.
+    /// The seed and the split are the key of a ChaCha stream cipher with 8 rounds, and the index is the number of the
+    /// stream. So any example is reached at once, and no two examples share random numbers.
     pub(crate) fn generator(self, seed: u64, index: u64) -> ChaCha8Rng {
         // Changing a tag changes every data set.
         let tag = match self {

@@ -11,15 +11,15 @@ use rand_distr::StandardNormal;
 
 use crate::{Example, RecordError, Split, TaskBatches, TaskBuilder, TaskError};
 
-/// Matrices drawn for one example before giving up. Far beyond what any of the problems needs: of uniform 5×5 matrices,
-/// fewer than one in 1,000 is too badly conditioned to be inverted.
+/// The number of matrices drawn for one example before giving up. It is far beyond what any of the problems needs:
+/// fewer than one in 1,000 uniform 5×5 matrices is too badly conditioned to be inverted.
 const MAX_DRAWS: u32 = 1_000;
 
 /// Problems on random matrices, with the encodings of inputs and answers.
 ///
-/// Most tasks have one problem, made by [`Task::new`]. With several ([`Task::builder`]), one model learns them all, and
-/// each sequence begins with the letter of its problem. All are written with one vocabulary. A sequence is a matrix
-/// between two delimiters, `<s> V1 V1 + 150 E-2 <s>`.
+/// Most tasks have one problem, made by [`Task::new`]. With several problems ([`Task::builder`]), one model learns them
+/// all, and each sequence begins with the letter of its problem. All problems are written with one vocabulary. A
+/// sequence is a matrix between two delimiters, such as `<s> V1 V1 + 150 E-2 <s>`.
 ///
 /// # Examples
 /// ```
@@ -78,13 +78,13 @@ pub(crate) struct Part {
 }
 
 impl Task {
-    /// The task of writing, with the encoding `output`, the answers of `problem` for matrices of `ensemble` written
-    /// with the encoding `input`.
+    /// A task with one problem and one ensemble. Its inputs are matrices of `ensemble`, written with the encoding
+    /// `input`. Its answers are those of `problem`, written with the encoding `output`.
     ///
-    /// Problem and ensemble may be boxed trait objects.
+    /// The problem and the ensemble may be boxed trait objects.
     ///
     /// # Errors
-    /// As [`TaskBuilder::build`].
+    /// When [`TaskBuilder::build`] fails.
     pub fn new(
         problem: impl Problem + 'static,
         ensemble: impl Ensemble + 'static,
@@ -94,7 +94,7 @@ impl Task {
         Self::builder(input, output).with_problem(problem, 1.0, vec![Box::new(ensemble)]).build()
     }
 
-    /// Begins a task of several problems or ensembles, or with options, written with these encodings.
+    /// A builder of a task with several problems or ensembles, or with options, that is written with these encodings.
     #[must_use]
     pub fn builder(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> TaskBuilder {
         TaskBuilder::new(input, output)
@@ -105,7 +105,7 @@ impl Task {
         self.posed.iter().map(|posed| &*posed.problem)
     }
 
-    /// The names of the laws of random matrices that were given one, in the order in which they were added, each once.
+    /// The names of the laws of random matrices that have one, in the order in which they were added, each once.
     #[must_use]
     pub fn laws(&self) -> &[String] {
         &self.laws
@@ -117,13 +117,13 @@ impl Task {
         &self.vocabulary
     }
 
-    /// The tokens of the longest source sequence, both delimiters included.
+    /// The number of tokens in the longest source sequence, including both delimiters.
     #[must_use]
     pub fn max_src_len(&self) -> usize {
         self.parts.iter().map(|part| self.src_len(part)).max().expect("a task has a part")
     }
 
-    /// The tokens of the longest target sequence, both delimiters included.
+    /// The number of tokens in the longest target sequence, including both delimiters.
     #[must_use]
     pub fn max_tgt_len(&self) -> usize {
         self.parts.iter().map(|part| self.tgt_len(part)).max().expect("a task has a part")
@@ -145,30 +145,32 @@ impl Task {
     /// cannot be trusted or written, such as the inverse of a singular one, is drawn again.
     ///
     /// # Errors
-    /// If no matrix drawn has an answer that can be written.
+    /// When no matrix drawn has an answer that can be written.
     pub fn example(&self, seed: u64, split: Split, index: u64) -> Result<Example, TaskError> {
         let mut example = Example::default();
         self.example_into(seed, split, index, &mut example)?;
         Ok(example)
     }
 
-    /// As [`example`](Self::example), in place: what `example` held is lost, its memory is used again.
+    /// Makes an example as [`example`](Self::example) does, in place. The old contents of `example` are lost, and its
+    /// memory is reused.
     ///
-    /// A loop that keeps `example` does not allocate once it has held the longest example, if problem and ensemble do
-    /// not.
+    /// A loop that keeps `example` does not allocate once `example` has held the longest example, if the problem and
+    /// the ensemble do not allocate.
     ///
     /// # Errors
-    /// As [`example`](Self::example). What `example` holds is then unspecified.
+    /// When [`example`](Self::example) fails. The contents of `example` are unspecified then.
     pub fn example_into(&self, seed: u64, split: Split, index: u64, example: &mut Example) -> Result<(), TaskError> {
         let mut rng = split.generator(seed, index);
         let part = self.draw_part(&mut rng);
         self.make(part, &mut rng, example)
     }
 
-    /// The example of a given input: its answer, and both as tokens. `problem` counts the task's problems from 0.
+    /// The example of a given input: its answer, and both as tokens. `problem` is the index of a problem of the task,
+    /// from 0.
     ///
     /// # Errors
-    /// If the input has no answer, or one of the two cannot be written.
+    /// When the input has no answer, or one of the two cannot be written.
     ///
     /// # Examples
     /// ```
@@ -196,12 +198,12 @@ impl Task {
         Ok(example)
     }
 
-    /// Makes an example of every problem on every law, to see that it can be done, and draws more matrices to see that the
-    /// law suits the problem.
+    /// Makes an example of every problem on every law, to check that this is possible. Then draws more matrices, to
+    /// check that the law suits the problem.
     ///
     /// # Errors
-    /// The first that [`example`](Self::example) would give; [`TaskError::UnsuitableLaw`] if less than a quarter of the
-    /// matrices has an answer, or one is not symmetric that must be.
+    /// When an example cannot be made ([`example`](Self::example) would give the same error). Also when less than a
+    /// quarter of the matrices have an answer, or a matrix is not symmetric but must be ([`TaskError::UnsuitableLaw`]).
     pub fn try_every_law(&self, seed: u64) -> Result<(), TaskError> {
         let mut example = Example::default();
         let mut rng = Split::Train.generator(seed, 0);
@@ -226,12 +228,13 @@ impl Task {
             drawn += 1;
             match problem.solve_into(input.as_ref(), output) {
                 Ok(()) => solved += 1,
-                // By chance symmetric are matrices of few nonzero entries, if any: no law that was meant.
+                // Matrices that are symmetric by chance have few nonzero entries, if any. Nobody wants a law of such
+                // matrices.
                 Err(error @ SolveError::NotSymmetric { .. }) => {
                     unsolved = Some(error);
                     break;
                 }
-                // Of the machine, not of the law.
+                // This is the fault of the machine and not of the law.
                 Err(source @ SolveError::Processor { .. }) => return Err(no_answer(problem, source)),
                 Err(error) => unsolved = Some(error),
             }
@@ -267,12 +270,13 @@ impl Task {
                         .map_err(|source| unwritable_solution(problem, source))
                 });
             match drawn {
-                // The law is to be the same on every processor: what this one cannot solve is not drawn again.
+                // The law must be the same on every processor, so a matrix that this processor cannot solve is not
+                // drawn again.
                 Err(
                     TaskError::Solve { source: SolveError::Shape { .. } | SolveError::Processor { .. }, .. }
                     | TaskError::AnswerShape { .. },
                 ) => return drawn,
-                // Other matrices would not help: it is not the law that is at fault.
+                // Other matrices would not help, since the law is not at fault.
                 Err(TaskError::AnswerNotFinite { .. }) if example.rejected + 1 == MAX_DRAWS => return drawn,
                 Err(error) if example.rejected + 1 == MAX_DRAWS => {
                     return Err(TaskError::NoExample { draws: MAX_DRAWS, source: Box::new(error) });
@@ -283,7 +287,7 @@ impl Task {
         }
     }
 
-    /// Draws a problem and a law of random matrices: the first that is drawn for an example.
+    /// Draws a problem and a law of random matrices. For an example, they are drawn first.
     fn draw_part(&self, rng: &mut impl Rng) -> &Part {
         let [.., last] = &self.parts[..] else { unreachable!("a task has a part") };
         if self.parts.len() == 1 {
@@ -302,16 +306,17 @@ impl Task {
         }
     }
 
-    /// The longest source and target of examples like this one, delimiters included. Cheaper than the example.
+    /// The greatest lengths of source and target of examples like this one, including delimiters. This is cheaper than
+    /// making the example.
     pub(crate) fn lengths(&self, seed: u64, split: Split, index: u64) -> (usize, usize) {
         let part = self.draw_part(&mut split.generator(seed, index));
         (self.src_len(part), self.tgt_len(part))
     }
 
-    /// Reads a source sequence, delimiters included or not: which problem it poses, and on which matrix.
+    /// Reads a source sequence, with or without delimiters: which problem it poses, and on which matrix.
     ///
     /// # Errors
-    /// If it is not a matrix, or does not begin with the letter of a problem.
+    /// When it is not a matrix, or does not begin with the letter of a problem.
     pub fn read_src(&self, src: &[TokenId]) -> Result<(&dyn Problem, DenseMatrix), TaskError> {
         let (posed, input) = self.read_posed(src)?;
         Ok((&*posed.problem, input))
@@ -323,8 +328,8 @@ impl Task {
         Ok((posed, posed.src.decode(src).map_err(TaskError::Source)?))
     }
 
-    /// The problem whose letter a source, without delimiters, begins with. If there is none, it is the first, whose
-    /// encoding then says what is wrong.
+    /// The problem whose letter begins a source that has no delimiters. If there is none, this is the first problem,
+    /// whose encoding then says what is wrong.
     fn posed_by(&self, src: &[TokenId]) -> &Posed {
         &self.posed[self.problem_of(src)]
     }
@@ -335,19 +340,19 @@ impl Task {
         self.posed.iter().position(letter).unwrap_or(0)
     }
 
-    /// Reads a target sequence or a prediction, delimiters included or not, as an answer to a source.
+    /// Reads a target sequence or a prediction, with or without delimiters, as an answer to a source.
     ///
     /// # Errors
-    /// If either is not a matrix. The shape of the answer is not looked at.
+    /// When either is not a matrix. The shape of the answer is not checked.
     pub fn read_tgt(&self, src: &[TokenId], tgt: &[TokenId]) -> Result<DenseMatrix, TaskError> {
         let (posed, _) = self.read_posed(src)?;
         posed.tgt.decode(self.between_delimiters(tgt)).map_err(TaskError::Target)
     }
 
-    /// Judges predicted tokens in one norm: a part of the [`judgement`](Self::judgement).
+    /// Judges predicted tokens in one norm, which is a part of the [`judgement`](Self::judgement).
     ///
     /// # Errors
-    /// As [`judgement`](Self::judgement).
+    /// When [`judgement`](Self::judgement) fails.
     pub fn judge(
         &self,
         src: &[TokenId],
@@ -358,12 +363,12 @@ impl Task {
         Ok(self.judgement(src, tgt, Some(hypothesis))?.verdict(norm))
     }
 
-    /// How far predicted tokens are from an answer to a source, as the [residual](Problem::residual) of the problem says
-    /// without a target: 0 for an exact answer. None where the problem has no residual, and of tokens that are not a matrix
-    /// of an answer's shape. Delimiters may be there or not.
+    /// How far predicted tokens are from an answer to a source: 0 for an exact answer. The measure is the
+    /// [residual](Problem::residual) of the problem, which needs no target. `None` if the problem has no residual, or
+    /// the tokens are not a matrix of an answer's shape. Delimiters are optional.
     ///
     /// # Errors
-    /// If `src` is not a matrix that its problem is posed on.
+    /// When `src` is not a matrix that its problem is posed on.
     ///
     /// # Examples
     /// ```
@@ -397,9 +402,10 @@ impl Task {
     /// Checks that two sequences, delimiters included, are an input and a matrix of the shape of its answer, and that
     /// neither is longer than those the task makes.
     pub(crate) fn check_pair(&self, src: &[TokenId], tgt: &[TokenId]) -> Result<(), RecordError> {
-        // Delimiters inside a sequence would end it for whoever reads it.
+        // A delimiter inside a sequence would end it for any reader.
         let [inner_src, inner_tgt] = [src, tgt].map(|sequence| &sequence[1..sequence.len() - 1]);
-        // Of a sequence that cannot be read, its symbols say more than its length: in another encoding it may be longer.
+        // If a sequence cannot be read, its symbols say more than its length, since it may be longer in another
+        // encoding.
         let within = |which, sequence: &[TokenId], limit| match sequence.len() {
             found if found > limit => Err(RecordError::TooLong { which, limit, found }),
             _ => Ok(()),
@@ -415,7 +421,8 @@ impl Task {
         if found == expected { Ok(()) } else { Err(TaskError::TargetShape { expected, found }.into()) }
     }
 
-    /// The sequences of an input and an answer given as lists of rows. The problem may be left out if there is one only.
+    /// The sequences of an input and an answer that are given as lists of rows. The problem may be left out if there is
+    /// only one.
     pub(crate) fn write_pair(
         &self,
         problem: Option<&str>,
@@ -443,7 +450,7 @@ impl Task {
         Ok((write("source", "input", src_encoding, src)?, write("target", "answer", tgt_encoding, tgt)?))
     }
 
-    /// The batches of a split, `batch_size` examples each; none if that is 0.
+    /// The batches of a split, with `batch_size` examples each. The batches are empty if that is 0.
     #[must_use]
     pub fn batches(self: &Arc<Self>, seed: u64, split: Split, batch_size: usize) -> TaskBatches {
         TaskBatches::new(Arc::clone(self), seed, split, batch_size)
@@ -493,7 +500,7 @@ pub(crate) fn unwritable(problem: &impl Problem, matrix: &'static str, source: E
     TaskError::Encode { matrix, problem: problem.name(), source }
 }
 
-/// Why what a solver gave cannot be written.
+/// Why a solver's answer cannot be written.
 fn unwritable_solution(problem: &impl Problem, source: EncodeError) -> TaskError {
     match source {
         EncodeError::Coefficient { row, column, value, .. } if !value.is_finite() => {
@@ -513,7 +520,7 @@ mod tests {
     use super::*;
     use crate::VocabularyKind;
 
-    /// Says one shape and answers in another.
+    /// States one shape and answers in another.
     #[derive(Debug)]
     struct Contradictory;
 
@@ -542,7 +549,7 @@ mod tests {
         assert_eq!(error.to_string(), expected);
     }
 
-    /// Divides by zero, and answers with what that gives.
+    /// Divides by zero and answers with the result.
     #[derive(Debug)]
     struct Reciprocal;
 
@@ -602,7 +609,7 @@ mod tests {
         };
         let low_rank = || Box::new(LowRank::new(5, 5, 10.0).unwrap());
         let uniform = || Box::new(UniformEntries::new(5, 5, 10.0).unwrap());
-        // Of these, next to all that are symmetric are zero.
+        // Almost all symmetric matrices of this law are zero.
         for n in 2..=5 {
             let law = Box::new(LowRank::new(n, n, 10.0).unwrap());
             let error = task(Box::new(Eigenvalues), law).try_every_law(0).unwrap_err();
@@ -626,7 +633,7 @@ mod tests {
         assert_eq!(two.build().unwrap_err(), TaskError::SameName { problem: "transpose" });
     }
 
-    /// Always this matrix.
+    /// A law that always draws this matrix.
     #[derive(Debug)]
     struct Always(Mat<f64>, Option<f64>);
 
@@ -789,7 +796,7 @@ mod tests {
 
         let exact = Verdict::Measured { error: 0.0 };
         assert_eq!(verdict("V1 V2 + 3 0 0 E-2 - 1 0 0 E-2 <s>"), exact);
-        // As at the limit of length, or cut by the caller.
+        // This happens at the limit of length, or if the caller cuts the answer.
         assert_eq!(verdict("V1 V2 + 3 0 0 E-2 - 1 0 0 E-2"), exact);
         // The same numbers in other words.
         assert_eq!(verdict("V1 V2 + 3 E0 - 0 1 E0 <s>"), exact);

@@ -1,15 +1,15 @@
-//! Text of other programs, which may write it in another encoding than UTF-8.
+//! Text from other programs, which may not write it in UTF-8.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// Gives in UTF-8 what another program wrote in UTF-8 or UTF-16, without a byte order mark.
+/// A reader that converts text of another program from UTF-8 or UTF-16 to UTF-8 without a byte order mark.
 ///
-/// The mark in front tells the encoding: Windows programs write one, such as the `>` of PowerShell. Without a mark, a null
-/// byte among the first two tells UTF-16, as no text begins with one otherwise. All else is passed on as it is, whether
-/// it is UTF-8 or not. What has arrived is given at once, so that a reader of lines can answer each before the next is
-/// written.
+/// A byte order mark at the start tells the encoding. Windows programs write one, for example the `>` of PowerShell.
+/// Without a mark, a null byte among the first two bytes means UTF-16, since no other text begins with one. Everything
+/// else is passed on as it is, whether it is UTF-8 or not. Text is given as soon as it has arrived, so that a reader of
+/// lines can answer each line before the next is written.
 ///
 /// # Examples
 /// ```
@@ -24,7 +24,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct TextReader<R> {
     inner: R,
-    /// None before it is known.
+    /// `None` until it is known.
     encoding: Option<Encoding>,
     /// Bytes that have not been translated yet: a part of a mark, or of a character.
     raw: Vec<u8>,
@@ -35,23 +35,23 @@ pub struct TextReader<R> {
 
 #[derive(Clone, Copy, Debug)]
 enum Encoding {
-    /// Or anything else that is not UTF-16.
+    /// UTF-8, or anything else that is not UTF-16.
     Utf8,
     Utf16 {
         unit: fn([u8; 2]) -> u16,
     },
 }
 
-/// Bytes that are asked for at a time.
+/// The number of bytes that are asked for at a time.
 const CHUNK: usize = 8 << 10;
 
 impl<R: Read> TextReader<R> {
-    /// Reads from `inner`, nothing yet.
+    /// A reader of `inner` that has read nothing yet.
     pub fn new(inner: R) -> Self {
         Self { inner, encoding: None, raw: Vec::new(), text: Vec::new(), given: 0 }
     }
 
-    /// Waits for some more bytes and translates what can be; false at the end.
+    /// Waits for more bytes and translates what it can; false at the end.
     fn advance(&mut self) -> io::Result<bool> {
         let before = self.raw.len();
         self.raw.resize(before + CHUNK, 0);
@@ -112,7 +112,7 @@ impl<R: Read> Read for TextReader<R> {
     }
 }
 
-/// The encoding that the first bytes tell and the length of the mark, or none if that is open.
+/// The encoding that the first bytes tell and the length of the mark; `None` if more bytes are needed.
 fn encoding_of(start: &[u8], is_end: bool) -> io::Result<Option<(Encoding, usize)>> {
     let little = Encoding::Utf16 { unit: u16::from_le_bytes };
     let big = Encoding::Utf16 { unit: u16::from_be_bytes };
@@ -139,7 +139,7 @@ fn invalid(message: &'static str) -> io::Error {
 /// Reads a whole file of text in UTF-8 or UTF-16, as a [`TextReader`] does.
 ///
 /// # Errors
-/// When the file cannot be read, or is text in neither.
+/// When the file cannot be read, or its text is in neither encoding.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
     TextReader::new(File::open(path)?).read_to_end(&mut text)?;

@@ -18,18 +18,18 @@ use serde_json::json;
 
 use crate::{DatasetError, Example, Format, Split, Task};
 
-/// Examples that one thread makes at a time: a hundred microseconds of work at least.
+/// The number of examples that one thread makes at a time. This is at least a hundred microseconds of work.
 const CHUNK: u64 = 64;
 
-/// Chunks that each thread makes before any is written: what bounds the memory, with threads kept busy.
+/// The number of chunks that each thread makes before any is written. It bounds the memory while it keeps threads busy.
 const CHUNKS_PER_THREAD: u64 = 16;
 
-/// Tokens in a row group of a Parquet file, at most: it stands in memory before it is written.
+/// The largest number of tokens in a row group of a Parquet file. A row group is held in memory before it is written.
 const ROW_GROUP_TOKENS: u64 = 1 << 22;
 
-/// Writes the examples `range` of a split, in order, made by the threads of the current rayon pool. The bytes do not
-/// depend on how many there are. Returns the number of matrices that were drawn again because their answer could not be
-/// trusted or written.
+/// Writes the examples `range` of a split, in order. The threads of the current rayon pool make them. The bytes do not
+/// depend on the number of threads. Returns the number of matrices that were drawn again because their answer could not
+/// be trusted or written.
 ///
 /// # Errors
 /// When an example cannot be made, or `out` cannot be written to.
@@ -61,7 +61,7 @@ pub fn write_examples(
         Format::Tsv => write_text(groups, out, |line, text| tsv_line(task, seed, split, line, text)),
         Format::Jsonl => write_text(groups, out, |line, text| jsonl_line(task, seed, split, line, text)),
         Format::Parquet => {
-            // Not a matter of threads: the bytes would differ.
+            // This must not depend on the number of threads: the bytes would differ.
             let rows = ROW_GROUP_TOKENS / (task.max_src_len() + task.max_tgt_len()) as u64;
             write_parquet(task, seed, split, cut(range, rows.max(1)), out)
         }
@@ -144,11 +144,12 @@ fn jsonl_line(task: &Task, seed: u64, split: Split, line: &mut Line, text: &mut 
     let index = line.index;
     let example = line.make(task, seed, split)?;
     let problem = task.problems().nth(example.problem).expect("an example is of a problem of its task").name();
-    // An object would sort its keys; a reader expects the index first.
+    // An object would sort its keys, but a reader expects the index first.
     write!(text, r#"{{"index":{index},"problem":{},"src":"#, json!(problem)).expect("strings grow");
     write!(text, "{}", json!(rows(&example.input))).expect("strings grow");
     write!(text, r#","tgt":{},"src_tokens":""#, json!(rows(&example.output))).expect("strings grow");
-    // Symbols hold neither quotes nor backslashes in any encoding of this workspace, but one of a user's may.
+    // In the encodings of this workspace, symbols hold neither quotes nor backslashes, but in a custom encoding they
+    // may.
     let mut tokens = String::new();
     for (sequence, end) in [(&example.src, "\",\"tgt_tokens\":\""), (&example.tgt, "\"}\n")] {
         tokens.clear();

@@ -29,7 +29,7 @@ impl Ensemble for AnyShape {
     }
 }
 
-/// Allocations in making examples, after enough of them have been made to have met the longest.
+/// The number of allocations in making examples, after so many have been made that the longest was among them.
 fn allocations(ensemble: impl Ensemble + 'static, encoding: Positional) -> u64 {
     let encoding: Arc<dyn NumberEncoding> = Arc::new(encoding);
     let task = Task::new(Transpose, ensemble, encoding.clone(), encoding).expect("the ensemble suits the encoding");

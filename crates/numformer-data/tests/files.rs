@@ -37,7 +37,7 @@ fn file(name: &str, contents: impl AsRef<[u8]>) -> (TempDir, std::path::PathBuf)
     (dir, path)
 }
 
-/// Among them counts that are not multiples of the size of a chunk.
+/// The counts include some that are not multiples of the size of a chunk.
 #[test]
 fn bytes_do_not_depend_on_threads() {
     for format in Format::ALL {
@@ -118,7 +118,8 @@ fn what_is_no_example_is_named_with_its_line() {
             "T V4 V2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2 + 1 E-2\tT V1 V1 + 1 E-2",
             "expected a source of at most 23 tokens, delimiters included, found 29",
         ),
-        // Digits of P10 are symbols of P1000, too. The source is longer than any of the task, which is not what is wrong.
+        // Digits of P10 are symbols of P1000, too. The source is also longer than any of the task, but that is not the
+        // error.
         (
             "T V2 V2 + 1 0 0 E-2 + 2 0 0 E-2 + 3 0 0 E-2 + 4 0 0 E-2\tT V1 V2 + 1 0 0 E-2 + 2 0 0 E-2",
             "the source cannot be read: expected an exponent at position 5, found `0`",
@@ -131,7 +132,7 @@ fn what_is_no_example_is_named_with_its_line() {
     }
     for (line, expected) in [
         ("{}", "expected the fields `src_tokens` and `tgt_tokens`, or `src` and `tgt`"),
-        ("[1]", "expected an object of JSON"),
+        ("[1]", "expected a JSON object"),
         (
             r#"{"src": [[1], [2, 3]], "tgt": [[1]], "problem": "transpose"}"#,
             "rows of one length in the source, found 1 and 2",
@@ -147,7 +148,7 @@ fn what_is_no_example_is_named_with_its_line() {
     }
 }
 
-/// As PowerShell and other programs for Windows write text.
+/// Text as PowerShell and other programs for Windows write it.
 #[test]
 fn sets_are_read_whatever_the_encoding_of_the_text() {
     let utf16 =

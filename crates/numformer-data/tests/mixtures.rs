@@ -198,7 +198,7 @@ fn examples_know_the_law_they_were_drawn_from() {
     assert_eq!((nameless.laws(), nameless.example(7, Split::Train, 0).expect("an example").law), (&[][..], None));
 }
 
-/// Singular in half of all draws.
+/// A matrix that is singular in half of all draws.
 #[derive(Debug)]
 struct OftenSingular;
 
@@ -232,7 +232,7 @@ fn matrices_without_answers_are_drawn_again_and_counted() {
     assert_eq!((batch.src.len(), batch.tgt.len(), batch.rejected.len()), (10, 10, 10));
 }
 
-/// Bounds of answers may be far above the answers: no symbol of a small one may be left out.
+/// Bounds on answers may be far above the answers, but no symbol of a small answer may be left out.
 #[test]
 fn both_vocabularies_write_the_same_symbols() {
     let small = || Box::new(UniformEntries::new(2, 2, 1e-9).expect("valid parameters")) as Box<dyn Ensemble>;

@@ -8,7 +8,7 @@ use numformer_metrics::{Norm, Verdict};
 use numformer_problems::{Transpose, UniformEntries};
 use serde::Deserialize;
 
-/// Sums of 25 terms in two orders differ by less.
+/// Sums of 25 terms in two orders differ by less than this.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
 
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ struct Golden {
     cases: Vec<Case>,
 }
 
-/// Tokens, and the errors in the norm L1, the square of that in Frobenius, and in the norm max.
+/// Tokens, and the errors in the L1 norm, the squared Frobenius norm and the max norm.
 #[derive(Deserialize)]
 struct Case {
     src: String,

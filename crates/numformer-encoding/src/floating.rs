@@ -10,9 +10,9 @@ use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeani
 /// An encoding of a number as one token: a significand of `p` digits and one of a few exponents.
 ///
 /// Let `v = |x|·10^d`, where `10^-d` is the unit; `k = floor(log10 v)`, at least 0; and
-/// `m = floor(v·10^(p - 1 - k) + 1/2)`, where `m = 10^p` becomes `m = 10^(p - 1)`, `k + 1`. The token is `N<±m>e<k>` and
-/// stands for the `f64` nearest to `±m·10^(k - d - p + 1)`. Below the unit there are fewer digits, down to `N0e0` for
-/// zero.
+/// `m = floor(v·10^(p - 1 - k) + 1/2)`, where `m = 10^p` becomes `m = 10^(p - 1)`, `k + 1`. The token is `N<±m>e<k>`
+/// and stands for the `f64` nearest to `±m·10^(k - d - p + 1)`. Below the unit there are fewer digits, down to `N0e0`
+/// for zero.
 ///
 /// All of this is computed in double precision exactly as written, and halves are rounded up. A number near the middle
 /// of two representable numbers may therefore be rounded to either of them. This is the rule of the authors' program,

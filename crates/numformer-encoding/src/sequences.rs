@@ -55,7 +55,7 @@ impl Sequences {
     /// The ids of one sequence, without padding.
     ///
     /// # Panics
-    /// If there are no more than `index` sequences.
+    /// If there is no sequence `index`.
     #[must_use]
     pub fn row(&self, index: usize) -> &[u32] {
         let start = index * self.width;

@@ -21,10 +21,10 @@ impl KeysValues {
         Ok(Self { keys: change(&self.keys)?, values: change(&self.values)? })
     }
 
-    /// Writes `next` in place, its first token at position `start`. Gradients do not pass.
+    /// Writes `next` in place, with its first token at position `start`. Gradients do not pass.
     ///
     /// # Errors
-    /// When batch or width disagree, or there is no room.
+    /// When the batch size or the width disagrees, or there is no room.
     pub(crate) fn write(&self, next: &Self, start: usize) -> Result<()> {
         for (room, next) in [(&self.keys, &next.keys), (&self.values, &next.values)] {
             room.slice_set(&next.detach().contiguous()?, 1, start)?;
@@ -47,7 +47,7 @@ impl Batched for KeysValues {
     }
 }
 
-/// Multi-head attention: project to queries, keys and values, attend per head, project back.
+/// Multi-head attention: project to queries, keys and values, attend in each head, project back.
 ///
 /// # Reference
 /// Vaswani et al. (2017), *Attention Is All You Need*, section 3.2.2. <https://arxiv.org/abs/1706.03762>
@@ -86,12 +86,12 @@ impl MultiHeadAttention {
         })
     }
 
-    /// What the states `x` `[b, t, d_model]` read from `memory`: `[b, t, d_model]`.
+    /// The output of attention from the states `x` `[b, t, d_model]` to `memory`: `[b, t, d_model]`.
     ///
-    /// Keys at or beyond `key_lengths` are not seen.
+    /// Keys at or beyond `key_lengths` are masked.
     ///
     /// # Errors
-    /// When batch or widths disagree.
+    /// When the batch size or a width disagrees.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -105,11 +105,11 @@ impl MultiHeadAttention {
         self.output.forward(&read, Activation::Identity)
     }
 
-    /// How much of what each state of `x` `[b, t, d_model]` reads comes from each token of an unpadded `memory`, by head:
-    /// `[b, n_heads, t, s]`, with sums of 1 over the last axis. [`MultiHeadAttention::forward`] never holds them.
+    /// The attention weights of each state of `x` `[b, t, d_model]` on each token of an unpadded `memory`, by head:
+    /// `[b, n_heads, t, s]`. They sum to 1 over the last axis. [`MultiHeadAttention::forward`] never stores them.
     ///
     /// # Errors
-    /// When batch or widths disagree.
+    /// When the batch size or a width disagrees.
     pub fn weights(&self, x: &Tensor, memory: &KeysValues) -> Result<Tensor> {
         let by_head = |states: &Tensor| {
             let (b, t, d) = states.dims3()?;
@@ -119,7 +119,7 @@ impl MultiHeadAttention {
         let keys = by_head(&memory.keys)?;
         let (b, heads, t, d_head) = queries.dims4()?;
         let s = keys.dim(2)?;
-        // By `linear` rather than candle's own product, which does not run on every processor.
+        // `linear` instead of candle's own product, which does not run on every processor.
         let none = Tensor::zeros(s, queries.dtype(), queries.device())?;
         let scores = (0..b * heads).map(|at| {
             let of = |states: &Tensor| states.get(at / heads)?.get(at % heads);

@@ -32,7 +32,7 @@ pub struct Autodiff<M> {
 }
 
 impl<M: Seq2Seq> Autodiff<M> {
-    /// A step for `model`, built on [`Parameters::trainable`].
+    /// A step for `model`, which must be built on [`Parameters::trainable`].
     ///
     /// # Errors
     /// When the model has no parameters.

@@ -1,11 +1,11 @@
-//! Rows of a batch, to be taken out and put in another order.
+//! Batches whose rows can be selected and reordered.
 
 use candle_core::{Result, Tensor};
 
-/// What has one row for each sequence of a batch.
+/// Data with one row for each sequence of a batch.
 ///
 /// # Examples
-/// Generation goes on with the sequences that have not ended:
+/// Generation continues with the sequences that have not ended:
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use numformer_model::Batched;
@@ -15,10 +15,10 @@ use candle_core::{Result, Tensor};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub trait Batched: Sized {
-    /// A copy of the given rows, in that order; a row may be taken several times.
+    /// A copy of the given rows, in that order; a row may be selected several times.
     ///
     /// # Errors
-    /// When there is no such row.
+    /// When a row does not exist.
     fn select(&self, rows: &[u32]) -> Result<Self>;
 }
 
@@ -34,7 +34,7 @@ impl<T: Batched> Batched for Vec<T> {
     }
 }
 
-/// Along the first axis.
+/// Selects along the first axis.
 impl Batched for Tensor {
     fn select(&self, rows: &[u32]) -> Result<Self> {
         self.contiguous()?.index_select(&Tensor::new(rows, self.device())?, 0)

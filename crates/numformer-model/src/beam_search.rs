@@ -1,4 +1,4 @@
-//! Beam search: writing the answer that is the most probable as a whole.
+//! Beam search: finds the answer that is the most probable as a whole.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::padded::Padded;
 use crate::scores::{Scores, largest, nothing_allowed, runs};
 use crate::seq2seq::Seq2Seq;
 
-/// How to search.
+/// Settings of a beam search.
 ///
 /// # Examples
 /// ```
@@ -22,10 +22,10 @@ use crate::seq2seq::Seq2Seq;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beam {
-    /// Unfinished answers that are followed at a time, and finished ones that are kept.
+    /// The number of unfinished answers followed at a time, and of finished answers kept.
     pub width: usize,
-    /// The power of its length by which the logarithm of an answer's probability is divided. Zero takes no account of
-    /// the length, 1 compares means per token; the larger, the longer the answers.
+    /// The power of its length by which the logarithm of an answer's probability is divided. Zero ignores the length,
+    /// and 1 compares means per token. The larger the power, the longer the answers.
     pub length_penalty: f64,
     /// When the search ends.
     pub stopping: Stopping,
@@ -45,7 +45,7 @@ impl Beam {
 
     fn check(&self) -> Result<()> {
         if self.width == 0 {
-            return Err(Error::Msg("expected a beam of width 1 at least, found 0".to_owned()));
+            return Err(Error::Msg("expected a beam width of at least 1, found 0".to_owned()));
         }
         if !self.length_penalty.is_finite() {
             return Err(Error::Msg(format!("expected a finite length penalty, found {}", self.length_penalty)));
@@ -57,40 +57,42 @@ impl Beam {
 /// When the search for the answer to one source ends, before the limit of length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stopping {
-    /// When no unfinished answer can still become better than the worst that is kept.
+    /// When no unfinished answer can become better than the worst finished answer kept.
     #[default]
     Exhausted,
-    /// As soon as as many answers have finished as the beam is wide.
+    /// As soon as the number of finished answers is the width of the beam.
     Early,
 }
 
-/// An answer and its rank among the answers to the same source.
+/// An answer with its score among the answers to the same source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
     /// The answer.
     pub hypothesis: Hypothesis,
-    /// The logarithm of its probability divided by a power of its length: the larger, the better. Both are of all that
-    /// was predicted: its tokens and, if it has ended, the closing delimiter.
+    /// The logarithm of its probability divided by a power of its length; larger is better. Both count everything that
+    /// was predicted: the tokens and, if the answer has ended, the closing delimiter.
     pub score: f64,
 }
 
-/// Beam search: the best answers to each source, best first, one at least and at most as many as the beam is wide. An answer has at
-/// most `max_len` tokens, both delimiters included; what is unfinished there competes with what has ended.
+/// Beam search. Returns the best answers to each source, best first: at least one, and at most as many as the width of
+/// the beam. An answer has at most `max_len` tokens, both delimiters included. Answers that are unfinished at that
+/// length compete with those that have ended.
 ///
-/// At each position the most probable continuations of all answers that are followed are compared; those that end are
-/// kept aside, the others followed, until [`Stopping`] says so. A source that is done with costs nothing more. As in
-/// [`greedy`](crate::greedy), answers do not depend on the batch.
+/// At each position, the most probable continuations of all followed answers are compared. Those that end are set
+/// aside, and the others are followed until [`Stopping`] ends the search. A source whose search has ended costs nothing
+/// more. As in [`greedy`](crate::greedy), answers do not depend on the batch.
 ///
-/// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen), or every step is recorded for a backward pass.
+/// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen); otherwise every step is recorded for a backward
+/// pass.
 ///
 /// # Errors
-/// As [`generate`](crate::generate): also when the width is zero or the penalty not finite.
+/// As [`generate`](crate::generate), and also when the width is zero or the penalty is not finite.
 pub fn beam<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize, beam: &Beam) -> Result<Vec<Vec<Ranked>>> {
     beam_within(model, src, max_len, beam, &Unconstrained)
 }
 
-/// [`beam`], of what the constraint allows. Probabilities are those that the model gives whatever is allowed, so that the
-/// best is the most probable of all answers that are.
+/// [`beam`] within a constraint. Probabilities are those of the unconstrained model, so the best answer is the most
+/// probable of all allowed answers.
 pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
     model: &M,
     src: &Padded,
@@ -130,7 +132,7 @@ pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
                 .iter()
                 .zip(first_row..)
                 .map(|(partial, row)| (partial.log_probability, scores.row(row), constraint.allowed(&partial.state)));
-            // Of twice the width at most half end.
+            // Of twice the width, at most half of the candidates end.
             let candidates = best(continued, beam.width.saturating_mul(2));
             if candidates.is_empty() {
                 return Err(nothing_allowed(source, len - 2));
@@ -152,8 +154,8 @@ pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
                 }
             }
             first_row += siblings.len();
-            // The most probable comes first; continued, it gets no more probable. Its score is largest at the shortest
-            // or at the longest length, as the penalty's sign has it.
+            // The most probable answer comes first, and a continuation is never more probable. Its score is largest at
+            // the shortest or the longest length, depending on the sign of the penalty.
             let attainable = next.first().map(|(_, partial)| {
                 let at = |len| beam.score(partial.log_probability, len);
                 at(len).max(at(max_len - 1))
@@ -173,7 +175,7 @@ pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
         }
         let (parents, next): (Vec<usize>, Vec<Partial<C::State>>) = followed.into_iter().unzip();
         let rows: Vec<u32> = parents.iter().map(|row| *row as u32).collect();
-        // Rows of one source remember the same.
+        // Rows of one source have the same memory.
         let same_sources = next.len() == running.len() && next.iter().zip(&running).all(|(a, b)| a.source == b.source);
         if !same_sources {
             memory = memory.select(&rows)?;
@@ -192,21 +194,21 @@ struct Partial<S> {
     source: usize,
     ids: Vec<u32>,
     log_probability: f64,
-    /// How far the constraint has followed it.
+    /// The state of the constraint for this answer.
     state: S,
 }
 
-/// A token that may follow.
+/// A possible next token.
 struct Candidate {
-    /// Which of the partial answers to the same source it follows.
+    /// The index of its partial answer among those to the same source.
     row: usize,
     token: u32,
-    /// Of the answer with this token.
+    /// The log-probability of the answer including this token.
     log_probability: f64,
 }
 
-/// The `count` most probable continuations of all partial answers, best first; of equals, the first. Of each is given the
-/// logarithm of its probability, the scores of all tokens after it, and those that are allowed.
+/// The `count` most probable continuations of all partial answers, best first; of equals, the first. Each partial
+/// answer is given by the logarithm of its probability, the scores of all tokens after it, and the allowed ids.
 fn best<'s>(partials: impl Iterator<Item = (f64, &'s [f32], &'s [Range<u32>])>, count: usize) -> Vec<Candidate> {
     let mut best: Vec<Candidate> = Vec::new();
     for (row, (log_probability, scores, allowed)) in partials.enumerate() {

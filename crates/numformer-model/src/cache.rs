@@ -7,7 +7,7 @@ use crate::batched::Batched;
 
 /// Keys and values of the tokens decoded so far, per layer.
 ///
-/// Start from `Cache::default()` for each batch; successive calls of [`Seq2Seq::decode`](crate::Seq2Seq::decode) with
+/// Start from `Cache::default()` for each batch. Successive calls of [`Seq2Seq::decode`](crate::Seq2Seq::decode) with
 /// the same cache continue the sequence.
 #[derive(Debug, Default)]
 pub struct Cache {
@@ -29,24 +29,25 @@ impl Batched for Cache {
     }
 }
 
-/// Keys and values of one layer, with room for more. Written in place: a clone would share what is written.
+/// Keys and values of one layer, with room for more tokens. They are written in place, so a clone would share later
+/// writes.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
-    /// `[b, capacity, d]` each; none before the first token.
+    /// `[b, capacity, d]` each; `None` before the first token.
     room: Option<KeysValues>,
     len: usize,
 }
 
 impl Past {
-    /// Room for tokens that the first allocation has.
+    /// Number of tokens that the first allocation has room for.
     const LEAST_ROOM: usize = 32;
 
-    /// Adds the keys and values of the tokens that follow. Gradients do not pass.
+    /// Appends the keys and values of the next tokens. Gradients do not pass.
     pub(crate) fn append(&mut self, next: &KeysValues) -> Result<()> {
         let added = next.len_tokens()?;
         let capacity = self.room.as_ref().map_or(Ok(0), KeysValues::len_tokens)?;
         if self.len + added > capacity {
-            // Twice the room each time: a token is copied about once.
+            // The room doubles each time, so a token is copied about once.
             let capacity = (self.len + added).max(2 * capacity).max(Self::LEAST_ROOM);
             let grown = next.map(|tensor| {
                 let (batch, _, width) = tensor.dims3()?;
@@ -64,13 +65,13 @@ impl Past {
         Ok(())
     }
 
-    /// All of the room, and how much of it is in use in each row: for one query, which sees all that is there.
+    /// All of the room, and the length in use in each row. This is for a single query, which sees everything in use.
     pub(crate) fn room(&self) -> Result<(&KeysValues, Vec<u32>)> {
         let room = self.room.as_ref().ok_or_else(nothing)?;
         Ok((room, vec![self.len as u32; room.batch_size()?]))
     }
 
-    /// A copy of what is in use.
+    /// A copy of the part in use.
     pub(crate) fn valid(&self) -> Result<KeysValues> {
         let room = self.room.as_ref().ok_or_else(nothing)?;
         room.map(|tensor| tensor.narrow(1, 0, self.len)?.contiguous())

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 pub struct StackConfig {
     /// Width of the hidden states.
     pub d_model: usize,
-    /// Attention heads; they share the width, so `d_model` is a multiple of it.
+    /// Number of attention heads. They share the width, so `d_model` is a multiple of `n_heads`.
     pub n_heads: usize,
     /// Number of layers.
     pub n_layers: usize,
-    /// Width of the hidden layer of the feed-forward network; 4 · `d_model` when absent.
+    /// Width of the hidden layer of the feed-forward network; 4 · `d_model` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub d_ff: Option<usize>,
 }
@@ -56,18 +56,18 @@ pub enum Positions {
     Sinusoidal,
 }
 
-/// What the queries of the decoder's cross-attention are computed from.
+/// The source of the queries of the decoder's cross-attention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrossAttentionQuery {
     /// The output of the layer's self-attention, as in Vaswani et al. (2017).
     #[default]
     SelfAttended,
-    /// The input of the layer. The program published with the paper does this, so its checkpoints need it.
+    /// The input of the layer. The program published with the paper does this, so its checkpoints need this option.
     LayerInput,
 }
 
-/// Where the weight of the output projection comes from.
+/// The source of the output projection's weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputProjection {
@@ -78,19 +78,19 @@ pub enum OutputProjection {
     Separate,
 }
 
-/// Whether the layers of a stack have weights of their own.
+/// Whether each layer of a stack has its own weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerWeights {
-    /// Each layer has.
+    /// Each layer has its own weights.
     #[default]
     Separate,
-    /// One layer is applied again and again: a universal transformer (Dehghani et al. 2019).
+    /// One layer is applied repeatedly: a universal transformer (Dehghani et al. 2019).
     Shared,
 }
 
 impl LayerWeights {
-    /// Under which number the weights of layer `index` are stored.
+    /// The number under which the weights of layer `index` are stored.
     pub(crate) fn index(self, index: usize) -> usize {
         match self {
             Self::Separate => index,
@@ -99,7 +99,7 @@ impl LayerWeights {
     }
 }
 
-/// Everything that defines a transformer but its weights.
+/// Everything that defines a transformer except its weights.
 ///
 /// # Examples
 /// ```
@@ -118,7 +118,7 @@ pub struct TransformerConfig {
     pub max_positions: usize,
     /// Id of the token that begins and ends every sequence.
     pub delimiter_id: u32,
-    /// Id of the token that fills a batch after the end of its shorter sequences.
+    /// Id of the token that pads the shorter sequences of a batch.
     pub padding_id: u32,
     /// The encoder's sizes.
     pub encoder: StackConfig,
@@ -127,19 +127,19 @@ pub struct TransformerConfig {
     /// How positions enter the embedding.
     #[serde(default)]
     pub positions: Positions,
-    /// What the queries of the cross-attention are computed from.
+    /// The source of the queries of the cross-attention.
     #[serde(default)]
     pub cross_attention_query: CrossAttentionQuery,
-    /// Where the weight of the output projection comes from.
+    /// The source of the output projection's weight.
     #[serde(default)]
     pub output_projection: OutputProjection,
-    /// Whether the layers of each half have weights of their own.
+    /// Whether each layer of the two halves has its own weights.
     #[serde(default, skip_serializing_if = "is_default")]
     pub layer_weights: LayerWeights,
-    /// Whether each layer has a gate by which it may leave its input as it is (Csordás et al. 2022).
+    /// Whether each layer has a gate by which it may pass on its input unchanged (Csordás et al. 2022).
     #[serde(default, skip_serializing_if = "is_default")]
     pub copy_gate: bool,
-    /// Share of coefficients dropped in training, after the embeddings and at the end of each sub-layer.
+    /// Fraction of coefficients dropped in training, after the embeddings and at the end of each sub-layer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dropout: f64,
 }
@@ -171,7 +171,8 @@ impl TransformerConfig {
     /// Checks that a model of these sizes can exist.
     ///
     /// # Errors
-    /// When a size is zero, the heads do not divide the width, or a special id lies outside the vocabulary.
+    /// When a size is zero or too large, the heads do not divide the width, a special id lies outside the vocabulary,
+    /// the special ids are equal, or the dropout rate is not from 0 to below 1.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_at_most("model", "vocab_size", self.vocab_size, LARGEST_VOCABULARY)?;
         check_at_most("model", "max_positions", self.max_positions, LARGEST)?;
@@ -182,18 +183,19 @@ impl TransformerConfig {
     }
 }
 
-/// Far beyond the paper's largest width (1,024): what is larger is a slip, and would end in an abort for want of memory.
+/// Far beyond the paper's largest width (1,024). A larger size is probably a mistake, and would abort the program when
+/// memory runs out.
 const LARGEST: usize = 1 << 16;
 
-/// Far beyond the largest vocabulary of the paper's encodings, some 30,000 symbols.
+/// Far beyond the largest vocabulary of the paper's encodings, which has some 30,000 symbols.
 pub(crate) const LARGEST_VOCABULARY: usize = 1 << 24;
 
-/// Checks a size that must be there and be no slip.
+/// Checks a size that must be positive and not implausibly large.
 pub(crate) fn check_size(part: &'static str, size: &'static str, found: usize) -> Result<(), ConfigError> {
     check_at_most(part, size, found, LARGEST)
 }
 
-/// Checks a size that must be there and not beyond a limit.
+/// Checks a size that must be positive and at most `limit`.
 pub(crate) fn check_at_most(
     part: &'static str,
     size: &'static str,
@@ -230,7 +232,7 @@ pub(crate) fn at_least_one(part: &'static str, size: &'static str, found: usize)
     Ok(())
 }
 
-/// Why no model has the sizes of a configuration.
+/// The reason why no model can have the sizes of a configuration.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -242,7 +244,7 @@ pub enum ConfigError {
         /// Name of the size.
         size: &'static str,
     },
-    /// A size is beyond what any machine holds.
+    /// A size is beyond the memory of any machine.
     #[error("{part}: {size} must be at most {limit}, found {found}")]
     TooLarge {
         /// `model`, `encoder` or `decoder`.
@@ -274,13 +276,13 @@ pub enum ConfigError {
         /// Size of the vocabulary.
         vocab_size: usize,
     },
-    /// Padding could not be told from the end of a sequence.
+    /// Padding could not be distinguished from the end of a sequence.
     #[error("delimiter and padding must have different ids, found {id} for both")]
     PaddingIsDelimiter {
         /// Id found.
         id: u32,
     },
-    /// Nothing would be left, or less than nothing dropped.
+    /// The dropout rate is not from 0 to below 1.
     #[error("dropout must be from 0 to below 1, found {found}")]
     Dropout {
         /// Rate found.

@@ -1,16 +1,16 @@
-//! What may be written.
+//! Constraints on the tokens of an answer.
 
 use std::ops::Range;
 use std::slice;
 
 use candle_core::Result;
 
-/// Says which tokens may follow in an answer, so that no others are written.
+/// Defines which tokens may follow in an answer; no others are written.
 ///
-/// The model knows ids only: what they mean, and so which answers are well-formed, is for others to say.
+/// The model only knows ids. Implementations define what ids mean, and so which answers are well-formed.
 ///
 /// # Examples
-/// Answers of one token, whatever the source:
+/// Answers of exactly one token, for any source:
 /// ```
 /// use std::ops::Range;
 /// use candle_core::{Device, Result};
@@ -21,7 +21,7 @@ use candle_core::Result;
 /// struct OneToken;
 ///
 /// impl Constraint for OneToken {
-///     /// The tokens written.
+///     /// Number of tokens written.
 ///     type State = usize;
 ///     fn start(&self, _row: usize, _max_len: usize) -> Result<usize> {
 ///         Ok(0)
@@ -42,20 +42,21 @@ use candle_core::Result;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub trait Constraint {
-    /// How far an answer has been written.
+    /// The state of an answer as far as it has been written.
     type State: Clone;
 
-    /// Before the first token of the answer to the source in `row` of the batch. The answer may have at most `max_len`
-    /// tokens, both delimiters included: a constraint that leaves room lets it end in time.
+    /// The state before the first token of the answer to the source in `row` of the batch. The answer may have at most
+    /// `max_len` tokens, both delimiters included. A constraint that takes this limit into account lets the answer end
+    /// in time.
     ///
     /// # Errors
-    /// When nothing can be written as an answer to that source.
+    /// When no answer to that source can be written.
     fn start(&self, row: usize, max_len: usize) -> Result<Self::State>;
 
-    /// The ids that may follow: ranges, ascending, without overlap. The delimiter ends the answer.
+    /// The ids that may follow, as ascending ranges without overlap. The delimiter ends the answer.
     fn allowed<'a>(&'a self, state: &'a Self::State) -> &'a [Range<u32>];
 
-    /// Goes on to after `token`, which was allowed.
+    /// Advances the state past `token`, which was allowed.
     fn advance(&self, state: &mut Self::State, token: u32);
 }
 

@@ -1,4 +1,4 @@
-//! The gate by which a layer may leave its input as it is.
+//! The copy gate, by which a layer may pass on its input unchanged.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -6,11 +6,11 @@ use numformer_ops::Activation;
 
 use crate::linear::Linear;
 
-/// Where the gate's bias starts: nearly closed, so that layers begin by copying. The value of the paper.
+/// Initial bias of the gate, from the paper: nearly closed, so that layers begin by copying.
 const START: f64 = -3.0;
 
-/// A gate in each coordinate, computed by a feed-forward network: open, it lets a layer's output through; closed, the
-/// layer's input.
+/// A gate in each coordinate, computed by a feed-forward network. An open gate passes on the layer's output, a closed
+/// gate the layer's input.
 ///
 /// # Reference
 /// Csordás, Irie and Schmidhuber (2022), *The Neural Data Router*, section 2.2. <https://arxiv.org/abs/2110.07732>
@@ -29,8 +29,8 @@ impl CopyGate {
         })
     }
 
-    /// g ∘ `output` + (1 − g) ∘ `input`, with g the sigmoid of a feed-forward network of `attended`, what the layer's own
-    /// feed-forward network reads. All `[.., d_model]`.
+    /// g ∘ `output` + (1 − g) ∘ `input`, where g is the sigmoid of a feed-forward network applied to `attended`, the
+    /// input of the layer's own feed-forward network. All are `[.., d_model]`.
     pub(crate) fn forward(&self, attended: &Tensor, output: &Tensor, input: &Tensor) -> Result<Tensor> {
         let hidden = self.up.forward(attended, Activation::Relu)?;
         let gate = candle_nn::ops::sigmoid(&self.down.forward(&hidden, Activation::Identity)?)?;
@@ -80,7 +80,7 @@ mod tests {
         let gate = CopyGate::new(D_MODEL, D_FF, &parameters.trainable())?;
         let bias = parameters.get("down.bias").expect("a bias");
         assert_eq!(bias.to_vec1::<f32>()?, [-3.0; D_MODEL], "nearly closed");
-        // Open enough for its derivative to be no small number.
+        // Open enough that the derivative is not small.
         bias.set(&Tensor::new(&[0.5f32, -0.75], &Device::Cpu)?)?;
         let input = |values: [f32; ROWS * D_MODEL]| {
             Var::from_tensor(&Tensor::new(&values, &Device::Cpu)?.reshape((ROWS, D_MODEL))?)
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences_of_the_definition() -> Result<()> {
         let (gate, vars) = example()?;
-        // A weighted sum, so that no two entries can be mistaken for each other.
+        // A weighted sum, so that no two entries can be confused.
         let weights: Vec<f32> = (0..ROWS * D_MODEL).map(|i| 0.3 + 0.7 * i as f32).collect();
         let y = gate.forward(&vars[4], &vars[5], &vars[6])?;
         let gradients = (y * Tensor::from_slice(&weights, (ROWS, D_MODEL), &Device::Cpu)?)?.sum_all()?.backward()?;

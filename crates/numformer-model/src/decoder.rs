@@ -49,10 +49,10 @@ impl DecoderLayer {
         })
     }
 
-    /// What `x` reads from the tokens in `past`, if any, and from itself.
+    /// The result of the self-attention of `x` to itself and to the tokens in `past`, if any.
     fn read_target(&self, x: &Tensor, past: Option<&mut Past>) -> Result<Tensor> {
         let next = self.self_attention.keys_values(x)?;
-        // Padding stands after the end, where the causal limit hides it from every valid query.
+        // Padding comes after the end of a sequence, where the causal mask hides it from every valid query.
         let Some(past) = past else { return self.self_attention.forward(x, &next, Causality::Causal, None) };
         past.append(&next)?;
         if x.dim(1)? > 1 {
@@ -62,7 +62,7 @@ impl DecoderLayer {
         self.self_attention.forward(x, room, Causality::Full, Some(&lengths))
     }
 
-    /// What comes of self-attention, and what then asks in cross-attention.
+    /// The states after self-attention, and the queries' states for cross-attention.
     fn queries(&self, x: &Tensor, past: Option<&mut Past>, mode: Mode) -> Result<(Tensor, Tensor)> {
         let y = self.self_attention_end.forward(&self.read_target(x, past)?, x, mode)?;
         let query = match self.cross_attention_query {
@@ -137,13 +137,13 @@ impl Decoder {
     ///
     /// # Errors
     /// When targets for a cache are padded, an id lies outside the vocabulary, the sequence is longer than the table of
-    /// positions, or the batch differs from the memory's.
+    /// positions, or the batch size differs from that of the memory.
     pub fn forward(&self, memory: &Memory, tgt: &Padded, cache: Option<&mut Cache>, mode: Mode) -> Result<Tensor> {
         let Some(cache) = cache else {
             let none = self.layers.iter().map(|_| None).collect();
             return self.forward_after(memory, tgt, 0, none, mode);
         };
-        // Later queries would see the padding between.
+        // Otherwise later queries would see the padding in between.
         check_cached(tgt)?;
         cache.layers.resize_with(self.layers.len(), Past::default);
         let past = cache.layers.iter_mut().map(Some).collect();
@@ -166,7 +166,7 @@ impl Decoder {
         Ok(weights)
     }
 
-    /// The states of `tgt`, the first of whose tokens is at position `start`.
+    /// The states of `tgt`, whose first token is at position `start`.
     fn forward_after(
         &self,
         memory: &Memory,

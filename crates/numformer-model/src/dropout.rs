@@ -1,4 +1,4 @@
-//! Dropout that can be repeated.
+//! Reproducible dropout.
 
 use candle_core::{Result, Shape, Tensor};
 use rand::{RngCore, SeedableRng};
@@ -7,14 +7,14 @@ use rand_chacha::ChaCha8Rng;
 use crate::mode::Mode;
 use crate::parameters::fnv1a;
 
-/// Sets each coefficient to zero with a given probability and scales up the others, so that their mean stays: in
-/// training only.
+/// Sets each coefficient to zero with a given probability, and scales up the others so that their mean is unchanged. It
+/// acts in training only.
 ///
-/// What is dropped is a function of the run's seed, the step and the place in the model. A run that goes on from a
-/// checkpoint drops what it would have dropped without the interruption.
+/// Dropout masks are functions of the run's seed, the step and the place in the model. A run that resumes from a
+/// checkpoint drops the same coefficients as without the interruption.
 ///
 /// # Reference
-/// Srivastava et al. (2014), *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*; where it stands in a
+/// Srivastava et al. (2014), *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*. For its place in a
 /// transformer: Vaswani et al. (2017), section 5.4.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dropout {
@@ -23,7 +23,7 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// Drops at `rate`, from 0 to below 1; places of different names drop independently.
+    /// Drops at `rate`, from 0 to below 1. Places with different names drop independently.
     pub(crate) fn new(rate: f64, place: &str) -> Self {
         Self { rate, place: fnv1a(place) }
     }
@@ -35,7 +35,7 @@ impl Dropout {
         }
     }
 
-    /// What to multiply by: zeros, and 1 / (1 − rate) elsewhere. Nothing where nothing is dropped.
+    /// The mask to multiply by: zeros, and 1 / (1 − rate) elsewhere. `None` if nothing is dropped.
     pub(crate) fn mask(&self, shape: &Shape, mode: Mode) -> Result<Option<Tensor>> {
         let Mode::Train { seed, step } = mode else { return Ok(None) };
         if self.rate <= 0.0 {
@@ -94,7 +94,7 @@ mod tests {
         for rate in [0.1, 0.25, 0.9] {
             let y = dropped(rate, "here", TRAIN);
             let zeros = y.iter().filter(|y| **y <= 0.0).count() as f64 / 1e4;
-            // Standard deviation of the share: at most 0.005.
+            // Standard deviation of the fraction: at most 0.005.
             assert!((zeros - rate).abs() < 0.02, "{zeros} of {rate}");
             assert!(y.iter().all(|y| *y <= 0.0 || (f64::from(*y) * (1.0 - rate) - 1.0).abs() < 1e-6));
         }

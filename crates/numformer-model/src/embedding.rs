@@ -6,7 +6,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::config::Positions;
 use crate::norm::LayerNorm;
 
-/// The sum of a token's vector and its position's, normalised.
+/// The sum of the vectors of a token and its position, normalised.
 #[derive(Clone, Debug)]
 pub struct Embedding {
     tokens: Tensor,
@@ -37,7 +37,7 @@ impl Embedding {
         Ok(Self { positions: Some(positions), ..Self::without_positions(vocab_size, d_model, vb)? })
     }
 
-    /// As [`Embedding::new`], for a model that knows the order of its tokens from reading them one after the other.
+    /// [`Embedding::new`] for a model that knows the order of its tokens because it reads them one after another.
     pub(crate) fn without_positions(vocab_size: usize, d_model: usize, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
             tokens: vb.get_with_hints((vocab_size, d_model), "tokens.weight", start(d_model))?,
@@ -46,7 +46,7 @@ impl Embedding {
         })
     }
 
-    /// `ids` `[b, t]`, the first column at position `start`, to `[b, t, d_model]`.
+    /// Maps `ids` `[b, t]`, with the first column at position `start`, to `[b, t, d_model]`.
     ///
     /// # Errors
     /// When an id lies outside the vocabulary, or a position beyond the table.
@@ -61,13 +61,13 @@ impl Embedding {
         self.norm.forward(&sum)
     }
 
-    /// The token vectors, `[vocab_size, d_model]`: the decoder's may serve as its output projection.
+    /// The token vectors, `[vocab_size, d_model]`. The decoder's may serve as its output projection.
     pub(crate) fn tokens(&self) -> &Tensor {
         &self.tokens
     }
 }
 
-/// The law that vectors start from.
+/// The distribution of the initial vectors.
 fn start(d_model: usize) -> Init {
     Init::Randn { mean: 0.0, stdev: (d_model as f64).powf(-0.5) }
 }

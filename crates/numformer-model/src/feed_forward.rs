@@ -17,7 +17,7 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// From `d_model` to `d_ff` and back.
+    /// Two layers, from `d_model` to `d_ff` and back.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
@@ -25,7 +25,7 @@ impl FeedForward {
         Ok(Self { up: Linear::new(d_model, d_ff, &vb.pp("up"))?, down: Linear::new(d_ff, d_model, &vb.pp("down"))? })
     }
 
-    /// `[.., d_model]` to `[.., d_model]`.
+    /// Maps `[.., d_model]` to `[.., d_model]`.
     ///
     /// # Errors
     /// When the last axis of `x` is not `d_model`.

@@ -14,7 +14,7 @@ use crate::model::Model;
 use crate::model_config::ModelConfig;
 use crate::parameters::Parameters;
 
-/// One parameter's place in a flat vector.
+/// The place of one parameter in a flat vector.
 #[derive(Clone, Debug)]
 pub struct Slot {
     name: String,
@@ -35,7 +35,7 @@ impl Slot {
         &self.shape
     }
 
-    /// Its coefficients' place, row-major.
+    /// The range of its coefficients, row-major.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
@@ -48,14 +48,14 @@ impl Slot {
 
 /// The order of all parameters in one flat vector: by name, each row-major.
 ///
-/// An optimizer is then one pass over slices, and a reduction over processes one call.
+/// With this layout, an optimizer is one pass over slices, and a reduction over processes is one call.
 #[derive(Clone, Debug)]
 pub struct FlatLayout {
     slots: Vec<Slot>,
 }
 
 impl FlatLayout {
-    /// The layout of `parameters`, all of which exist by now: build the model first.
+    /// The layout of `parameters`, all of which must already exist: build the model first.
     ///
     /// # Errors
     /// When there are no parameters yet.
@@ -67,7 +67,7 @@ impl FlatLayout {
         Ok(layout)
     }
 
-    /// The layout of the parameters that a model of this configuration has, without memory for them.
+    /// The layout of the parameters of a model with this configuration, without memory for them.
     ///
     /// # Errors
     /// When the configuration is impossible.
@@ -86,7 +86,7 @@ impl FlatLayout {
         config.validate()?;
         let shapes = Shapes::default();
         let builder = VarBuilder::from_backend(Box::new(shapes.clone()), DType::F32, Device::Cpu);
-        // Which parameters there are is known by the model alone: it is built on tensors that are one zero each.
+        // Only the model knows which parameters exist, so it is built on tensors that are all a single broadcast zero.
         Model::new(config, &builder).expect("a valid configuration has a model, and a zero on the CPU always exists");
         let shapes = std::mem::take(&mut *shapes.0.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Self::of_shapes(shapes))
@@ -136,7 +136,7 @@ impl FlatLayout {
     /// Reads the values of all parameters.
     ///
     /// # Errors
-    /// When `values` has another length than the layout, a parameter is missing, or a device fails.
+    /// When `values` differs in length from the layout, a parameter is missing, or a device fails.
     pub fn read(&self, parameters: &Parameters, values: &mut [f32]) -> Result<()> {
         self.check_len(values.len())?;
         for slot in &self.slots {
@@ -161,7 +161,7 @@ impl FlatLayout {
     /// Reads the gradients of all parameters.
     ///
     /// # Errors
-    /// When a parameter has no gradient (an operation dropped it), or as [`FlatLayout::read`].
+    /// When a parameter has no gradient (because an operation dropped it), or as [`FlatLayout::read`].
     pub fn read_gradients(&self, parameters: &Parameters, store: &GradStore, gradients: &mut [f32]) -> Result<()> {
         self.check_len(gradients.len())?;
         for slot in &self.slots {
@@ -177,7 +177,7 @@ impl FlatLayout {
         if found == self.len() {
             return Ok(());
         }
-        Err(Error::Msg(format!("expected {} coefficients, one for each of the parameters', found {found}", self.len())))
+        Err(Error::Msg(format!("expected {} coefficients, as many as the parameters have, found {found}", self.len())))
     }
 }
 
@@ -195,7 +195,7 @@ fn copy(tensor: &Tensor, target: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// Notes the shapes of the parameters that a model asks for.
+/// Records the shapes of the parameters that a model requests.
 #[derive(Clone, Default)]
 struct Shapes(Arc<Mutex<BTreeMap<String, Shape>>>);
 
@@ -260,7 +260,7 @@ mod tests {
             });
             assert_eq!(found, expected);
         }
-        // Far more than fits the memory.
+        // Far more than fits into memory.
         let sizes = StackConfig { d_ff: Some(1 << 16), ..StackConfig::new(1 << 16, 1, 2) };
         let layout = FlatLayout::of(&TransformerConfig::new(1 << 20, 8, sizes.clone(), sizes).into());
         assert!(layout.expect("possible").len() > 1 << 36);

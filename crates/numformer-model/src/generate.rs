@@ -1,4 +1,4 @@
-//! Writing answers: from a trained model and sources to target tokens.
+//! Generation of answers: from a trained model and sources to target tokens.
 
 use std::ops::Range;
 
@@ -22,12 +22,12 @@ pub struct Hypothesis {
     pub end: End,
 }
 
-/// An answer as a decoding finds it.
+/// An answer with its score, as a decoding returns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The answer.
     pub hypothesis: Hypothesis,
-    /// Its [score](crate::Ranked::score) among the answers of a beam; other decodings have none.
+    /// Its [score](crate::Ranked::score) among the answers of a beam; `None` for other decodings.
     pub score: Option<f64>,
 }
 
@@ -48,14 +48,14 @@ impl From<Ranked> for Candidate {
 pub enum End {
     /// With the closing delimiter.
     Delimiter,
-    /// At the limit of length, unfinished.
+    /// At the maximum length, unfinished.
     Limit,
 }
 
-/// How answers are found.
+/// The method by which answers are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Decoding {
-    /// At each position the most probable token.
+    /// The most probable token at each position.
     #[default]
     Greedy,
     /// The answers that are the most probable as a whole, best first.
@@ -64,19 +64,21 @@ pub enum Decoding {
     Sample(Sampling),
 }
 
-/// Answers to each source: one at least, the best first where there is an order. An answer has at most `max_len` tokens,
-/// both delimiters included, and says what `constraint` allows.
+/// Generates answers to each source: at least one, the best first if they are ranked. An answer has at most `max_len`
+/// tokens, both delimiters included, and only tokens that `constraint` allows.
 ///
-/// A sequence that has ended costs nothing more. An answer does not depend on what else is in the batch, but where two
-/// tokens are equally probable to within rounding. Samples are a function of the seed and the index of the source: that
-/// of the first row is `first_index`, the others count on. Where the constraint forbids tokens, a beam ranks answers by the
-/// probabilities that the model gives them, and samples share out those of the tokens that are allowed.
+/// A sequence that has ended costs nothing more. An answer does not depend on the rest of the batch, except where two
+/// tokens are equally probable up to rounding. Samples are functions of the seed and the index of the source: the first
+/// row has index `first_index`, and the others follow. If the constraint forbids tokens, a beam ranks answers by their
+/// probabilities under the unconstrained model, and samples are drawn from the renormalised probabilities of the
+/// allowed tokens.
 ///
-/// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen), or every step is recorded for a backward pass.
+/// Build `model` on [`Parameters::frozen`](crate::Parameters::frozen); otherwise every step is recorded for a backward
+/// pass.
 ///
 /// # Errors
-/// As [`Seq2Seq::encode`]; when the decoding is impossible; and, with the row and the position, when the model's scores
-/// are not finite or the constraint allows nothing.
+/// As [`Seq2Seq::encode`], and when the decoding is impossible. Also when the model's scores are not finite or the
+/// constraint allows nothing; the error then names the row and the position.
 pub fn generate<M: Seq2Seq, C: Constraint>(
     model: &M,
     src: &Padded,
@@ -97,8 +99,8 @@ pub fn generate<M: Seq2Seq, C: Constraint>(
     })
 }
 
-/// Greedy decoding: at each position the most probable token (of equals, the first), until the closing delimiter or
-/// until `max_len` tokens, both delimiters included. As [`generate`], without a constraint.
+/// Greedy decoding: writes the most probable token at each position (of equals, the first), until the closing delimiter
+/// or until `max_len` tokens, both delimiters included. Like [`generate`], without a constraint.
 ///
 /// # Errors
 /// As [`generate`].
@@ -117,17 +119,17 @@ fn greedy_within<M: Seq2Seq, C: Constraint>(
     follow(model, paths, max_len, constraint, |_, scores, allowed| most_probable(scores, allowed))
 }
 
-/// Answers that are written side by side, none of which depends on another.
+/// Answers that are written side by side and independently of each other.
 pub(crate) struct Paths<'d, M> {
     /// One row for each answer.
     pub(crate) memory: M,
-    /// The row of the batch that each answers.
+    /// For each answer, the row of the batch that it answers.
     pub(crate) sources: Vec<usize>,
     pub(crate) device: &'d Device,
 }
 
-/// Writes answers token by token, until the closing delimiter or the limit: `choose` is given the path, the scores of all
-/// tokens and those that are allowed, and says which it is to be.
+/// Writes answers token by token, until the closing delimiter or the limit. `choose` receives the path, the scores of
+/// all tokens and the allowed ids, and returns the next token.
 pub(crate) fn follow<M: Seq2Seq, C: Constraint>(
     model: &M,
     paths: Paths<'_, M::Memory>,

@@ -1,6 +1,6 @@
 //! Encoder-decoder models that read a matrix as tokens and write the answer as tokens: the transformer, universal
-//! transformers and recurrent networks. They know ids and tensors only: what a token means is `numformer-encoding`'s
-//! business.
+//! transformers and recurrent networks. They only know ids and tensors: `numformer-encoding` defines what a token
+//! means.
 //!
 //! ```
 //! use candle_core::Device;
@@ -16,22 +16,22 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! - [`Seq2Seq`]: what all models have in common, training and use told apart by [`Mode`]. [`Model`] is one of any
-//!   architecture, its sizes and options a [`ModelConfig`].
+//! - [`Seq2Seq`]: the interface of all models; [`Mode`] distinguishes training from use. [`Model`] is a model of any
+//!   architecture, and [`ModelConfig`] its sizes and options.
 //! - [`Parameters`]: the named weights, from a seed or from stored values.
-//! - [`ParameterCounts`]: how many there are in each part.
+//! - [`ParameterCounts`]: the number of weights in each part.
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.
 //! - [`Transformer`] with its [`TransformerConfig`]; its parts, in the order of the figure, are [`Embedding`],
-//!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`], [`Decoder`].
+//!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`] and [`Decoder`].
 //! - [`Recurrent`] with its [`RecurrentConfig`]: LSTMs and GRUs.
-//! - [`TrainingStep`]: loss and gradients; by automatic differentiation, [`Autodiff`], or as an explicit forward and
-//!   backward schedule, [`FusedStep`] on the CPU and [`DeviceStep`] on a GPU.
-//! - [`generate`]: answers of any model, whose rows are [`Batched`], by a [`Decoding`] under a [`Constraint`]; [`greedy`]
-//!   and [`beam`] are without one. A transformer has a [`Cache`] of keys and values.
+//! - [`TrainingStep`]: loss and gradients. [`Autodiff`] computes them by automatic differentiation. The fused step
+//!   computes them by an explicit forward and backward pass: [`FusedStep`] on the CPU and [`DeviceStep`] on a GPU.
+//! - [`generate`]: answers of any model, found by a [`Decoding`] under a [`Constraint`]; [`greedy`] and [`beam`] have
+//!   no constraint. What a model remembers of a batch is [`Batched`]; a transformer has a [`Cache`] of keys and values.
 //!
 //! # Features
-//! - `cuda`: NVIDIA GPUs as devices of [`DeviceStep`]. No GPU has run it yet: it is tested on the host, where the same
-//!   kernels are compiled as C++.
+//! - `cuda`: NVIDIA GPUs as devices of [`DeviceStep`]. It has not yet run on a GPU: it is tested on the host, where the
+//!   same kernels are compiled as C++.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>

@@ -20,7 +20,7 @@ impl Linear {
         Self::with_bias_start(d_in, d_out, uniform_fan_in(d_in), vb)
     }
 
-    /// As [`Linear::new`], the bias with a start of its own.
+    /// [`Linear::new`] with the given initial bias.
     pub(crate) fn with_bias_start(d_in: usize, d_out: usize, start: Init, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
             weight: vb.get_with_hints((d_out, d_in), "weight", uniform_fan_in(d_in))?,
@@ -37,7 +37,7 @@ impl Linear {
     }
 }
 
-/// PyTorch's default start of a linear layer: uniform in ±1/√fan-in, weight and bias alike.
+/// PyTorch's default initialisation of a linear layer: uniform in ±1/√fan-in, for both weight and bias.
 pub(crate) fn uniform_fan_in(d_in: usize) -> Init {
     let bound = 1.0 / (d_in as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }

@@ -1,4 +1,4 @@
-//! What a transformer's encoder hands to its decoder.
+//! The encoder's output, which a transformer's decoder reads.
 
 use candle_core::{Result, Tensor};
 use numformer_ops::Lengths;
@@ -6,7 +6,7 @@ use numformer_ops::Lengths;
 use crate::attention::KeysValues;
 use crate::batched::Batched;
 
-/// What the encoder made of a batch of sources.
+/// The encoder's output for a batch of sources.
 #[derive(Clone, Debug)]
 pub struct Memory {
     states: Tensor,
@@ -26,12 +26,13 @@ impl Memory {
         &self.states
     }
 
-    /// Keys and values of the states, for each layer of the decoder: computed once, however many tokens are written.
+    /// Keys and values of the states, for each layer of the decoder. They are computed once, however many tokens are
+    /// written.
     pub(crate) fn cross(&self) -> &[KeysValues] {
         &self.cross
     }
 
-    /// Valid length of each source; `None` when all are full.
+    /// Valid length of each source; `None` if all are full.
     #[must_use]
     pub fn lengths(&self) -> Lengths<'_> {
         self.lengths.as_deref()

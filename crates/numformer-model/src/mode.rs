@@ -1,15 +1,15 @@
-//! Training or use.
+//! The mode of a model run: training or evaluation.
 
-/// What a model is run for.
+/// The purpose for which a model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// To be trained: dropout is on, and what it drops is a function of the seed, the step and the place in the model.
+    /// Training: dropout is on, and its masks are functions of the seed, the step and the place in the model.
     Train {
         /// Seed of the run.
         seed: u64,
-        /// Optimizer updates taken so far.
+        /// Number of optimizer updates taken so far.
         step: u64,
     },
-    /// To be used or judged: nothing is dropped.
+    /// Use or evaluation: nothing is dropped.
     Evaluate,
 }

@@ -15,7 +15,7 @@ use crate::recurrent::{Recurrent, States};
 use crate::seq2seq::Seq2Seq;
 use crate::transformer::Transformer;
 
-/// A model whose architecture is chosen when the program runs, by its configuration.
+/// A model whose architecture is chosen at run time, by its configuration.
 #[derive(Clone, Debug)]
 pub enum Model {
     /// A transformer.
@@ -48,7 +48,7 @@ impl Model {
         })
     }
 
-    /// Longest sequence, delimiters included; none for a model without a limit.
+    /// Longest sequence, delimiters included; `None` for a model without a limit.
     #[must_use]
     pub fn max_positions(&self) -> Option<usize> {
         match self {
@@ -73,9 +73,9 @@ impl From<Recurrent> for Model {
 /// The memory of a [`Model`].
 #[derive(Clone, Debug)]
 pub enum ModelMemory {
-    /// A transformer's.
+    /// The memory of a transformer.
     Transformer(Memory),
-    /// A recurrent model's.
+    /// The memory of a recurrent model.
     Recurrent(States),
 }
 
@@ -88,7 +88,7 @@ impl Batched for ModelMemory {
     }
 }
 
-/// The cache of a [`Model`]: of whichever architecture it turns out to be.
+/// The cache of a [`Model`], for whichever architecture the first call has.
 #[derive(Debug, Default)]
 pub struct ModelCache {
     transformer: Cache,

@@ -1,4 +1,4 @@
-//! Which architecture, and its configuration.
+//! The configuration of a model of any architecture.
 
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -8,9 +8,10 @@ use crate::config::{ConfigError, TransformerConfig};
 use crate::parameter_counts::ParameterCounts;
 use crate::recurrent::RecurrentConfig;
 
-/// Everything that defines a model but its weights.
+/// Everything that defines a model except its weights.
 ///
-/// As JSON it is the configuration itself: that of a recurrent model has a `cell`, that of a transformer none.
+/// As JSON it is the configuration itself. That of a recurrent model has a field `cell`; that of a transformer does
+/// not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ModelConfig {
@@ -39,7 +40,7 @@ impl ModelConfig {
         }
     }
 
-    /// Id of the token that fills a batch after the end of its shorter sequences.
+    /// Id of the token that pads the shorter sequences of a batch.
     #[must_use]
     pub fn padding_id(&self) -> u32 {
         match self {
@@ -48,7 +49,7 @@ impl ModelConfig {
         }
     }
 
-    /// Longest sequence, delimiters included; none for a model without a limit.
+    /// Longest sequence, delimiters included; `None` for a model without a limit.
     #[must_use]
     pub fn max_positions(&self) -> Option<usize> {
         match self {
@@ -57,7 +58,7 @@ impl ModelConfig {
         }
     }
 
-    /// The configuration of a transformer, if it is one.
+    /// The configuration of a transformer; `None` for other architectures.
     #[must_use]
     pub fn as_transformer(&self) -> Option<&TransformerConfig> {
         match self {
@@ -69,7 +70,7 @@ impl ModelConfig {
     /// Checks that a model of these sizes can exist.
     ///
     /// # Errors
-    /// Names the first impossible value.
+    /// When a value is impossible; the error names the first.
     pub fn validate(&self) -> Result<(), ConfigError> {
         match self {
             Self::Transformer(config) => config.validate(),
@@ -88,7 +89,7 @@ impl ModelConfig {
     }
 }
 
-/// By hand, since what serde derives for untagged enums does not say what is wrong.
+/// Written by hand, because serde's derived errors for untagged enums do not say what is wrong.
 impl<'de> Deserialize<'de> for ModelConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::init::{ONE, ZERO};
 
-/// Added to the variance; the value of the program published with the paper.
+/// Added to the variance; the value in the program published with the paper.
 pub(crate) const EPS: f64 = 1e-12;
 
 /// Layer normalisation over the last axis, with a trained scale and shift.

@@ -1,4 +1,4 @@
-//! Batches of sequences of unequal length.
+//! Batches of sequences of different lengths.
 
 use candle_core::{Device, Error, Result, Tensor};
 use numformer_ops::Lengths;
@@ -7,7 +7,7 @@ use numformer_ops::Lengths;
 #[derive(Clone, Debug)]
 pub struct Padded {
     ids: Tensor,
-    /// Absent when every row is full, so that no work is spent on masks.
+    /// `None` if every row is full, so that no work is spent on masks.
     lengths: Option<Vec<u32>>,
 }
 
@@ -42,7 +42,7 @@ impl Padded {
         &self.ids
     }
 
-    /// Valid length of each row; `None` when all are full.
+    /// Valid length of each row; `None` if all rows are full.
     #[must_use]
     pub fn lengths(&self) -> Lengths<'_> {
         self.lengths.as_deref()
@@ -56,9 +56,8 @@ impl Padded {
         self.ids.dim(0)
     }
 
-    /// Splits targets for teacher forcing: what the decoder reads (all but the last column) and what it should
-    /// predict (all but the first), where [`NO_TARGET`] stands beyond the end of a row. Lengths count what the decoder
-    /// reads.
+    /// Splits targets for teacher forcing into the decoder's input (all but the last column) and the tokens to predict
+    /// (all but the first, with [`NO_TARGET`] beyond the end of a row). The lengths are those of the decoder's input.
     ///
     /// # Errors
     /// When there are fewer than two columns.
@@ -81,6 +80,6 @@ impl Padded {
     }
 }
 
-/// Stands where there is nothing to predict, as [`Padded::shift`] has it. Lengths alone say what is a target: a padding token
-/// within a sequence is a token like others.
+/// Marks positions with nothing to predict, in the result of [`Padded::shift`]. The lengths alone define what is a
+/// target: a padding token within a sequence is like any other token.
 pub const NO_TARGET: u32 = u32::MAX;

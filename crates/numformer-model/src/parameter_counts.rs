@@ -1,4 +1,4 @@
-//! How many coefficients a model has, part by part.
+//! The number of coefficients of a model, part by part.
 
 use std::fmt;
 
@@ -7,8 +7,9 @@ use crate::recurrent::{Cell, RecurrentConfig};
 
 /// Number of trainable coefficients of a model, by part.
 ///
-/// The biases of attention's keys are among them, as in the published sizes, though they learn nothing: they add the same to
-/// all scores of a query, which the softmax takes away, so that their gradient is zero but for rounding.
+/// As in the published sizes, the key biases of attention are included, although they learn nothing: a key bias adds
+/// the same value to all scores of a query, and the softmax cancels it. Their gradient is therefore zero up to
+/// rounding.
 ///
 /// # Examples
 /// ```
@@ -21,7 +22,7 @@ use crate::recurrent::{Cell, RecurrentConfig};
 /// // The weight of the projection is the decoder's embedding; its bias is its own.
 /// assert_eq!(counts.projection, 1328);
 /// assert_eq!(counts.total(), 304_688);
-/// // Of the encoder's attention, and of the decoder's to itself and to the encoder.
+/// // Key biases of the encoder's attention, and of the decoder's attention to itself and to the encoder.
 /// assert_eq!(counts.key_biases, 3 * 64);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +35,12 @@ pub struct ParameterCounts {
     pub decoder_layers: u64,
     /// The output projection; a shared weight counts as embedding.
     pub projection: u64,
-    /// Of those in the layers, biases of keys, which never get a gradient.
+    /// The key biases in the layers, which never get a gradient.
     pub key_biases: u64,
 }
 
 impl ParameterCounts {
-    /// All of them, biases of keys included.
+    /// All coefficients, key biases included.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.embedding + self.encoder_layers + self.decoder_layers + self.projection
@@ -47,7 +48,7 @@ impl ParameterCounts {
 }
 
 impl fmt::Display for ParameterCounts {
-    /// A table of five lines, and where there are biases of keys a sixth on them.
+    /// A table of five lines, with a sixth line if there are key biases.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("embedding", self.embedding),
@@ -125,7 +126,7 @@ impl RecurrentConfig {
     }
 }
 
-/// A bias, and a weight that is not the decoder's embedding.
+/// A bias, and a weight if it is not the decoder's embedding.
 fn projection(source: OutputProjection, vocab_size: u64, d: u64) -> u64 {
     match source {
         OutputProjection::Shared => vocab_size,
@@ -142,7 +143,7 @@ fn norm(d: u64) -> u64 {
     2 * d
 }
 
-/// Queries and output of the states' width, keys and values from the memory's.
+/// Queries and output have the width of the states; keys and values come from the memory's width.
 fn attention(d: u64, d_memory: u64) -> u64 {
     2 * linear(d, d) + 2 * linear(d_memory, d)
 }

@@ -15,8 +15,8 @@ use rand_distr::Normal;
 
 /// The trainable tensors of a model, by name, in the order of their names.
 ///
-/// A model asks for its tensors through a [`VarBuilder`]. Random parameters are created when first asked for, each from
-/// the seed and its own name, so that their values depend neither on the order of construction nor on other layers.
+/// A model requests its tensors through a [`VarBuilder`]. Random parameters are created at the first request, each from
+/// the seed and its own name. Their values therefore depend neither on the order of construction nor on other layers.
 ///
 /// # Examples
 /// ```
@@ -43,13 +43,13 @@ enum Origin {
 }
 
 impl Parameters {
-    /// Parameters drawn from `seed` as a model asks for them.
+    /// Parameters drawn from `seed` when a model requests them.
     #[must_use]
     pub fn random(seed: u64, device: &Device) -> Self {
         Self { vars: Arc::default(), origin: Origin::Random { seed }, device: device.clone() }
     }
 
-    /// Parameters with given values; a model that asks for another name gets an error.
+    /// Parameters with given values. A model that requests another name gets an error.
     ///
     /// # Errors
     /// When a tensor cannot be moved to `device`.
@@ -61,7 +61,7 @@ impl Parameters {
         Ok(Self { vars: Arc::new(Mutex::new(vars)), origin: Origin::Stored, device: device.clone() })
     }
 
-    /// Reads parameters from a file of safetensors.
+    /// Reads parameters from a safetensors file.
     ///
     /// # Errors
     /// When the file cannot be read, or is damaged.
@@ -84,7 +84,7 @@ impl Parameters {
         Self::from_tensors(candle_core::safetensors::load(path, device)?, device)
     }
 
-    /// Writes the parameters to a file of safetensors.
+    /// Writes the parameters to a safetensors file.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -94,20 +94,20 @@ impl Parameters {
         candle_core::safetensors::save(&tensors, path)
     }
 
-    /// Where the parameters live.
+    /// The device that holds the parameters.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Gives a model these parameters as variables: gradients reach them.
+    /// Gives a model these parameters as variables, which gradients reach.
     #[must_use]
     pub fn trainable(&self) -> VarBuilder<'static> {
         self.builder(Gradients::Tracked)
     }
 
-    /// Gives a model the values of these parameters without gradients. The storage is shared: such a model sees every
-    /// later update, and computes without recording anything.
+    /// Gives a model the values of these parameters without gradients. The storage is shared, so the model sees every
+    /// later update. It computes without recording anything.
     #[must_use]
     pub fn frozen(&self) -> VarBuilder<'static> {
         self.builder(Gradients::Ignored)
@@ -145,7 +145,7 @@ impl Parameters {
     /// Sets the vectors of the padding token to zero, in the embeddings of both halves of a model.
     ///
     /// # Errors
-    /// When there are no such embeddings.
+    /// When the embeddings do not exist.
     pub(crate) fn zero_padding_vectors(&self, padding_id: u32) -> Result<()> {
         for half in ["encoder", "decoder"] {
             self.zero_row(&format!("{half}.embedding.tokens.weight"), padding_id as usize)?;
@@ -156,7 +156,7 @@ impl Parameters {
     /// Sets one row of a matrix to zero.
     ///
     /// # Errors
-    /// When there is no such matrix or row.
+    /// When the matrix or the row does not exist.
     fn zero_row(&self, name: &str, row: usize) -> Result<()> {
         let var = self.get(name).ok_or_else(|| missing(name))?;
         let mask: Vec<f32> = (0..var.dim(0)?).map(|i| if i == row { 0.0 } else { 1.0 }).collect();
@@ -165,7 +165,7 @@ impl Parameters {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
-        // The map is only ever inserted into: a panic elsewhere leaves it whole.
+        // Entries are only ever inserted into the map, so a panic elsewhere leaves it consistent.
         self.vars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -241,7 +241,7 @@ fn draw(seed: u64, name: &str, init: Init, shape: &Shape) -> Result<Vec<f32>> {
             let law = Normal::new(mean, stdev).map_err(Error::wrap)?;
             Ok(law.sample_iter(rng).take(count).map(|x| x as f32).collect())
         }
-        // He et al. (2015): a standard deviation of gain/√fan, as candle's layers ask for by default.
+        // He et al. (2015): a standard deviation of gain/√fan, which candle's layers request by default.
         Init::Kaiming { dist, fan, non_linearity } => {
             let deviation = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
             let bound = 3f64.sqrt() * deviation;
@@ -253,7 +253,7 @@ fn draw(seed: u64, name: &str, init: Init, shape: &Shape) -> Result<Vec<f32>> {
     }
 }
 
-/// The 64-bit FNV-1a hash: small, and the same on every platform and in every release, unlike std's hasher.
+/// The 64-bit FNV-1a hash. It is small and, unlike std's hasher, the same on every platform and in every release.
 pub(crate) fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
@@ -296,7 +296,7 @@ mod tests {
         assert!(x.iter().any(|v| *v > 0.48) && x.iter().any(|v| *v < -0.48));
     }
 
-    /// The layers of candle-nn ask for it, so models made of them can be trained, too.
+    /// The layers of candle-nn request it, so models built from them can be trained, too.
     #[test]
     fn layers_of_candle_start_as_they_ask() {
         let parameters = Parameters::random(0, &Device::Cpu);
@@ -304,7 +304,7 @@ mod tests {
         let weight = parameters.get("weight").expect("created").flatten_all().expect("flat");
         let weight = weight.to_vec1::<f32>().expect("a vector");
         let variance = weight.iter().map(|x| f64::from(x * x)).sum::<f64>() / weight.len() as f64;
-        // Of ReLU, 2/fan-in; the standard error of 20,000 is 1%.
+        // The variance for a ReLU is 2/fan-in; the standard error with 20,000 values is 1%.
         assert!((variance * 100.0 - 1.0).abs() < 0.04, "{variance}");
     }
 

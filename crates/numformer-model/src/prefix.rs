@@ -1,4 +1,4 @@
-//! The cache of a model that has none of its own.
+//! The cache of a model that keeps nothing but the tokens so far.
 
 use candle_core::{Result, Tensor};
 
@@ -6,7 +6,8 @@ use crate::batched::Batched;
 use crate::padded::Padded;
 use crate::seq2seq::check_cached;
 
-/// The tokens so far: the [`Cache`](crate::Seq2Seq::Cache) of a model that computes the whole sequence anew for each token.
+/// The tokens so far: the [`Cache`](crate::Seq2Seq::Cache) of a model that recomputes the whole sequence for each
+/// token.
 ///
 /// # Examples
 /// ```
@@ -16,7 +17,7 @@ use crate::seq2seq::check_cached;
 /// let mut prefix = Prefix::default();
 /// for (token, length) in [(7u32, 1), (8, 2)] {
 ///     let tgt = Padded::full(Tensor::new(&[[token]], &Device::Cpu)?);
-///     let whole = prefix.extended(&tgt)?; // of its states, `decode` returns the last
+///     let whole = prefix.extended(&tgt)?; // `decode` returns the last of its states
 ///     assert_eq!(whole.ids().dims(), [1, length]);
 /// }
 /// # Ok::<(), candle_core::Error>(())
@@ -25,10 +26,10 @@ use crate::seq2seq::check_cached;
 pub struct Prefix(Option<Tensor>);
 
 impl Prefix {
-    /// Appends `tgt` `[b, t]` to what was there, and returns the whole, `[b, n + t]`.
+    /// Appends `tgt` `[b, t]` to the tokens so far, and returns the whole sequence, `[b, n + t]`.
     ///
     /// # Errors
-    /// When `tgt` is padded, or has another number of rows than what was there.
+    /// When `tgt` is padded, or its number of rows differs from that of the tokens so far.
     pub fn extended(&mut self, tgt: &Padded) -> Result<Padded> {
         check_cached(tgt)?;
         let whole = match &self.0 {

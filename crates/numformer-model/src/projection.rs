@@ -1,4 +1,4 @@
-//! The output projection: from states to scores of every token.
+//! The output projection: from states to the scores of all tokens.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -7,7 +7,7 @@ use numformer_ops::Activation;
 use crate::config::OutputProjection;
 use crate::linear::uniform_fan_in;
 
-/// The affine map from the decoder's states to the scores of all tokens, and the loss on them.
+/// The affine map from the decoder's states to the scores of all tokens, with its loss.
 #[derive(Clone, Debug)]
 pub struct Projection {
     weight: Tensor,
@@ -38,7 +38,7 @@ impl Projection {
         Ok(Self { weight: tokens.clone(), bias })
     }
 
-    /// The projection that a configuration asks for, beside an embedding `tokens` `[vocab_size, d_model]`.
+    /// The projection that a configuration describes, given an embedding `tokens` `[vocab_size, d_model]`.
     pub(crate) fn of(source: OutputProjection, tokens: &Tensor, vb: &VarBuilder) -> Result<Self> {
         let (vocab_size, d_model) = tokens.dims2()?;
         match source {
@@ -55,13 +55,13 @@ impl Projection {
         numformer_ops::linear(states, &self.weight, &self.bias, Activation::Identity)
     }
 
-    /// By how much the scores of `targets` `[n]` after the states `[n, d_model]` are above the mean score of all tokens: in
-    /// the mean, a scalar; targets equal to `ignored` count for nothing.
+    /// The amount by which the scores of `targets` `[n]` after the states `[n, d_model]` exceed the mean score of all
+    /// tokens, averaged over the targets, a scalar. Targets equal to `ignored` do not count.
     pub(crate) fn margin(&self, states: &Tensor, targets: &Tensor, ignored: u32) -> Result<Tensor> {
         let counts = targets.ne(ignored)?;
-        // An ignored target need not be a token: token 0 stands in.
+        // An ignored target need not be a token, so token 0 stands in for it.
         let tokens = counts.where_cond(targets, &targets.zeros_like()?)?;
-        // The mean score is that of the mean weights.
+        // The mean score is the score for the mean weights.
         let weights = self.weight.index_select(&tokens, 0)?.broadcast_sub(&self.weight.mean(0)?)?;
         let biases = self.bias.index_select(&tokens, 0)?.broadcast_sub(&self.bias.mean(0)?)?;
         let margins = ((states * weights)?.sum(1)? + biases)?;
@@ -70,8 +70,8 @@ impl Projection {
         (margins * counts)?.sum_all()? / counted.max(1.0)
     }
 
-    /// Mean cross-entropy of `targets` `[n]` after the states `[n, d_model]`, a scalar; targets equal to `ignored` count
-    /// for nothing.
+    /// Mean cross-entropy of `targets` `[n]` after the states `[n, d_model]`, a scalar. Targets equal to `ignored` do
+    /// not count.
     ///
     /// # Errors
     /// When the shapes disagree, or a target lies outside the vocabulary.

@@ -18,12 +18,13 @@ pub(crate) struct Residual {
 }
 
 impl Residual {
-    /// Takes the norm of width `d` called `name` from `vb`; `place` names the layer, which may share its weights.
+    /// Takes the norm of width `d` called `name` from `vb`; `place` names the layer, which may share its weights with
+    /// others.
     pub(crate) fn new(d: usize, dropout: f64, name: &str, place: &str, vb: &VarBuilder) -> Result<Self> {
         Ok(Self { dropout: Dropout::new(dropout, &format!("{place}.{name}")), norm: LayerNorm::new(d, &vb.pp(name))? })
     }
 
-    /// What the sub-layer made of `x`, and `x` itself, both `[.., d]`.
+    /// Combines the sub-layer's output `made` with its input `x`, both `[.., d]`.
     pub(crate) fn forward(&self, made: &Tensor, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.norm.add_forward(&self.dropout.forward(made, mode)?, x)
     }

@@ -1,4 +1,4 @@
-//! Drawing answers at random.
+//! Random sampling of answers.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::parameters::fnv1a;
 use crate::scores::{GenerationError, largest, runs};
 use crate::seq2seq::Seq2Seq;
 
-/// How to draw answers at random.
+/// Settings for drawing answers at random.
 ///
 /// # Examples
 /// ```
@@ -25,16 +25,17 @@ use crate::seq2seq::Seq2Seq;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Answers to each source.
+    /// Number of answers to each source.
     pub count: usize,
-    /// What scores are divided by: at 1 a token is as probable as the model says, below 1 the probable ones are more so.
+    /// The divisor of the scores. At 1, a token is as probable as the model says; below 1, probable tokens become more
+    /// probable.
     pub temperature: f64,
-    /// Of the random numbers.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// So many answers, as probable as the model says.
+    /// `count` answers, each as probable as the model says.
     #[must_use]
     pub fn new(count: usize) -> Self {
         Self { count, temperature: 1.0, seed: 0 }
@@ -50,7 +51,7 @@ impl Sampling {
         Ok(())
     }
 
-    /// The random numbers of one answer: a function of the seed, the source's index and which answer it is.
+    /// The random numbers of one answer: a function of the seed, the index of the source and the number of the sample.
     fn generator(&self, index: u64, sample: u64) -> ChaCha8Rng {
         let mut key = [0; 32];
         for (part, value) in key.chunks_exact_mut(8).zip([self.seed, index, sample, fnv1a("sampling")]) {
@@ -60,7 +61,7 @@ impl Sampling {
     }
 }
 
-/// Draws answers to each source, whose indices count from `first_index`.
+/// Draws answers to each source. The first source has index `first_index`, and the others follow.
 pub(crate) fn sample<M: Seq2Seq, C: Constraint>(
     model: &M,
     src: &Padded,
@@ -90,7 +91,7 @@ pub(crate) fn sample<M: Seq2Seq, C: Constraint>(
     Ok(drawn.chunks(sampling.count).map(<[Hypothesis]>::to_vec).collect())
 }
 
-/// The allowed token at which the sum of probabilities passes `share` of all.
+/// The allowed token at which the sum of probabilities passes the fraction `share` of the total.
 fn draw(scores: &[f32], allowed: &[Range<u32>], temperature: f64, share: f64) -> Option<u32> {
     let runs = runs(scores, allowed);
     let top = runs.clone().map(|run| largest(run.scores)).fold(f32::NEG_INFINITY, f32::max);
@@ -103,7 +104,7 @@ fn draw(scores: &[f32], allowed: &[Range<u32>], temperature: f64, share: f64) ->
             return Some(token);
         }
         left -= weight;
-        // Rounding may leave a little after the last.
+        // Rounding may leave a little after the last token.
         last = Some(token);
     }
     last

@@ -1,4 +1,4 @@
-//! Scores of the tokens that may come next.
+//! Scores of the possible next tokens.
 
 use std::ops::Range;
 
@@ -11,12 +11,12 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// Reads the logits `[.., vocab_size]` of what comes at `position` of the answers, counted from 0; `sources` are the
-    /// rows of the batch that was to be answered.
+    /// Reads the logits `[.., vocab_size]` for the token at `position` of the answers, counted from 0. `sources` maps
+    /// each row to its row in the batch of sources.
     pub(crate) fn read(logits: &Tensor, position: usize, sources: impl Fn(usize) -> usize) -> Result<Self> {
         let vocab_size = logits.dims().last().copied().unwrap_or(0);
         let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
-        // Without an early end, the loop is fast.
+        // A loop without an early exit is faster.
         let are_finite = values.iter().fold(true, |are_finite, x| are_finite & x.is_finite());
         if !are_finite && let Some(bad) = values.iter().position(|x| !x.is_finite()) {
             let (row, token) = (sources(bad / vocab_size), (bad % vocab_size) as u32);
@@ -36,7 +36,7 @@ pub(crate) struct Run<'s> {
     pub(crate) scores: &'s [f32],
 }
 
-/// The scores of the tokens that are allowed.
+/// The scores of the allowed tokens.
 pub(crate) fn runs<'s>(scores: &'s [f32], allowed: &'s [Range<u32>]) -> impl Iterator<Item = Run<'s>> + Clone {
     allowed.iter().map(|range| {
         let within = |id: u32| (id as usize).min(scores.len());
@@ -44,7 +44,7 @@ pub(crate) fn runs<'s>(scores: &'s [f32], allowed: &'s [Range<u32>]) -> impl Ite
     })
 }
 
-/// The largest of the scores. Sixteen at a time, which compilers make vectors of.
+/// The largest of the scores. It is computed sixteen at a time, which compilers turn into vector code.
 pub(crate) fn largest(scores: &[f32]) -> f32 {
     const LANES: usize = 16;
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -71,43 +71,43 @@ pub(crate) fn most_probable(scores: &[f32], allowed: &[Range<u32>]) -> Option<u3
     (run.first..).zip(run.scores).find(|(_, x)| **x >= largest).map(|(token, _)| token)
 }
 
-/// The error where no token may follow.
+/// The error for a row in which no token may follow.
 pub(crate) fn nothing_allowed(row: usize, position: usize) -> Error {
     Error::wrap(GenerationError::NothingAllowed { row, position })
 }
 
-/// Why no answer can be written. Rows are those of the batch, positions those in the answer, without the opening
-/// delimiter, both counted from 0.
+/// The reason why no answer can be written. Rows are those of the batch. Positions are those in the answer, without the
+/// opening delimiter. Both are counted from 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GenerationError {
-    /// The model's scores are of no use: it has diverged, or was damaged.
+    /// The model's scores are not finite: it has diverged or is damaged.
     #[error("expected finite scores of tokens in row {row}, position {position}, found {found} for token {token}")]
     NotFinite {
         /// Row of the source.
         row: usize,
-        /// Position of the token to come.
+        /// Position of the next token.
         position: usize,
         /// The token with that score.
         token: u32,
         /// The score.
         found: f32,
     },
-    /// The constraint allows no token, nor the end.
+    /// The constraint allows neither a token nor the end.
     #[error("expected a token that may follow in row {row}, position {position}, found none")]
     NothingAllowed {
         /// Row of the source.
         row: usize,
-        /// Position of the token to come.
+        /// Position of the next token.
         position: usize,
     },
-    /// The temperature cannot be divided by.
+    /// The temperature is not positive and finite.
     #[error("expected a positive, finite temperature, found {found}")]
     Temperature {
         /// The temperature.
         found: f64,
     },
-    /// Nothing is asked for.
-    #[error("expected one sample of each answer at least, found {found}")]
+    /// No samples are requested.
+    #[error("expected at least one sample of each answer, found {found}")]
     Samples {
         /// The number of samples.
         found: usize,
@@ -135,7 +135,7 @@ mod tests {
         });
         assert_eq!(most_probable(&scores, &[]), None);
         assert_eq!(most_probable(&scores, &[100..105]), None);
-        // Improbable as it is, it is all there is.
+        // Improbable as it is, it is the only token allowed.
         assert_eq!(most_probable(&[0.0, f32::MIN], &[1..2]), Some(1));
     }
 

@@ -1,4 +1,4 @@
-//! What all models have in common.
+//! The interface of all models.
 
 use candle_core::{Error, Result, Tensor};
 
@@ -9,8 +9,8 @@ use crate::projection::Projection;
 
 /// A model that reads a sequence of tokens and writes another.
 ///
-/// Training needs [`Seq2Seq::loss`] alone, generation the rest. A new architecture says how it reads and writes; scores
-/// and losses are provided.
+/// Training needs only [`Seq2Seq::loss`]; generation needs the rest. A new architecture defines how it reads and
+/// writes; scores and losses are provided.
 ///
 /// # Examples
 /// ```
@@ -21,7 +21,7 @@ use crate::projection::Projection;
 /// let model = Transformer::init(&config, &Parameters::random(0, &Device::Cpu))?;
 /// let src = Padded::new(&[0, 5, 6, 0], &[4], 4, &Device::Cpu)?;
 /// let memory = model.encode(&src, Mode::Evaluate)?;
-/// // Token by token, or all at once: the same states.
+/// // Token by token or all at once, the states are the same.
 /// let mut cache = Default::default();
 /// for (ids, length) in [(vec![0], 1), (vec![6, 5], 2)] {
 ///     let tgt = Padded::new(&ids, &[length], ids.len(), &Device::Cpu)?;
@@ -31,9 +31,9 @@ use crate::projection::Projection;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub trait Seq2Seq {
-    /// What is kept of a batch of sources.
+    /// What the model keeps of a batch of sources.
     type Memory: Batched;
-    /// What is kept of the targets so far. Start from the default for each batch.
+    /// What the model keeps of the targets so far. Start from the default for each batch.
     type Cache: Batched + Default;
 
     /// Reads `src` `[b, s]`.
@@ -42,12 +42,12 @@ pub trait Seq2Seq {
     /// When an id lies outside the vocabulary, or the sequence is longer than the model can read.
     fn encode(&self, src: &Padded, mode: Mode) -> Result<Self::Memory>;
 
-    /// The states after each token of `tgt` `[b, t]`: `[b, t, d_model]`, zero at padding. With a cache, successive calls
-    /// continue the sequence, and no gradient reaches the tokens of earlier calls.
+    /// The states after each token of `tgt` `[b, t]`: `[b, t, d_model]`, zero at padding. With a cache, successive
+    /// calls continue the sequence, and no gradient reaches the tokens of earlier calls.
     ///
     /// # Errors
-    /// As [`Seq2Seq::encode`], when `tgt` has another number of rows than the memory, and when targets for a cache are
-    /// padded.
+    /// As [`Seq2Seq::encode`], when `tgt` and the memory have different numbers of rows, and when targets for a cache
+    /// are padded.
     fn decode(
         &self,
         memory: &Self::Memory,
@@ -59,12 +59,12 @@ pub trait Seq2Seq {
     /// The map from states to scores.
     fn projection(&self) -> &Projection;
 
-    /// Id of the token that begins and ends every sequence: 0, as vocabularies have it.
+    /// Id of the token that begins and ends every sequence; 0 in the vocabularies of this project.
     fn delimiter_id(&self) -> u32 {
         0
     }
 
-    /// Id of the token that fills a batch after the end of its shorter sequences: 1, as vocabularies have it.
+    /// Id of the token that pads the shorter sequences of a batch; 1 in the vocabularies of this project.
     fn padding_id(&self) -> u32 {
         1
     }
@@ -77,8 +77,8 @@ pub trait Seq2Seq {
         self.projection().logits(states)
     }
 
-    /// Mean cross-entropy per target token under teacher forcing, a scalar. The opening delimiter is given, the
-    /// closing one is predicted; what is beyond the length of a row counts for nothing.
+    /// Mean cross-entropy per target token under teacher forcing, a scalar. The opening delimiter is given, and the
+    /// closing one is predicted. Tokens beyond the length of a row do not count.
     ///
     /// # Errors
     /// As [`Seq2Seq::decode`].
@@ -86,7 +86,8 @@ pub trait Seq2Seq {
         self.smoothed_loss(src, tgt, mode, 0.0)
     }
 
-    /// As [`Seq2Seq::loss`], against targets that give the share `smoothing` of their weight to all tokens alike.
+    /// [`Seq2Seq::loss`] with smoothed targets, which spread the fraction `smoothing` of their weight evenly over all
+    /// tokens.
     ///
     /// # Errors
     /// As [`Seq2Seq::decode`].
@@ -101,15 +102,16 @@ pub trait Seq2Seq {
         let (states, expected) = (states.flatten_to(1)?, expected.flatten_all()?);
         let loss = self.projection().cross_entropy(&states, &expected, Some(NO_TARGET))?;
         if smoothing > 0.0 {
-            // Of a softmax, -Σ qᵢ log pᵢ = log Σ exp zᵢ - Σ qᵢ zᵢ: smoothing moves weight from the target's score to the mean.
+            // For a softmax, -Σ qᵢ log pᵢ = log Σ exp zᵢ - Σ qᵢ zᵢ. Smoothing therefore moves weight from the target's
+            // score to the mean score.
             loss + (self.projection().margin(&states, &expected, NO_TARGET)? * smoothing)?
         } else {
             Ok(loss)
         }
     }
 
-    /// Mean cross-entropy of each target by itself, in the order of the batch; its rows are as long as their lengths
-    /// say. What else is in the batch changes a figure by rounding only.
+    /// Mean cross-entropy of each target by itself, in the order of the batch. Each row has the length that its `tgt`
+    /// states. The rest of the batch changes a value only by rounding.
     ///
     /// # Errors
     /// As [`Seq2Seq::loss`], and when a target has no token to predict.
@@ -140,7 +142,7 @@ pub(crate) fn check_rows(sources: usize, tgt: &Padded) -> Result<()> {
     Err(Error::Msg(format!("expected {sources} targets, one for each source, found {targets}")))
 }
 
-/// Checks that nothing stands between the tokens in a cache and those to come.
+/// Checks that no padding lies between the tokens in a cache and those to come.
 pub(crate) fn check_cached(tgt: &Padded) -> Result<()> {
     match tgt.lengths() {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Where in the loop a shared layer is.
+//! The step embedding of a shared layer.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -6,12 +6,12 @@ use candle_nn::VarBuilder;
 use crate::config::LayerWeights;
 use crate::embedding::sinusoidal_positions;
 
-/// Tells a shared layer how often it has been applied: sines and cosines of the step are added to its input. Layers with
-/// weights of their own need no telling.
+/// Tells a shared layer how often it has been applied, by adding sines and cosines of the step to its input. Layers
+/// with weights of their own do not need this.
 ///
 /// # Reference
-/// Dehghani et al. (2019), *Universal Transformers*, section 2.1; positions are added once here, before the first step.
-/// <https://arxiv.org/abs/1807.03819>
+/// Dehghani et al. (2019), *Universal Transformers*, section 2.1. Unlike there, positions are added only once, before
+/// the first step. <https://arxiv.org/abs/1807.03819>
 #[derive(Clone, Debug)]
 pub(crate) struct StepEmbedding {
     /// `[n_layers, d_model]`

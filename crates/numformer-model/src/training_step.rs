@@ -7,20 +7,21 @@ use crate::flat::FlatLayout;
 use crate::mode::Mode;
 use crate::padded::Padded;
 
-/// Loss and gradients of a model on a batch, weights and gradients as flat vectors.
+/// Computes the loss and gradients of a model on a batch, with weights and gradients as flat vectors.
 ///
-/// There are two on the CPU, which agree to rounding: [`Autodiff`](crate::Autodiff), of every model, and
-/// [`FusedStep`](crate::FusedStep), of the standard transformer, several times faster. Clipping, the optimizer and reductions over processes are passes over the same slices.
+/// There are two on the CPU, which agree up to rounding: [`Autodiff`](crate::Autodiff) trains any model;
+/// [`FusedStep`](crate::FusedStep) trains the standard transformer, several times faster. Clipping, the optimizer and
+/// reductions over processes work on the same slices.
 pub trait TrainingStep: Send {
     /// The order of weights and gradients.
     fn layout(&self) -> &FlatLayout;
 
-    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns it, in nats. Every token of
-    /// a target but its first counts, also one with the id of padding: lengths say what there is. The seed and the step of
-    /// `mode` say what dropout drops.
+    /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns this cross-entropy in
+    /// nats. Every token of a target except the first counts, even one with the padding id: the lengths alone say which
+    /// tokens are valid. The seed and the step in `mode` determine the dropout masks.
     ///
     /// # Errors
-    /// When the batch does not fit the model, or a slice the layout.
+    /// When the batch does not fit the model, or a slice does not fit the layout.
     fn loss_and_gradients(
         &mut self,
         weights: &[f32],
@@ -32,7 +33,7 @@ pub trait TrainingStep: Send {
 
     /// How loss and gradients are computed, in a few words.
     fn how(&self) -> String {
-        "a step of one's own".to_owned()
+        "a custom step".to_owned()
     }
 }
 
@@ -57,14 +58,14 @@ impl<S: TrainingStep + ?Sized> TrainingStep for Box<S> {
     }
 }
 
-/// Token ids of a batch: rows of `width` ids one after another, of which the first few are valid.
+/// Token ids of a batch: rows of `width` ids one after another, in each of which the first ids are valid.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRows<'a> {
     /// All ids.
     pub ids: &'a [u32],
     /// The number of valid ids of each row.
     pub lengths: &'a [u32],
-    /// Ids of a row, padding included.
+    /// Number of ids in a row, padding included.
     pub width: usize,
 }
 
@@ -95,7 +96,7 @@ impl<'a> TokenRows<'a> {
     /// Checks that a model can learn from sources and targets.
     ///
     /// # Errors
-    /// When there is not a target for each source, none has a token to predict, or as [`check`](Self::check).
+    /// When there is not one target for each source, or no target has a token to predict, or as [`check`](Self::check).
     pub(crate) fn check_pair(src: Self, tgt: Self, vocab_size: usize, max_positions: usize) -> Result<()> {
         if src.lengths.len() != tgt.lengths.len() {
             let [expected, found] = [src, tgt].map(|rows| rows.lengths.len());
@@ -105,14 +106,14 @@ impl<'a> TokenRows<'a> {
             return Err(Error::Msg(format!("expected targets of at least two tokens, found {}", tgt.width)));
         }
         src.check(vocab_size, max_positions)?;
-        // The last token is predicted and never read.
+        // The last token is predicted but never read.
         tgt.check(vocab_size, max_positions + 1)
     }
 
     /// Checks that a model can read the rows.
     ///
     /// # Errors
-    /// When the ids are not a row of the width for each length, a length is beyond the width or `max_positions`, or an
+    /// When there is not one row of `width` ids for each length, a length is beyond the width or `max_positions`, or an
     /// id is not below `vocab_size`.
     pub(crate) fn check(&self, vocab_size: usize, max_positions: usize) -> Result<()> {
         let Self { ids, lengths, width } = *self;

@@ -68,8 +68,8 @@ impl Transformer {
         Ok(model)
     }
 
-    /// How much each position of `tgt` `[b, t]` looks at each token of the source, by layer of the decoder and by head:
-    /// `[b, n_heads, t, s]` for each layer, with sums of 1 over the last axis.
+    /// The attention weights of each position of `tgt` `[b, t]` on each token of the source, by decoder layer and by
+    /// head: `[b, n_heads, t, s]` for each layer. They sum to 1 over the last axis.
     ///
     /// # Errors
     /// As [`Seq2Seq::decode`], and when source or target is padded.

@@ -1,4 +1,4 @@
-//! What a transformer's decoder looks at.
+//! The cross-attention weights of a transformer's decoder.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use candle_core::{D, Device, Tensor};

@@ -1,5 +1,5 @@
-//! The step of a device against automatic differentiation and the host's optimizer: always with the kernels compiled
-//! for the host, and on a GPU where there is one.
+//! The fused step on a device against automatic differentiation and the host's optimizer: always with the kernels
+//! compiled for the host, and on a GPU if there is one.
 
 mod common;
 
@@ -31,7 +31,8 @@ fn tiny() -> TransformerConfig {
     TransformerConfig::new(11, 16, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1))
 }
 
-/// Loss and gradients agree with those of the composition, twice: the second time in memory that was used before.
+/// Checks that loss and gradients agree with those of automatic differentiation, twice: the second time in reused
+/// memory.
 fn check(
     config: &TransformerConfig,
     device: Accelerator,
@@ -195,7 +196,7 @@ fn after_a_step_that_is_not_finite_the_weights_stay() -> Result<()> {
 fn answers_are_those_of_the_host() -> Result<()> {
     for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
         let config = TransformerConfig { cross_attention_query, ..small() };
-        // A delimiter that is often the most probable token, so that some answers end early.
+        // The delimiter is often the most probable token, so that some answers end early.
         for seed in [5, 8] {
             let (parameters, composition) = parameters_of(&config, seed)?;
             let weights = weights_of(&composition, &parameters, seed)?;

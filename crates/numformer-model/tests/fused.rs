@@ -19,7 +19,7 @@ fn check(config: &TransformerConfig, src: &Tokens, tgt: &Tokens) -> Result<()> {
     let [mut expected, mut found] = [vec![f32::NAN; weights.len()], vec![f32::NAN; weights.len()]];
     let expected_loss =
         composition.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut expected)?;
-    // Twice: the second time in memory that was used before.
+    // Twice: the second time in reused memory.
     for _ in 0..2 {
         let loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut found)?;
         assert!((loss - expected_loss).abs() <= 1e-5 * expected_loss, "expected {expected_loss}, found {loss}");
@@ -49,7 +49,7 @@ fn every_option_agrees_with_the_composition() -> Result<()> {
     Ok(())
 }
 
-/// What a bias of keys adds is the same for all scores of a query, and softmax takes it away.
+/// A key bias adds the same value to all scores of a query, and the softmax cancels it.
 #[test]
 fn biases_of_keys_get_no_gradient() -> Result<()> {
     let config = small();
@@ -99,7 +99,7 @@ fn sources_without_tokens_and_targets_without_predictions_agree() -> Result<()> 
 
 #[test]
 fn gradients_agree_with_finite_differences() -> Result<()> {
-    // Large enough to stand out from rounding, along the gradient itself.
+    // Changes along the gradient itself are large enough to stand out from rounding.
     let (src, tgt) = (Tokens::random(1, &[7, 5], 23), Tokens::random(2, &[9, 4], 23));
     let (parameters, _) = parameters_of(&small(), 5)?;
     let mut step = FusedStep::new(&small(), &parameters)?;
@@ -144,10 +144,11 @@ fn threads_do_not_change_the_bits() -> Result<()> {
     Ok(())
 }
 
-/// Forward and backward pass with the loops of each instruction set of this processor, by either way to the gradients.
+/// Forward and backward pass at each instruction set of this processor, by the fused step and by automatic
+/// differentiation.
 #[test]
 fn instruction_sets_do_not_change_the_bits() -> Result<()> {
-    // Widths that are no multiple of a vector, sequences shorter and longer than one.
+    // Widths that are not a multiple of a vector, and sequences shorter and longer than a vector.
     let config = TransformerConfig::new(37, 40, StackConfig::new(14, 2, 2), StackConfig::new(21, 3, 2));
     let (src, tgt) = (Tokens::random(1, &[7, 1, 33, 20], 37), Tokens::random(2, &[9, 33, 2, 17], 37));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a small pool starts");
@@ -182,7 +183,7 @@ fn parameters_of_another_model_are_named() -> Result<()> {
         Ok(FusedStep::new(&small(), &parameters).expect_err("another model").to_string())
     };
     for (at, (name, tensor)) in tensors.iter().enumerate() {
-        // As many coefficients, but not as a matrix of this shape; and one row more.
+        // The same number of coefficients in a matrix of another shape, and one row more.
         let turned = if tensor.rank() == 2 { tensor.t()? } else { tensor.unsqueeze(0)? };
         for wrong in [turned, Tensor::cat(&[tensor.clone(), tensor.narrow(0, 0, 1)?], 0)?] {
             if wrong.dims() == tensor.dims() {
@@ -198,7 +199,7 @@ fn parameters_of_another_model_are_named() -> Result<()> {
         assert!(error(&tensors)?.starts_with(&format!("no parameter `{name}`")));
     }
     tensors.push(("extra".to_owned(), Tensor::new(&[1f32, 2.0], &Device::Cpu)?));
-    assert!(error(&tensors)?.contains("coefficients of the model alone"));
+    assert!(error(&tensors)?.contains("coefficients of the model, found"));
     Ok(())
 }
 

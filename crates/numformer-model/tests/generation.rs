@@ -1,4 +1,4 @@
-//! Generation: its answers are those of the model's scores, whatever the batch, the cache and the width.
+//! Generation: answers follow the model's scores, for any batch, cache and width.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 #![expect(clippy::single_range_in_vec_init, reason = "sets of ids are lists of ranges")]
 
@@ -14,7 +14,7 @@ const CPU: &Device = &Device::Cpu;
 const DELIMITER: u32 = 0;
 const MAX_LEN: usize = 50;
 
-/// An untrained model of `vocab_size` tokens that is sure of what it says, and ends the sooner the larger `eagerness`.
+/// An untrained model of `vocab_size` tokens with strong preferences. It ends the sooner, the larger `eagerness` is.
 fn opinionated(vocab_size: usize, eagerness: f64, seed: u64) -> Transformer {
     let config = TransformerConfig::new(vocab_size, MAX_LEN, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 2));
     let parameters = Parameters::random(seed, CPU);
@@ -32,7 +32,7 @@ fn opinionated(vocab_size: usize, eagerness: f64, seed: u64) -> Transformer {
     Transformer::new(&config, &parameters.frozen()).unwrap()
 }
 
-/// Sources of many lengths and their rows alone.
+/// A batch of sources of many lengths, and each of its rows alone.
 fn sources() -> (Padded, Vec<Padded>) {
     let rows: Vec<Vec<u32>> =
         (0..9).map(|i| [vec![0], (0..i).map(|j| 2 + (i * 7 + j * 3) % 9).collect(), vec![0]].concat()).collect();
@@ -70,7 +70,7 @@ fn greedy_answers_do_not_depend_on_the_batch() -> Result<()> {
             lengths.push(answer.ids.len());
         }
     }
-    // Some end at once, some later, some not, so that the batch shrinks again and again.
+    // Some rows end early, some late and some never, so that the batch shrinks again and again.
     lengths.sort_unstable();
     lengths.dedup();
     assert!(lengths.len() > 5 && lengths.last() == Some(&(MAX_LEN - 1)), "{lengths:?}");
@@ -136,7 +136,7 @@ fn log_probability(model: &Transformer, src: &Padded, tokens: &[u32]) -> f64 {
     logits.iter().zip(tokens).map(|(logits, token)| of(logits, *token)).sum()
 }
 
-/// Every answer there is, of at most `max_len` tokens with both delimiters, and its score.
+/// All possible answers of at most `max_len` tokens, both delimiters included, with their scores.
 fn all_answers(model: &Transformer, src: &Padded, max_len: usize, penalty: f64) -> Vec<Ranked> {
     let config = model.config();
     let inner: Vec<u32> = (0..config.vocab_size as u32).filter(|token| *token != DELIMITER).collect();
@@ -180,7 +180,7 @@ fn a_wide_beam_finds_the_best_answers_of_all() -> Result<()> {
     Ok(())
 }
 
-/// Beam search written down a second time: one source, no cache, every continuation looked at.
+/// A second, plain implementation of beam search: one source, no cache, and every continuation considered.
 fn plain_beam(model: &Transformer, src: &Padded, max_len: usize, search: &Beam) -> Vec<(Vec<u32>, f64)> {
     let score = |ids: &[u32], log_probability: f64| log_probability / (ids.len() as f64).powf(search.length_penalty);
     let vocabulary = 0..model.config().vocab_size as u32;
@@ -302,14 +302,14 @@ fn impossible_beams_are_errors() {
     let model = opinionated(4, 0.0, 0);
     let src = Padded::new(&[0, 0], &[2], 2, CPU).unwrap();
     let message = |search: Beam| beam(&model, &src, 5, &search).expect_err("impossible").to_string();
-    assert_eq!(message(Beam::new(0)), "expected a beam of width 1 at least, found 0");
+    assert_eq!(message(Beam::new(0)), "expected a beam width of at least 1, found 0");
     let unbounded = Beam { length_penalty: f64::INFINITY, ..Beam::new(1) };
     assert_eq!(message(unbounded), "expected a finite length penalty, found inf");
 }
 
-/// Answers that never go down, and end with token 9.
+/// Answers whose tokens never decrease, and which end with token 9.
 struct Ascending {
-    /// What may follow each token: it and larger ones.
+    /// The tokens that may follow each token: itself and larger ones.
     after: Vec<Vec<Range<u32>>>,
 }
 
@@ -320,7 +320,7 @@ impl Ascending {
 }
 
 impl Constraint for Ascending {
-    /// The last token and how many may follow.
+    /// The last token, and how many tokens may still follow.
     type State = (u32, usize);
 
     fn start(&self, _row: usize, max_len: usize) -> Result<(u32, usize)> {
@@ -391,7 +391,7 @@ fn constrained_greedy_answers_are_the_most_probable_tokens_that_are_allowed() ->
 
 #[test]
 fn a_wide_beam_finds_the_most_probable_answer_that_is_allowed() -> Result<()> {
-    /// Neither 2 after 2 nor 3 after 3.
+    /// Allows neither 2 after 2 nor 3 after 3.
     struct Alternating;
 
     impl Constraint for Alternating {
@@ -435,13 +435,13 @@ fn samples_are_a_function_of_seed_and_index() -> Result<()> {
     let samples = of(&together, 100, sampling)?;
     for (row, src) in alone.iter().enumerate() {
         assert_eq!(of(src, 100 + row as u64, sampling)?[0], samples[row], "row {row}");
-        // More of them begin with the same.
+        // A larger number of samples begins with the same samples.
         assert_eq!(of(src, 100 + row as u64, Sampling { count: 5, ..sampling })?[0][..2], samples[row]);
     }
     assert!(samples.iter().filter(|samples| samples[0] == samples[1]).count() < 4);
     assert_ne!(of(&together, 101, sampling)?, samples);
     assert_ne!(of(&together, 100, Sampling { seed: 4, ..sampling })?, samples);
-    // The colder, the surer.
+    // A very low temperature gives the most probable answer.
     let cold: Vec<_> = of(&together, 0, Sampling { temperature: 1e-9, count: 1, seed: 0 })?.concat();
     assert_eq!(cold, greedy(&model, &together, 12)?);
     Ok(())
@@ -507,7 +507,7 @@ fn impossible_generations_are_errors() {
         let error = hypotheses(&model, &together, 0, 12, &Decoding::Sample(sampling), &Unconstrained);
         error.expect_err("impossible").to_string()
     };
-    assert!(message(Sampling::new(0)).contains("expected one sample of each answer at least, found 0"));
+    assert!(message(Sampling::new(0)).contains("expected at least one sample of each answer, found 0"));
     for temperature in [0.0, -1.0, f64::INFINITY, f64::NAN] {
         let message = message(Sampling { temperature, ..Sampling::new(1) });
         assert!(message.contains("expected a positive, finite temperature, found"), "{message}");

@@ -14,12 +14,12 @@ const PADDING: u32 = 1;
 const CPU: &Device = &Device::Cpu;
 const EVALUATE: Mode = Mode::Evaluate;
 
-/// Different widths, depths and heads in the two halves, so that no size can stand in for another.
+/// Different widths, depths and heads in the two halves, so that no size can be confused with another.
 fn asymmetric() -> TransformerConfig {
     TransformerConfig::new(13, 10, StackConfig::new(12, 3, 2), StackConfig::new(8, 2, 1))
 }
 
-/// Every combination of the options of one layer, and every way to repeat it.
+/// Every combination of the options of one layer, and every way to repeat the layer.
 fn all_options() -> impl Iterator<Item = TransformerConfig> {
     let positions = [Positions::Learned, Positions::Sinusoidal];
     let queries = [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput];
@@ -43,7 +43,7 @@ fn all_options() -> impl Iterator<Item = TransformerConfig> {
     of_layers.chain(repeated)
 }
 
-/// Three sequences of unequal length, delimiters at both ends.
+/// Three sequences of different lengths, with delimiters at both ends.
 fn padded_batch() -> Padded {
     let rows = [[0, 5, 6, 7, 0], [0, 8, 0, PADDING, PADDING], [0, 9, 12, 0, PADDING]];
     Padded::new(&rows.concat(), &[5, 3, 4], 5, CPU).unwrap()
@@ -63,7 +63,7 @@ fn every_parameter_receives_a_gradient() {
         let mut gradients = vec![0.0; layout.len()];
         layout.read_gradients(&parameters, &store, &mut gradients).unwrap();
         for slot in layout.slots() {
-            // Softmax does not change when all keys move by the same vector: the key's bias has no effect.
+            // The softmax does not change when all keys move by the same vector, so the key bias has no effect.
             if !slot.name().ends_with("key.bias") {
                 assert!(gradients[slot.range()].iter().any(|g| *g != 0.0), "{} in {config:?}", slot.name());
             }
@@ -81,7 +81,8 @@ fn gradients_agree_with_finite_differences() {
         layout.read(&parameters, &mut weights).unwrap();
         let loss = || model.loss(&padded_batch(), &padded_batch(), EVALUATE).unwrap();
         layout.read_gradients(&parameters, &loss().backward().unwrap(), &mut gradients).unwrap();
-        // Along the gradient itself the slope is its squared norm; f32 leaves about three digits of the difference.
+        // Along the gradient itself the slope is its squared norm. In f32, about three digits of the difference are
+        // exact.
         let norm = gradients.iter().map(|g| g * g).sum::<f32>().sqrt();
         let step = 2e-3 / norm;
         let at = |sign: f32| {
@@ -126,7 +127,7 @@ fn padding_changes_nothing() -> Result<()> {
     let beyond = states.narrow(0, 1, 1)?.narrow(1, 3, 2)?.abs()?.sum_all()?.to_scalar::<f32>()?;
     assert_eq!(beyond.to_bits(), 0f32.to_bits(), "states at padding are zero");
 
-    // The mean over a batch is the mean over its tokens, each row on its own.
+    // The mean over a batch equals the mean over the tokens of its rows, each computed alone.
     let rows: [&[u32]; 3] = [&[0, 5, 6, 7, 0], &[0, 8, 0], &[0, 9, 12, 0]];
     let (mut sum, mut tokens) = (0.0, 0.0);
     for row in rows {
@@ -350,7 +351,7 @@ fn smoothed_targets_are_a_mixture_with_the_uniform_law() -> Result<()> {
         let batch = padded_batch();
         let found = model.smoothed_loss(&batch, &batch, EVALUATE, SMOOTHING)?;
 
-        // By the definition: -Σ q log p for each token, q the mixture.
+        // By the definition: -Σ q log p for each token, where q is the mixture.
         let memory = model.encode(&batch, EVALUATE)?;
         let log_p =
             candle_nn::ops::log_softmax(&model.logits(&model.decode(&memory, &batch, None, EVALUATE)?)?, D::Minus1)?;

@@ -38,7 +38,7 @@ fn without_dropout(mut config: ModelConfig) -> ModelConfig {
     config
 }
 
-/// Three sequences of unequal length, delimiters at both ends, and the rows alone.
+/// Three sequences of different lengths with delimiters at both ends, and each row alone.
 fn batch() -> (Padded, [Padded; 3]) {
     let rows: [&[u32]; 3] = [&[0, 5, 6, 7, 0], &[0, 8, 0], &[0, 9, 12, 0]];
     let lengths = rows.map(|row| row.len() as u32);
@@ -95,7 +95,7 @@ fn every_parameter_receives_a_gradient() {
         for mode in [EVALUATE, TRAIN] {
             let gradients = trained.gradients(mode);
             for slot in trained.layout.slots() {
-                // Softmax does not change when all keys move by the same vector: the key's bias has no effect.
+                // The softmax does not change when all keys move by the same vector, so the key bias has no effect.
                 if !slot.name().ends_with("key.bias") {
                     let some = gradients[slot.range()].iter().any(|g| *g != 0.0);
                     assert!(some, "{} in {config:?}", slot.name());
@@ -109,7 +109,7 @@ fn every_parameter_receives_a_gradient() {
 fn gradients_agree_with_finite_differences() {
     for config in variants() {
         let trained = Trained::new(&config, 2);
-        // What dropout drops is fixed by seed and step, so the loss in training has a slope, too.
+        // Dropout masks are functions of seed and step, so the training loss has a slope, too.
         for (mode, part) in ["copy_gate", "gates", "candidate", "layers.", "embedding", ""]
             .into_iter()
             .flat_map(|part| [(EVALUATE, part), (TRAIN, part)])
@@ -120,7 +120,8 @@ fn gradients_agree_with_finite_differences() {
                     direction[slot.range()].fill(0.0);
                 }
             }
-            // Along the gradient itself the slope is its squared norm; f32 leaves about three digits of the difference.
+            // Along the gradient itself the slope is its squared norm. In f32, about three digits of the difference are
+            // exact.
             let norm = direction.iter().map(|g| g * g).sum::<f32>().sqrt();
             if norm <= 0.0 {
                 assert!(!trained.layout.slots().iter().any(|slot| slot.name().contains(part)));
@@ -175,7 +176,7 @@ fn padding_changes_nothing() -> Result<()> {
                 assert_eq!(beyond.to_bits(), 0f32.to_bits(), "states at padding are zero");
             }
         }
-        // Another order of the rows, and one of them twice.
+        // The rows in another order, with one of them twice.
         let rows = [2, 0, 2, 1];
         let ids = together.ids().select(&rows)?;
         let found = model.decode(&memory.select(&rows)?, &Padded::full(ids.clone()), None, EVALUATE)?;
@@ -251,7 +252,7 @@ fn dropout_is_a_function_of_seed_and_step_and_off_in_use() {
 
 #[test]
 fn dropout_stands_after_embeddings_and_sub_layers() {
-    // Where all but everything is dropped, nothing that stands before is heard of.
+    // When nearly everything is dropped, no gradient reaches the parameters before the dropout.
     const ALL: f64 = 1.0 - 1e-9;
     for config in variants() {
         let config: ModelConfig = match config {
@@ -264,7 +265,7 @@ fn dropout_stands_after_embeddings_and_sub_layers() {
             }
         };
         let mut trained = Trained::new(&config, 6);
-        // The norm of a vector of equal coefficients has no slope to speak of.
+        // The norm of a vector of equal coefficients has almost no slope.
         for slot in trained.layout.slots() {
             if slot.name().ends_with("norm.bias") {
                 trained.weights[slot.range()].iter_mut().zip(1u8..).for_each(|(b, i)| *b = f32::from(i).sin());
@@ -282,7 +283,7 @@ fn dropout_stands_after_embeddings_and_sub_layers() {
                 assert!(is_heard, "{} in {config:?}", slot.name());
             }
         }
-        // The decoder hears nothing of the encoder, which is asked by itself.
+        // No gradient reaches the encoder through the decoder, so the encoder is tested by itself.
         let Model::Transformer(model) = &trained.model else { continue };
         let memory = model.encode(&batch().0, TRAIN).unwrap();
         let store = memory.states().sqr().unwrap().sum_all().unwrap().backward().unwrap();
@@ -308,7 +309,7 @@ fn shared_layers_are_one_layer_applied_again() -> Result<()> {
     let model = Transformer::init(&shared, &parameters)?;
     assert!(parameters.names().iter().all(|name| !name.contains("layers.1")));
 
-    // The same weights in every layer differ by the steps alone: with one layer there is but one step to add.
+    // Copies of the same weights in every layer differ from the shared layer only in the step embeddings.
     let copies = parameters.to_vec().into_iter().flat_map(|(name, var)| {
         let copies = if name.contains("layers.0") { 3 } else { 1 };
         (0..copies).map(move |i| (name.replace("layers.0", &format!("layers.{i}")), var.as_detached_tensor()))
@@ -318,7 +319,7 @@ fn shared_layers_are_one_layer_applied_again() -> Result<()> {
     let without_steps = Transformer::new(&separate, &copies.frozen())?;
     let (src, _) = batch();
     let [found, unaware] = [&model, &without_steps].map(|model| model.encode(&src, EVALUATE).unwrap().states().clone());
-    assert!(difference(&found, &unaware) > 1e-2, "steps are told apart");
+    assert!(difference(&found, &unaware) > 1e-2, "steps are distinguished");
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub struct AdamStep {
 /// ```
 /// use numformer_ops::{AdamStep, adam_update};
 ///
-/// Without momentum and ε, a step changes each parameter by lr, against the sign of its gradient.
+/// // Without momentum and ε, a step changes each parameter by lr, against the sign of its gradient.
 /// let step = AdamStep { lr: 0.5, beta1: 0.0, beta2: 0.0, eps: 0.0, gradient_scale: 1.0, decay: 0.0 };
 /// let (mut theta, mut m, mut v) = ([1.0, 1.0], [0.0; 2], [0.0; 2]);
 /// adam_update(&step, &mut theta, &[4.0, -9.0], &mut m, &mut v);

@@ -21,7 +21,7 @@ const CLASSES: usize = 1024;
 const LOGITS: usize = 1 << 20;
 const LOGITS_OF_ONE: usize = 1 << 18;
 
-/// Minimum number of rows held at once, even if they have more logits than that: each block of rows reads all weights
+/// Minimum number of rows held at once, even if their logits exceed [`LOGITS`]: each block of rows reads all weights
 /// and writes all their gradients.
 const ROWS: usize = 256;
 

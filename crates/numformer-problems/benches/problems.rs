@@ -1,7 +1,7 @@
 //! Answers per second at the paper's sizes, beside faer's bare decompositions.
 //!
-//! `problems/solve/NAME/SIZE` is the whole of `solve_into`, checks and the writing of the answer included, into a buffer
-//! that is kept; `problems/faer/NAME/SIZE` is the decomposition alone, as faer's high-level interface offers it.
+//! `problems/solve/NAME/SIZE` measures all of `solve_into`, including the checks and writing the answer into a buffer
+//! that is kept. `problems/faer/NAME/SIZE` measures the decomposition alone, as faer's high-level interface offers it.
 
 use std::hint::black_box;
 
@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 
 const MATRICES: usize = 100;
 
-/// Inputs with uniform entries in the shape that the problem reads, symmetric where it must be, and solvable.
+/// Solvable inputs with uniform entries in the shape that the problem reads, symmetric if the problem requires it.
 fn inputs(problem: &dyn Problem, n: usize) -> Vec<Mat<f64>> {
     let (rows, columns) = problem.input_shape((n, n));
     let law = UniformEntries::new(rows, columns, 10.0).expect("a law");

@@ -1,4 +1,4 @@
-//! What more there is to say about a candidate than how far it is from right.
+//! What can be said about a candidate beyond how far it is from being right.
 
 use std::fmt::Debug;
 
@@ -7,9 +7,10 @@ use numformer_metrics::Deviations;
 
 use crate::{Instance, ReferenceComparison, Refinement, SolveError, require_finite};
 
-/// How a problem's wrong answers are taken apart, improved, and compared with published figures.
+/// The analysis of a problem's wrong answers: how to take them apart, improve them, and compare them with published
+/// figures.
 ///
-/// Each of these is optional. A problem that offers one implements this trait, too, and returns itself from
+/// Each of these is optional. A problem that offers any of them implements this trait, too, and returns itself from
 /// [`Problem::analysis`](crate::Problem::analysis).
 ///
 /// # Examples
@@ -28,8 +29,8 @@ use crate::{Instance, ReferenceComparison, Refinement, SolveError, require_finit
 /// assert!(Trace.analysis().is_none());
 /// ```
 pub trait Analysis: Debug + Send + Sync {
-    /// Which properties of the exact answer a candidate lacks. `None` by default, for problems whose answers have no parts
-    /// to tell apart.
+    /// Which properties of the exact answer a candidate lacks. `None` by default, for problems whose answers have no
+    /// separate parts.
     ///
     /// # Panics
     /// If the shape of the candidate or of the target is not that of an answer to the input.
@@ -37,19 +38,19 @@ pub trait Analysis: Debug + Send + Sync {
         None
     }
 
-    /// An iteration that brings answers closer to exact ones; `None` by default, where none is offered.
+    /// An iteration that brings answers closer to exact ones; `None` by default.
     fn refinement(&self) -> Option<&dyn Refinement> {
         None
     }
 
-    /// The matrices that the program of the paper's authors compares to judge this candidate: for published figures.
-    /// [`ReferenceComparison::of`] finds them for any problem.
+    /// The matrices that the program of the paper's authors compares to judge this candidate. They are used for
+    /// comparisons with published figures. [`ReferenceComparison::of`] finds them for any problem.
     ///
-    /// By default the candidate and the target. A problem that program judges otherwise overrides this, and says how its
-    /// [`error`](crate::Problem::error) differs.
+    /// By default, these are the candidate and the target. If the program judges a problem differently, the problem
+    /// overrides this method and says how its [`error`](crate::Problem::error) differs.
     ///
     /// # Errors
-    /// If the input holds an entry that is not finite.
+    /// When the input holds an entry that is not finite.
     ///
     /// # Panics
     /// If the shape of the candidate or of the target is not that of an answer to the input.

@@ -1,20 +1,20 @@
-//! Rows and columns of like sizes.
+//! Scaling of matrices to rows and columns of similar sizes.
 
 use faer::{Mat, MatRef};
 
 use crate::small::power_of_two;
 
-/// Sweeps over all rows after which scaling ends, whatever is left to gain.
+/// The number of sweeps over all rows after which scaling ends, even if more could be gained.
 const MAX_SWEEPS: usize = 64;
 
 /// D⁻¹AD and the exponents of the powers of two in the diagonal matrix D, chosen so that each row is about as large as
-/// the column of the same number. Nothing is rounded, unless an entry falls below the normal numbers.
+/// the column with the same index. Nothing is rounded unless an entry falls below the normal numbers.
 ///
 /// # Reference
 /// Parlett and Reinsch (1969), *Balancing a matrix for calculation of eigenvalues and eigenvectors*.
 /// <https://doi.org/10.1007/BF02165404>
 pub(crate) fn balanced(matrix: MatRef<'_, f64>) -> (Mat<f64>, Vec<i32>) {
-    /// The diagonal stays in range, and so do quotients of two of its entries.
+    /// Keeps the diagonal in range, and also the quotients of any two of its entries.
     const LARGEST: i32 = 500;
     let n = matrix.nrows();
     let mut balanced = matrix.to_owned();
@@ -22,7 +22,7 @@ pub(crate) fn balanced(matrix: MatRef<'_, f64>) -> (Mat<f64>, Vec<i32>) {
     for _ in 0..MAX_SWEEPS {
         let mut has_changed = false;
         for i in 0..n {
-            // In half units, lest sums overflow.
+            // Entries are divided by 2n, so that sums do not overflow.
             let sum = |entries: &mut dyn Iterator<Item = f64>| entries.map(|x| x.abs() / (2 * n) as f64).sum::<f64>();
             let row = sum(&mut (0..n).filter(|j| *j != i).map(|j| balanced[(i, j)]));
             let column = sum(&mut (0..n).filter(|j| *j != i).map(|j| balanced[(j, i)]));
@@ -32,7 +32,7 @@ pub(crate) fn balanced(matrix: MatRef<'_, f64>) -> (Mat<f64>, Vec<i32>) {
             let exponent = (0.5 * (row.log2() - column.log2())).round() as i32;
             let exponent = exponent.clamp(-LARGEST - exponents[i], LARGEST - exponents[i]);
             let (factor, inverse) = (power_of_two(exponent), power_of_two(-exponent));
-            // A step that gains little is not taken: it might be taken back for ever.
+            // A step that gains little is skipped, since it might be undone and repeated forever.
             if column * factor + row * inverse >= 0.95 * (row + column) {
                 continue;
             }
@@ -64,7 +64,7 @@ mod tests {
         let (even, exponents) = balanced(mat![[1.0, 1024.0], [1.0, 2.0]].as_ref());
         assert_eq!(even, mat![[1.0, 32.0], [32.0, 2.0]]);
         assert_eq!(exponents[0] - exponents[1], 5);
-        // Nothing to gain: symmetric, triangular, empty.
+        // Symmetric, triangular and empty matrices have nothing to gain.
         for a in [mat![[1.0, -3.0], [-3.0, 1e100]], mat![[1.0, 1e10], [0.0, 2.0]], Mat::new()] {
             let (same, exponents) = balanced(a.as_ref());
             assert_eq!(same, a);

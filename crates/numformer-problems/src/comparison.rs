@@ -7,18 +7,21 @@ use crate::{Analysis, Instance, Problem, SolveError};
 
 /// A pair of matrices whose difference is the error of a candidate, as the program of the paper's authors measures it.
 ///
-/// For most problems these are the candidate and the target; for others a residual, as VᵀAV beside diag(λ). Made by
-/// [`ReferenceComparison::of`], and of use only beside published figures: some of these measures accept wrong answers.
+/// For most problems, these are the candidate and the target. For others they are the parts of a residual, such as VᵀAV
+/// and diag(λ). [`ReferenceComparison::of`] makes the pair. It is useful only with published figures, since some of
+/// these measures accept wrong answers.
 ///
-/// How it differs from [`Problem::error`], by the names of the problems:
-/// - `eigenvectors`: VᵀAV against diag(λ), relative to the predicted λ. Nothing is asked of V by itself; zeros, or one
-///   true pair beside zeros, are perfect.
-/// - `svd`: UᵀAV against diag(σ), with the same consequences.
-/// - `inversion`, `symmetric-inversion`: the same error, by residual or against the target. The share of coefficients
-///   is that of AH within an absolute difference of I, so that a zero answer has its zeros right.
-/// - all others: no difference.
+/// It differs from [`Problem::error`] as follows, by the names of the problems:
+/// - `eigenvectors`: VᵀAV is compared with diag(λ), relative to the predicted λ. V itself is not checked, so a zero
+///   answer is perfect, and so is an answer with one true pair and zeros elsewhere.
+/// - `svd`: UᵀAV is compared with diag(σ), with the same consequences.
+/// - `inversion`, `symmetric-inversion`: the error is the same, by residual or against the target. The share of
+///   coefficients counts the entries of AH within an absolute difference of those of I, so a zero answer has the zeros
+///   of I right.
+/// - all others: there is no difference.
 ///
-/// The program reports [the square](Self::squared_frobenius) of the Frobenius ratio where we report the ratio.
+/// The program reports [the square](Self::squared_frobenius) of the Frobenius ratio, whereas this crate reports the
+/// ratio.
 ///
 /// # Examples
 /// ```
@@ -36,29 +39,30 @@ use crate::{Analysis, Instance, Problem, SolveError};
 pub struct ReferenceComparison {
     /// What the candidate gives.
     pub found: Mat<f64>,
-    /// What an exact answer gives; of the same shape.
+    /// What an exact answer gives, in the same shape.
     pub expected: Mat<f64>,
-    /// In the share of coefficients that are nearly right, expected numbers of a smaller magnitude count as of this one.
+    /// In the share of coefficients that are nearly right, smaller expected numbers count as if they had this
+    /// magnitude.
     pub floor: f64,
 }
 
 impl ReferenceComparison {
-    /// The usual [`floor`](Self::floor): only zeros, and what stands for them after rounding, are below.
+    /// The usual [`floor`](Self::floor): only zeros, and what rounding makes of them, are below it.
     ///
-    /// The recorded shares of residuals with expected zeros lie on both sides of it: differences of 8.8e-15 were counted
-    /// within 1%, those of 1.02e-14 were not.
+    /// It agrees with the recorded shares of residuals with expected zeros: a difference of 8.8e-15 was counted as
+    /// within 1%, and a difference of 1.02e-14 was not.
     pub const DEFAULT_FLOOR: f64 = 1e-12;
 
-    /// What the program of the paper's authors compares to judge this candidate: what the problem's
-    /// [analysis](crate::Analysis::reference_comparison) says, or else the candidate and the target.
+    /// The matrices that the program of the paper's authors compares to judge this candidate. These are the ones that
+    /// the problem's [analysis](crate::Analysis::reference_comparison) gives, or else the candidate and the target.
     ///
     /// # Errors
-    /// As [`Problem::error`].
+    /// When [`Problem::error`] fails.
     ///
     /// # Panics
-    /// As [`Problem::error`].
+    /// If [`Problem::error`] panics.
     pub fn of(problem: &dyn Problem, instance: Instance<'_>, candidate: MatRef<'_, f64>) -> Result<Self, SolveError> {
-        /// Says nothing by itself: all methods are as provided.
+        /// An analysis with the provided methods only.
         #[derive(Debug)]
         struct Plain;
         impl Analysis for Plain {}
@@ -74,7 +78,7 @@ impl ReferenceComparison {
         Self { found, expected, floor: Self::DEFAULT_FLOOR }
     }
 
-    /// Sets the magnitude below which expected numbers count as of this magnitude.
+    /// Sets the magnitude that smaller expected numbers are taken to have.
     #[must_use]
     pub fn with_floor(mut self, floor: f64) -> Self {
         self.floor = floor;
@@ -86,7 +90,7 @@ impl ReferenceComparison {
         relative_error(self.found.as_ref(), self.expected.as_ref(), norm)
     }
 
-    /// The square of the relative error in the Frobenius norm, which the program reports in its place.
+    /// The square of the relative error in the Frobenius norm, which the program reports instead of the error.
     pub fn squared_frobenius(&self) -> f64 {
         self.error(Norm::Frobenius).powi(2)
     }

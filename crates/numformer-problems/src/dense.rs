@@ -1,4 +1,5 @@
-//! Products and systems by faer, and by other means on processors that its products do not run on: see [`faer_limit`].
+//! Products and solutions of systems by faer, or by other means on processors where its products do not run (see
+//! [`faer_limit`]).
 
 use faer::prelude::Solve;
 use faer::{Mat, MatRef};
@@ -7,7 +8,7 @@ use numformer_metrics::faer_limit;
 use crate::SolveError;
 use crate::small::{self, Lu, rows_of, with_capacity};
 
-/// Checks that there is a method for matrices of this shape on this processor: of faer, or of [`small`].
+/// Checks that faer or [`small`] has a method for matrices of this shape on this processor.
 pub(crate) fn require_method(shape: (usize, usize)) -> Result<(), SolveError> {
     require_within(shape, faer_limit().map(|_| small::MAX_DIMENSION))
 }
@@ -30,7 +31,7 @@ pub(crate) fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64>
     if faer_limit().is_none() { left * right } else { product_by_columns(left, right) }
 }
 
-/// Products with one vector run on every processor.
+/// Computes a product column by column: products with one vector run on every processor.
 fn product_by_columns(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
     let mut product = Mat::zeros(left.nrows(), right.ncols());
     for (mut to, column) in product.col_iter_mut().zip(right.col_iter()) {
@@ -39,8 +40,8 @@ fn product_by_columns(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64>
     product
 }
 
-/// The solution X of AX = B for a square A and a B with at most as many columns, of shapes for which there
-/// [is a method](require_method).
+/// The solution X of AX = B, where A is square and B has at most as many columns. There must be
+/// [a method](require_method) for their shapes.
 pub(crate) fn solution(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     let large = || a.partial_piv_lu().solve(b);
     if faer_limit().is_none() { large() } else { with_capacity!(a.nrows(), small_solution(a, b), else large()) }

@@ -19,7 +19,7 @@ pub const MAX_DIMENSION: usize = 100;
 /// Laws of this crate also implement rand's [`Distribution<Mat<f64>>`](rand::distr::Distribution).
 ///
 /// # Examples
-/// A law of one's own:
+/// A custom law:
 /// ```
 /// use faer::Mat;
 /// use numformer_problems::Ensemble;
@@ -51,19 +51,19 @@ pub const MAX_DIMENSION: usize = 100;
 /// assert!(signs.col_iter().all(|column| column.iter().all(|x| x.abs() == 1.0)));
 /// ```
 pub trait Ensemble: Debug + Send + Sync {
-    /// Draws a matrix into `matrix`, whose shape and entries are replaced.
+    /// Draws a matrix into `matrix`, and replaces its shape and entries.
     ///
     /// A loop that keeps `matrix` does not allocate once `matrix` has held the largest sample, unless the law says so.
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>);
 
-    /// Most rows and most columns of a sample.
+    /// The largest number of rows and the largest number of columns of a sample.
     fn max_shape(&self) -> (usize, usize);
 
-    /// A magnitude that no entry exceeds, or one in 10¹⁵ at most; `None` if there is none.
+    /// A magnitude that no entry exceeds, except for at most one in 10¹⁵; `None` if there is no such magnitude.
     fn bound(&self) -> Option<f64>;
 
-    /// A magnitude below which every entry is zero, where it is known: 0 by default. With it, a vocabulary need not hold
-    /// symbols for smaller numbers.
+    /// A magnitude below which every entry is zero; 0, the default, if it is not known. With it, a vocabulary need not
+    /// hold symbols for smaller numbers.
     fn smallest(&self) -> f64 {
         0.0
     }
@@ -76,7 +76,7 @@ pub trait Ensemble: Debug + Send + Sync {
     }
 }
 
-/// A law chosen at run time is a law.
+/// A boxed law is a law too, so that it can be chosen at run time.
 impl<E: Ensemble + ?Sized> Ensemble for Box<E> {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         (**self).sample_into(rng, matrix);
@@ -108,12 +108,12 @@ pub enum EnsembleError {
     Dimension {
         /// `rows`, `columns`, or `rows and columns` of a square matrix.
         axis: &'static str,
-        /// The numbers that are possible.
+        /// The numbers that are allowed.
         expected: RangeInclusive<usize>,
         /// The number that was given.
         found: usize,
     },
-    /// A law of square matrices is asked for others.
+    /// A law of square matrices is given a shape that is not square.
     #[error("expected as many rows as columns, found {rows}x{columns}")]
     NotSquare {
         /// The rows asked for.
@@ -121,18 +121,19 @@ pub enum EnsembleError {
         /// The columns asked for.
         columns: usize,
     },
-    /// The bound on the entries is not one.
+    /// The bound on the entries is not positive and finite.
     #[error("expected a positive, finite bound on the entries, found {found}")]
     Bound {
         /// The bound that was given, or that follows from what was given.
         found: f64,
     },
-    /// The bound on entries that are sums of products of integers leaves none, or leaves the range of exact integers.
+    /// The bound on entries that are sums of products of integers is too small for any integers, or too large for exact
+    /// ones.
     #[error("expected a bound from {smallest} to {largest} on products of integers, found {found}")]
     IntegerBound {
-        /// The smallest bound that is possible.
+        /// The smallest bound that is allowed.
         smallest: f64,
-        /// The largest.
+        /// The largest bound that is allowed.
         largest: f64,
         /// The bound that was given.
         found: f64,

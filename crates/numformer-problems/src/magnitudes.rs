@@ -2,7 +2,7 @@
 
 use crate::{Ensemble, EnsembleError};
 
-/// A range of magnitudes that holds every entry of some matrices but those that are zero.
+/// A range of magnitudes that holds every nonzero entry of some matrices.
 ///
 /// # Examples
 /// ```
@@ -14,27 +14,27 @@ use crate::{Ensemble, EnsembleError};
 /// ```
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Magnitudes {
-    /// No entry but zero is smaller; 0 where nothing is known.
+    /// No nonzero entry is smaller; 0 if nothing is known.
     pub smallest: f64,
-    /// No entry is larger; `None` without a bound.
+    /// No entry is larger; `None` if there is no bound.
     pub largest: Option<f64>,
 }
 
 impl Magnitudes {
-    /// Those of any finite numbers.
+    /// The magnitudes of any finite numbers.
     pub const ANY: Self = Self { smallest: 0.0, largest: None };
 
-    /// From 0 to a bound, where there is one.
+    /// The magnitudes from 0 to a bound, if there is one.
     #[must_use]
     pub fn at_most(largest: impl Into<Option<f64>>) -> Self {
         Self { smallest: 0.0, largest: largest.into() }
     }
 
-    /// What a law of random matrices says of their entries: its [`smallest`](Ensemble::smallest) and its
-    /// [`bound`](Ensemble::bound). The laws of this crate are right; one's own may contradict itself.
+    /// What a law of random matrices says about their entries: its [`smallest`](Ensemble::smallest) and its
+    /// [`bound`](Ensemble::bound). The laws of this crate are right; a custom law may contradict itself.
     ///
     /// # Errors
-    /// If either is NaN or negative, or the bound is infinite.
+    /// When either is NaN or negative, or the bound is infinite.
     pub fn of(law: &(impl Ensemble + ?Sized)) -> Result<Self, EnsembleError> {
         let (smallest, largest) = (law.smallest(), law.bound());
         match largest {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::{Mixture, RandomScale};
 
-    /// Says this of matrices that have no entries.
+    /// A law that says this about matrices without entries.
     #[derive(Debug)]
     struct Says(f64, Option<f64>);
 

@@ -9,13 +9,13 @@ use crate::{Analysis, Magnitudes};
 
 /// A map from matrices to matrices, with a trusted solver in `f64`.
 ///
-/// Input and output are one matrix each, as the sequences of tokens hold them: a problem with two operands reads them
-/// side by side as `[A | B]`, and several answers are stacked into one matrix.
+/// Input and output are one matrix each, as in the sequences of tokens. A problem with two operands reads them side by
+/// side as `[A | B]`, and a problem with several answers stacks them into one matrix.
 ///
 /// Solving is deterministic: the answer is a function of the input and of nothing else.
 ///
 /// # Examples
-/// A problem of one's own needs a name, the shape of its answers and a solver:
+/// A custom problem needs a name, the shape of its answers and a solver:
 /// ```
 /// use faer::{Mat, MatRef, mat};
 /// use numformer_problems::{Problem, SolveError};
@@ -53,50 +53,52 @@ pub trait Problem: Debug + Send + Sync {
     /// The name in configuration files and reports, in lower case with hyphens: `singular-values`.
     fn name(&self) -> &'static str;
 
-    /// The symbol that comes first in the sequences of this problem when one model learns several: by default the name.
+    /// The symbol that comes first in the sequences of this problem when one model learns several problems. It is the
+    /// name by default.
     fn task_letter(&self) -> &'static str {
         self.name()
     }
 
-    /// Rows and columns of the input for a first operand `A` of these rows and columns: those of `A` itself by default,
-    /// those of `[A | B]` for a problem with two operands.
+    /// The rows and columns of the input for a first operand `A` of these rows and columns. By default they are those
+    /// of `A` itself; for a problem with two operands they are those of `[A | B]`.
     fn input_shape(&self, operand: (usize, usize)) -> (usize, usize) {
         operand
     }
 
-    /// Rows and columns of the answer for an input of these rows and columns.
+    /// The rows and columns of the answer to an input of these rows and columns.
     ///
-    /// An input with as many rows and columns or more has an answer with as many or more: the largest answer is that to
-    /// the largest input.
+    /// If an input has at least as many rows and columns as another, then so has its answer. The largest answer is
+    /// therefore the answer to the largest input.
     ///
     /// # Errors
-    /// [`SolveError::Shape`] if the problem is not posed on matrices of that shape.
+    /// When the problem is not posed on matrices of that shape ([`SolveError::Shape`]).
     fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError>;
 
-    /// The magnitudes of the entries of an answer to an input of this shape whose entries are of the magnitudes
-    /// `entries`: [`Magnitudes::ANY`] by default. With them, a vocabulary need not hold symbols for other numbers.
+    /// The magnitudes of the entries of an answer, for an input of this shape whose entries have the magnitudes
+    /// `entries`. They are [`Magnitudes::ANY`] by default. With them, a vocabulary need not hold symbols for other
+    /// numbers.
     fn output_magnitudes(&self, _input: (usize, usize), _entries: Magnitudes) -> Magnitudes {
         Magnitudes::ANY
     }
 
-    /// Writes the answer into `output`, whose shape and entries are replaced.
+    /// Writes the answer into `output`, and replaces its shape and entries.
     ///
-    /// The [`error`](Self::error) of an answer is at most [`MAX_RESIDUAL`] in every norm, rounding included: the solver
-    /// sees to it, or its algorithm warrants it. An entry that is zero but for rounding is zero where a bound of the
-    /// rounding errors is at hand.
+    /// The [`error`](Self::error) of an answer is at most [`MAX_RESIDUAL`] in every norm, including rounding. Either
+    /// the solver checks this, or its algorithm guarantees it. An entry that differs from zero only by rounding is set
+    /// to zero if a bound on the rounding errors is available.
     ///
     /// A loop that keeps `output` does not allocate once `output` has held the largest answer, unless the problem says
     /// so.
     ///
     /// # Errors
-    /// If the problem is not posed on inputs of that shape, or this input has no trustworthy answer. `output` is then
-    /// unspecified.
+    /// When the problem is not posed on inputs of that shape, or this input has no trustworthy answer. `output` is
+    /// unspecified then.
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError>;
 
     /// The answer as a new matrix.
     ///
     /// # Errors
-    /// As [`solve_into`](Self::solve_into).
+    /// When [`solve_into`](Self::solve_into) fails.
     fn solve(&self, input: MatRef<'_, f64>) -> Result<Mat<f64>, SolveError> {
         let mut output = Mat::new();
         self.solve_into(input, &mut output)?;
@@ -105,11 +107,11 @@ pub trait Problem: Debug + Send + Sync {
 
     /// How far a candidate is from solving an instance: 0 for an exact answer.
     ///
-    /// By default the [`residual`](Self::residual), and for a problem that has none the [`relative_error`] against the
-    /// target.
+    /// By default, this is the [`residual`](Self::residual) or, for a problem that has none, the [`relative_error`]
+    /// against the target.
     ///
     /// # Errors
-    /// If the input holds an entry that is not finite.
+    /// When the input holds an entry that is not finite.
     ///
     /// # Panics
     /// If the shape of the candidate or of the target is not the [`output_shape`](Self::output_shape) of the input.
@@ -119,14 +121,14 @@ pub trait Problem: Debug + Send + Sync {
         Ok(residual.unwrap_or_else(|| relative_error(candidate, instance.target, norm)))
     }
 
-    /// How far a candidate is from solving the problem on an input, as the input alone says: 0 for an exact answer. It
-    /// needs no solution, so that the best of several candidates can be told.
+    /// How far a candidate is from solving the problem, measured with the input alone: 0 for an exact answer. Since
+    /// this needs no solution, it can tell the best of several candidates.
     ///
-    /// `None` by default, for problems that have no such measure. One whose answers are not unique has one, and is judged
-    /// by it.
+    /// `None` by default, for problems that have no such measure. A problem whose answers are not unique has one and is
+    /// judged by it.
     ///
     /// # Errors
-    /// If the input holds an entry that is not finite, or is not of a shape that the problem is posed on.
+    /// When the input holds an entry that is not finite, or is not of a shape that the problem is posed on.
     ///
     /// # Panics
     /// If the shape of the candidate is not the [`output_shape`](Self::output_shape) of the input.
@@ -139,7 +141,7 @@ pub trait Problem: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// What more there is to say about candidates than how far they are from right; `None` by default.
+    /// What can be said about candidates beyond how far they are from being right; `None` by default.
     fn analysis(&self) -> Option<&dyn Analysis> {
         None
     }
@@ -147,7 +149,7 @@ pub trait Problem: Debug + Send + Sync {
 
 /// What a candidate is judged by: the input it is an answer to, and the exact answer.
 ///
-/// Both are what the tokens say, after rounding: the model saw nothing else.
+/// Both are as the tokens say, after rounding, since the model saw nothing else.
 #[derive(Copy, Clone, Debug)]
 pub struct Instance<'a> {
     /// The matrix the problem is posed on.
@@ -156,7 +158,7 @@ pub struct Instance<'a> {
     pub target: MatRef<'a, f64>,
 }
 
-/// A problem chosen at run time is a problem.
+/// A boxed problem is a problem too, so that it can be chosen at run time.
 impl<P: Problem + ?Sized> Problem for Box<P> {
     fn name(&self) -> &'static str {
         (**self).name()
@@ -204,10 +206,11 @@ impl<P: Problem + ?Sized> Problem for Box<P> {
     }
 }
 
-/// The largest error that an answer may have by its problem's own measure: one with a larger error is not returned.
+/// The largest error that an answer may have by its problem's own measure. An answer with a larger error is not
+/// returned.
 ///
-/// For inverses this is the limit of the paper's authors, though they ask it of the largest entry alone. Of matrices with
-/// independent uniform entries, next to none is rejected.
+/// For inverses, this is the limit of the paper's authors, although they apply it only to the largest entry. It rejects
+/// almost no matrices with independent uniform entries.
 pub const MAX_RESIDUAL: f64 = 1e-10;
 
 /// Why a problem has no answer for an input.
@@ -217,7 +220,7 @@ pub enum SolveError {
     /// The problem is not posed on matrices of this shape.
     #[error("expected {expected}, found shape {}x{}", found.0, found.1)]
     Shape {
-        /// What the problem is posed on, as in "a square matrix".
+        /// What the problem is posed on, such as "a square matrix".
         expected: &'static str,
         /// Rows and columns of the input.
         found: (usize, usize),
@@ -259,16 +262,16 @@ pub enum SolveError {
         /// The pivot.
         pivot: f64,
     },
-    /// The matrix has no inverse, or differs from one that has none by rounding alone.
+    /// The matrix has no inverse, or it differs from a matrix without an inverse only by rounding.
     #[error(
         "expected an invertible matrix, found one that is singular to the precision of f64: condition number \
          {condition_number:.1e}"
     )]
     Singular {
-        /// The largest singular value over the smallest; infinite where a pivot was zero.
+        /// The largest singular value over the smallest; infinite if a pivot was zero.
         condition_number: f64,
     },
-    /// The matrix has an inverse, but `f64` is too short to compute with it.
+    /// The matrix has an inverse, but `f64` is not precise enough to compute with it.
     #[error(
         "expected a well-conditioned matrix, found condition number {condition_number:.1e}: the residual of its answer \
          may be {residual:.1e}, above {allowed:e}"
@@ -278,12 +281,13 @@ pub enum SolveError {
         condition_number: f64,
         /// The largest residual allowed.
         allowed: f64,
-        /// A bound of the residual of the answer.
+        /// A bound on the residual of the answer.
         residual: f64,
     },
-    /// The matrix is too large for methods that run on every processor, and this one lacks what the others need.
+    /// The matrix is too large for the methods that run on every processor, and this processor lacks what the other
+    /// methods need.
     #[error(
-        "expected a dimension of at most {limit}, since this processor has but one of AVX2 and FMA, or but a part of \
+        "expected a dimension of at most {limit}, since this processor has only one of AVX2 and FMA, or only a part of \
          AVX-512, found {found}"
     )]
     Processor {
@@ -300,7 +304,7 @@ pub enum SolveError {
         /// The residual of the answer.
         residual: f64,
     },
-    /// An iteration did not reach its accuracy.
+    /// An iteration did not reach the required accuracy.
     #[error("expected the iteration to converge, found no answer after the steps allowed")]
     NotConverged,
     /// The leading coefficient of a polynomial is zero.
@@ -311,7 +315,7 @@ pub enum SolveError {
 /// Checks that every entry is finite, for problems that compute with them.
 ///
 /// # Errors
-/// [`SolveError::NotFinite`] with the first entry, in row-major order, that is NaN or infinite.
+/// When an entry is NaN or infinite. [`SolveError::NotFinite`] holds the first such entry in row-major order.
 pub fn require_finite(input: MatRef<'_, f64>) -> Result<(), SolveError> {
     if input.col_iter().all(|column| column.iter().fold(true, |finite, x| finite & x.is_finite())) {
         return Ok(());
@@ -330,7 +334,7 @@ pub fn require_finite(input: MatRef<'_, f64>) -> Result<(), SolveError> {
 /// Checks that every entry of an answer is finite, for problems whose answers may be larger than every `f64`.
 ///
 /// # Errors
-/// [`SolveError::Overflow`] if an entry is NaN or infinite.
+/// When an entry is NaN or infinite ([`SolveError::Overflow`]).
 pub fn require_representable(answer: MatRef<'_, f64>) -> Result<(), SolveError> {
     match require_finite(answer) {
         Ok(()) => Ok(()),
@@ -344,7 +348,7 @@ mod tests {
 
     use super::*;
 
-    /// Doubles its input: an answer that differs from the input at a glance.
+    /// Doubles its input, so that the answer clearly differs from the input.
     #[derive(Debug)]
     struct Double;
 

@@ -1,4 +1,4 @@
-//! Classical iterations towards exact answers, to be started from a model's.
+//! Classical iterations towards exact answers, which can start from a model's answer.
 
 use std::fmt::Debug;
 
@@ -11,7 +11,7 @@ use crate::{Eigenvectors, InverseJudgement, Inversion, Problem};
 /// The residual at which a refined answer counts as exact.
 pub const REFINED: f64 = 1e-10;
 
-/// Steps after which an iteration is given up.
+/// The number of steps after which an iteration is given up.
 pub const MAX_REFINEMENT_STEPS: u32 = 100;
 
 /// An iteration that brings an answer to a problem closer to the exact one. A model's answer can be its start.
@@ -30,18 +30,18 @@ pub const MAX_REFINEMENT_STEPS: u32 = 100;
 /// assert_eq!(steps_to_refine(refinement, input.as_ref(), cold), Some(7));
 /// ```
 pub trait Refinement: Debug + Send + Sync {
-    /// The usual start where no answer is at hand, of the shape of an answer.
+    /// The usual start if no answer is available, in the shape of an answer.
     fn cold_start(&self, input: MatRef<'_, f64>) -> Mat<f64>;
 
-    /// One step. An answer that the iteration cannot go on from may become infinite or NaN.
+    /// Takes one step. An answer that the iteration cannot go on from may become infinite or NaN.
     fn step(&self, input: MatRef<'_, f64>, answer: &mut Mat<f64>);
 
-    /// How far an answer is from exact, in the Frobenius norm: 0 for one that is.
+    /// How far an answer is from being exact, in the Frobenius norm: 0 for an exact answer.
     fn residual(&self, input: MatRef<'_, f64>, answer: MatRef<'_, f64>) -> f64;
 }
 
-/// The steps after which the residual is at most [`REFINED`]; `None` if it is not after [`MAX_REFINEMENT_STEPS`], or the
-/// iteration breaks down.
+/// The number of steps after which the residual is at most [`REFINED`]; `None` if it is larger after
+/// [`MAX_REFINEMENT_STEPS`] steps, or the iteration breaks down.
 ///
 /// # Panics
 /// If the start is not of the shape of an answer to the input.
@@ -61,15 +61,14 @@ pub fn steps_to_refine(refinement: &dyn Refinement, input: MatRef<'_, f64>, star
     None
 }
 
-/// Newton's iteration for the inverse, X ← X (2I - AX), which squares the residual I - AX. It converges from where that
-/// residual has a spectral radius below 1; the cold start `Aᵀ / (‖A‖₁ ‖A‖_∞)` always is such a place, if A has an
-/// inverse.
+/// Newton's iteration for the inverse, X ← X (2I - AX), which squares the residual I - AX. It converges if the spectral
+/// radius of that residual is below 1. If A has an inverse, this always holds for the cold start `Aᵀ / (‖A‖₁ ‖A‖_∞)`.
 ///
 /// # References
 /// - Schulz (1933), *Iterative Berechnung der reziproken Matrix*, ZAMM 13(1), 57-59.
 ///   <https://doi.org/10.1002/zamm.19330130111>
-/// - Ben-Israel and Cohen (1966), *On iterative computation of generalized inverses and associated projections*, SIAM J.
-///   Numer. Anal. 3(3), 410-419, for the start. <https://doi.org/10.1137/0703035>
+/// - Ben-Israel and Cohen (1966), *On iterative computation of generalized inverses and associated projections*, SIAM
+///   J. Numer. Anal. 3(3), 410-419, for the start. <https://doi.org/10.1137/0703035>
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewtonInverse;
 
@@ -92,9 +91,9 @@ impl Refinement for NewtonInverse {
     }
 }
 
-/// Rayleigh quotient iteration on all eigenvectors, v ← (A - ρI)⁻¹ v with ρ = vᵀAv / vᵀv, each normalised: the error of
-/// one is cubed in a step. The predicted eigenvalues are not used. Nothing keeps two vectors from the same eigenvector,
-/// as happens from a poor start: such an answer never is exact.
+/// Rayleigh quotient iteration on all eigenvectors: v ← (A - ρI)⁻¹ v with ρ = vᵀAv / vᵀv, normalised after each step. A
+/// step cubes the error of a vector. The predicted eigenvalues are not used. Nothing prevents two vectors from reaching
+/// the same eigenvector, as happens from a poor start. Such an answer never becomes exact.
 ///
 /// The cold start is the standard basis.
 ///
@@ -133,7 +132,7 @@ fn quotient(a: MatRef<'_, f64>, unit: &Mat<f64>) -> f64 {
     (unit.transpose() * a * unit)[(0, 0)]
 }
 
-/// The unit vector along (A - ρI)⁻¹ u; `u` itself where ρ is an eigenvalue to the last bit.
+/// The unit vector along (A - ρI)⁻¹ u, or `u` itself if ρ is an eigenvalue to the last bit.
 fn inverse_iteration(a: MatRef<'_, f64>, u: &Mat<f64>, shift: f64) -> Mat<f64> {
     let n = a.nrows();
     if require_method(a.shape()).is_err() {
@@ -141,12 +140,12 @@ fn inverse_iteration(a: MatRef<'_, f64>, u: &Mat<f64>, shift: f64) -> Mat<f64> {
     }
     let shifted = Mat::from_fn(n, n, |i, j| a[(i, j)] - if i == j { shift } else { 0.0 });
     let solution = solution(shifted.as_ref(), u.as_ref());
-    // As large as 1e17: its squares are in range, but of a vector of infinities they are not.
+    // The length may be as large as 1e17, whose square is in range. Only a vector of infinities has no finite length.
     let length = norm(solution.as_ref(), Norm::Frobenius);
     if length.is_finite() && length > 0.0 { Scale(length.recip()) * solution } else { u.clone() }
 }
 
-/// The residual by which an answer is judged; infinite where there is none.
+/// The residual by which an answer is judged; infinite if there is none.
 fn residual(problem: &dyn Problem, input: MatRef<'_, f64>, answer: MatRef<'_, f64>) -> f64 {
     problem.residual(input, answer, Norm::Frobenius).ok().flatten().unwrap_or(f64::INFINITY)
 }
@@ -190,7 +189,7 @@ mod tests {
         RayleighQuotient.step(a.as_ref(), &mut answer);
         let tangent = (answer[(2, 0)] / answer[(1, 0)]).abs();
         assert!((tangent - 1e-3).abs() < 1e-15, "{tangent}");
-        // The other was exact, and stays.
+        // The other vector was exact and stays the same.
         assert_eq!((answer[(1, 1)], answer[(2, 1)].abs(), answer[(0, 1)]), (0.0, 1.0, 5.0));
     }
 

@@ -7,24 +7,24 @@ use crate::MAX_RESIDUAL;
 use crate::dense::product;
 use crate::small::MAX_DIMENSION;
 
-/// A norm of the residual relative to another norm: 0 for no residual, relative to whatever.
+/// A norm of the residual relative to another norm: 0 if there is no residual, whatever the other norm is.
 pub(crate) fn quotient(residual: f64, size: f64) -> f64 {
-    // As for relative errors, the one quotient that division would leave undefined.
+    // As for relative errors, this is the one quotient that division would leave undefined.
     if residual == 0.0 { 0.0 } else { residual / size }
 }
 
-/// The larger of two errors; NaN if one is, which `f64::max` would skip.
+/// The larger of two errors, or NaN if one of them is NaN, which `f64::max` would skip.
 pub(crate) fn larger(largest: f64, x: f64) -> f64 {
     if x > largest || x.is_nan() { x } else { largest }
 }
 
-/// The largest of several errors; NaN if one is.
+/// The largest of several errors, or NaN if one of them is NaN.
 pub(crate) fn largest(errors: impl IntoIterator<Item = f64>) -> f64 {
     errors.into_iter().fold(0.0, larger)
 }
 
-/// ‖AX - B‖ / ‖B‖, each entry of the difference as if computed in twice the precision and rounded once: where X is
-/// large, the rounding errors of plain sums may be as large as what they are to measure, and may hide it.
+/// ‖AX - B‖ / ‖B‖. Each entry of the difference is as if computed in twice the precision and rounded once: if X is
+/// large, the rounding errors of plain sums may be as large as the difference itself, and may hide it.
 pub(crate) fn solution_error(
     a: MatRef<'_, f64>,
     x: MatRef<'_, f64>,
@@ -38,10 +38,10 @@ pub(crate) fn solution_error(
     quotient(norm(difference.as_ref(), kind), size)
 }
 
-/// Checks that X solves AX = B to [`MAX_RESIDUAL`] by its [`solution_error`] in every norm; otherwise returns the
-/// largest.
+/// Checks that X solves AX = B to [`MAX_RESIDUAL`] by its [`solution_error`] in every norm. Otherwise returns the
+/// largest of these errors.
 ///
-/// Does not allocate up to [`MAX_DIMENSION`] rows if plain sums can tell.
+/// This does not allocate for up to [`MAX_DIMENSION`] rows if plain sums are accurate enough to tell.
 pub(crate) fn require_solution(
     a: MatRef<'_, f64>,
     x: MatRef<'_, f64>,
@@ -54,9 +54,9 @@ pub(crate) fn require_solution(
     if error <= MAX_RESIDUAL { Ok(()) } else { Err(error) }
 }
 
-/// A bound of the [`solution_error`] in every norm, by plain sums and their rounding errors, of at most
-/// (n + 1)/2 · ε (|A| |X|)ᵢⱼ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.5). NaN if
-/// a product leaves the range.
+/// A bound on the [`solution_error`] in every norm, from plain sums and a bound on their rounding errors. These are at
+/// most (n + 1)/2 · ε (|A| |X|)ᵢⱼ each (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.5).
+/// NaN if a product leaves the range.
 fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize, usize) -> f64) -> f64 {
     let n = a.nrows();
     let (mut stack, mut heap) = ([[0.0; 2]; MAX_DIMENSION], Vec::new());
@@ -66,13 +66,13 @@ fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize
         heap.resize(n, [0.0; 2]);
         &mut heap[..]
     };
-    // Twice what the sums here need: there are other roundings, too.
+    // This is twice what the sums here need, since there are other roundings, too.
     let rounding = (n + 1) as f64 * f64::EPSILON;
     // In units of the largest entry of B, squares stay in range.
     let entries = (0..x.ncols()).flat_map(|j| (0..n).map(move |i| (i, j)));
     let largest_of_b = entries.fold(0.0, |largest, (i, j)| f64::max(largest, b(i, j).abs()));
     let scale = if largest_of_b == 0.0 { 1.0 } else { 1.0 / largest_of_b };
-    // Sum, sum of squares and largest, of the bounds and of the magnitudes of B.
+    // The sum, the sum of squares and the largest value, both of the bounds and of the magnitudes of B.
     let (mut of_errors, mut of_b) = ([0.0; 3], [0.0; 3]);
     let add = |totals: &mut [f64; 3], x: f64| {
         *totals = [totals[0] + x, totals[1] + x * x, larger(totals[2], x)];
@@ -97,8 +97,8 @@ fn solution_error_bound(a: MatRef<'_, f64>, x: MatRef<'_, f64>, b: impl Fn(usize
     largest([sum, squares.sqrt(), max])
 }
 
-/// The sum of a number and of products, as if computed in twice the precision and rounded once. Plainly where a product
-/// leaves the range.
+/// The sum of a number and of products, as if computed in twice the precision and rounded once. A plain sum if a
+/// product leaves the range.
 ///
 /// # Reference
 /// Ogita, Rump and Oishi (2005), *Accurate sum and dot product*, algorithm 5.3. <https://doi.org/10.1137/030601818>
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn no_rounding_error_hides_what_is_wrong() {
-        // In plain sums 1e16 + 1 is 1e16: the residual would be 0.
+        // In plain sums, 1e16 + 1 is 1e16, so the residual would be 0.
         let (a, x) = (mat![[1e8, 1.0, 1.0]], mat![[1e8], [1.0], [-1e16]]);
         let error = |b: f64, kind| solution_error(a.as_ref(), x.as_ref(), |_, _| b, kind);
         for &kind in Norm::ALL {

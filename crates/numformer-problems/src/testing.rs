@@ -17,12 +17,12 @@ fn scales() -> impl Strategy<Value = f64> {
     prop_oneof![3 => Just(1.0), 1 => Just(1e-150), 1 => Just(1e150)]
 }
 
-/// Dimensions through every capacity of the direct methods, and beyond.
+/// Dimensions in every capacity of the direct methods and beyond.
 fn dimensions() -> impl Strategy<Value = usize> {
     prop_oneof![6 => 0..=8_usize, 2 => 9..=34_usize]
 }
 
-/// Matrices of every size, scale and rank, zero and orthogonal ones among them; columns at most as many as `rows` allows.
+/// Matrices of every size, scale and rank, including zero and orthogonal ones.
 pub(crate) fn general() -> impl Strategy<Value = Mat<f64>> {
     (dimensions(), dimensions(), scales()).prop_flat_map(|(rows, columns, scale)| {
         prop_oneof![
@@ -31,14 +31,14 @@ pub(crate) fn general() -> impl Strategy<Value = Mat<f64>> {
             1 => Just(Mat::zeros(rows, columns)),
             1 => Just(Mat::identity(rows, columns)),
             1 => Just(Mat::full(rows, columns, 3.0)),
-            // Few nonzero entries, small integers: many exact ties and zeros.
+            // Few nonzero entries, which are small integers, for many exact ties and zeros.
             1 => sparse(rows, columns),
         ]
         .prop_map(move |a| Scale(scale) * a)
     })
 }
 
-/// Symmetric matrices of every size and scale, with repeated eigenvalues among them.
+/// Symmetric matrices of every size and scale, some with repeated eigenvalues.
 pub(crate) fn symmetric() -> impl Strategy<Value = Mat<f64>> {
     (dimensions(), scales()).prop_flat_map(|(n, scale)| {
         prop_oneof![
@@ -105,8 +105,8 @@ pub(crate) fn size(a: MatRef<'_, f64>) -> f64 {
     norm(a, Norm::Max)
 }
 
-/// Checks the shape of the answer, that a buffer of another shape is replaced, and that the answer meets the problem's own
-/// measure in every norm; returns the answer.
+/// Checks that the answer has the right shape, that it replaces a buffer of another shape, and that it meets the
+/// problem's own measure in every norm. Returns the answer.
 pub(crate) fn assert_solved(problem: &impl Problem, input: MatRef<'_, f64>, tolerance: f64) -> Mat<f64> {
     let answer = problem.solve(input).expect("an answer");
     assert_eq!(Ok(answer.shape()), problem.output_shape(input.shape()));

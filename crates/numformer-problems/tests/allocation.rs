@@ -26,7 +26,7 @@ fn a_warm_buffer_is_enough() {
     for problem in problems {
         for n in [1, 5, 10, 20, 32] {
             let (rows, columns) = problem.input_shape((n, n));
-            // Symmetric and positive definite where it is square.
+            // The input is symmetric and positive definite if it is square.
             let input =
                 Mat::from_fn(rows, columns, |i, j| if i == j { n as f64 } else { 1.0 / (1 + i.abs_diff(j)) as f64 });
             let mut output = Mat::new();

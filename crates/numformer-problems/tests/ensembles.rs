@@ -13,15 +13,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-/// That of the recorded samples.
+/// The amplitude of the recorded samples.
 const AMPLITUDE: f64 = 10.0;
 
-/// Matrices that are drawn for each row, in batches whose spread gives the standard errors.
+/// The number of batches of matrices that are drawn for each row. Their spread gives the standard errors.
 const BATCHES: usize = 50;
 const BATCH: usize = 40;
 
-/// Largest difference in standard errors. Of 4,500 normal deviates, one is as large with probability 0.003; those here
-/// have slightly heavier tails, since their standard errors are estimated from 50 batches.
+/// The largest difference allowed, in standard errors. The probability that any of 4,500 normal deviates is this large
+/// is 0.003. The deviates here have slightly heavier tails, since their standard errors are estimated from 50 batches.
 const STANDARD_ERRORS: f64 = 5.0;
 
 /// Numbers are recorded with six digits.
@@ -35,7 +35,7 @@ struct Golden {
 #[derive(Deserialize)]
 struct Row {
     problem: String,
-    /// None: independent entries.
+    /// `None` for independent entries.
     law: Option<Spectrum>,
     entries: Entries,
     shape: (usize, usize),
@@ -44,13 +44,13 @@ struct Row {
     /// How many were rejected.
     none: usize,
     coefficients: Summary,
-    /// Those of symmetric matrices, and the largest and smallest of each matrix.
+    /// The eigenvalues of symmetric matrices, and the largest and smallest of each matrix.
     eigenvalues: Option<[Summary; 3]>,
     /// The coefficients of the answers.
     answers: Summary,
-    /// Those of the eigenvectors in them.
+    /// The coefficients of the eigenvectors in the answers.
     eigenvectors: Option<Summary>,
-    /// The largest and the smallest of each matrix.
+    /// The largest and the smallest singular value of each matrix.
     singular_values: Option<[Summary; 2]>,
 }
 
@@ -67,19 +67,19 @@ const NAMES: [&str; 11] =
 
 const ALL: Range<usize> = 0..NAMES.len();
 
-/// Without skewness and kurtosis, for laws with exponential tails and for the extreme eigenvalues: there they hang on a
-/// few of the farthest values, and their standard errors are not to be had from batches.
+/// All but skewness and kurtosis, for laws with exponential tails and for the extreme eigenvalues. There, these two
+/// depend on a few of the farthest values, and batches do not show their standard errors.
 const OF_LONG_TAILS: Range<usize> = 0..9;
 
-/// The quantiles alone, for inverses, which have no variance.
+/// Only the quantiles, for inverses, which have no variance.
 const OF_HEAVY_TAILS: Range<usize> = 2..9;
 
-/// The quantile at 99%, which for answers to the SVD is one of singular values: the signs of the vectors, which are
-/// anyone's choice, do not matter to it.
+/// The quantile at 99%. For answers to the SVD, it is a quantile of singular values, so the signs of the vectors, which
+/// are arbitrary, do not affect it.
 const OF_LARGE_VALUES: Range<usize> = 8..9;
 
-/// How many batches of ours may have a value beyond the recorded extremes, which are those of more matrices. Fewer than
-/// one is expected.
+/// How many batches may have a value beyond the recorded extremes, which come from more matrices. Fewer than one such
+/// batch is expected.
 const BEYOND_EXTREMES: usize = 6;
 
 const QUANTILES: [f64; 7] = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99];
@@ -108,7 +108,7 @@ impl Summary {
     }
 }
 
-/// The standard error of the difference of a statistic between all of our batches and the recorded matrices.
+/// The standard error of the difference of a statistic between all batches drawn here and the recorded matrices.
 fn standard_error(of_batches: impl Iterator<Item = f64> + Clone, recorded_matrices: usize) -> f64 {
     let mean = of_batches.clone().sum::<f64>() / BATCHES as f64;
     let variance = of_batches.map(|x| (x - mean).powi(2)).sum::<f64>() / (BATCHES - 1) as f64;
@@ -138,7 +138,8 @@ fn differences(batches: &[Vec<f64>], recorded: &Summary, recorded_matrices: usiz
     differences
 }
 
-/// Extremes differ: those of exponential tails by 10 to 20% between samples, and as ours are from fewer matrices.
+/// Compares the extremes. Those of exponential tails differ by 10 to 20% between samples, and the batches here hold
+/// fewer matrices.
 fn extreme_differences(batches: &[Vec<f64>], recorded: &Summary) -> Vec<String> {
     let found = Summary::new(batches.concat());
     let size = recorded.max.abs().max(recorded.min.abs());
@@ -214,7 +215,7 @@ fn require_recorded_statistics(dimension: usize) -> anyhow::Result<()> {
                 batch
             })
             .collect();
-        // Of 20,000 matrices, none or one was.
+        // At most one of the 20,000 recorded matrices was rejected.
         assert!(row.none <= 1 && rejected <= 2, "{}: {rejected} of {} rejected", row.problem, BATCHES * BATCH);
         let per_batch = |f: &dyn Fn(&Solved) -> Vec<f64>| -> Vec<Vec<f64>> {
             batches.iter().map(|batch| batch.iter().flat_map(f).collect()).collect()
@@ -227,7 +228,7 @@ fn require_recorded_statistics(dimension: usize) -> anyhow::Result<()> {
         let of_answers = match row.problem.as_str() {
             "inversion" | "symmetric-inversion" => OF_HEAVY_TAILS,
             "svd" => OF_LARGE_VALUES,
-            // The eigenvalues among them are compared by themselves, their vectors below.
+            // The eigenvalues in the answers are compared separately, and their vectors are compared below.
             "eigenvectors" => 0..0,
             _ => which.clone(),
         };

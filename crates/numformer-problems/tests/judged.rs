@@ -1,5 +1,5 @@
-//! Whatever a solver returns, its problem's own judge accepts, and what algebra says of exact answers holds of it: on
-//! matrices whose entries are spread over up to sixteen decades.
+//! Every answer that a solver returns is accepted by its problem's own judge, and has the properties that algebra gives
+//! exact answers. The entries of the matrices are spread over up to sixteen decades.
 
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, norm};
@@ -13,7 +13,7 @@ use numformer_testkit::cases;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
-/// Numbers of either sign, their magnitudes spread over `decades` below a power of ten, with zeros among them.
+/// Numbers of either sign, with magnitudes spread over `decades` below a power of ten, and with zeros among them.
 fn spread(decades: f64) -> impl Strategy<Value = f64> {
     prop_oneof![
         1 => Just(0.0),
@@ -26,8 +26,8 @@ fn spread(decades: f64) -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Matrices of this shape: independent entries, entries times a power of ten for each row and each column, and products of
-/// such matrices that are of low rank but for rounding.
+/// Matrices of this shape: independent entries, entries times a power of ten for each row and each column, and products
+/// of such matrices that have low rank up to rounding.
 fn matrices(rows: usize, columns: usize) -> impl Strategy<Value = Mat<f64>> {
     let full = move |decades| {
         prop::collection::vec(spread(decades), rows * columns)
@@ -49,7 +49,7 @@ fn matrices(rows: usize, columns: usize) -> impl Strategy<Value = Mat<f64>> {
     (any, units).prop_map(|(a, unit)| faer::Scale(unit) * a)
 }
 
-/// Dimensions that are frequent in use, and now and then through every capacity of the solvers.
+/// Dimensions that are frequent in use and, now and then, dimensions in every capacity of the solvers.
 fn dimension() -> impl Strategy<Value = usize> {
     prop_oneof![12 => 1..=5_usize, 3 => 6..=12_usize, 1 => 13..=34_usize]
 }
@@ -62,12 +62,12 @@ fn rectangular() -> impl Strategy<Value = Mat<f64>> {
     (dimension(), dimension()).prop_flat_map(|(rows, columns)| matrices(rows, columns))
 }
 
-/// With `extra` columns more than rows.
+/// Matrices with `extra` more columns than rows.
 fn wider(extra: usize) -> impl Strategy<Value = Mat<f64>> {
     dimension().prop_flat_map(move |n| matrices(n, n + extra))
 }
 
-/// Symmetric matrices, some of them up to rounding only.
+/// Symmetric matrices, some of them only up to rounding.
 fn symmetric() -> impl Strategy<Value = Mat<f64>> {
     (square(), prop_oneof![3 => Just(0.0), 1 => -4.0..4.0_f64]).prop_map(|(a, ulps)| {
         Mat::from_fn(a.nrows(), a.ncols(), |i, j| {
@@ -76,7 +76,7 @@ fn symmetric() -> impl Strategy<Value = Mat<f64>> {
     })
 }
 
-/// MMᵀ, positive definite where M has full rank, and with a diagonal added.
+/// MMᵀ, which is positive definite if M has full rank, in half of the cases with a multiple of the identity added.
 fn gramian() -> impl Strategy<Value = Mat<f64>> {
     (square(), prop_oneof![Just(0.0), 0.0..1.0_f64]).prop_map(|(m, shift)| {
         let product = &m * m.transpose();
@@ -87,7 +87,7 @@ fn gramian() -> impl Strategy<Value = Mat<f64>> {
     })
 }
 
-/// The answer, if there is one, after the problem's own judge saw it.
+/// The answer, if there is one, after a check by the problem's own judge.
 fn judged(problem: &dyn Problem, input: MatRef<'_, f64>) -> Result<Option<Mat<f64>>, TestCaseError> {
     let answer = match problem.solve(input) {
         Ok(answer) => answer,
@@ -105,7 +105,7 @@ fn judged(problem: &dyn Problem, input: MatRef<'_, f64>) -> Result<Option<Mat<f6
     Ok(Some(answer))
 }
 
-/// Such an answer must be.
+/// The same for inputs that must have an answer.
 fn always_judged(problem: &dyn Problem, input: MatRef<'_, f64>) -> Result<Mat<f64>, TestCaseError> {
     judged(problem, input)?.ok_or_else(|| TestCaseError::fail(format!("{}: no answer", problem.name())))
 }
@@ -138,7 +138,7 @@ proptest! {
             for (problem, input) in [(&Multiplication { left } as &dyn Problem, &a), (&MatrixVector { left }, &b)] {
                 let answer = always_judged(problem, input.as_ref())?;
                 let (x, y) = input.as_ref().split_at_col(input.nrows());
-                // By another sum, with the same terms.
+                // The same terms, summed in another way.
                 let x = if left == LeftFactor::Plain { x } else { x.transpose() };
                 let allowed = 1e-15 * input.nrows() as f64 * norm(x, Norm::Frobenius) * norm(y, Norm::Frobenius);
                 assert_near(answer.as_ref(), (x * y).as_ref(), allowed)?;
@@ -157,13 +157,13 @@ proptest! {
     #[test]
     fn determinant(a in square()) {
         let Some(answer) = judged(&Determinant, a.as_ref())? else { return Ok(()) };
-        // Of the transpose, with its last two rows exchanged: another elimination, the opposite determinant.
+        // The transpose with its last two rows exchanged is eliminated in another way and has the opposite determinant.
         let n = a.nrows();
         let exchanged = Mat::from_fn(n, n, |i, j| a[(j, if n > 1 && i >= n - 2 { 2 * n - 3 - i } else { i })]);
         let sign = if n > 1 { -1.0 } else { 1.0 };
         let Some(other) = judged(&Determinant, exchanged.as_ref())? else { return Ok(()) };
-        // Elimination is exact to Hadamard's bound, the product of the norms of the rows, after the columns are brought
-        // to the same size: a decimal logarithm, since it may be out of range.
+        // Elimination is exact relative to Hadamard's bound, the product of the norms of the rows, after the columns
+        // are brought to the same size. This is its decimal logarithm, since the bound may be out of range.
         let bound = |a: MatRef<'_, f64>| {
             let sizes: Vec<f64> = a.col_iter().map(|column| column.norm_max()).collect();
             let scaled = Mat::from_fn(n, n, |i, j| if sizes[j] == 0.0 { 0.0 } else { a[(i, j)] / sizes[j] });
@@ -178,7 +178,7 @@ proptest! {
     fn rank(a in rectangular()) {
         let answer = always_judged(&Rank, a.as_ref())?;
         let values = always_judged(&SingularValues, a.as_ref())?;
-        // Unless one is at the limit, where rounding decides.
+        // No value may be at the limit, where rounding decides.
         let limit = a.nrows().max(a.ncols()) as f64 * f64::EPSILON * values[(0, 0)];
         let is_clear = (0..values.nrows()).all(|i| !(0.5 * limit..=2.0 * limit).contains(&values[(i, 0)]));
         if is_clear {
@@ -229,7 +229,7 @@ proptest! {
 
     #[test]
     fn symmetric_inversion(a in prop_oneof![symmetric(), gramian()]) {
-        // Whichever it is judged by, the inverse has a small residual.
+        // The inverse has a small residual under either judgement.
         for judgement in [InverseJudgement::Residual, InverseJudgement::Target] {
             if let Some(answer) = judged(&SymmetricInversion { judgement }, a.as_ref())? {
                 let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
@@ -249,7 +249,7 @@ proptest! {
         let Some(sign) = judged(&MatrixSign, a.as_ref())? else { return Ok(()) };
         let (n, size) = (a.nrows(), norm(sign.as_ref(), Norm::Max).max(1.0));
         assert_near((&sign * &sign).as_ref(), Mat::identity(n, n).as_ref(), 10.0 * MAX_RESIDUAL * size)?;
-        // An integer, the number of eigenvalues on the right less that of those on the left.
+        // The trace is an integer: the number of eigenvalues on the right minus the number on the left.
         let trace: f64 = (0..n).map(|i| sign[(i, i)]).sum();
         prop_assert!((trace - trace.round()).abs() <= 1e-7 * size && trace.abs() <= n as f64 + 0.5, "{trace}");
         if let Some(negative) = judged(&MatrixSign, (faer::Scale(-1.0) * &a).as_ref())? {
@@ -259,7 +259,7 @@ proptest! {
 
     #[test]
     fn matrix_exponential(a in square()) {
-        // Times that of the negative it is the identity, as far as the two are from rounding.
+        // Its product with the exponential of the negative is the identity, up to the rounding errors of the two.
         if let Some(answer) = judged(&MatrixExponential, a.as_ref())?
             && let Some(inverse) = judged(&MatrixExponential, (faer::Scale(-1.0) * &a).as_ref())?
         {

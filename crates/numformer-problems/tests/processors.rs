@@ -1,8 +1,8 @@
-//! Every problem has an answer on every processor, up to 16 rows and columns, most up to 32; above, one that lacks
-//! something says so.
+//! Every problem has an answer on every processor up to 16 rows and columns, and most problems up to 32. Above that, a
+//! processor that lacks something gives an error that says so.
 //!
-//! Worth running under an emulator: `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='qemu-x86_64 -cpu Opteron_G5' cargo test
-//! --workspace --test processors`.
+//! It is worth running these tests under an emulator: run `cargo test --workspace --test processors` with
+//! `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='qemu-x86_64 -cpu Opteron_G5'` in the environment.
 
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, faer_limit};
@@ -22,7 +22,7 @@ fn uniform(rows: usize, columns: usize) -> Mat<f64> {
     Mat::from_fn(rows, columns, |_, _| rng.random_range(-1.0..1.0))
 }
 
-/// Symmetric and positive definite.
+/// A symmetric and positive definite matrix.
 fn gramian(n: usize) -> Mat<f64> {
     let a = uniform(n, n);
     Mat::from_fn(n, n, |i, j| {

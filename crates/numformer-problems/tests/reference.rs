@@ -10,7 +10,7 @@ use numformer_problems::{
 };
 use serde::Deserialize;
 
-/// What is asked of errors, which are sums of a few dozen terms, and of well-conditioned answers.
+/// The tolerance for errors, which are sums of a few dozen terms, and for well-conditioned answers.
 const TOLERANCE: f64 = 1e-9;
 
 /// Errors this small are rounding errors of the recorded answers: they differ between any two ways to compute them.
@@ -95,7 +95,7 @@ fn answers_are_those_of_the_reference() {
         let answer = problem.solve(input).expect("a well-conditioned matrix");
         assert_eq!(answer.shape(), target.shape(), "{name}");
         for j in 0..target.ncols() {
-            // Eigenvectors and pairs of singular vectors have a sign of their own.
+            // Each eigenvector, and each pair of singular vectors, may have either sign.
             let is_flipped = matches!(name, "eigenvectors" | "svd") && answer[(1, j)] * target[(1, j)] < 0.0;
             for i in 0..target.nrows() {
                 let found = if is_flipped && i > 0 { -answer[(i, j)] } else { answer[(i, j)] };
@@ -106,7 +106,8 @@ fn answers_are_those_of_the_reference() {
     });
 }
 
-/// Errors agree with the recorded ones where the reference measures what we do; eigenvectors and the SVD are ours.
+/// Errors agree with the recorded ones where the reference has the same measure. For eigenvectors and the SVD, it does
+/// not.
 #[test]
 fn errors_are_those_of_the_reference_but_for_eigenvectors_and_svd() {
     for_each_case(|problem, name, case, [input, target, candidate]| {

@@ -1,4 +1,4 @@
-//! How a stored model does on unseen matrices, and where it fails.
+//! The performance of a stored model on unseen matrices, and where it fails.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -12,23 +12,24 @@ use numformer_metrics::Verdict;
 use crate::ReportError;
 use crate::format::with_causes;
 
-/// Answers kept as the worst: of those with an error, and of those that are no matrix of the right shape.
+/// Maximum number of worst answers kept: of those with an error, and of those that are not a matrix of the right shape.
 const WORST: usize = 4;
 
-/// How the model of a run does on unseen matrices, also on others than it was trained on, and where it fails.
+/// An assessment of a run's model: its performance on unseen matrices, including other laws than those of training, and
+/// where it fails.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assessment {
-    /// Updates that the model has had.
+    /// Number of updates that the model has had.
     pub step: u64,
-    /// What is wrong with newer checkpoints than the model's: they are damaged, and were passed over.
+    /// What is wrong with checkpoints that are newer than the model's: they are damaged and were skipped.
     pub passed_over: Vec<String>,
-    /// The figures on the test split: on the examples of its file, or else on matrices like those it was trained on.
+    /// The figures on the test split: on the examples of its file, or else on matrices like those of training.
     pub evaluation: Evaluation,
-    /// What the answer to each example was found to be, in the norm L1.
+    /// The verdict on the answer to each example, in the L1 norm.
     pub verdicts: Vec<Verdict>,
-    /// The answers that are furthest from right, the worst first, then some that are no matrix of the right shape.
+    /// The answers with the largest errors, the worst first, then some that are not a matrix of the right shape.
     pub worst: Vec<WorstCase>,
-    /// Why answers are wrong, for each problem whose answers have properties to tell apart.
+    /// Why answers are wrong, for each problem whose answers have checkable properties.
     pub diagnoses: BTreeMap<String, Diagnosis>,
     /// The figures on the test sets of the experiment.
     pub by_set: Vec<(String, Evaluation)>,
@@ -39,21 +40,21 @@ pub struct Assessment {
 /// An answer that is far from right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorstCase {
-    /// The number of the example among those of the test split, from 0.
+    /// The number of the example in the test split, from 0.
     pub index: u64,
-    /// The example beside the answer.
+    /// The example and the answer.
     pub solved: Solved,
 }
 
 impl Assessment {
-    /// Asks the model of the run in `dir` for answers to the first `examples` of its test split, which may be a file's,
-    /// and to as many that are drawn for each test set and each of `laws`, written with the tokens that it knows.
+    /// Assesses the model of the run in `dir`, with the tokens that it knows. It answers the first `examples` of the
+    /// run's test split, which may come from a file, and as many matrices drawn for each test set and each of `laws`.
     ///
-    /// A law of which the run's problem has no matrices, such as one of rectangular matrices for a problem on symmetric
-    /// ones, is left out. All are, if problems of the run have matrices of their own.
+    /// A law is omitted if the run's problem has no matrices of that law, such as a law of rectangular matrices for a
+    /// problem on symmetric ones. All laws are omitted if problems of the run define their own matrices.
     ///
     /// # Errors
-    /// When there is no run, it has no good checkpoint, `examples` is 0, or the file of the test split cannot serve.
+    /// When there is no run, it has no valid checkpoint, `examples` is 0, or the file of the test split is unsuitable.
     pub fn of(dir: &Path, examples: impl Into<Amount>, laws: &[impl AsRef<str>]) -> Result<Self, ReportError> {
         let laws: Vec<&str> = laws.iter().map(AsRef::as_ref).collect();
         Self::ask(dir, examples.into(), &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
@@ -62,7 +63,7 @@ impl Assessment {
     fn ask(dir: &Path, examples: Amount, laws: &[&str]) -> Result<Self, Box<RunError>> {
         let run = StoredRun::load(dir)?;
         let mut by_set: Vec<_> = rows(&run.evaluate_sets(examples)?);
-        // The first is the test split itself.
+        // The first set is the test split itself.
         let (_, evaluation) = by_set.remove(0);
         let solved = run.solve_split(Split::Test, examples)?;
         let diagnoses = diagnose(run.task(), &solved);
@@ -73,7 +74,7 @@ impl Assessment {
         Ok(Self { step: run.step(), passed_over, evaluation, verdicts, worst, diagnoses, by_set, by_law })
     }
 
-    /// The shares of answers that are no matrix of the right shape, or beyond measure.
+    /// The number of answers that are not a matrix of the right shape, or whose error is too large to measure.
     #[must_use]
     pub fn without_error(&self) -> u64 {
         self.verdicts.iter().filter(|verdict| measured(verdict).is_none()).count() as u64
@@ -85,7 +86,7 @@ impl Assessment {
     }
 }
 
-/// What each of several sets was found to give, by its name.
+/// The evaluation on each set, with the name of the set.
 fn rows(table: &EvaluationTable) -> Vec<(String, Evaluation)> {
     table.iter().map(|(name, evaluation)| (name.to_owned(), evaluation.clone())).collect()
 }
@@ -95,12 +96,12 @@ fn measured(verdict: &Verdict) -> Option<f64> {
     verdict.error().filter(|error| error.is_finite())
 }
 
-/// The worst answers with the numbers of their examples.
+/// The worst answers, with the numbers of their examples.
 fn worst(solved: Vec<Solved>) -> Vec<(u64, Solved)> {
     let cases = (0..).zip(solved).filter(|(_, solved)| solved.verdict != Verdict::Measured { error: 0.0 });
     let error = |(_, solved): &(u64, Solved)| measured(&solved.verdict);
     let (mut far, mut shapeless): (Vec<_>, Vec<_>) = cases.partition(|case| error(case).is_some());
-    // A stable sort: of equal errors, the first comes first.
+    // The sort is stable, so of equal errors the first comes first.
     far.sort_by(|a, b| error(b).partial_cmp(&error(a)).unwrap_or(Ordering::Equal));
     far.truncate(WORST);
     shapeless.truncate(WORST);
@@ -111,7 +112,7 @@ fn worst(solved: Vec<Solved>) -> Vec<(u64, Solved)> {
 pub(crate) mod tests {
     use super::*;
 
-    /// An answer with this error; without one, no matrix.
+    /// An answer with this error, or, for `None`, an answer that is not a matrix.
     pub(crate) fn solved(error: Option<f64>) -> Solved {
         let matrix = |text: &str| text.parse().expect("a matrix");
         Solved {

@@ -1,4 +1,4 @@
-//! Why a report cannot be made.
+//! Errors of making reports.
 
 use std::error::Error;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use numformer_experiment::{RunDirError, RunError};
 
-/// Why a report cannot be made.
+/// The reason why a report cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
@@ -18,19 +18,19 @@ pub enum ReportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Cause; for damaged metrics, with the line.
+        /// The cause; for damaged metrics it names the line.
         source: io::Error,
     },
-    /// A line is not what its file holds.
+    /// A line is not in the format of its file.
     #[error("{}, line {line}: expected {expected}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What should stand there.
+        /// The expected content.
         expected: &'static str,
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
     /// The run has logged nothing.
@@ -39,12 +39,12 @@ pub enum ReportError {
         /// The log.
         path: PathBuf,
     },
-    /// The model of a run cannot be asked.
+    /// The model of a run cannot be used.
     #[error("cannot ask the model of {}", path.display())]
     Model {
         /// The directory of the run.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: Box<RunError>,
     },
     /// There is no run to report on.
@@ -53,9 +53,9 @@ pub enum ReportError {
     /// A figure cannot be drawn.
     #[error("cannot draw the figure `{figure}`")]
     Drawing {
-        /// Its name.
+        /// Name of the figure.
         figure: String,
-        /// Cause.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
 }

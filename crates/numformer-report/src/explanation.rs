@@ -1,4 +1,4 @@
-//! Why a model gave an answer: what it looked at, and what else it might have written.
+//! Explanations of answers: what a model looked at, and what else it might have written.
 
 use std::path::Path;
 
@@ -12,11 +12,11 @@ use crate::ReportError;
 use crate::page::page;
 use crate::section::explanation;
 
-/// Tokens listed at each position.
+/// Number of candidate tokens listed at each position.
 const CANDIDATES: usize = 4;
 
-/// Why a model gave an answer: how probable it found each token, and, of a transformer, which coefficients of the input it
-/// looked at when it wrote it.
+/// An explanation of one answer: the probability that the model gave each token and, for a transformer, the
+/// coefficients of the input that it looked at when it wrote the token.
 ///
 /// # Examples
 /// ```
@@ -38,33 +38,34 @@ const CANDIDATES: usize = 4;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
-    /// The example beside the answer.
+    /// The example and the answer.
     pub solved: Solved,
-    /// What was written, token by token, and at last the end.
+    /// The answer, token by token, followed by the end.
     pub written: Vec<Written>,
-    /// What each layer of a transformer's decoder looked at, from the first; empty for other models.
+    /// What each layer of a transformer's decoder looked at, from the first layer on; empty for other models.
     pub looked_at: Vec<LookedAt>,
 }
 
 /// A token of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// The coefficient that it is a part of, as `b12`; empty for shapes and for the end, and where an answer is no matrix.
+    /// The coefficient that it is a part of, as `b12`; empty for shapes, for the end, and if the answer is not a
+    /// matrix.
     pub place: String,
     /// The token, `end` for the delimiter.
     pub token: String,
     /// Its probability, given the tokens before it.
     pub probability: f64,
-    /// The most probable tokens at its position, the first of them first.
+    /// The most probable tokens at its position, the most probable first.
     pub candidates: Vec<(String, f64)>,
 }
 
 /// What one layer of a decoder looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookedAt {
-    /// What there was to look at: shape and delimiters together, then each coefficient, as `a12`.
+    /// What the layer can look at: shape and delimiters together, then each coefficient, as `a12`.
     pub sources: Vec<String>,
-    /// For each head, and each token written, the share of each of `sources`; those of a token have a sum of 1.
+    /// For each head and each token written, the share of each of `sources`. The shares of a token sum to 1.
     pub heads: Vec<Vec<Vec<f64>>>,
 }
 
@@ -86,10 +87,10 @@ impl LookedAt {
 }
 
 impl Explanation {
-    /// Asks the model of `run`, which was read from `dir`, how it came to an answer that it gave.
+    /// Explains an answer that the model of `run` gave. The run was read from `dir`.
     ///
     /// # Errors
-    /// When the example is not of this run.
+    /// When the example does not belong to this run.
     pub fn of(dir: &Path, run: &StoredRun, solved: &Solved) -> Result<Self, ReportError> {
         Self::ask(run, solved).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
     }
@@ -129,7 +130,7 @@ impl Explanation {
         Ok(Self { solved: solved.clone(), written: written.collect(), looked_at })
     }
 
-    /// The explanation as a page: one file that needs no other.
+    /// The explanation as a page: one self-contained file.
     ///
     /// # Errors
     /// When a figure cannot be drawn.
@@ -138,7 +139,7 @@ impl Explanation {
     }
 }
 
-/// By head, token written and token read.
+/// Attention weights by head, token written and token read.
 type Weights = Vec<Vec<Vec<f32>>>;
 
 /// The probabilities of every token after each of `read`, and the weights of each layer's cross-attention.
@@ -167,8 +168,8 @@ fn most_probable(probabilities: &[f32]) -> impl Iterator<Item = (usize, f64)> {
     all.into_iter().take(CANDIDATES)
 }
 
-/// The coefficient that each of `n_tokens` tokens of a matrix is a part of: of none before the words begin. `None` if the
-/// words are not those of the matrix.
+/// For each of `n_tokens` tokens of a matrix, the coefficient that it is a part of, or an empty string before the words
+/// begin. `None` if the words are not those of the matrix.
 fn places(letter: char, matrix: &DenseMatrix, encoding: &dyn NumberEncoding, n_tokens: usize) -> Option<Vec<String>> {
     let mut places = Vec::with_capacity(n_tokens);
     let mut word = Vec::new();
@@ -182,21 +183,21 @@ fn places(letter: char, matrix: &DenseMatrix, encoding: &dyn NumberEncoding, n_t
     Some([vec![String::new(); before], places].concat())
 }
 
-/// `a12`, or `a1,12` where that could be misread.
+/// `a12`, or `a1,12` if that could be misread.
 fn coefficient(letter: char, index: usize, matrix: &DenseMatrix) -> String {
     let cols = matrix.cols.max(1);
     let (row, col) = (index / cols + 1, index % cols + 1);
     if matrix.rows > 9 || cols > 9 { format!("{letter}{row},{col}") } else { format!("{letter}{row}{col}") }
 }
 
-/// As [`places`], for a source of `n_tokens` with its delimiters.
+/// [`places`] for a source of `n_tokens`, delimiters included.
 fn places_of_source(input: &DenseMatrix, encoding: &dyn NumberEncoding, n_tokens: usize) -> Vec<String> {
     let places = places('a', input, encoding, n_tokens.saturating_sub(1));
     let places = places.unwrap_or_else(|| vec![String::new(); n_tokens.saturating_sub(1)]);
     [places, vec![String::new()]].concat()
 }
 
-/// Adds up the weights of the tokens of each coefficient.
+/// Sums the weights of the tokens of each coefficient.
 fn gather(heads: Weights, places: &[String]) -> LookedAt {
     let mut sources = vec![String::new()];
     let mut columns = Vec::with_capacity(places.len());

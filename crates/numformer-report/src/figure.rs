@@ -1,26 +1,26 @@
-//! One figure: a drawing, what it shows in words, and its numbers.
+//! One figure: a drawing, a description in words, and its numbers.
 
 use crate::Table;
 use crate::chart::WIDTH;
 use crate::markup::escape;
 use crate::theme::follow_page;
 
-/// One figure: a drawing, what it shows in words, and its numbers.
+/// One figure: a drawing, a description in words, and its numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Its name within the report: small letters, digits and `-`.
+    /// Its name within the report: lowercase letters, digits and `-`.
     pub name: String,
     /// Its title.
     pub title: String,
-    /// What it shows, for those who cannot see it.
+    /// A description of what it shows, for readers who cannot see it.
     pub description: String,
     /// Its numbers.
     pub table: Table,
-    /// The drawing in light colours, as it comes.
+    /// The drawing in light colours, without further changes.
     drawing: String,
 }
 
-/// What begins every drawing; the rest of the tag gives its size.
+/// The beginning of every drawing; the rest of the tag gives its size.
 const BEGINNING: &str = "<svg width=\"";
 
 impl Figure {
@@ -34,7 +34,7 @@ impl Figure {
         Self { name, title: title.into(), description, table, drawing }
     }
 
-    /// The figure by itself, for a paper: light, in a file of its own.
+    /// The figure by itself, for a paper: in light colours, as a separate file.
     #[must_use]
     pub fn to_svg(&self) -> String {
         let (size, body) = self.parts();
@@ -47,12 +47,12 @@ impl Figure {
         )
     }
 
-    /// The figure on a page, in its colours, with its numbers beneath.
+    /// The figure for a page, in the page's colours, with its numbers beneath.
     pub(crate) fn to_html(&self) -> String {
         let (size, body) = self.parts();
         let Self { name, table, .. } = self;
         let (title, description) = (escape(&self.title), escape(&self.description));
-        // No narrower than can be read: what has no room scrolls.
+        // The figure is never too narrow to read; it scrolls if it does not fit.
         let width: u32 = size.split('"').next().and_then(|width| width.parse().ok()).unwrap_or(WIDTH);
         let least = if width > WIDTH { format!(" style=\"min-width:{width}px\"") } else { String::new() };
         let body = follow_page(body);
@@ -65,7 +65,7 @@ impl Figure {
         )
     }
 
-    /// The rest of the opening tag without its end, and what follows it.
+    /// The rest of the opening tag without its `>`, and everything that follows it.
     fn parts(&self) -> (&str, &str) {
         let rest = self.drawing.strip_prefix(BEGINNING).unwrap_or(&self.drawing);
         rest.split_once(">\n").unwrap_or((rest, ""))

@@ -1,4 +1,4 @@
-//! Figures as readers are used to them.
+//! Figures in the formats that readers are used to.
 
 use std::error::Error;
 use std::iter;
@@ -10,27 +10,27 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
 
-/// A share on an axis: as few digits as it takes.
+/// A share on an axis, with as few digits as needed.
 pub(crate) fn percent_short(share: f64) -> String {
     let percent = 100.0 * share;
-    // Twelve digits: 100 · 0.07 is 7.000000000000001.
+    // Rounded to nine decimals, because 100 · 0.07 is 7.000000000000001.
     format!("{}%", (percent * 1e9).round() / 1e9)
 }
 
-/// An error and what caused it.
+/// An error with its causes.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let causes = iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// A count with its thousands set apart: `96,000`.
+/// A count with a thousands separator: `96,000`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 
-/// A number on an axis, large ones in thousands or millions: `20k`, `1.5M`.
+/// A number on an axis, with large numbers in thousands or millions: `20k`, `1.5M`.
 pub(crate) fn short(x: f64) -> String {
     let (scaled, unit) = match x.abs() {
         size if size >= 1e6 => (x / 1e6, "M"),
@@ -54,7 +54,7 @@ pub(crate) fn significant(x: f64) -> String {
     if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.').to_owned() } else { fixed }
 }
 
-/// What an answer was found to be.
+/// The verdict on an answer, in words.
 pub(crate) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Measured { error } if error.is_finite() => format!("relative error {}", percent(*error)),

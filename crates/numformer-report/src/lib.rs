@@ -1,7 +1,7 @@
-//! Reports of runs: one HTML file that needs nothing else, and its figures as SVG.
+//! Reports of runs: a self-contained HTML file, and its figures as SVG.
 //!
-//! What is drawn is a function of what the runs hold: the same runs give the same bytes. Nothing is fetched when a report
-//! is read, and it runs no script.
+//! A report is a function of the contents of its runs: the same runs give the same bytes. A report fetches nothing when
+//! it is read, and runs no script.
 //!
 //! ```
 //! use numformer_report::{Assessment, Report, ReportedRun};
@@ -21,10 +21,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`ReportedRun`]: what a report shows of a run: its experiment, its log, its [`TrainingTime`].
-//! - [`Assessment`]: how its model does on unseen matrices, also of other laws, and where it fails.
-//! - [`Explanation`]: what a model looked at when it wrote one answer, and what else it might have written.
-//! - [`Report`]: the page; [`Figure`] and [`Table`] are what it is made of.
+//! - [`ReportedRun`]: the data of a run that a report shows: its experiment, its log and its [`TrainingTime`].
+//! - [`Assessment`]: the performance of its model on unseen matrices, including those of other laws, and where it
+//!   fails.
+//! - [`Explanation`]: what a model looked at when it wrote an answer, and what else it might have written.
+//! - [`Report`]: the page, which consists of [`Figure`]s and [`Table`]s.
 #![forbid(unsafe_code)]
 
 mod assessment;

@@ -1,8 +1,8 @@
-//! Text inside HTML, and inside addresses.
+//! Escaping of text for HTML, for addresses and for file names.
 
 use std::fmt::Write as _;
 
-/// `text` as text or as the value of an attribute between double quotes.
+/// Escapes `text` for use as text, or as the value of an attribute in double quotes.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -12,7 +12,7 @@ pub(crate) fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // No document may hold other control characters.
+            // HTML allows no other control characters.
             c if c.is_control() && !matches!(c, '\n' | '\t') => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
@@ -20,7 +20,7 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// `text` as a part of an address (RFC 3986): all but unreserved characters as `%XX`.
+/// Escapes `text` for use in an address (RFC 3986): all but unreserved characters become `%XX`.
 pub(crate) fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -33,7 +33,7 @@ pub(crate) fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// `text` as a part of the name of a file: small letters, digits, `.` and `-`.
+/// Converts `text` for use in a file name: lowercase letters, digits, `.` and `-`.
 pub(crate) fn file_name(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! The page around the parts of a report.
+//! The page around the blocks of a report.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::markup::escape;
 use crate::section::Block;
 use crate::theme::variables;
 
-/// For wide and narrow screens, in the colours of the theme.
+/// The style sheet, for wide and narrow screens, in the colours of the theme.
 const STYLE: &str = include_str!("style.css");
 
 /// A whole document.

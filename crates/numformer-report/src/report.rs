@@ -1,11 +1,11 @@
-//! The report on one run or several.
+//! The report on one or several runs.
 
 use crate::markup::{escape, file_name};
 use crate::page::page;
 use crate::section::{Block, Named, accuracy, comparison, curves, errors, failures, laws, summary};
 use crate::{Figure, ReportError, ReportedRun};
 
-/// The report on one run or several: a page and its figures.
+/// The report on one or several runs: a page and its figures.
 ///
 /// # Examples
 /// See the [crate](crate).
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Draws what there is to say of these runs, in this order.
+    /// Draws the report on these runs, in this order.
     ///
     /// # Errors
     /// When there are no runs, or a figure cannot be drawn.
@@ -41,7 +41,7 @@ impl Report {
         Ok(Self { title, blocks })
     }
 
-    /// The page: one file that needs no other.
+    /// The page: one self-contained file.
     #[must_use]
     pub fn to_html(&self) -> String {
         page(&self.title, &self.blocks)
@@ -56,7 +56,7 @@ impl Report {
     }
 }
 
-/// What there is to say of one run; `laws` come before its configuration.
+/// The blocks about one run; `laws` come before its configuration.
 fn of_run(named: &Named<'_>, laws: Vec<Block>) -> Result<Vec<Block>, ReportError> {
     let toml = escape(&named.run.experiment.to_toml());
     let configuration = format!(
@@ -68,7 +68,7 @@ fn of_run(named: &Named<'_>, laws: Vec<Block>) -> Result<Vec<Block>, ReportError
     Ok(sections.concat())
 }
 
-/// Names of which no two are the same: those of the directories, or else their whole paths.
+/// Unique names: those of the directories, or the whole paths if two directories have the same name.
 fn names(runs: &[ReportedRun]) -> Vec<Named<'_>> {
     let is_alone = |name: &str| runs.iter().filter(|run| run.name() == name).count() == 1;
     let mut named: Vec<Named<'_>> = Vec::with_capacity(runs.len());
@@ -100,7 +100,7 @@ mod tests {
         Report::new(vec![first, second]).expect("drawn")
     }
 
-    /// Every value of an attribute.
+    /// All values of an attribute.
     fn values<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
         html.split(&format!(" {attribute}=\"")).skip(1).filter_map(|rest| rest.split('"').next()).collect()
     }
@@ -164,7 +164,7 @@ mod tests {
     fn every_table_can_be_saved() {
         let html = report().to_html();
         let tables = html.matches("<caption>").count() - html.matches("<table class=\"matrix\"").count();
-        // One more for the worst cases of each run.
+        // Each run has one more, for its worst cases.
         assert_eq!(html.matches("href=\"data:text/csv").count(), tables + 2);
     }
 

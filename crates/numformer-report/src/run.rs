@@ -1,4 +1,4 @@
-//! What a report shows of a run.
+//! The data of a run that a report shows.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,25 @@ use numformer_train::{EvaluationReport, Record, StageReport, StepReport, read_me
 
 use crate::{Assessment, ReportError, TrainingTime};
 
-/// What a report shows of a run: its experiment, what it logged, and, where its model was asked, an [`Assessment`].
+/// The data of a run that a report shows: its experiment, its logs and, if its model was assessed, an [`Assessment`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportedRun {
     /// Its directory.
     pub path: PathBuf,
-    /// What was run.
+    /// The experiment that was run.
     pub experiment: Experiment,
     /// The logged steps.
     pub steps: Vec<StepReport>,
-    /// The logged evaluations on the validation set of the experiment proper: without those on the examples of stages.
+    /// The logged evaluations on the validation set of the experiment itself, without those on the examples of stages.
     pub evaluations: Vec<EvaluationReport>,
-    /// Where stages began; the last of them is that of the experiment proper. Empty if there is none but that.
+    /// The beginnings of stages; the last is that of the experiment itself. Empty if the experiment has no other
+    /// stages.
     pub stages: Vec<StageReport>,
-    /// How many steps could not be taken, since their loss or gradient was not finite.
+    /// Number of steps that could not be taken because their loss or gradient was not finite.
     pub diverged: u64,
-    /// When the steps were reached.
+    /// The times at which the steps were reached.
     pub time: TrainingTime,
-    /// How the model does on unseen matrices.
+    /// The performance of the model on unseen matrices.
     pub assessment: Option<Assessment>,
 }
 
@@ -32,7 +33,7 @@ impl ReportedRun {
     /// Reads the experiment and the logs of the run in a directory. The run may still be training.
     ///
     /// # Errors
-    /// When there is no run, it has logged nothing, or a file is damaged: the error names the file and the line.
+    /// When there is no run, it has logged nothing, or a file is damaged. The error names the file and the line.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let experiment = RunSummary::read(path)?.experiment;
         let log = path.join("metrics.jsonl");
@@ -58,7 +59,7 @@ impl ReportedRun {
         Ok(Self { path: path.to_owned(), experiment, steps, evaluations, stages, diverged, time, assessment: None })
     }
 
-    /// With how the model does on unseen matrices.
+    /// Adds an assessment of the model on unseen matrices.
     #[must_use]
     pub fn with_assessment(self, assessment: Assessment) -> Self {
         Self { assessment: Some(assessment), ..self }
@@ -70,21 +71,21 @@ impl ReportedRun {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
     }
 
-    /// Updates taken when it last logged.
+    /// Number of updates at the last log entry.
     #[must_use]
     pub fn last_step(&self) -> u64 {
         let steps = self.steps.last().map(|step| step.step);
         steps.max(self.evaluations.last().map(|evaluation| evaluation.step)).unwrap_or(0)
     }
 
-    /// Training examples seen when it last logged.
+    /// Number of training examples seen at the last log entry.
     #[must_use]
     pub fn last_examples(&self) -> u64 {
         let steps = self.steps.last().map(|step| step.examples);
         steps.max(self.evaluations.last().map(|evaluation| evaluation.examples)).unwrap_or(0)
     }
 
-    /// Training examples seen when it had taken this many steps, by what is logged around it.
+    /// Number of training examples seen after this many steps, interpolated between the log entries around it.
     pub(crate) fn examples_at(&self, step: u64) -> f64 {
         let mut before = (0, 0);
         for report in &self.steps {
@@ -104,7 +105,7 @@ impl ReportedRun {
         self.of_matrices(|matrices| matrices.law.0.clone())
     }
 
-    /// What there is to say of the matrices of its problems, each once.
+    /// The descriptions that `say` gives of the matrices of its problems, each listed once.
     pub(crate) fn of_matrices(&self, say: impl Fn(&MatricesConfig) -> Vec<String>) -> String {
         let problems = &self.experiment.problem.0;
         let matrices = problems.iter().map(|problem| problem.matrices.as_ref().unwrap_or(&self.experiment.matrices));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::markup::{escape, file_name, percent_encode};
 
-/// A table with a line of headings.
+/// A table with a row of headings.
 ///
 /// # Examples
 /// ```
@@ -16,22 +16,22 @@ use crate::markup::{escape, file_name, percent_encode};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// What it holds; a part of the name of its file.
+    /// Its caption; part of the name of its file.
     pub caption: String,
     /// The headings.
     pub columns: Vec<String>,
-    /// The lines, each with a cell for every heading.
+    /// The rows, each with a cell for every heading.
     pub rows: Vec<Vec<Cell>>,
 }
 
 /// A cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// As it is read on the page.
+    /// The text on the page.
     pub shown: String,
-    /// As it stands in a file.
+    /// The text in a file.
     pub stored: String,
-    /// Whether it is a number, which is set to the right.
+    /// Whether it is a number, which is aligned right.
     pub is_number: bool,
 }
 
@@ -43,13 +43,13 @@ impl Cell {
         Self { shown: text.clone(), stored: text, is_number: false }
     }
 
-    /// A number as readers are used to it, and whole.
+    /// A number: `shown` on the page, and at full precision in a file.
     #[must_use]
     pub fn number(shown: impl Into<String>, value: f64) -> Self {
         Self { shown: shown.into(), stored: value.to_string(), is_number: true }
     }
 
-    /// Nothing where a number could be.
+    /// An empty cell in place of a number.
     #[must_use]
     pub fn none() -> Self {
         Self { shown: "–".to_owned(), stored: String::new(), is_number: true }
@@ -57,19 +57,19 @@ impl Cell {
 }
 
 impl Table {
-    /// A table without lines.
+    /// A table without rows.
     #[must_use]
     pub fn new(caption: impl Into<String>, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
         Self { caption: caption.into(), columns, rows: Vec::new() }
     }
 
-    /// Adds a line.
+    /// Adds a row.
     pub fn push(&mut self, row: Vec<Cell>) {
         self.rows.push(row);
     }
 
-    /// As comma-separated values (RFC 4180), numbers in full.
+    /// The table as comma-separated values (RFC 4180), with numbers at full precision.
     #[must_use]
     pub fn to_csv(&self) -> String {
         let field = |text: &str| {

@@ -1,27 +1,28 @@
-//! Colours for light and for dark pages.
+//! Colours for light and dark pages.
 
 use std::fmt::Write as _;
 
 use plotters::style::RGBColor;
 
-/// What is drawn, by its part: figures are drawn in the light colours, and on a page each stands for a variable of its
-/// style sheet.
+/// The colour of a part of a drawing. Figures are drawn in the light colours. On a page, a variable of the style sheet
+/// replaces each colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// Text and what must be seen.
+    /// Text, and everything that must be visible.
     Text,
     /// Axes.
     Axis,
     /// Lines behind the figure.
     Grid,
-    /// One of several series; beyond the last, the first again.
+    /// One of several series; after the last, the colours repeat.
     Series(usize),
 }
 
-/// Name, light, dark. Light colours differ from each other, so that each can be found in a figure.
+/// Name, light colour, dark colour. All light colours differ, so that each can be found in a figure.
 ///
-/// The series are those of Okabe and Ito (2008), told apart with any colour vision, darkened or lightened until each has a
-/// contrast of at least 3 to 1 against its page (WCAG 2.2, 1.4.11). Series differ in their markers, too.
+/// The series colours are those of Okabe and Ito (2008), which any colour vision can distinguish. They are darkened or
+/// lightened until each has a contrast of at least 3 to 1 against its page (WCAG 2.2, 1.4.11). Series also differ in
+/// their markers.
 const PALETTE: [(&str, u32, u32); 9] = [
     ("text", 0x1F_2328, 0xE6_E8EB),
     ("axis", 0x6E_7681, 0x8B_949E),
@@ -34,7 +35,7 @@ const PALETTE: [(&str, u32, u32); 9] = [
     ("series-5", 0x8F_6B00, 0xF0_D24A),
 ];
 const FIRST_SERIES: usize = 3;
-/// Page, raised surface, link: light and dark.
+/// Page, raised surface and link: light and dark.
 const SURFACES: [(&str, u32, u32); 3] =
     [("page", 0xFF_FFFF, 0x0F_1317), ("surface", 0xF4_F6F8, 0x1A_2027), ("link", 0x00_5A9C, 0x6C_B6FF)];
 
@@ -42,7 +43,7 @@ impl Ink {
     /// Number of series before colours repeat.
     pub(crate) const SERIES: usize = PALETTE.len() - FIRST_SERIES;
 
-    /// The colour in figures by themselves.
+    /// The colour in a separate figure.
     pub(crate) fn light(self) -> RGBColor {
         let index = match self {
             Self::Text => 0,
@@ -55,14 +56,14 @@ impl Ink {
     }
 }
 
-/// A figure whose colours are those of the page that it stands in.
+/// Makes a figure use the colours of the page around it.
 pub(crate) fn follow_page(svg: &str) -> String {
     PALETTE.iter().fold(svg.to_owned(), |svg, (name, light, _)| {
         svg.replace(&format!("\"#{light:06X}\""), &format!("\"var(--{name})\""))
     })
 }
 
-/// The variables of the style sheet, light, and dark for readers who prefer it.
+/// The variables of the style sheet: light, and dark for readers who prefer it.
 pub(crate) fn variables() -> String {
     let all = || PALETTE.iter().chain(&SURFACES);
     let mut css = String::from(":root{color-scheme:light dark;");
@@ -73,10 +74,10 @@ pub(crate) fn variables() -> String {
     css
 }
 
-/// The colour of a share on a scale from dark blue to light yellow that rises evenly in lightness for any colour vision,
-/// and the colour of text on it.
+/// The colour of a share, and the colour of text on it. The scale runs from dark blue to light yellow, and its
+/// lightness rises evenly for any colour vision.
 ///
-/// A few colours of Cividis (Nuñez, Anderton and Renslow, 2018), and lines between them.
+/// It interpolates linearly between a few colours of Cividis (Nuñez, Anderton and Renslow, 2018).
 pub(crate) fn scale(share: f64) -> (RGBColor, RGBColor) {
     const CIVIDIS: [[f64; 3]; 5] =
         [[0.0, 34.0, 78.0], [65.0, 77.0, 107.0], [124.0, 123.0, 120.0], [188.0, 175.0, 111.0], [254.0, 232.0, 56.0]];

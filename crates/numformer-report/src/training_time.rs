@@ -1,4 +1,4 @@
-//! How long training took to reach a step.
+//! The training time until each step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +10,9 @@ use crate::ReportError;
 
 /// Seconds of training until each logged step, across interruptions.
 ///
-/// `timings.jsonl` counts from the beginning of each process, and says by its number which. A process that goes on from a checkpoint begins where the
-/// one before it had that step; what was lost with the interruption is not counted.
+/// `timings.jsonl` counts seconds from the beginning of each process, and gives the number of the process. A process
+/// that resumes from a checkpoint continues from the time at which the earlier process reached that step. Time that an
+/// interruption wasted does not count.
 ///
 /// # Examples
 /// ```
@@ -35,19 +36,19 @@ pub struct TrainingTime {
 
 #[derive(Deserialize)]
 struct Timing {
-    /// Its number; none in files of earlier versions.
+    /// Number of the process; `None` in files of earlier versions.
     process: Option<u32>,
     step: u64,
-    /// Since the process began.
+    /// Seconds since the process began.
     seconds: f64,
 }
 
 impl TrainingTime {
-    /// Reads `timings.jsonl`; nothing is known if there is no such file.
+    /// Reads `timings.jsonl`. Without this file, no times are known.
     ///
     /// # Errors
-    /// When the file cannot be read, or a line but the last is not a timing (the last may have been cut by a crash, and is
-    /// then left out).
+    /// When the file cannot be read, or a line other than the last is not a timing. If a crash has cut off the last
+    /// line, it is ignored.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         if !path.exists() {
             return Ok(Self::default());
@@ -73,7 +74,7 @@ impl TrainingTime {
         let (mut before, mut last) = (0.0, (None, 0, 0.0));
         for (index, timing) in timings.iter().enumerate() {
             if index > 0 && timing.process != last.0 || timing.seconds < last.2 || timing.step < last.1 {
-                // Another process: what was logged from its first step on is done again.
+                // Another process: it repeats everything logged from its first step on.
                 seconds.split_off(&timing.step);
                 before = seconds.values().next_back().copied().unwrap_or(0.0);
             }
@@ -105,7 +106,7 @@ mod tests {
         TrainingTime::of(&timings.iter().map(timing).collect::<Vec<_>>())
     }
 
-    /// A process that went on in a later step, and took longer to get there than the one before.
+    /// The second process resumes at a later step, and takes longer to reach it than the first process ran.
     #[test]
     fn processes_are_told_by_their_numbers() {
         let timing = |(process, step, seconds)| Timing { process: Some(process), step, seconds };
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn time_goes_on_across_processes_without_what_was_lost() {
         let time = of(&[(10, 1.0), (10, 1.2), (20, 2.0), (30, 3.0), (20, 5.0), (40, 7.0), (50, 1.0)]);
-        // The second process took up before step 20, the third after step 40.
+        // The second process resumes before step 20, the third after step 40.
         let found = [10, 20, 30, 40, 50].map(|step| time.at(step));
         assert_eq!(found, [Some(1.2), Some(6.2), None, Some(8.2), Some(9.2)]);
         assert_eq!(time.total(), Some(9.2));

@@ -1,4 +1,4 @@
-//! A report as a reader sees it: in Chromium, light and dark, on a wide screen and on a phone.
+//! Checks reports in Chromium as a reader sees them: light and dark, on a wide screen and on a phone.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const CHECK: &str = include_str!("check.js");
 
-/// Two problems, several shapes and laws: a report on them has figures of every kind.
+/// Two problems with several shapes and laws, so that a report has figures of every kind.
 fn experiment(law: &str) -> Experiment {
     let toml = format!(
         r#"
@@ -40,7 +40,7 @@ fn run(path: &Path, law: &str) -> ReportedRun {
     ReportedRun::read(path).unwrap().with_assessment(Assessment::of(path, 40, &laws).unwrap())
 }
 
-/// Reports on one run and on two, the second with a long name.
+/// Reports on one run and on two runs, the second of which has a long name.
 fn reports(dir: &Path) -> [(PathBuf, usize); 2] {
     let first = run(&dir.join("short"), "uniform");
     let second = run(&dir.join("a-run-with-a-long-name-that-no-phone-has-room-for-in-a-single-line"), "gaussian");
@@ -52,10 +52,10 @@ fn reports(dir: &Path) -> [(PathBuf, usize); 2] {
     })
 }
 
-/// A Chromium, or a word on where to get one.
+/// A Chromium, or `None` with a message on where to get one.
 fn chromium() -> Option<Chromium> {
     let Some(program) = Chromium::find() else {
-        // Not by a macro, whose text the test harness would hide.
+        // Not printed by a macro, because the test harness would hide its text.
         let message = "SKIPPED: no Chromium in PATH or NUMFORMER_CHROMIUM; `cargo xtask browser-test` installs one\n";
         std::io::stderr().write_all(message.as_bytes()).unwrap();
         return None;
@@ -91,7 +91,7 @@ fn a_report_reads_well_in_both_themes_and_at_both_widths() {
     }
 }
 
-/// What the page wrote to the console, and what it asked for beside itself.
+/// Everything that the page wrote to the console, and every address that it requested beyond its own file.
 fn complaints(chromium: &Chromium, page: &Path) -> Vec<String> {
     let own = format!("file://{}", page.display());
     let complaint = |event: &Value| match event["method"].as_str()? {

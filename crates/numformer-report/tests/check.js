@@ -1,4 +1,4 @@
-// What a reader would stumble over on the page, as a list of sentences.
+// Returns the faults that a reader would notice on the page, as a list of sentences.
 (() => {
   const found = [];
   const root = document.documentElement;
@@ -23,7 +23,7 @@
         found.push(`${name}: ${text} is cut off`);
       }
       for (const [other, b] of texts.slice(index + 1)) {
-        // The boxes of lines are higher than their letters.
+        // The boxes of lines are taller than their letters.
         const [x, y] = [Math.min(a.right, b.right) - Math.max(a.left, b.left), Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top)];
         if (x > 1 && y > 4) {
           found.push(`${name}: ${text} and ${other} overlap`);

@@ -1,23 +1,23 @@
-//! How many random cases a property is tried on, and which.
+//! The random cases of property tests: how many, and which.
 
 use std::env;
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 
-/// The environment variable by whose value numbers of cases are multiplied.
+/// The environment variable that multiplies the numbers of cases.
 pub const CASES_FACTOR: &str = "NUMFORMER_CASES_FACTOR";
 
-/// What stands for `PROPTEST_RNG_SEED` where that is not set.
+/// The default for `PROPTEST_RNG_SEED`.
 const SEED: u64 = 0;
 
-/// The configuration of property tests: this many random cases, the same ones on every run.
+/// The configuration of property tests: this many random cases, the same on every run.
 ///
-/// `cargo xtask search` looks further, by two environment variables: proptest's `PROPTEST_RNG_SEED`, for other cases, and
-/// [`CASES_FACTOR`], for more of them.
+/// `cargo xtask search` tries more through two environment variables: proptest's `PROPTEST_RNG_SEED` gives other cases,
+/// and [`CASES_FACTOR`] gives more of them.
 ///
 /// # Panics
-/// If the factor is not a whole number.
+/// When the factor is not a whole number.
 ///
 /// # Examples
 /// ```
@@ -34,11 +34,11 @@ const SEED: u64 = 0;
 /// addition_commutes();
 /// ```
 pub fn cases(cases: u32) -> ProptestConfig {
-    let factor = env::var(CASES_FACTOR).map_or(1, |factor| factor.parse().expect("a factor is a whole number"));
+    let factor = env::var(CASES_FACTOR).map_or(1, |factor| factor.parse().expect("the factor must be a whole number"));
     let default = ProptestConfig::default();
     ProptestConfig {
         cases: cases.saturating_mul(factor),
-        // Limits on the cases that a test leaves out.
+        // Limits on the number of cases that a test rejects.
         max_global_rejects: default.max_global_rejects.saturating_mul(factor),
         max_local_rejects: default.max_local_rejects.saturating_mul(factor),
         rng_seed: match default.rng_seed {

@@ -1,7 +1,7 @@
 //! Comparison of numbers up to a relative error.
 
-/// |a − b| relative to the larger magnitude; 0 for equal numbers, infinite where only one is NaN or they differ by an
-/// infinity.
+/// |a − b| relative to the larger magnitude. It is 0 for equal numbers, and infinite if only one is NaN or they differ
+/// by an infinity.
 pub fn relative_distance(a: f64, b: f64) -> f64 {
     if a.to_bits() == b.to_bits() || (a - b).abs() == 0.0 || (a.is_nan() && b.is_nan()) {
         return 0.0;
@@ -12,7 +12,7 @@ pub fn relative_distance(a: f64, b: f64) -> f64 {
 
 /// Asserts that two numbers agree up to a relative error: `assert_close!(actual, expected, tolerance)`.
 ///
-/// A format string and its arguments may follow, to say which case failed.
+/// A format string and its arguments may follow, to identify the case that failed.
 #[macro_export]
 macro_rules! assert_close {
     ($actual:expr, $expected:expr, $tolerance:expr $(,)?) => {

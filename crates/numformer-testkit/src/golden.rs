@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 /// Reads the JSON file `name` of `tests/golden/` in the root of the workspace.
 ///
 /// # Panics
-/// When the file is missing or is not what `T` expects, with the reason.
+/// When the file is missing or does not match `T`; the message gives the reason.
 pub fn golden<T: DeserializeOwned>(name: &str) -> T {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -1,14 +1,14 @@
-//! The test of Kolmogorov and Smirnov.
+//! The Kolmogorov-Smirnov test.
 
-/// The p-value of a sample under a continuous law: the probability that as many independent draws from it would have an
-/// empirical distribution function at least as far from `cdf`.
+/// The p-value of a sample under a continuous law: the probability that equally many independent draws from the law
+/// would have an empirical distribution function at least as far from `cdf`.
 ///
-/// It is computed from the limit law, corrected for the size of the sample: from 50 draws on it is off by 0.015 at most,
-/// and by 2% of itself where it is below 0.01. A test at the level 0.001 reads
+/// It is computed from the limit law, corrected for the sample size. For samples of 50 draws or more, its error is at
+/// most 0.015, and at most 2% of the p-value where that is below 0.01. A test at the level 0.001 is
 /// `assert!(kolmogorov_smirnov(&sample, cdf) > 1e-3)`. A NaN in the sample gives 0.
 ///
 /// # Panics
-/// If the sample is empty.
+/// When the sample is empty.
 ///
 /// # Examples
 /// ```
@@ -26,7 +26,7 @@
 /// Journal of the Royal Statistical Society B 32, section 2. <https://doi.org/10.1111/j.2517-6161.1970.tb00821.x>
 #[must_use]
 pub fn kolmogorov_smirnov(sample: &[f64], cdf: impl Fn(f64) -> f64) -> f64 {
-    assert!(!sample.is_empty(), "a test needs a sample");
+    assert!(!sample.is_empty(), "expected at least one value in the sample");
     if sample.iter().any(|x| x.is_nan()) {
         return 0.0;
     }
@@ -45,7 +45,7 @@ pub fn empirical_distance(sample: &[f64], cdf: impl Fn(f64) -> f64) -> f64 {
     })
 }
 
-/// The probability that a variable of Kolmogorov's law exceeds `t`.
+/// The probability that a variable with the Kolmogorov distribution exceeds `t`.
 fn survival(t: f64) -> f64 {
     // The alternating series converges slowly near 0, where the sum is 1 to within 1e-12.
     if t < 0.2 {

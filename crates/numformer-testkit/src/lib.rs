@@ -1,5 +1,5 @@
-//! Helpers for the tests of numformer: recorded data, proptest strategies, comparison of numbers, a test of laws. A
-//! development dependency only.
+//! Helpers for the tests of numformer: recorded data, proptest strategies, comparison of numbers, and a test of
+//! distributions. It is only a development dependency.
 //!
 //! ```
 //! use numformer_testkit::assert_close;
@@ -9,9 +9,9 @@
 //!
 //! - [`cases`]: the configuration of every property test.
 //! - [`golden`]: reads a file of `tests/golden/`.
-//! - [`strategies`]: numbers as they occur, and as they hurt.
-//! - [`assert_close!`]: equal up to a relative error.
-//! - [`kolmogorov_smirnov`], [`empirical_distance`]: whether a sample may come from a law.
+//! - [`strategies`]: typical numbers, and difficult ones.
+//! - [`assert_close!`]: asserts equality up to a relative error.
+//! - [`kolmogorov_smirnov`], [`empirical_distance`]: tests whether a sample may come from a law.
 
 #![forbid(unsafe_code)]
 

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 
-/// Every finite bit pattern, zeros and subnormal numbers included.
+/// Every finite bit pattern, including zeros and subnormal numbers.
 pub fn finite() -> impl Strategy<Value = f64> {
     any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite())
 }
@@ -17,8 +17,8 @@ pub fn log_uniform(exponents: RangeInclusive<i32>) -> impl Strategy<Value = f64>
     })
 }
 
-/// Numbers within two doubles of the middle between two neighbours of `precision` significant decimal digits: where
-/// rounding is hardest. The middle itself is among them where it is a double.
+/// Numbers within two doubles of the midpoint between two adjacent numbers of `precision` significant decimal digits,
+/// where rounding is hardest. The midpoint itself is included if it is a double.
 pub fn near_ties(precision: u32, exponents: RangeInclusive<i32>) -> impl Strategy<Value = f64> {
     let significands = 10_u64.pow(precision - 1)..10_u64.pow(precision);
     (significands, exponents, -2..=2_i64, any::<bool>()).prop_map(|(significand, exponent, steps, negative)| {

@@ -50,7 +50,7 @@ pub trait Learner: Send {
 
     /// How gradients are computed, in a few words.
     fn how(&self) -> String {
-        "a learner of one's own".to_owned()
+        "a custom learner".to_owned()
     }
 }
 

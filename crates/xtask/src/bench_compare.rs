@@ -1,4 +1,4 @@
-//! `cargo xtask bench-compare`: our training steps beside PyTorch's, in turn, on this machine.
+//! `cargo xtask bench-compare`: compares the training steps of numformer and PyTorch on this machine, in turn.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::root;
 
 /// Run `numformer bench` and a PyTorch script of the same model in turn, and print the ratios.
 ///
-/// The script is benches/baseline/torch_baseline.py. It needs PyTorch: `--install` puts it into a virtual environment
-/// under target/, `--python` names one that has it.
+/// The script is benches/baseline/torch_baseline.py. It needs PyTorch: `--install` installs it in a virtual environment
+/// under target/, and `--python` names a Python that has it.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ cargo xtask bench-compare --configs T1,T5 --rounds 3 --install")]
@@ -21,33 +21,33 @@ pub(crate) struct Arguments {
     /// Shapes to compare, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "T1,T2,T3,T4,T5")]
     configs: Vec<String>,
-    /// Rounds: in each, either program runs once.
+    /// Number of rounds; each program runs once per round.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Examples per step.
     #[arg(long, default_value_t = 64)]
     batch: u32,
-    /// Threads of both programs; all of the machine when absent.
+    /// Threads of both programs; all threads of the machine if absent.
     #[arg(long)]
     threads: Option<u32>,
     /// Length of each of three windows of a run, in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Compare greedy decoding, too.
+    /// Also compare greedy decoding.
     #[arg(long)]
     generate: bool,
-    /// Compare with compiled PyTorch, too.
+    /// Also compare with compiled PyTorch.
     #[arg(long)]
     compile: bool,
-    /// A Python that has PyTorch.
+    /// Path of a Python that has PyTorch.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
-    /// Install PyTorch into target/torch-venv first, if it is not there.
+    /// First install PyTorch into target/torch-venv, if it is not there.
     #[arg(long)]
     install: bool,
 }
 
-/// What either program reports, as far as it is compared.
+/// The compared part of either program's report.
 #[derive(Clone, Debug, Deserialize)]
 struct Report {
     train_steps_per_s: Rate,
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// A line of the table.
+/// A row of the table.
 fn row(config: &str, own: &[Report], theirs: &[Vec<Report>], generate: bool) -> String {
     let steps = |reports: &[Report]| median(reports.iter().map(|report| Some(report.train_steps_per_s.median)));
     let memory = |reports: &[Report]| median(reports.iter().map(|report| report.peak_memory_mb));
@@ -130,7 +130,7 @@ fn figure(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// The middle value; none if there is none, or one is missing.
+/// The middle value; `None` if there is no value, or one is missing.
 fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let mut values = values.collect::<Option<Vec<_>>>()?;
     values.sort_by(f64::total_cmp);
@@ -162,8 +162,8 @@ fn report(command: &mut Command, arguments: &Arguments, config: &str) -> Result<
     serde_json::from_str(line).with_context(|| format!("{name} printed no report: {line}"))
 }
 
-/// Builds the command, and returns its path. With the whole workspace, so that dependencies have the features that they
-/// have in every other build, and are not compiled anew.
+/// Builds the command and returns its path. It builds the whole workspace, so that dependencies have the same features
+/// as in every other build and are not compiled again.
 fn build(root: &Path) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)

@@ -1,4 +1,4 @@
-//! `cargo xtask browser-test`: reports as a reader sees them, in a Chromium that is installed where there is none.
+//! `cargo xtask browser-test`: checks reports as a reader sees them, in a Chromium that is installed if there is none.
 
 use std::env;
 use std::fs;
@@ -10,8 +10,9 @@ use clap::Args;
 
 /// Check reports in Chromium, in both themes, on a wide screen and on a phone.
 ///
-/// The Chromium is the one in NUMFORMER_CHROMIUM or in PATH. Where there is none, Debian's is unpacked under target/, with
-/// what it needs; nothing outside target/ changes, and no rights are needed. On other systems install Chromium first.
+/// Uses the Chromium in NUMFORMER_CHROMIUM or in PATH. If there is none, unpacks Debian's Chromium and its dependencies
+/// under target/. Nothing outside target/ changes, and no special rights are needed. On other systems, install Chromium
+/// first.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ cargo xtask browser-test")]
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     run_command(&mut tests)
 }
 
-/// Whether the tests find a Chromium by themselves.
+/// Whether the tests can find a Chromium without help.
 fn is_there() -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -39,14 +40,14 @@ fn is_there() -> bool {
         || env::split_paths(&path).any(|dir| names.iter().any(|name| dir.join(name).is_file()))
 }
 
-/// Unpacks Debian's Chromium in `dir`, unless that was done, and returns the program to start.
+/// Unpacks Debian's Chromium in `dir`, unless that has been done, and returns the program to start.
 fn installed(dir: &Path) -> Result<PathBuf> {
     let (archives, unpacked, program) = (dir.join("archives"), dir.join("root"), dir.join("chromium"));
     if program.is_file() {
         return Ok(program);
     }
     fs::create_dir_all(archives.join("partial"))?;
-    // What is on the system already is left out: the packages are to be used on it.
+    // Dependencies already on the system are not downloaded, because the unpacked packages are used on the same system.
     let mut download = Command::new("apt-get");
     download.args(["install", "--download-only", "--yes", "--no-install-recommends", "--reinstall"]);
     download.args(["-o", "Debug::NoLocking=1", "-o", &format!("Dir::Cache::archives={}", archives.display())]);
@@ -58,7 +59,7 @@ fn installed(dir: &Path) -> Result<PathBuf> {
             run_command(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&unpacked))?;
         }
     }
-    // Libraries and fonts are looked for where they were unpacked, then in the system.
+    // Libraries and fonts are looked up first in the unpacked packages, then in the system.
     let script = format!(
         "#!/bin/sh\n\
          root='{}'\n\

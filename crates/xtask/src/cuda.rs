@@ -1,4 +1,5 @@
-//! `cargo xtask cuda-toolkit` and `cargo xtask cuda-build`: a CUDA compiler without root, and a binary for GPUs.
+//! `cargo xtask cuda-toolkit` and `cargo xtask cuda-build`: install a CUDA compiler without root, and build a binary
+//! for GPUs.
 
 use std::env;
 use std::fs;
@@ -10,8 +11,8 @@ use clap::Args;
 
 use crate::root;
 
-/// The wheels that hold a CUDA 13.0 compiler, on PyPI. What the program needs of CUDA's libraries it looks for when a
-/// device is opened, so they are not among them.
+/// The wheels on PyPI that hold a CUDA 13.0 compiler. CUDA's libraries are not among them, because the program looks
+/// for those when it opens a device.
 const WHEELS: [&str; 5] = [
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-nvvm==13.0.88",
@@ -20,25 +21,25 @@ const WHEELS: [&str; 5] = [
     "nvidia-cuda-cccl==13.0.85",
 ];
 
-/// Fetch a CUDA 13 compiler from PyPI into target/cuda, and print the environment that finds it.
+/// Fetch a CUDA 13 compiler from PyPI into target/cuda, and print the environment variables that select it.
 ///
-/// Nothing is installed elsewhere; neither root nor a GPU is needed. What is there already is not fetched again.
+/// Installs nothing elsewhere, and needs neither root nor a GPU. Files that exist are not fetched again.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ eval \"$(cargo xtask cuda-toolkit)\"
   $ cargo check --features cuda")]
 pub(crate) struct ToolkitArguments {}
 
-/// Build the command `numformer` for NVIDIA GPUs, with the compiler of cuda-toolkit or one that is there.
+/// Build the command `numformer` for NVIDIA GPUs, with the compiler of cuda-toolkit or an existing one.
 ///
-/// One stripped file: it starts on every machine, and opens a GPU where there are a driver for CUDA 13 and cuBLASLt. An nvcc
-/// that CUDA_HOME, NVCC or PATH names is used; else one is fetched.
+/// The result is one stripped file. It starts on every machine, and opens a GPU if a driver for CUDA 13 and cuBLASLt
+/// are installed. An nvcc that CUDA_HOME, NVCC or PATH names is used; otherwise a compiler is fetched.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ cargo xtask cuda-build
   $ target/cuda-build/numformer train transpose-5x5 --device cuda:0")]
 pub(crate) struct BuildArguments {
-    /// The compute capability of the oldest GPU that it is to run on, without the point.
+    /// The compute capability of the oldest GPU to support, without the point.
     #[arg(long, default_value = "90", value_parser = capability)]
     capability: String,
 }
@@ -61,7 +62,7 @@ pub(crate) fn build(arguments: &BuildArguments) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root).env("CUDA_COMPUTE_CAP", &arguments.capability);
-    // The binary alone, so that nothing else is built with other features.
+    // Only the binary is built, so that nothing else is built with other features.
     command.args(["build", "--release", "--package", "numformer-cli", "--features", "cuda"]);
     if !has_compiler() {
         let home = fetched(root)?;
@@ -76,7 +77,7 @@ pub(crate) fn build(arguments: &BuildArguments) -> Result<()> {
     let folder = target.join("cuda-build");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let stripped = folder.join("numformer");
-    // Beside the build, which the next one for the CPU replaces.
+    // In a separate file, because the next build for the CPU replaces the original.
     let status = Command::new("strip").arg("-o").args([&stripped, &built]).status();
     if !status.is_ok_and(|status| status.success()) {
         fs::copy(&built, &stripped).with_context(|| format!("cannot write {}", stripped.display()))?;
@@ -91,7 +92,7 @@ pub(crate) fn build(arguments: &BuildArguments) -> Result<()> {
     Ok(())
 }
 
-/// Whether an nvcc is there that the build will find.
+/// Whether there is an nvcc that the build will find.
 fn has_compiler() -> bool {
     let named = env::var_os("NVCC").map(PathBuf::from);
     let at_home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc"));
@@ -99,7 +100,7 @@ fn has_compiler() -> bool {
     Command::new(compiler).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// The home of the compiler, which is fetched if it is not there.
+/// The home of the compiler, which is fetched if it is missing.
 fn fetched(root: &Path) -> Result<PathBuf> {
     let folder = root.join("target/cuda");
     let home = folder.join("site/nvidia/cu13");
@@ -132,7 +133,7 @@ fn fetched(root: &Path) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Files of a wheel are unpacked without their permissions.
+/// Makes the files of a folder executable, because wheels are unpacked without permissions.
 #[cfg(unix)]
 fn make_executable(folder: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;

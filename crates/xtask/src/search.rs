@@ -1,4 +1,4 @@
-//! Looks for counterexamples to the properties that the tests try.
+//! `cargo xtask search`: looks for counterexamples to the properties that the tests check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,28 @@ use serde::Deserialize;
 
 use crate::root;
 
-/// Look for counterexamples to the properties of all crates: with fresh seeds, on many more cases than the tests try.
+/// Look for counterexamples to the properties of all crates, with fresh seeds and many more cases than in the tests.
 ///
-/// Runs all property tests in rounds, each with a seed of its own, until the time is over; the round in progress is not
-/// finished. A failure is reported with the command that shows it again.
+/// Runs all property tests in rounds until the time is over, each round with its own seed. The last round is cut short.
+/// A failure is reported with the command that reproduces it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How long to search.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// The seed of the first round; the next rounds have the numbers after it. By default from the clock.
+    /// The seed of the first round; later rounds count up from it. By default, it comes from the clock.
     #[arg(long)]
     seed: Option<u64>,
-    /// The number of rounds, unless the time is over before.
+    /// The maximum number of rounds.
     #[arg(long)]
     rounds: Option<u64>,
-    /// How many times as many cases a round has as the tests.
+    /// The number of cases in a round, as a multiple of that in the tests.
     #[arg(long, default_value_t = 20)]
     factor: u32,
-    /// Only the properties of this package.
+    /// Search only the properties of this package.
     #[arg(long)]
     package: Option<String>,
-    /// Only properties whose names contain this.
+    /// Search only properties whose names contain this.
     filter: Option<String>,
 }
 
@@ -47,7 +47,7 @@ struct Properties {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut executables = executables(arguments)?;
     ensure!(!executables.is_empty(), "no property test matches");
-    // Copies, which stay as they are when the workspace is built in the meantime.
+    // The executables are copied, so that builds of the workspace do not change them in the meantime.
     let copies = root()?.join("target/search");
     fs::create_dir_all(&copies).with_context(|| format!("cannot make {}", copies.display()))?;
     for Properties { executable, .. } in &mut executables {
@@ -80,7 +80,7 @@ fn report(start: Instant, failures: usize) -> Result<()> {
     Ok(())
 }
 
-/// Runs properties with this seed; prints what a failure has to say.
+/// Runs properties with this seed, and prints the output of a failure.
 fn holds(properties: &Properties, seed: u64, factor: u32) -> Result<bool> {
     let Properties { package, target, executable, directory, names } = properties;
     let output = Command::new(executable)
@@ -101,9 +101,9 @@ fn holds(properties: &Properties, seed: u64, factor: u32) -> Result<bool> {
     Ok(output.status.success())
 }
 
-/// Builds the tests, as the test command does, and finds the executables that have properties.
+/// Builds the tests as the test command does, and finds the executables that have properties.
 fn executables(arguments: &Arguments) -> Result<Vec<Properties>> {
-    /// A line of what cargo prints.
+    /// A line of cargo's output.
     #[derive(Deserialize)]
     struct Message {
         package_id: Option<String>,
@@ -149,7 +149,7 @@ fn executables(arguments: &Arguments) -> Result<Vec<Properties>> {
         {
             continue;
         }
-        // A library has its properties in all files beside its root; a test, in its own.
+        // A library has its properties in all files beside its root, a test in its own file.
         let is_library = target.src_path.file_name().is_some_and(|name| name == "lib.rs" || name == "main.rs");
         let sources = if is_library { rust_files(&directory.join("src"))? } else { vec![target.src_path] };
         let mut names = Vec::new();
@@ -171,7 +171,7 @@ fn package_name(id: &str) -> Option<&str> {
     version.split_once('@').map(|(name, _)| name).or_else(|| path.rsplit('/').next())
 }
 
-/// The files of Rust in a directory and below.
+/// The Rust files in a directory and below.
 fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(property_names(source).collect::<Vec<_>>(), ["first", "second"]);
     }
 
-    /// A property without it would try other cases on each run.
+    /// A property without this configuration would try other cases on each run.
     #[test]
     fn every_property_has_the_common_configuration() {
         let root = root().expect("the workspace");

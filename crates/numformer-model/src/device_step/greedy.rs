@@ -1,4 +1,4 @@
-//! Greedy decoding on a device: the next token is chosen where the scores are, and the host reads answers alone.
+//! Greedy decoding on a device. The device chooses the next token, and the host reads only the answers.
 
 use candle_core::{Error, Result};
 use numformer_ops::device::{Accelerator, Element, Recording, Region};
@@ -12,20 +12,20 @@ use crate::config::TransformerConfig;
 use crate::generate::{End, Hypothesis};
 use crate::training_step::TokenRows;
 
-/// Positions between two looks at whether all sequences have ended.
+/// Number of positions between two checks whether all sequences have ended.
 const LOOK_EVERY: usize = 8;
 
-/// Memory and work of the answers to sources of one shape.
+/// Memory and recordings for the answers to sources of one shape.
 #[derive(Debug)]
 pub(super) struct Generation {
     shape: GenerationShape,
     /// Ids and lengths of the sources, `[batch, src]` and `[batch]`.
     ids: Region,
     lengths: Region,
-    /// The position that is written, and with it, in each row, how many there are by then.
+    /// The position to write, and for each row the number of tokens written so far.
     position: Region,
     written: Region,
-    /// The last token of each row; all that were chosen, `[batch, longest]`; which rows have ended.
+    /// The last token of each row, all tokens chosen so far (`[batch, longest]`), and whether each row has ended.
     next: Region,
     answers: Region,
     ended: Region,
@@ -43,17 +43,17 @@ struct GenerationShape {
 }
 
 impl DeviceStep {
-    /// Answers to each source, at each position the most probable token (of equals, the first): as
-    /// [`greedy`](crate::greedy), on the device. An answer has at most `max_len` tokens, both delimiters included.
+    /// Answers to each source, like [`greedy`](crate::greedy) but on the device: the most probable token at each
+    /// position (of equals, the first). An answer has at most `max_len` tokens, both delimiters included.
     ///
-    /// In bf16, where scores are near each other, an answer may be another than in `f32`.
+    /// In bf16, an answer may differ from that in `f32` where scores are close to each other.
     ///
     /// # Errors
     /// When the model cannot read the sources, `max_len` is beyond its positions, or the device fails.
     pub fn greedy(&mut self, src: TokenRows<'_>, max_len: usize) -> Result<Vec<Hypothesis>> {
         let TransformerConfig { vocab_size, max_positions, delimiter_id, padding_id, .. } = self.config;
         src.check(vocab_size, max_positions)?;
-        // The last token is chosen and never read.
+        // The last token is chosen but never read.
         let steps = max_len.saturating_sub(1);
         if steps > max_positions {
             return Err(Error::Msg(format!(
@@ -72,7 +72,7 @@ impl DeviceStep {
         let [own, cross, of_encoder] = generation.sizes();
         if generation.begin.is_none() {
             let Generation { ids, encoded, step, next, position, .. } = &*generation;
-            // Once for nothing: libraries load what they need, which is not to be part of a recording.
+            // A first run outside the recording: libraries load what they need, which must not be part of a recording.
             let mut pass = Pass { device, vectors };
             model.encode(&mut pass, of_encoder, *ids, encoded)?;
             model.begin(&mut pass, encoded.states(), step)?;
@@ -106,7 +106,7 @@ impl DeviceStep {
         Ok(answers.chunks(generation.shape.longest).map(|row| hypothesis(&row[..steps], delimiter_id)).collect())
     }
 
-    /// The number of the generation for such sources.
+    /// The index of the generation for sources of this shape; plans one if there is none.
     fn generation(&mut self, src: TokenRows<'_>, steps: usize) -> Result<usize> {
         let TransformerConfig { vocab_size, max_positions, .. } = self.config;
         let shape = GenerationShape {
@@ -134,7 +134,7 @@ impl DeviceStep {
 }
 
 impl Generation {
-    /// The sizes of the attention to what was written, to the sources, and among the sources.
+    /// The sizes of the attention to the tokens written so far, to the sources, and among the sources.
     fn sizes(&self) -> [Sizes; 3] {
         let GenerationShape { batch, src, longest } = self.shape;
         [
@@ -144,7 +144,7 @@ impl Generation {
         ]
     }
 
-    /// Writes the sources, and what there is before the first token.
+    /// Writes the sources, and the state before the first token.
     fn write(&self, device: &mut Accelerator, src: TokenRows<'_>, [delimiter, padding]: [u32; 2]) -> Result<()> {
         let GenerationShape { batch, src: width, .. } = self.shape;
         let mut ids = Vec::with_capacity(batch * width);
@@ -161,7 +161,7 @@ impl Generation {
     }
 }
 
-/// What was chosen in a row, up to the closing delimiter.
+/// The answer in a row of chosen tokens, up to the closing delimiter.
 fn hypothesis(chosen: &[u32], delimiter: u32) -> Hypothesis {
     match chosen.iter().position(|id| *id == delimiter) {
         Some(end) => Hypothesis { ids: chosen[..end].to_vec(), end: End::Delimiter },

@@ -1,17 +1,18 @@
-//! What a step reads: a batch, and the numbers of Adam, in one piece of memory that is written at once.
+//! The inputs of a step: a batch, and the numbers of Adam, in one piece of memory that is written at once.
 
 use candle_core::Result;
 use numformer_ops::device::{Accelerator, Element, Region, StepNumbers};
 
 use crate::training_step::TokenRows;
 
-/// In the place of a target: the row does not count.
+/// As a target: the row does not count.
 const NO_TARGET: u32 = u32::MAX;
 
-/// Shapes are rounded up to so many tokens, so that there are fewer of them: each is planned and recorded once.
+/// Widths are rounded up to a multiple of this number of tokens, so that there are fewer shapes: each shape is planned
+/// and recorded once.
 const WIDTHS: usize = 8;
 
-/// Room for `width` tokens of a model that has at most `longest` positions.
+/// `width`, rounded up, for a model with at most `longest` positions.
 pub(super) fn rounded(width: usize, longest: usize) -> usize {
     width.max(1).next_multiple_of(WIDTHS).min(longest.max(width))
 }
@@ -20,13 +21,13 @@ pub(super) fn rounded(width: usize, longest: usize) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) batch: usize,
-    /// Tokens of a source, and those that the decoder reads of a target.
+    /// Number of tokens of a source, and of the decoder's input.
     pub(super) src: usize,
     pub(super) tgt: usize,
 }
 
 impl Shape {
-    /// That of a batch. `longest` is the most positions a model has.
+    /// The shape of a batch. `longest` is the maximum number of positions of the model.
     pub(super) fn of(src: TokenRows<'_>, tgt: TokenRows<'_>, longest: usize) -> Self {
         Self { batch: src.lengths.len(), src: rounded(src.width, longest), tgt: rounded(tgt.width - 1, longest) }
     }
@@ -37,12 +38,12 @@ impl Shape {
     }
 }
 
-/// One half's tokens on the device.
+/// The tokens of one half of the model on the device.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows {
     /// `[batch, width]`, padded.
     pub(super) ids: Region,
-    /// Valid ids of each row, `[batch]`.
+    /// Number of valid ids of each row, `[batch]`.
     pub(super) lengths: Region,
     pub(super) width: usize,
     /// The rows `0..batch · width` in the order of their ids.
@@ -52,16 +53,16 @@ pub(super) struct Rows {
     pub(super) positions_order: Region,
 }
 
-/// Where a step finds what it reads.
+/// The memory that holds the inputs of a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inputs {
     pub(super) batch: usize,
     pub(super) src: Rows,
     pub(super) tgt: Rows,
-    /// What the decoder should predict in each row.
+    /// The token to predict in each row.
     pub(super) targets: Region,
     pub(super) numbers: Region,
-    /// One of the numbers: 1 over the number of targets.
+    /// One of the numbers of the step: 1 over the number of targets.
     pub(super) share: Region,
     shape: Shape,
     whole: Region,
@@ -109,7 +110,7 @@ impl Inputs {
         let Shape { batch, src: src_width, tgt: tgt_width } = self.shape;
         let mut words = Vec::with_capacity(self.shape.words());
         words.extend(StepNumbers { share: share(tgt), ..numbers }.to_words());
-        // All but the last token of a target is read, all but the first is to be predicted.
+        // The decoder reads all but the last token of a target, and predicts all but the first.
         let read = (0..batch).map(|at| tgt.row(at).split_last().map_or(&[][..], |(_, read)| read));
         for (width, rows) in [(src_width, (0..batch).map(|at| src.row(at)).collect()), (tgt_width, read.collect())] {
             let rows: Vec<&[u32]> = rows;
@@ -131,15 +132,15 @@ impl Inputs {
     }
 }
 
-/// 1 over the number of tokens to be predicted.
+/// 1 over the number of tokens to predict.
 pub(super) fn share(tgt: TokenRows<'_>) -> f32 {
     let count: u32 = tgt.lengths.iter().map(|length| length.saturating_sub(1)).sum();
     1.0 / count.max(1) as f32
 }
 
-/// The places of `ids` so that equal ones are next to each other, each in its order.
+/// The indices of `ids`, ordered so that equal ids are adjacent, and otherwise in their original order.
 fn order(ids: &[u32]) -> Vec<u32> {
-    // By counting: a batch has thousands of ids and a step a thousandth of a second.
+    // By counting, which is fast: a batch has thousands of ids, and a step takes a thousandth of a second.
     let largest = ids.iter().max().map_or(0, |id| *id as usize);
     let mut starts = vec![0u32; largest + 2];
     for id in ids {

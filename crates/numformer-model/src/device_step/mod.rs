@@ -1,13 +1,13 @@
-//! The training step of the standard transformer on a device, as an explicit forward and backward step.
+//! The fused training step of the standard transformer on a device, with explicit forward and backward passes.
 //!
-//! Weights, gradients and Adam's moments stay on the device. A batch goes there in one copy, and the whole step, from the
-//! embedding to Adam, is recorded once for each shape and replayed: the host waits for nothing. What a step found, its loss
-//! and the norm of its gradients, stays on the device, too, until it is asked for.
+//! Weights, gradients and Adam's moments stay on the device. A batch goes there in one copy. The whole step, from the
+//! embedding to Adam, is recorded once for each shape and then replayed, and the host does not wait for it. The outcome
+//! of a step, its loss and the norm of its gradients, also stays on the device until it is requested.
 //!
-//! - [`stacks`]: embedding, encoder, decoder and projection, as the model's equations;
+//! - [`stacks`]: embedding, encoder, decoder and projection, as in the model's equations;
 //! - [`sublayers`]: attention and feed-forward network with their residuals;
 //! - [`greedy`]: answers of the model, written on the device;
-//! - [`inputs`]: what a step reads; [`places`] and [`vectors`]: where the parameters lie.
+//! - [`inputs`]: the inputs of a step; [`places`] and [`vectors`]: where the parameters lie.
 
 mod greedy;
 mod inputs;
@@ -35,16 +35,17 @@ use crate::training_step::{TokenRows, TrainingStep};
 
 pub use self::vectors::Precision;
 
-/// Steps whose outcomes the device remembers.
+/// Number of steps whose outcomes the device remembers.
 const SLOTS: usize = 1024;
 
-/// The standard transformer with its weights, gradients and moments of Adam on a device.
+/// The fused training step of the standard transformer on a device, which holds the weights, the gradients and Adam's
+/// moments.
 ///
-/// Loss and gradients are those of [`Autodiff`](crate::Autodiff) to rounding: to that of `f32`, or with
-/// [`Precision::Bf16`] to that of bf16. The same steps give the same bits on the same device.
+/// Loss and gradients equal those of [`Autodiff`](crate::Autodiff) up to rounding, in `f32` or, with
+/// [`Precision::Bf16`], in bf16. The same steps give the same bits on the same device.
 ///
-/// As a [`TrainingStep`] it takes weights from the host and gives gradients back, which is slow, and what it is tested by. To
-/// learn, [`take_step`](Self::take_step) leaves all on the device.
+/// As a [`TrainingStep`], it copies weights from the host and gradients back. This is slow, and meant for tests. For
+/// training, [`take_step`](Self::take_step) leaves everything on the device.
 #[derive(Debug)]
 pub struct DeviceStep {
     device: Accelerator,
@@ -59,14 +60,14 @@ pub struct DeviceStep {
     /// Loss and gradient norm of each slot.
     outcomes: Region,
     squares: Region,
-    /// Steps whose outcomes have not been read.
+    /// Number of steps whose outcomes have not been read.
     pending: usize,
     pool: Pool,
     plans: Vec<Plan>,
     generations: Vec<Generation>,
 }
 
-/// Memory and work of the batches of one shape.
+/// Memory and recording for the batches of one shape.
 #[derive(Debug)]
 struct Plan {
     shape: Shape,
@@ -75,17 +76,17 @@ struct Plan {
     step: Option<Recording>,
 }
 
-/// What a step found.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean cross-entropy per target token, in nats.
     pub loss: f64,
-    /// Norm of the gradients before they were clipped.
+    /// Norm of the gradients before clipping.
     pub gradient_norm: f64,
 }
 
 impl StepOutcome {
-    /// Whether the step was taken: none is once loss or norm are no finite numbers.
+    /// Whether the step was taken: no step is taken once the loss or the norm is not finite.
     #[must_use]
     pub fn is_finite(self) -> bool {
         self.loss.is_finite() && self.gradient_norm.is_finite()
@@ -93,7 +94,7 @@ impl StepOutcome {
 }
 
 impl DeviceStep {
-    /// What a model has that no device can train here; none where it can be trained.
+    /// The feature of a model that no device can train here; `None` if the model can be trained.
     #[must_use]
     pub fn missing(config: &ModelConfig) -> Option<&'static str> {
         let ModelConfig::Transformer(transformer) = config else { return FusedStep::missing(config) };
@@ -102,11 +103,11 @@ impl DeviceStep {
             .or((wide(&transformer.encoder) || wide(&transformer.decoder)).then_some("heads wider than 128"))
     }
 
-    /// The transformer that `config` describes, with the weights that `parameters` holds, on `device`.
+    /// Puts the transformer that `config` describes, with the weights in `parameters`, on `device`.
     ///
     /// # Errors
-    /// When the configuration is impossible or has something that is [missing](Self::missing) here, `parameters` are not
-    /// those of the model, or the device has not enough memory.
+    /// When the configuration is impossible or has a feature that is [missing](Self::missing) here, `parameters` do not
+    /// match the model, or the device does not have enough memory.
     pub fn new(
         config: &TransformerConfig,
         parameters: &Parameters,
@@ -116,7 +117,7 @@ impl DeviceStep {
         if let Some(what) = Self::missing(&config.clone().into()) {
             return Err(Error::Msg(format!("devices have no {what} yet: train on the CPU")));
         }
-        // Checks that configuration and parameters belong together, to the last coefficient.
+        // Checks that the configuration and the parameters match, to the last coefficient.
         let layout = FusedStep::new(config, parameters)?.layout().clone();
         let places = Places::new(&layout);
         let model = Model::new(&mut device, &places, config)?;
@@ -155,10 +156,10 @@ impl DeviceStep {
         &self.device
     }
 
-    /// Sets all weights, in the order of the layout, and forgets that a step was not finite, if one was.
+    /// Sets all weights, in the order of the layout. If a step was not finite, it is forgotten.
     ///
     /// # Errors
-    /// When there are more or fewer, or the device fails.
+    /// When there are more or fewer weights, or the device fails.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
         self.check_len("weights", weights.len())?;
         let weights = self.places.to_device(weights);
@@ -169,19 +170,19 @@ impl DeviceStep {
         self.go_on()
     }
 
-    /// The numbers it computes in.
+    /// The precision of its arithmetic.
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// What the device is, in words.
+    /// A description of the device in words.
     #[must_use]
     pub fn device_name(&self) -> String {
         self.device.name()
     }
 
-    /// Takes steps again after one that was not finite.
+    /// Allows steps again after a step that was not finite.
     ///
     /// # Errors
     /// When the device fails.
@@ -189,7 +190,7 @@ impl DeviceStep {
         self.device.clear(self.state)
     }
 
-    /// Reads all weights, when all steps before are done.
+    /// Reads all weights, after all earlier steps are done.
     ///
     /// # Errors
     /// When `weights` has another length, or the device fails.
@@ -232,15 +233,16 @@ impl DeviceStep {
         Ok(())
     }
 
-    /// Gives the device a step to take: gradients of the mean cross-entropy, clipped at `clip_norm`, and Adam. It does not
-    /// wait for it. The numbers are those of the step, but for the factor of the gradients, which the device finds.
+    /// Starts a step on the device without waiting for it: gradients of the mean cross-entropy, clipped at `clip_norm`,
+    /// and an update by Adam. `adam` holds the numbers of the step, except for the factor of the gradients, which the
+    /// device computes.
     ///
     /// # Errors
-    /// When the batch does not fit the model, [`MOST_PENDING`](Self::MOST_PENDING) steps have not been asked for, or the device
-    /// fails.
+    /// When the batch does not fit the model, the outcomes of [`MOST_PENDING`](Self::MOST_PENDING) steps have not been
+    /// read, or the device fails.
     pub fn take_step(&mut self, src: TokenRows<'_>, tgt: TokenRows<'_>, adam: &AdamStep, clip_norm: f32) -> Result<()> {
         if self.pending == SLOTS {
-            return Err(Error::Msg(format!("expected at most {SLOTS} steps without asking for their outcomes")));
+            return Err(Error::Msg(format!("expected at most {SLOTS} steps without reading their outcomes")));
         }
         let at = self.plan(src, tgt)?;
         let Self { device, plans, vectors, model, config, state, outcomes, squares, .. } = self;
@@ -251,7 +253,8 @@ impl DeviceStep {
             Some(recording) => recording,
             None => {
                 let (inputs, kept) = (&plan.inputs, &plan.kept);
-                // Once for nothing: libraries load what they need, which is not to be part of the recording.
+                // A first run outside the recording: libraries load what they need, which must not be part of the
+                // recording.
                 model.forward_and_backward(&mut Pass { device, vectors }, inputs, kept)?;
                 let recording = device.record(|device| {
                     model.forward_and_backward(&mut Pass { device, vectors }, inputs, kept)?;
@@ -267,11 +270,11 @@ impl DeviceStep {
         Ok(())
     }
 
-    /// Steps that may be under way before their outcomes are asked for.
+    /// Maximum number of steps that may be under way before their outcomes are read.
     pub const MOST_PENDING: usize = SLOTS;
 
-    /// What the steps since the last call found, in order, when they are done. From the first that is not finite on, none was
-    /// taken.
+    /// Waits for the steps since the last call and returns their outcomes, in order. From the first outcome that is not
+    /// finite, no steps were taken.
     ///
     /// # Errors
     /// When the device fails.
@@ -285,13 +288,13 @@ impl DeviceStep {
         Ok(found.chunks_exact(2).map(outcome).collect())
     }
 
-    /// Plans the memory of some work. All plans share it: one is at work at a time.
+    /// Plans the memory of some work. All plans share it, because only one is at work at a time.
     fn planned<T>(&mut self, plan: impl Fn(&Model, &mut Take<'_>) -> Result<T>) -> Result<T> {
         let mut bytes = 0;
         plan(&self.model, &mut Take::counting(&mut bytes, self.state, self.precision))?;
         if self.pool.bytes() < bytes {
-            // The old one stays, since recordings use it: by growing in large steps, all old ones together take no more than
-            // twice the newest.
+            // The old pool stays, because recordings use it. The pool grows in large steps, so all old pools together
+            // take at most twice the memory of the newest.
             let wanted = bytes.max(self.pool.bytes() / 2 * 3);
             self.pool = self.device.reserve_pool(wanted).or_else(|_| self.device.reserve_pool(bytes))?;
         }
@@ -299,7 +302,7 @@ impl DeviceStep {
         plan(&self.model, &mut Take::from(&mut self.pool, self.precision))
     }
 
-    /// Checks a batch, and returns the number of the plan for its shape.
+    /// Checks a batch, and returns the index of the plan for its shape.
     fn plan(&mut self, src: TokenRows<'_>, tgt: TokenRows<'_>) -> Result<usize> {
         let TransformerConfig { vocab_size, max_positions, .. } = self.config;
         TokenRows::check_pair(src, tgt, vocab_size, max_positions)?;

@@ -7,14 +7,15 @@ use candle_core::{Error, Result};
 
 use crate::flat::{FlatLayout, Slot};
 
-/// Entries to a multiple of which each begins: products are fastest on matrices that begin at multiples of 256 bytes.
+/// Each group begins at a multiple of this number of entries: products are fastest on matrices that begin at multiples
+/// of 256 bytes.
 const ALIGNMENT: usize = 128;
 
-/// The vectors of weights, gradients and moments on a device: the parameters of [`FlatLayout`], some of them moved next to
-/// each other so that one product serves them all, with gaps of zeros between the rest.
+/// The places of the parameters of [`FlatLayout`] in the device's vectors of weights, gradients and moments. Some
+/// parameters are adjacent, so that one product serves them all. The gaps between the others hold zeros.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// For each parameter its name, its place among the host's, and its place among the device's.
+    /// For each parameter its name, its range on the host, and its start on the device.
     places: Vec<(String, Range<usize>, usize)>,
     len: usize,
 }
@@ -38,12 +39,12 @@ impl Places {
         Self { places, len }
     }
 
-    /// Entries of a vector of the device.
+    /// Number of entries of a vector of the device.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the parameters `{stem}.{part}.{kind}` lie, which are next to each other.
+    /// The range of the parameters `{stem}.{part}.{kind}`, which are adjacent.
     pub(super) fn joined(&self, stem: &str, parts: &[&str], kind: &str) -> Result<Range<usize>> {
         let mut ranges = parts.iter().map(|part| self.range(&format!("{stem}.{part}.{kind}")));
         let first = ranges.next().ok_or_else(|| Error::Msg("expected at least one parameter".to_owned()))??;
@@ -56,14 +57,14 @@ impl Places {
         })
     }
 
-    /// Where a parameter lies.
+    /// The range of a parameter.
     pub(super) fn range(&self, name: &str) -> Result<Range<usize>> {
         let found = self.places.iter().find(|(found, _, _)| found == name);
         let (_, host, start) = found.ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))?;
         Ok(*start..start + host.len())
     }
 
-    /// A vector of the host in the order of the device.
+    /// Converts a vector of the host to the order of the device.
     pub(super) fn to_device(&self, host: &[f32]) -> Vec<f32> {
         let mut device = vec![0.0; self.len];
         for (_, range, start) in &self.places {
@@ -72,7 +73,7 @@ impl Places {
         device
     }
 
-    /// A vector of the device in the order of the host.
+    /// Converts a vector of the device to the order of the host.
     pub(super) fn to_host(&self, device: &[f32], host: &mut [f32]) {
         for (_, range, start) in &self.places {
             host[range.clone()].copy_from_slice(&device[*start..start + range.len()]);
@@ -80,7 +81,7 @@ impl Places {
     }
 }
 
-/// With which parameters one is to lie, and in which order.
+/// The group of parameters that a parameter belongs to, and its rank there.
 fn group(name: &str) -> (String, usize) {
     let split = name.rsplit_once('.').and_then(|(stem, kind)| Some((stem.rsplit_once('.')?, kind)));
     let Some(((stem, part), kind)) = split else { return (name.to_owned(), 0) };
@@ -95,10 +96,10 @@ fn group(name: &str) -> (String, usize) {
     }
 }
 
-/// What self-attention computes from the same states, in one product.
+/// The results that self-attention computes from the same states, in one product.
 pub(super) const SELF_ATTENTION: [&str; 3] = ["query", "key", "value"];
 
-/// What cross-attention computes from the encoder's states.
+/// The results that cross-attention computes from the encoder's states.
 pub(super) const CROSS_ATTENTION: [&str; 2] = ["key", "value"];
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ struct Embedding {
 
 #[derive(Debug)]
 enum PositionTable {
-    /// Among the weights.
+    /// Learned vectors, at this range among the weights.
     Learned(Range<usize>),
     Fixed(Region),
 }
@@ -54,7 +54,7 @@ impl Embedding {
         })
     }
 
-    /// The tokens are those of sequences of `length`, which begin at a position that is in memory, or at the first.
+    /// Embeds the tokens of sequences of `length`, which start at the position in the memory word `begin`, or at 0.
     fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -71,7 +71,8 @@ impl Embedding {
         self.norm.forward(pass, None, kept)
     }
 
-    /// Adds the gradients of the rows to those of the tables. `tokens` says whether those of the token table begin here.
+    /// Adds the gradients of the rows to those of the tables. `tokens` says whether the gradients of the token table
+    /// are first set to zero.
     fn backward(&self, pass: &mut Pass<'_>, d_y: Region, rows: &Rows, kept: &Normed, tokens: Store) -> Result<()> {
         self.norm.backward(pass, d_y, kept)?;
         let table = pass.vectors.gradients.slice(self.tokens.clone())?;
@@ -88,7 +89,7 @@ impl Embedding {
     }
 }
 
-/// The whole model: where its weights lie, in the order in which they are used.
+/// The whole model: the places of its weights, in the order in which they are used.
 #[derive(Debug)]
 pub(super) struct Model {
     src: Embedding,
@@ -111,7 +112,7 @@ struct DecoderLayer {
     fed: FeedForward,
 }
 
-/// What the encoder keeps of a batch, and room for the gradients.
+/// The activations that the encoder keeps for a batch, with room for their gradients.
 #[derive(Debug)]
 pub(super) struct Encoded {
     embedded: Normed,
@@ -125,7 +126,7 @@ impl Encoded {
     }
 }
 
-/// What the decoder keeps of one position of a batch, and of those before.
+/// The values that the decoder keeps for one position of a batch, and for all earlier positions.
 #[derive(Debug)]
 pub(super) struct DecodedStep {
     embedded: Normed,
@@ -133,7 +134,7 @@ pub(super) struct DecodedStep {
     pub(super) logits: Region,
 }
 
-/// What the model keeps of a batch, and room for the gradients.
+/// The activations that the model keeps for a batch, with room for their gradients.
 #[derive(Debug)]
 pub(super) struct Kept {
     encoded: Encoded,
@@ -144,7 +145,7 @@ pub(super) struct Kept {
     pub(super) losses: Region,
     d_states: Region,
     d_memory: Region,
-    /// The gradient of the queries' states, where they are not those of the residual.
+    /// The gradient of the queries' states, if they are not the states of the residual.
     d_query: Option<Region>,
 }
 
@@ -184,7 +185,7 @@ impl Model {
         })
     }
 
-    /// The sizes of the encoder's attention, the decoder's own, and that to the memory.
+    /// The sizes of the encoder's self-attention, the decoder's self-attention, and the attention to the memory.
     fn sizes(inputs: &Inputs) -> [Sizes; 3] {
         let Inputs { batch, src, tgt, .. } = *inputs;
         [(src, src), (tgt, tgt), (tgt, src)].map(|(of, to)| Sizes {
@@ -205,7 +206,7 @@ impl Model {
         Ok(Encoded { embedded, layers })
     }
 
-    /// One position of a batch, of at most `longest`; sources have `src` tokens.
+    /// Plans one position of a batch, out of at most `longest`; sources have `src` tokens.
     pub(super) fn plan_step(
         &self,
         take: &mut Take<'_>,
@@ -247,7 +248,7 @@ impl Model {
         })
     }
 
-    /// The losses of the rows, and all gradients.
+    /// Computes the losses of the rows and all gradients.
     pub(super) fn forward_and_backward(&self, pass: &mut Pass<'_>, inputs: &Inputs, kept: &Kept) -> Result<()> {
         let states = self.forward(pass, inputs, kept)?;
         self.projection.forward(pass, states, Activation::Identity, kept.logits)?;
@@ -257,7 +258,7 @@ impl Model {
         self.backward(pass, inputs, kept)
     }
 
-    /// Returns the decoder's states.
+    /// Runs the forward pass and returns the decoder's states.
     fn forward(&self, pass: &mut Pass<'_>, inputs: &Inputs, kept: &Kept) -> Result<Region> {
         let [of_encoder, own_sizes, cross_sizes] = Self::sizes(inputs);
         self.encode(pass, of_encoder, inputs.src.ids, &kept.encoded)?;
@@ -290,7 +291,7 @@ impl Model {
         Ok(())
     }
 
-    /// Gives the decoder the encoder's states: what cross-attention needs of them at every position.
+    /// Prepares the keys and values of the encoder's states, which cross-attention needs at every position.
     pub(super) fn begin(&self, pass: &mut Pass<'_>, memory: Region, kept: &DecodedStep) -> Result<()> {
         self.decoder
             .iter()
@@ -298,8 +299,8 @@ impl Model {
             .try_for_each(|(layer, (_, cross, _))| layer.cross.begin(pass, memory, cross))
     }
 
-    /// The logits of the position that is in memory, from the tokens there; `sizes` are those of the attention to what is
-    /// before, and to the encoder's states.
+    /// The logits of one position, from the tokens `ids`. `position` and `ids` are in memory. `sizes` are those of the
+    /// attention to the earlier positions and to the encoder's states.
     pub(super) fn decode_step(
         &self,
         pass: &mut Pass<'_>,
@@ -324,7 +325,8 @@ impl Model {
         self.projection.forward(pass, x, Activation::Identity, kept.logits)
     }
 
-    /// From the gradient of the decoder's states, in `kept.d_states`, to those of all weights but the projection's.
+    /// Computes the gradients of all weights except the projection's, from the gradient of the decoder's states in
+    /// `kept.d_states`.
     fn backward(&self, pass: &mut Pass<'_>, inputs: &Inputs, kept: &Kept) -> Result<()> {
         let [of_encoder, own_sizes, cross_sizes] = Self::sizes(inputs);
         let memory = kept.encoded.states();

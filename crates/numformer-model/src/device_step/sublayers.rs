@@ -1,7 +1,8 @@
 //! The sublayers of encoder and decoder on a device, forward and backward: y = LN(x + f(x)).
 //!
-//! As in the step on the host, a backward pass leaves the gradient of the residual in `d_sum`, where the next pass finds
-//! it. `[rows, ..]` are the tokens of a padded batch; what padding holds has no gradient, since no loss depends on it.
+//! As in the fused step on the host, a backward pass leaves the gradient of the residual in `d_sum`, where the next
+//! backward pass finds it. `[rows, ..]` are the tokens of a padded batch. Values at padding have no gradient, because
+//! no loss depends on them.
 
 use std::ops::Range;
 
@@ -41,7 +42,8 @@ impl Affine {
         pass.device.linear(y, x, weight, bias, [x.len() / self.d_in, self.d_in], activation)
     }
 
-    /// The gradients of weight and bias. With `hidden`, the output of a ReLU, `d_y` becomes the gradient before it.
+    /// Computes the gradients of weight and bias. If `hidden`, the output of a ReLU, is given, `d_y` is first replaced
+    /// by the gradient before the ReLU.
     pub(super) fn gradients(&self, pass: &mut Pass<'_>, d_y: Region, hidden: Option<Region>, x: Region) -> Result<()> {
         let gradients =
             [pass.vectors.gradients.slice(self.weight.clone())?, pass.vectors.gradients.slice(self.bias.clone())?];
@@ -61,15 +63,15 @@ pub(super) struct Norm {
     bias: Range<usize>,
 }
 
-/// What a layer norm keeps.
+/// The activations that a layer norm keeps for its backward pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Normed {
-    /// What is normalised, `[rows, d]`.
+    /// The input of the normalisation, `[rows, d]`.
     pub(super) sum: Region,
     moments: Region,
     /// The output, `[rows, d]`.
     pub(super) y: Region,
-    /// The gradient of what is normalised.
+    /// The gradient of the input of the normalisation.
     pub(super) d_sum: Region,
 }
 
@@ -106,10 +108,10 @@ impl Norm {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     pub(super) batch: usize,
-    /// Queries and keys of an example.
+    /// Number of queries and keys of an example.
     pub(super) t: usize,
     pub(super) s: usize,
-    /// Valid keys of each example.
+    /// Number of valid keys of each example.
     pub(super) key_lengths: Region,
 }
 
@@ -124,7 +126,7 @@ pub(super) struct Attention {
     causality: Causality,
 }
 
-/// From what queries, keys and values are computed.
+/// The source of queries, keys and values.
 #[derive(Clone, Debug)]
 enum Inputs {
     /// All from the same states, in one product.
@@ -133,12 +135,12 @@ enum Inputs {
     Cross { query: Affine, memory: Affine },
 }
 
-/// What [`Attention`] keeps, and room for the gradients of it.
+/// The activations that [`Attention`] keeps, with room for their gradients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attended {
-    /// Queries, keys and values side by side, `[rows, 3 d]`; in cross-attention the queries, `[rows, d]`.
+    /// Queries, keys and values side by side, `[rows, 3 d]`; in cross-attention only the queries, `[rows, d]`.
     own: Region,
-    /// In cross-attention keys and values, `[memory rows, 2 d]`.
+    /// In cross-attention, keys and values, `[memory rows, 2 d]`.
     memory: Option<Region>,
     normalisers: Region,
     read: Region,
@@ -149,20 +151,20 @@ pub(super) struct Attended {
     d_read: Region,
 }
 
-/// What [`Attention`] keeps of one position of a batch, and of those before.
+/// The values that [`Attention`] keeps for one position of a batch, and for all earlier positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttendedStep {
-    /// Queries, keys and values side by side, `[batch, 3 d]`; in cross-attention the queries, `[batch, d]`.
+    /// Queries, keys and values side by side, `[batch, 3 d]`; in cross-attention only the queries, `[batch, d]`.
     own: Region,
-    /// Such rows of all positions up to this one, `[batch, longest, 3 d]`; in cross-attention keys and values of the
-    /// memory, `[batch, s, 2 d]`.
+    /// The same rows for all positions up to this one, `[batch, longest, 3 d]`; in cross-attention the keys and values
+    /// of the memory, `[batch, s, 2 d]`.
     cache: Region,
     read: Region,
     pub(super) normed: Normed,
 }
 
 impl Attention {
-    /// Self-attention whose parameters begin with `name`.
+    /// Self-attention whose parameter names begin with `name`.
     pub(super) fn own(
         places: &Places,
         name: &str,
@@ -228,7 +230,7 @@ impl Attention {
         AttentionCall { batch, t, s, n_heads, d_head, causality: self.causality, lengths }
     }
 
-    /// Where queries, keys and values are.
+    /// Where queries, keys and values lie.
     fn heads(&self, own: Region, memory: Option<Region>) -> [Heads; 3] {
         let d = self.d_model;
         let at = |region, stride, column| Heads { region, stride, column };
@@ -242,7 +244,7 @@ impl Attention {
         Heads { region, stride: self.d_model, column: 0 }
     }
 
-    /// `y = LN(r + W_o·attention(W_q·x, W_k·m, W_v·m))`; in self-attention m is x, and `memory` is not looked at.
+    /// `y = LN(r + W_o·attention(W_q·x, W_k·m, W_v·m))`. In self-attention m is x, and `memory` is ignored.
     pub(super) fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -265,7 +267,7 @@ impl Attention {
         self.norm.forward(pass, Some(residual), &kept.normed)
     }
 
-    /// One position of a batch, which sees `s` others, or so many of the memory.
+    /// Plans one position of a batch, which sees `s` positions, or `s` rows of the memory.
     pub(super) fn plan_step(&self, take: &mut Take<'_>, batch: usize, s: usize) -> Result<AttendedStep> {
         let d = self.d_model;
         let (own, cached) = match self.inputs {
@@ -280,7 +282,7 @@ impl Attention {
         })
     }
 
-    /// In cross-attention, the keys and values of the memory.
+    /// In cross-attention, computes the keys and values of the memory.
     pub(super) fn begin(&self, pass: &mut Pass<'_>, memory: Region, kept: &AttendedStep) -> Result<()> {
         match &self.inputs {
             Inputs::Own(_) => Ok(()),
@@ -290,7 +292,7 @@ impl Attention {
         }
     }
 
-    /// [`forward`](Self::forward) at one position, whose number is in memory. `sizes` has a query for each example.
+    /// [`forward`](Self::forward) at one position, whose number is in memory. `sizes` has one query for each example.
     pub(super) fn step(
         &self,
         pass: &mut Pass<'_>,
@@ -310,15 +312,16 @@ impl Attention {
                 [query, key, value]
             }
         };
-        // What comes later is not there yet: the lengths say so.
+        // The lengths exclude later positions, which are not there yet, so no causal mask is needed.
         let call = AttentionCall { causality: Causality::Full, ..self.call(sizes) };
         pass.device.attention(&call, self.whole(kept.read), heads, None)?;
         self.output.forward(pass, kept.read, Activation::Identity, kept.normed.sum)?;
         self.norm.forward(pass, Some(residual), &kept.normed)
     }
 
-    /// Leaves the gradient of the residual in `kept.normed.d_sum`, to which that of the queries' states is added, or it is
-    /// written to `d_x`. In cross-attention the gradient of the memory goes to `d_memory`, as its `Store` says.
+    /// Leaves the gradient of the residual in `kept.normed.d_sum`. Writes the gradient of the queries' states to `d_x`,
+    /// if it is given, and otherwise adds it to that of the residual. In cross-attention, stores the gradient of the
+    /// memory in `d_memory` as its `Store` says.
     pub(super) fn backward(
         &self,
         pass: &mut Pass<'_>,
@@ -359,7 +362,7 @@ pub(super) struct FeedForward {
     norm: Norm,
 }
 
-/// What [`FeedForward`] keeps, and room for the gradient of it.
+/// The activations that [`FeedForward`] keeps, with room for their gradients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fed {
     hidden: Region,

@@ -3,20 +3,20 @@
 use candle_core::{Error, Result};
 use numformer_ops::device::{Accelerator, Element, Pool, Region};
 
-/// In which numbers a device computes.
+/// The arithmetic precision of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision throughout; products do not round to TF32.
     #[default]
     F32,
-    /// Activations, and the weights of products, in bf16; sums, the weights that learn, their gradients and Adam's moments
-    /// in single precision.
+    /// Activations, and the weights that products read, in bf16. Sums, the trained weights, their gradients and Adam's
+    /// moments are in single precision.
     Bf16,
 }
 
 impl Precision {
-    /// The element of activations.
+    /// The element type of activations.
     pub(super) fn element(self) -> Element {
         match self {
             Self::F32 => Element::F32,
@@ -25,12 +25,12 @@ impl Precision {
     }
 }
 
-/// One entry for each coefficient, in the order of the device.
+/// Vectors with one entry for each coefficient, in the order of the device.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vectors {
-    /// The weights that learn, in single precision.
+    /// The trained weights, in single precision.
     pub(super) weights: Region,
-    /// The same as products use them.
+    /// The weights that products read.
     pub(super) used: Region,
     pub(super) gradients: Region,
     pub(super) first_moment: Region,
@@ -52,20 +52,20 @@ impl Vectors {
         })
     }
 
-    /// The copy of the weights that follows them, if products use one.
+    /// The copy of the weights that products read, if it is separate; it is updated with the weights.
     pub(super) fn copy(&self) -> Option<Region> {
         (self.used != self.weights).then_some(self.used)
     }
 }
 
-/// What a forward or backward pass works with beside activations.
+/// What a forward or backward pass uses, apart from activations.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     pub(super) device: &'a mut Accelerator,
     pub(super) vectors: &'a Vectors,
 }
 
-/// Takes memory for activations: from a pool, or to see how much it would be.
+/// Allocates memory for activations from a pool, or only counts how much is needed.
 #[derive(Debug)]
 pub(super) struct Take<'a> {
     source: Source<'a>,
@@ -75,7 +75,7 @@ pub(super) struct Take<'a> {
 #[derive(Debug)]
 enum Source<'a> {
     Pool(&'a mut Pool),
-    /// Counts; any region serves in the place of what is taken.
+    /// Counts bytes, and returns this region in place of an allocated one.
     Count(&'a mut usize, Region),
 }
 
@@ -101,7 +101,7 @@ impl<'a> Take<'a> {
     fn take(&mut self, element: Element, len: usize) -> Result<Region> {
         match &mut self.source {
             Source::Pool(pool) => {
-                pool.take(element, len).ok_or_else(|| Error::Msg("the plan needs more memory than it said".to_owned()))
+                pool.take(element, len).ok_or_else(|| Error::Msg("the plan needs more memory than counted".to_owned()))
             }
             Source::Count(bytes, any) => {
                 **bytes = bytes.saturating_add(Pool::bytes_of(element, len));

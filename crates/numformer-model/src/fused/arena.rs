@@ -1,8 +1,8 @@
-//! Memory that is kept from step to step.
+//! Memory that is reused from step to step.
 
 use std::ops::{Deref, DerefMut, Range};
 
-/// Room for the entries of a matrix. It grows to the largest size asked for and is used again for every smaller one.
+/// A buffer for the entries of a matrix. It grows to the largest size requested, and smaller sizes reuse it.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     entries: Vec<f32>,
@@ -10,7 +10,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// `len` entries, left by whoever used them before.
+    /// `len` entries, with the values that their previous user left.
     pub(super) fn sized(&mut self, len: usize) -> &mut [f32] {
         if self.entries.len() < len {
             self.entries.resize(len, 0.0);
@@ -40,9 +40,9 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Sequences one after another, without padding: what a microbatch works on.
+/// Sequences one after another, without padding: the data of a microbatch.
 ///
-/// Everything but attention treats each token by itself, so nothing needs a mask.
+/// Attention is the only operation that mixes tokens, so nothing needs a mask.
 #[derive(Debug, Default)]
 pub(super) struct Packed {
     ids: Vec<u32>,
@@ -70,14 +70,14 @@ impl Packed {
         self.ids.len()
     }
 
-    /// The place of each sequence among the ids.
+    /// The range of each sequence among the ids.
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let starts = [0].into_iter().chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| start..*end)
     }
 }
 
-/// The entries of a matrix of `width` columns in the rows of a range.
+/// The range of entries that hold the given rows of a matrix with `width` columns.
 pub(super) fn rows(range: &Range<usize>, width: usize) -> Range<usize> {
     range.start * width..range.end * width
 }

@@ -1,4 +1,4 @@
-//! A few examples and the model they pass through.
+//! A few examples, and the model that they pass through.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::stacks::{Decoded, Decoder, Embedding, Encoded, Encoder};
 use super::sublayers::{Backward, Scratch};
 use crate::config::{OutputProjection, TransformerConfig};
 
-/// Where every weight of the model lies.
+/// The places of all weights of the model.
 #[derive(Debug)]
 pub(super) struct Model {
     config: TransformerConfig,
@@ -19,7 +19,7 @@ pub(super) struct Model {
     decoder: Decoder,
     /// Weight and bias of the output projection among all weights.
     projection: [Range<usize>; 2],
-    /// The same with their private gradients, if they have some.
+    /// The same pair with its private gradients, if it has any.
     private_projection: Option<Pair>,
 }
 
@@ -59,13 +59,13 @@ impl Model {
     }
 }
 
-/// A few examples with all that is kept of them between the forward and the backward pass.
+/// A few examples, with everything that is kept between the forward and the backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Microbatch {
     src: Packed,
-    /// What the decoder reads: all but the last token of each target.
+    /// The decoder's input: all but the last token of each target.
     tgt: Packed,
-    /// What it should predict: all but the first, none where it does not count.
+    /// The tokens to predict: all but the first of each target, `None` where a token does not count.
     targets: Vec<Option<usize>>,
     encoded: Encoded,
     decoded: Decoded,
@@ -75,7 +75,7 @@ pub(super) struct Microbatch {
 }
 
 impl Microbatch {
-    /// Takes examples: sources, what the decoder reads, and what it should predict.
+    /// Loads examples: sources, the decoder's inputs, and the tokens to predict.
     pub(super) fn load<'a, P: Iterator<Item = Option<usize>>>(
         &mut self,
         examples: impl Iterator<Item = (&'a [u32], &'a [u32], P)>,
@@ -90,7 +90,7 @@ impl Microbatch {
         }
     }
 
-    /// The decoder's states, `[rows, d_model]`.
+    /// Runs the forward pass and returns the decoder's states, `[rows, d_model]`.
     pub(super) fn forward(&mut self, model: &Model, weights: &[f32]) -> &[f32] {
         model.encoder.forward(weights, &self.src, &mut self.encoded);
         model.decoder.forward(weights, (self.encoded.states(), &self.src), &self.tgt, &mut self.decoded);
@@ -101,7 +101,8 @@ impl Microbatch {
         self.decoded.states().len()
     }
 
-    /// Projection, loss and backward pass; the loss is the sum over the tokens, in the gradients each counts `share`.
+    /// Computes the projection, the loss and the backward pass. Returns the sum of the loss over the tokens; in the
+    /// gradients, each token counts `share`.
     pub(super) fn project_and_backward(
         &mut self,
         model: &Model,
@@ -130,7 +131,7 @@ impl Microbatch {
         loss
     }
 
-    /// The backward pass from the gradient of the decoder's states.
+    /// The backward pass, starting from the gradient of the decoder's states.
     pub(super) fn backward(
         &mut self,
         model: &Model,
@@ -147,7 +148,7 @@ impl Microbatch {
         model.encoder.backward(&mut pass, d_memory, src, encoded);
     }
 
-    /// After the backward pass: the gradients of the embedded rows of source and target, `[rows, d_model]`.
+    /// The gradients of the embedded rows of source and target, `[rows, d_model]`, after the backward pass.
     pub(super) fn embedded_gradients(&self) -> [&[f32]; 2] {
         [&self.encoded.embedded.sum, &self.decoded.embedded.sum]
     }

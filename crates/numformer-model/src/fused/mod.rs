@@ -1,12 +1,13 @@
-//! The training step of the standard transformer as an explicit forward and backward step.
+//! The fused training step of the standard transformer, with explicit forward and backward passes.
 //!
-//! The batch is divided, not the products: each thread takes a few examples at a time, a *microbatch*, through the whole
-//! forward and backward pass on its own, with private gradients. Threads meet only where these are summed. Sequences lie
-//! one after another without padding, so nothing needs a mask. Memory is taken at the first step and used again.
+//! The batch is divided, not the products: each thread takes a few examples at a time, a *microbatch*, through the
+//! whole forward and backward pass on its own, with private gradients. Threads only meet to sum these gradients.
+//! Sequences lie one after another without padding, so nothing needs a mask. Memory is allocated in the first step and
+//! reused.
 //!
-//! - [`stacks`]: embedding, encoder and decoder, as the model's equations;
+//! - [`stacks`]: embedding, encoder and decoder, as in the model's equations;
 //! - [`sublayers`]: attention and feed-forward network with their residuals;
-//! - [`places`]: where parameters lie in flat vectors; [`arena`]: memory that is kept.
+//! - [`places`]: where parameters lie in flat vectors; [`arena`]: memory that is reused.
 
 mod arena;
 mod microbatch;
@@ -32,25 +33,27 @@ use crate::parameters::Parameters;
 use crate::training_step::{TokenRows, TrainingStep};
 use crate::transformer::Transformer;
 
-/// Parts of a batch with gradients of their own, at most: the most threads that have work. Fixed, so that results do not
-/// depend on the number of threads.
+/// Maximum number of parts of a batch that have gradients of their own, and so of threads that have work. It is fixed,
+/// so that results do not depend on the number of threads.
 const PARTS: usize = 8;
 
-/// Entries of all private gradients together: there are fewer parts where these would be more.
+/// Maximum number of entries in all private gradients together. The batch has fewer parts if they would exceed it.
 const PRIVATE: usize = 80 << 20;
 
-/// Tokens of a microbatch. With fewer, products are too small to be fast; with more, activations leave the cache.
+/// Number of tokens in a microbatch. With fewer, products are too small to be fast; with more, activations leave the
+/// cache.
 const FEWEST_TOKENS: usize = 256;
 const MOST_TOKENS: usize = 640;
 
-/// Entries of the output projection from which on it is divided among the threads instead of the batch: private
-/// gradients of it would cost more memory, and time to sum, than keeping the activations of the whole batch.
+/// Minimum number of entries in an output projection for which the projection is divided among the threads instead of
+/// the batch. Private gradients of such a projection would cost more memory, and more time to sum, than keeping the
+/// activations of the whole batch.
 const LARGE_PROJECTION: usize = 1 << 22;
 
-/// The training step of the standard transformer on the CPU, without automatic differentiation.
+/// The fused training step of the standard transformer on the CPU, without automatic differentiation.
 ///
-/// Loss and gradients are those of [`Autodiff`](crate::Autodiff) to rounding, several times faster and in a
-/// fraction of the memory. They do not depend on the number of threads.
+/// Loss and gradients equal those of [`Autodiff`](crate::Autodiff) up to rounding. The fused step is several times
+/// faster and takes a fraction of the memory. Its results do not depend on the number of threads.
 ///
 /// # Examples
 /// ```
@@ -83,22 +86,22 @@ pub struct FusedStep {
     /// Gradients of the embedded rows of the whole batch, `[rows, d]`, with their tokens.
     src: Embedded,
     tgt: Embedded,
-    /// For a large projection: the decoder's states, and then their gradients, `[rows, d]`.
+    /// For a large projection: the decoder's states, and later their gradients, `[rows, d]`.
     states: Vec<f32>,
     d_states: Vec<f32>,
     targets: Vec<Option<usize>>,
 }
 
-/// Where the projection's gradients are made.
+/// How the projection's gradients are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Projection {
-    /// In each microbatch.
+    /// Separately in each microbatch.
     Private,
-    /// For the whole batch at once, the vocabulary divided among the threads.
+    /// For the whole batch at once, with the vocabulary divided among the threads.
     Divided,
 }
 
-/// Microbatches whose memory waits for its next use.
+/// Microbatches whose memory waits to be reused.
 #[derive(Debug, Default)]
 struct Spare(Mutex<Vec<Microbatch>>);
 
@@ -112,21 +115,21 @@ impl Spare {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Microbatch>> {
-        // What is in there is overwritten anyway.
+        // The contents will be overwritten, so a panic elsewhere does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Examples with gradients of their own.
+/// A part of the batch that has gradients of its own.
 #[derive(Debug, Default)]
 struct Part {
     gradients: Vec<f32>,
     loss: f64,
-    /// For a large projection, all microbatches between their forward and their backward pass.
+    /// For a large projection: all microbatches between their forward and their backward pass.
     waiting: Vec<Microbatch>,
 }
 
-/// The rows that an embedding gave, in the order of the examples.
+/// The output rows of an embedding, in the order of the examples.
 #[derive(Debug, Default)]
 struct Embedded {
     ids: Vec<u32>,
@@ -147,7 +150,7 @@ impl Embedded {
 }
 
 impl FusedStep {
-    /// What a model has that the fused step lacks; none where it can be trained by it.
+    /// The feature of a model that the fused step does not support; `None` if it can train the model.
     #[must_use]
     pub fn missing(config: &ModelConfig) -> Option<&'static str> {
         match config {
@@ -159,12 +162,12 @@ impl FusedStep {
         }
     }
 
-    /// The step of the transformer that `config` describes, whose weights `parameters` holds. They are drawn if there are
-    /// none yet.
+    /// Creates the step of the transformer that `config` describes, with the weights in `parameters`. They are drawn if
+    /// there are none yet.
     ///
     /// # Errors
-    /// When the configuration is impossible or has something that is [missing](Self::missing) here, or `parameters` are not
-    /// those of the model: one is not there, has another shape, or is not the model's.
+    /// When the configuration is impossible or has a feature that is [missing](Self::missing) here, or `parameters` do
+    /// not match the model: one is missing, has another shape, or does not belong to the model.
     pub fn new(config: &TransformerConfig, parameters: &Parameters) -> Result<Self> {
         config.validate().map_err(Error::wrap)?;
         if let Some(what) = Self::missing(&config.clone().into()) {
@@ -187,14 +190,14 @@ impl FusedStep {
             "projection.weight" | "projection.bias" => projection == Projection::Divided,
             _ => false,
         });
-        // The first part needs none. A power of two, so that they share out evenly among as many threads.
+        // The first part needs no private gradients. A power of two of parts divides evenly among as many threads.
         let affordable = 1 + PRIVATE / places.private_len().max(1);
         let most_parts = PARTS.min(1 << affordable.max(2).ilog2());
         let model = Model::new(&places, config)?;
-        // All that the model needs is there: what goes beyond it would have no gradients.
+        // Everything that the model needs is present. Any further coefficient would have no gradient.
         let (expected, found) = (config.parameter_counts().total(), layout.len() as u64);
         if found != expected {
-            return Err(Error::Msg(format!("expected {expected} coefficients of the model alone, found {found}")));
+            return Err(Error::Msg(format!("expected the {expected} coefficients of the model, found {found}")));
         }
         Ok(Self {
             model,
@@ -280,12 +283,12 @@ impl<'a> Batch<'a> {
         self.src.lengths.len()
     }
 
-    /// What the decoder reads of a target: all but the last token.
+    /// The decoder's input for a target: all but its last token.
     fn read(&self, row: usize) -> &'a [u32] {
         self.tgt.row(row).split_last().map_or(&[], |(_, read)| read)
     }
 
-    /// What it should predict: all but the first.
+    /// The tokens to predict: all but the first.
     fn predicted(&self, row: usize) -> impl Iterator<Item = Option<usize>> + use<'a> {
         self.tgt.row(row).iter().skip(1).map(|id| Some(*id as usize))
     }
@@ -302,7 +305,7 @@ impl FusedStep {
         [encoder.d_model, decoder.d_model]
     }
 
-    /// The forward pass of the whole batch: the states go to `states`, the activations wait in their parts.
+    /// The forward pass of the whole batch. It writes the states to `states` and keeps the activations in their parts.
     fn forward(&mut self, weights: &[f32], batch: &Batch<'_>, division: Division) {
         let Self { parts, model, spare, states, d_states, tgt, .. } = self;
         let width = model.config().decoder.d_model;
@@ -319,7 +322,8 @@ impl FusedStep {
         });
     }
 
-    /// Projection and loss of the whole batch: the gradients of the states go to `d_states`. Returns the summed loss.
+    /// Projection and loss of the whole batch. It writes the gradients of the states to `d_states` and returns the
+    /// summed loss.
     fn project(&mut self, weights: &[f32], share: f32, gradients: &mut [f32]) -> f64 {
         let [weight, bias] = self.model.projection();
         let places = [weight.clone(), bias.clone()];
@@ -333,13 +337,13 @@ impl FusedStep {
         pass.run(&self.states, &self.targets, Some([&mut self.d_states, d_weight, d_bias]))
     }
 
-    /// The backward pass; where nothing waits for it, forward pass, projection and loss before it.
+    /// The backward pass. Microbatches that have not run yet first run the forward pass, the projection and the loss.
     fn backward(&mut self, weights: &[f32], batch: &Batch<'_>, division: Division, share: f32, gradients: &mut [f32]) {
         let [d_src, d_tgt] = self.widths();
         let Self { parts, places, model, spare, projection, src, tgt, d_states, .. } = self;
         let divided = *projection == Projection::Divided;
         let read = |row| batch.read(row).len();
-        // What each part of the batch owns: its gradients, and its rows of what the whole batch shares.
+        // Each part of the batch owns its gradients, and its rows of the buffers that the whole batch shares.
         let mut whole = Some(gradients);
         let gradients: Vec<_> = parts.iter().map(|_| whole.take()).collect();
         let d_states = pieces(d_states, division.rows(|row| if divided { read(row) * d_tgt } else { 0 }));
@@ -380,7 +384,8 @@ impl FusedStep {
         });
     }
 
-    /// Adds the private gradients to those of the first part, in the order of the parts, and adds those of the embedded rows to their tables.
+    /// Adds the private gradients to those of the first part, in the order of the parts. Then adds the gradients of the
+    /// embedded rows to their tables.
     fn reduce(&self, gradients: &mut [f32]) {
         let [projection, _] = self.model.projection();
         for (private, range) in self.places.private() {
@@ -395,7 +400,7 @@ impl FusedStep {
             let tables = iter::once((embedding.tokens(), &embedded.ids))
                 .chain(embedding.positions().map(|range| (range, &embedded.positions)));
             for (range, ids) in tables {
-                // A table that serves as the projection has its gradients already.
+                // A table that is also the projection already has its gradients.
                 if range != projection {
                     fill_zeros(&mut gradients[range.clone()]);
                 }
@@ -410,18 +415,18 @@ fn fill_zeros(entries: &mut [f32]) {
     for_each(entries.chunks_mut(CHUNK), |chunk| chunk.fill(0.0));
 }
 
-/// How the examples of a batch are divided: into parts, and these into microbatches. A function of the shapes alone.
+/// The division of a batch into parts, and of the parts into microbatches. It is a function of the shapes alone.
 #[derive(Clone, Copy, Debug)]
 struct Division {
     batch: usize,
-    /// Examples of each part but the last.
+    /// Number of examples in each part but the last.
     part: usize,
-    /// Examples of a microbatch at most.
+    /// Maximum number of examples in a microbatch.
     microbatch: usize,
 }
 
 impl Division {
-    /// Into at most `parts`.
+    /// Divides a batch into at most `parts` parts.
     fn new(batch: &Batch<'_>, parts: usize) -> Self {
         let width = batch.src.width.max(batch.tgt.width - 1).max(1);
         let batch = batch.len();
@@ -438,7 +443,7 @@ impl Division {
         (0..self.parts()).map(move |i| i * self.part..((i + 1) * self.part).min(self.batch))
     }
 
-    /// The rows of each part, of which each example has `rows_of`.
+    /// The number of rows of each part, if an example at index `i` has `rows_of(i)` rows.
     fn rows(self, rows_of: impl Fn(usize) -> usize) -> Vec<usize> {
         self.examples().map(|examples| examples.map(&rows_of).sum()).collect()
     }
@@ -456,13 +461,13 @@ fn pieces(slice: &[f32], lengths: Vec<usize>) -> impl ExactSizeIterator<Item = &
     lengths.into_iter().map(move |length| rest.split_off(..length).expect("the pieces are parts of the slice"))
 }
 
-/// As [`pieces`], to write.
+/// [`pieces`] of a mutable slice.
 fn pieces_mut(slice: &mut [f32], lengths: Vec<usize>) -> impl ExactSizeIterator<Item = &mut [f32]> + Send {
     let mut rest = slice;
     lengths.into_iter().map(move |length| rest.split_off_mut(..length).expect("the pieces are parts of the slice"))
 }
 
-/// Copies `entries` to the beginning of `slice`, which becomes what is after them.
+/// Copies `entries` to the beginning of `slice`, and advances `slice` past them.
 fn copy_first(slice: &mut &mut [f32], entries: &[f32]) {
     slice.split_off_mut(..entries.len()).expect("there is room for all").copy_from_slice(entries);
 }

@@ -6,17 +6,17 @@ use candle_core::{Error, Result, Shape};
 
 use crate::flat::FlatLayout;
 
-/// Two flat vectors: the weights of the model, or their gradients, in the order of [`FlatLayout`]; and the gradients that
-/// a part of the batch has of its own. The latter leave out the tables of embeddings, whose gradients have few rows that
-/// are not zero.
+/// The places of all parameters in two flat vectors. The first holds the weights of the model, or their gradients, in
+/// the order of [`FlatLayout`]. The second holds the private gradients of a part of the batch. It omits the tables of
+/// embeddings, whose gradients have few nonzero rows.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// In the order of the weights.
+    /// Sorted in the order of the weights.
     places: Vec<Place>,
     private_len: usize,
 }
 
-/// Where one parameter lies.
+/// The place of one parameter.
 #[derive(Debug)]
 struct Place {
     name: String,
@@ -26,7 +26,7 @@ struct Place {
 }
 
 impl Places {
-    /// `is_shared` says of a name whether its gradients are not private.
+    /// `is_shared` returns whether the gradients of the parameter with a given name are not private.
     pub(super) fn new(layout: &FlatLayout, is_shared: impl Fn(&str) -> bool) -> Self {
         let mut private_len = 0;
         let places = layout.slots().iter().map(|slot| {
@@ -42,29 +42,29 @@ impl Places {
         Self { places, private_len }
     }
 
-    /// Length of the private gradients.
+    /// Number of private gradients.
     pub(super) fn private_len(&self) -> usize {
         self.private_len
     }
 
-    /// Where each private gradient lies, and where its weights do.
+    /// The ranges of each private gradient and of its weights.
     pub(super) fn private(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + '_ {
         self.places.iter().filter_map(|place| Some((place.private.clone()?, place.weights.clone())))
     }
 
-    /// The weights called `name`, of the given shape.
+    /// The range of the weights called `name`, which must have the given shape.
     pub(super) fn weights(&self, name: &str, shape: &[usize]) -> Result<Range<usize>> {
         self.place(name, shape).map(|place| place.weights.clone())
     }
 
-    /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients. There is a bias for each row of the
-    /// weight.
+    /// The parameters `{name}.weight` and `{name}.bias`, both with private gradients. There is one bias for each row of
+    /// the weight.
     pub(super) fn pair(&self, name: &str, shape: &[usize]) -> Result<Pair> {
         self.pair_of(&format!("{name}.weight"), &format!("{name}.bias"), shape)?
             .ok_or_else(|| Error::Msg(format!("expected private gradients of `{name}`")))
     }
 
-    /// A weight and its bias by their names; none where their gradients are not private.
+    /// A weight and its bias by their names; `None` if their gradients are not private.
     pub(super) fn pair_of(&self, weight: &str, bias: &str, shape: &[usize]) -> Result<Option<Pair>> {
         let (weight, bias) = (self.place(weight, shape)?, self.place(bias, &shape[..1])?);
         let private = weight.private.clone().zip(bias.private.clone());
@@ -87,10 +87,10 @@ impl Places {
     }
 }
 
-/// Where a part of the batch leaves its gradients.
+/// Where a part of the batch writes its gradients.
 #[derive(Debug)]
 pub(super) enum Gradients<'a> {
-    /// Among those of all weights: the first part does, which saves memory and a pass over it.
+    /// Among the gradients of all weights. The first part does this, which saves memory and a pass over it.
     Whole(&'a mut [f32]),
     /// In a vector of its own.
     Private(&'a mut [f32]),

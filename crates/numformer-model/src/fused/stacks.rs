@@ -23,7 +23,7 @@ pub(super) struct Embedding {
 
 #[derive(Debug)]
 enum PositionTable {
-    /// Among the weights.
+    /// Learned vectors, at this range among the weights.
     Learned(Range<usize>),
     Fixed(Vec<f32>),
 }
@@ -44,12 +44,12 @@ impl Embedding {
         })
     }
 
-    /// Place of the tokens' table among the weights.
+    /// The range of the token table among the weights.
     pub(super) fn tokens(&self) -> Range<usize> {
         self.tokens.clone()
     }
 
-    /// Place of the positions' table among the weights, if it is learned.
+    /// The range of the position table among the weights, if it is learned.
     pub(super) fn positions(&self) -> Option<Range<usize>> {
         match &self.positions {
             PositionTable::Learned(range) => Some(range.clone()),
@@ -77,14 +77,14 @@ impl Embedding {
     }
 }
 
-/// Embedding, then layers of self-attention and feed-forward network.
+/// The embedding, then layers of self-attention and a feed-forward network.
 #[derive(Debug)]
 pub(super) struct Encoder {
     pub(super) embedding: Embedding,
     layers: Vec<(Attention, FeedForward)>,
 }
 
-/// What [`Encoder`] keeps.
+/// The activations that [`Encoder`] keeps for its backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
     pub(super) embedded: Normed,
@@ -150,7 +150,7 @@ struct DecoderLayer {
     feed_forward: FeedForward,
 }
 
-/// What [`DecoderLayer`] keeps.
+/// The activations that [`DecoderLayer`] keeps for its backward pass.
 #[derive(Debug, Default)]
 struct DecodedLayer {
     own: Attended,
@@ -158,7 +158,7 @@ struct DecodedLayer {
     fed: Fed,
 }
 
-/// Embedding, then layers that attend to the target so far and to the encoder's states.
+/// The embedding, then layers that attend to the target so far and to the encoder's states.
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub(super) embedding: Embedding,
@@ -166,7 +166,7 @@ pub(super) struct Decoder {
     query: CrossAttentionQuery,
 }
 
-/// What [`Decoder`] keeps.
+/// The activations that [`Decoder`] keeps for its backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     pub(super) embedded: Normed,
@@ -202,7 +202,7 @@ impl Decoder {
         })
     }
 
-    /// `memory` is what the encoder made of `src`, `[rows, d_memory]`.
+    /// `memory` holds the encoder's states for `src`, `[rows, d_memory]`.
     pub(super) fn forward(&self, weights: &[f32], (memory, src): (&[f32], &Packed), tgt: &Packed, kept: &mut Decoded) {
         let Decoded { embedded, layers, .. } = kept;
         layers.resize_with(self.layers.len(), Default::default);

@@ -1,7 +1,7 @@
 //! The sublayers of encoder and decoder, forward and backward: y = LN(x + f(x)).
 //!
-//! Each keeps what its backward pass needs. That pass leaves the gradient of the residual `x` in `sum`, where the next
-//! pass finds it. `[rows, ..]` are the tokens of a microbatch one after another.
+//! Each sublayer keeps what its backward pass needs. The backward pass leaves the gradient of the residual `x` in
+//! `sum`, where the next backward pass finds it. `[rows, ..]` are the tokens of a microbatch, one after another.
 
 use candle_core::Result;
 use numformer_ops::kernels::{
@@ -14,20 +14,20 @@ use super::arena::{Buffer, Packed, rows};
 use super::places::{Gradients, Pair, Places};
 use crate::norm::EPS;
 
-/// What a backward pass reads and writes beside activations.
+/// What a backward pass reads and writes, apart from activations.
 #[derive(Debug)]
 pub(super) struct Backward<'a> {
     /// All weights.
     pub(super) weights: &'a [f32],
-    /// Where the gradients of the parameters go.
+    /// Where the gradients of the parameters are written.
     pub(super) gradients: Gradients<'a>,
-    /// Whether the gradients are those of the first microbatch, or are added to those of earlier ones.
+    /// Whether this microbatch replaces the gradients (the first one does) or adds to those of earlier ones.
     pub(super) store: Store,
-    /// Room to work in.
+    /// Scratch space.
     pub(super) scratch: &'a mut Scratch,
 }
 
-/// Room for gradients of activations.
+/// Scratch space for gradients of activations.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     read: Buffer,
@@ -75,7 +75,7 @@ impl Affine {
     }
 }
 
-/// A layer norm, with what it normalised.
+/// A layer norm, with its parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Norm(Pair);
 
@@ -108,10 +108,10 @@ impl Norm {
     }
 }
 
-/// What a layer norm keeps.
+/// The activations that a layer norm keeps for its backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Normed {
-    /// What is normalised, `[rows, d]`; after the backward pass, its gradient.
+    /// The input of the normalisation, `[rows, d]`; after the backward pass, its gradient.
     pub(super) sum: Buffer,
     /// Mean and 1/√(variance + ε) of each row.
     moments: Vec<[f32; 2]>,
@@ -132,7 +132,7 @@ pub(super) struct Attention {
     causality: Causality,
 }
 
-/// What [`Attention`] keeps.
+/// The activations that [`Attention`] keeps for its backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Attended {
     query: Buffer,
@@ -144,7 +144,7 @@ pub(super) struct Attended {
 }
 
 impl Attention {
-    /// The sublayer whose parameters begin with `name`, over a memory of width `d_memory`.
+    /// The sublayer whose parameter names begin with `name`, over a memory of width `d_memory`.
     pub(super) fn new(
         places: &Places,
         name: &str,
@@ -169,8 +169,8 @@ impl Attention {
         AttentionShape { t, s, n_heads: self.n_heads, width: self.d_model }
     }
 
-    /// `y = LN(r + W_o·attention(W_q·x, W_k·m, W_v·m))`, with `x` `[rows, d_model]` the queries' states, `m`
-    /// `[memory rows, d_memory]` and `r` the residual.
+    /// `y = LN(r + W_o·attention(W_q·x, W_k·m, W_v·m))`, where `x` `[rows, d_model]` are the queries' states, `m`
+    /// `[memory rows, d_memory]` is the memory and `r` the residual.
     pub(super) fn forward(
         &self,
         weights: &[f32],
@@ -201,7 +201,7 @@ impl Attention {
     }
 
     /// Leaves the gradient of the residual in `kept.normed.sum`. The gradients of the queries' states and of the memory
-    /// are added to what is given for them, or to that of the residual where they are the same states.
+    /// are added to the buffers given for them, or to the gradient of the residual if they are the same states.
     pub(super) fn backward(
         &self,
         pass: &mut Backward<'_>,
@@ -236,7 +236,7 @@ impl Attention {
             );
         }
 
-        // Out of the scratch while the gradients are written: `pass` is borrowed whole below.
+        // The buffers leave `scratch` while the gradients are written, because `pass` is borrowed as a whole below.
         let [d_query, d_key, d_value] = [d_query, d_key, d_value].map(std::mem::take);
         self.query.gradients(pass, &d_query, x);
         self.key.gradients(pass, &d_key, memory);
@@ -257,7 +257,7 @@ pub(super) struct FeedForward {
     norm: Norm,
 }
 
-/// What [`FeedForward`] keeps.
+/// The activations that [`FeedForward`] keeps for its backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Fed {
     hidden: Buffer,
@@ -265,7 +265,7 @@ pub(super) struct Fed {
 }
 
 impl FeedForward {
-    /// The sublayer whose parameters begin with `name`.
+    /// The sublayer whose parameter names begin with `name`.
     pub(super) fn new(places: &Places, name: &str, d_model: usize, d_ff: usize) -> Result<Self> {
         Ok(Self {
             up: Affine::new(places, &format!("{name}.up"), [d_model, d_ff])?,
@@ -274,7 +274,7 @@ impl FeedForward {
         })
     }
 
-    /// y = LN(x + W₂·relu(W₁·x + b₁) + b₂), `x` `[rows, d_model]`.
+    /// y = LN(x + W₂·relu(W₁·x + b₁) + b₂), where `x` is `[rows, d_model]`.
     pub(super) fn forward(&self, weights: &[f32], x: &[f32], kept: &mut Fed) {
         let Fed { hidden, normed } = kept;
         self.up.forward(weights, x, Activation::Relu, hidden);

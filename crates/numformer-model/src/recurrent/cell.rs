@@ -1,4 +1,4 @@
-//! What a recurrent layer does with one token.
+//! The step of a recurrent layer on one token.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -21,14 +21,14 @@ pub enum Cell {
 /// The state of one layer after a token, `[b, d]` each.
 #[derive(Clone, Debug)]
 pub(super) struct CellState {
-    /// What the layer puts out.
+    /// The output of the layer.
     pub(super) hidden: Tensor,
-    /// What an LSTM keeps to itself.
+    /// The internal state of an LSTM; `None` for a GRU.
     pub(super) kept: Option<Tensor>,
 }
 
 impl CellState {
-    /// Applies `change` to all there is.
+    /// Applies `change` to all tensors of the state.
     pub(super) fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self { hidden: change(&self.hidden)?, kept: self.kept.as_ref().map(change).transpose()? })
     }
@@ -40,8 +40,8 @@ impl Batched for CellState {
     }
 }
 
-/// One recurrent layer. With x the token's input, h and c the state before it, σ the sigmoid, and each W an affine map
-/// of its two inputs side by side:
+/// One recurrent layer. Let x be the token's input, h and c the state before it, σ the sigmoid, and each W an affine
+/// map of its two inputs side by side:
 ///
 /// - LSTM: i, f, o = σ(W·\[x, h\]), g = tanh(W·\[x, h\]), c′ = f ∘ c + i ∘ g, h′ = o ∘ tanh(c′)
 /// - GRU: r, z = σ(W·\[x, h\]), n = tanh(W·\[x, r ∘ h\]), h′ = z ∘ h + (1 − z) ∘ n
@@ -53,9 +53,9 @@ impl Batched for CellState {
 ///   <https://arxiv.org/abs/1406.1078>
 #[derive(Clone, Debug)]
 pub(super) enum RecurrentLayer {
-    /// Rows of the weight: i, f, o, g.
+    /// The rows of the weight are i, f, o, g.
     Lstm { gates: Linear, d: usize },
-    /// Rows of the gates' weight: r, z.
+    /// The rows of the gates' weight are r, z.
     Gru { gates: Linear, candidate: Linear, d: usize },
 }
 
@@ -73,7 +73,7 @@ impl RecurrentLayer {
         })
     }
 
-    /// The state before the first of the tokens, whose inputs are like `x` `[b, d]`: zero.
+    /// The state before the first token, for inputs like `x` `[b, d]`: zero.
     pub(super) fn start(&self, x: &Tensor) -> Result<CellState> {
         let zeros = || Tensor::zeros(x.shape(), x.dtype(), x.device());
         Ok(CellState {
@@ -162,7 +162,7 @@ mod tests {
         let inputs = side_by_side(&X, H.map(f64::from));
         let gate = |k: usize, i: usize| affine(&parameters, "gates", k * D + i, &inputs);
         let kept = |i: usize| sigmoid(gate(1, i)) * f64::from(C[i]) + sigmoid(gate(0, i)) * gate(3, i).tanh();
-        assert_close(found.kept.as_ref().expect("an LSTM keeps something"), kept);
+        assert_close(found.kept.as_ref().expect("an LSTM has an internal state"), kept);
         assert_close(&found.hidden, |i| sigmoid(gate(2, i)) * kept(i).tanh());
     }
 

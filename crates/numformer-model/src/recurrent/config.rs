@@ -7,9 +7,9 @@ use crate::config::{
     ConfigError, LARGEST_VOCABULARY, OutputProjection, check_at_most, check_dropout, check_size, check_special_ids,
 };
 
-/// Everything that defines a recurrent encoder-decoder but its weights.
+/// Everything that defines a recurrent encoder-decoder except its weights.
 ///
-/// The two halves have the same sizes, since the encoder's last states are the decoder's first.
+/// The two halves have the same sizes, because the encoder's last states are the decoder's first.
 ///
 /// # Examples
 /// ```
@@ -21,13 +21,13 @@ use crate::config::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecurrentConfig {
-    /// What a layer does with a token.
+    /// The kind of recurrent layer.
     pub cell: Cell,
     /// Number of token ids, in the source and in the target.
     pub vocab_size: usize,
     /// Id of the token that begins and ends every sequence.
     pub delimiter_id: u32,
-    /// Id of the token that fills a batch after the end of its shorter sequences.
+    /// Id of the token that pads the shorter sequences of a batch.
     pub padding_id: u32,
     /// Width of embeddings and states.
     pub d_model: usize,
@@ -36,8 +36,8 @@ pub struct RecurrentConfig {
     /// Where the weight of the output projection comes from.
     #[serde(default)]
     pub output_projection: OutputProjection,
-    /// Share of coefficients dropped in training, after the embeddings and after each layer; what a layer hands to
-    /// itself is not touched.
+    /// Fraction of coefficients dropped in training, after the embeddings and after each layer. The state that a layer
+    /// passes on to its next step is not dropped.
     #[serde(default)]
     pub dropout: f64,
 }
@@ -61,7 +61,7 @@ impl RecurrentConfig {
     /// Checks that a model of these sizes can exist.
     ///
     /// # Errors
-    /// When a size is zero, a special id lies outside the vocabulary, or dropout leaves nothing.
+    /// When a size is zero, a special id lies outside the vocabulary, or the dropout rate is not from 0 to below 1.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_at_most("model", "vocab_size", self.vocab_size, LARGEST_VOCABULARY)?;
         check_size("model", "d_model", self.d_model)?;

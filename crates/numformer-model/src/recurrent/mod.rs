@@ -29,7 +29,7 @@ impl Batched for States {
     }
 }
 
-/// Embedding, then recurrent layers, each reading what the one below puts out: one half of the model.
+/// One half of the model: an embedding, then recurrent layers, each of which reads the output of the layer below.
 #[derive(Clone, Debug)]
 struct Stack {
     embedding: Embedding,
@@ -52,8 +52,9 @@ impl Stack {
         })
     }
 
-    /// Reads the tokens of `sequences` `[b, t]` after `before`, or from the beginning: what the highest layer puts out
-    /// for each, `[b, t, d]` and zero at padding, and the states after the last valid token of each row.
+    /// Reads the tokens of `sequences` `[b, t]` after the states `before`, or from the beginning. Returns the output of
+    /// the highest layer for each token, `[b, t, d]` and zero at padding, and the states after the last valid token of
+    /// each row.
     fn forward(&self, sequences: &Padded, before: Option<&States>, mode: Mode) -> Result<(Tensor, States)> {
         let embedded = self.embedding.forward(sequences.ids(), 0)?;
         let embedded = self.embedding_dropout.forward(&embedded, mode)?;
@@ -89,9 +90,9 @@ fn last_valid(states: &[CellState], lengths: Lengths<'_>) -> Result<CellState> {
     let last = states.last().ok_or_else(|| Error::Msg("expected at least one state, found none".to_owned()))?;
     let Some(lengths) = lengths else { return Ok(last.clone()) };
     if lengths.contains(&0) {
-        return Err(Error::Msg("expected sequences of at least one token, found one of none".to_owned()));
+        return Err(Error::Msg("expected sequences of at least one token, found an empty one".to_owned()));
     }
-    // Row b of the state after token t, where all states stand below each other.
+    // All states are stacked; this is row b of the state after token t.
     let rows: Vec<u32> = (0..).zip(lengths).map(|(row, length)| (length - 1) * lengths.len() as u32 + row).collect();
     let pick = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0)?.select(&rows);
     Ok(CellState {
@@ -103,8 +104,8 @@ fn last_valid(states: &[CellState], lengths: Lengths<'_>) -> Result<CellState> {
     })
 }
 
-/// The recurrent encoder-decoder: the states of the encoder after the last token of the source are those of the decoder
-/// before the first of the target.
+/// The recurrent encoder-decoder. The states of the encoder after the last source token are the states of the decoder
+/// before the first target token.
 ///
 /// # Examples
 /// ```
@@ -121,8 +122,9 @@ fn last_valid(states: &[CellState], lengths: Lengths<'_>) -> Result<CellState> {
 /// ```
 ///
 /// # Reference
-/// Sutskever, Vinyals and Le (2014), *Sequence to Sequence Learning with Neural Networks*; the source is read forwards
-/// here, and embeddings are normalised as in [`Transformer`](crate::Transformer). <https://arxiv.org/abs/1409.3215>
+/// Sutskever, Vinyals and Le (2014), *Sequence to Sequence Learning with Neural Networks*. Unlike there, the source is
+/// read forwards, and embeddings are normalised as in [`Transformer`](crate::Transformer).
+/// <https://arxiv.org/abs/1409.3215>
 #[derive(Clone, Debug)]
 pub struct Recurrent {
     config: RecurrentConfig,
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_a_layer_hands_to_itself_is_not_dropped_but_its_inputs_are() {
-        // All inputs are dropped: the states move, and hang on no token.
+        // All inputs are dropped: the states change, but do not depend on the tokens.
         let last = |ids| stack(1.0 - 1e-9).forward(&tokens(ids), None, TRAIN).expect("states").1;
         let (one, other) = (last([2, 3, 4, 5, 6, 7]), last([8, 8, 8, 0, 0, 0]));
         for (one, other) in one.0.iter().zip(&other.0) {

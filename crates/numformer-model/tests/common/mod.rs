@@ -1,4 +1,4 @@
-//! Random models and batches, for the tests of the training steps.
+//! Random models and batches for the tests of the training steps.
 
 use candle_core::{Device, Result};
 use numformer_model::{Autodiff, Parameters, TokenRows, TrainingStep, Transformer, TransformerConfig};
@@ -14,7 +14,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// One row for each length. Padding has id 1, which occurs within sequences, too.
+    /// One row for each length. Padding has id 1, which also occurs within sequences.
     pub(crate) fn random(seed: u64, lengths: &[u32], vocab_size: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let width = lengths.iter().copied().max().unwrap_or(0).max(2) as usize;
@@ -30,7 +30,7 @@ impl Tokens {
     }
 }
 
-/// Fresh weights, and the step by automatic differentiation.
+/// Fresh weights, and the training step by automatic differentiation.
 pub(crate) fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Parameters, Autodiff<Transformer>)> {
     let parameters = Parameters::random(seed, &Device::Cpu);
     let model = Transformer::init(config, &parameters)?;
@@ -38,17 +38,17 @@ pub(crate) fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Pa
     Ok((parameters, composition))
 }
 
-/// Weights that all matter.
+/// Weights in which every parameter matters.
 pub(crate) fn weights_of(step: &impl TrainingStep, parameters: &Parameters, seed: u64) -> Result<Vec<f32>> {
     let mut weights = vec![0.0; step.layout().len()];
     step.layout().read(parameters, &mut weights)?;
-    // Norms and biases start at constants: moved, so that each matters.
+    // Norms and biases start at constants, so they are changed at random to make each matter.
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     weights.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
     Ok(weights)
 }
 
-/// Fails unless each parameter's gradients agree to `tolerance`, relative to the largest of them all.
+/// Fails unless each parameter's gradients agree to `tolerance`, relative to the largest of all gradients.
 #[track_caller]
 pub(crate) fn assert_agree(step: &impl TrainingStep, found: &[f32], expected: &[f32], tolerance: f32) {
     let scale = expected.iter().fold(0f32, |a, x| a.max(x.abs()));

@@ -1,7 +1,7 @@
 // The end of a step: sums of partial sums, the norm of the gradients, and Adam.
 
-// out[i] <- sum of partials[k, i] over k, [chunks, n], in that order; the second half of the grid's y does the same for
-// another output with the partials that follow.
+// out[i] <- sum of partials[k, i] over k, [chunks, n], in that order. The second half of the grid's y does the same for
+// another output, with the partials that follow.
 extern "C" __global__ void sum_partials(float* out, float* other, const float* partials, unsigned n, unsigned chunks) {
   const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= n) return;
@@ -26,7 +26,7 @@ extern "C" __global__ void increment(unsigned* x, unsigned n) {
 }
 REGISTER(increment)
 
-// partials[block] <- the squares of x [n] in the block's share, summed.
+// partials[block] <- the sum of the squares of x [n] in the block's share.
 extern "C" __global__ void square_partials(double* partials, const float* x, unsigned n) {
   const size_t share = (static_cast<size_t>(n) + gridDim.x - 1) / gridDim.x;
   const size_t begin = blockIdx.x * share;
@@ -38,14 +38,14 @@ extern "C" __global__ void square_partials(double* partials, const float* x, uns
 }
 REGISTER(square_partials)
 
-// The numbers of a step, which the host gives.
+// The numbers of a step, which the host provides.
 struct StepNumbers {
   // Step size with both bias corrections.
   float lr;
   float beta1, rest1, beta2, rest2, eps;
   // Learning rate times weight decay.
   float decay;
-  // Largest norm of the gradients that is left as it is.
+  // The largest norm of the gradients that is not clipped.
   float clip_norm;
   // Where the loss and the norm of this step are written.
   unsigned slot;
@@ -53,13 +53,14 @@ struct StepNumbers {
   float share;
 };
 
-// What a step finds: whether a step was not finite, after which none is taken, and the factor of its gradients.
+// The state of a step: whether some step was not finite, after which no more are taken, and the factor of the
+// gradients.
 struct StepState {
   unsigned stopped;
   float gradient_scale;
 };
 
-// outcomes[slot] <- mean loss and norm of the gradients. One block.
+// outcomes[slot] <- mean loss and norm of the gradients. The grid is one block.
 extern "C" __global__ void judge_step(float* outcomes, StepState* state, const StepNumbers* numbers, const float* losses,
                                       unsigned rows, const double* squares, unsigned parts, unsigned slots) {
   double loss = 0, square = 0;
@@ -72,7 +73,7 @@ extern "C" __global__ void judge_step(float* outcomes, StepState* state, const S
   const bool finite = mean - mean == 0 && norm - norm == 0;
   if (!finite) state->stopped = 1;
   state->gradient_scale = norm > numbers->clip_norm ? numbers->clip_norm / norm : 1;
-  // Read once: what is checked is what is used.
+  // Read once, so that the value that is checked is the value that is used.
   const unsigned slot = numbers->slot;
   if (slot < slots) {
     outcomes[2 * slot] = mean;
@@ -81,7 +82,7 @@ extern "C" __global__ void judge_step(float* outcomes, StepState* state, const S
 }
 REGISTER(judge_step)
 
-// One step of Adam on every weight, and a copy of the weights in bf16 if `copy` is not null.
+// One step of Adam on every weight, with a copy of the weights in bf16 if `copy` is not null.
 extern "C" __global__ void adam(float* weights, bf16* copy, const float* gradients, float* first, float* second,
                                 const StepState* state, const StepNumbers* numbers, unsigned n) {
   if (state->stopped) return;

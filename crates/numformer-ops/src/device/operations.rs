@@ -408,7 +408,7 @@ impl Accelerator {
     }
 
     /// Writes `tokens[ids[r]] + positions[r % length + offset]` to row `r` of `sum`; `offset` is a word of memory, or
-    /// 0. An id or a position beyond its table counts as zeros.
+    /// zero if absent. An id or a position beyond its table counts as zeros.
     ///
     /// # Errors
     /// When the sizes disagree, or the device fails.

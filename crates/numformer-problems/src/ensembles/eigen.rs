@@ -14,8 +14,8 @@ use crate::small::{self, power_of_two_scale, rows_of, symmetric_eigen, with_capa
 /// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: Q diag(λ) Qᵀ becomes Q diag(f(λ)) Qᵀ,
 /// scaled.
 ///
-/// `f` is given the eigenvalues in ascending order, in place. It must not call this function. The result is exactly
-/// symmetric. No memory is allocated once a thread has seen the dimension.
+/// `f` gets the eigenvalues in ascending order and changes them in place. It must not call this function. The result is
+/// exactly symmetric. No memory is allocated once a thread has seen the dimension.
 ///
 /// # Panics
 /// If the matrix is not square, larger than [`MAX_DIMENSION`], or not finite.
@@ -66,7 +66,7 @@ impl Scratch {
         let n = matrix.nrows();
         self.vectors.resize_with(n, n, |_, _| 0.0);
         let vectors = &mut self.vectors;
-        // Without faer, a method that larger matrices would be slow by.
+        // Without faer, a method is used that is slow for larger matrices.
         let decomposed = if n <= small::MAX_DIMENSION || faer_limit().is_none() {
             with_capacity!(n, small_decompose(matrix, values, vectors), else Err(TooLarge))
         } else {
@@ -91,7 +91,7 @@ impl Scratch {
     }
 }
 
-/// A matrix is too large for the methods of [`small`](crate::small), or would take them too many steps.
+/// The error of a matrix that is too large for the methods of [`small`](crate::small), or takes them too many steps.
 struct TooLarge;
 
 fn small_decompose<const N: usize>(

@@ -6,19 +6,22 @@ use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-/// The magnitude that a standard normal variable exceeds with probability below 10⁻¹⁵: the probability is 5.5e-16, and
-/// 1e-15 is reached at 8.027.
+/// The magnitude that a standard normal variable exceeds with a probability below 10⁻¹⁵. The probability is 5.5e-16; it
+/// reaches 1e-15 at 8.027.
 pub(super) const NORMAL_BOUND: f64 = 8.1;
 
+/// s = √(30 ln 10), for which exp(-s²/2) is 10⁻¹⁵.
+///
 /// A function of independent standard normal variables that changes by no more than its argument, as lengths do,
-/// exceeds its mean by s with probability at most exp(-s²/2). This s = √(30 ln 10) makes that 10⁻¹⁵.
+/// exceeds its mean by s with a probability of at most exp(-s²/2).
 ///
 /// Boucheron, Lugosi and Massart (2013), *Concentration Inequalities*, theorem 5.6.
 pub(super) const LIPSCHITZ_BOUND: f64 = 8.311_290_681_345_55;
 
 /// The law of the independent entries from which a random matrix is made.
 ///
-/// For one A, both have mean 0 and standard deviation A / √3. Configuration files call them `uniform` and `gaussian`.
+/// For the same A, both have mean 0 and standard deviation A / √3. Configuration files call them `uniform` and
+/// `gaussian`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entries {
@@ -55,7 +58,7 @@ impl Entries {
         }
     }
 
-    /// A magnitude that no entry exceeds, or one in 10¹⁵, for A = 1.
+    /// A magnitude that no entry exceeds for A = 1, except for one in 10¹⁵.
     pub(super) fn unit_bound(self) -> f64 {
         match self {
             Self::Uniform => 1.0,
@@ -63,7 +66,7 @@ impl Entries {
         }
     }
 
-    /// A length that no vector of `n` entries exceeds, or one in 10¹⁵, for A = 1.
+    /// A length that no vector of `n` entries exceeds for A = 1, except for one in 10¹⁵.
     ///
     /// The mean length of a standard normal vector is at most √n.
     pub(super) fn unit_length_bound(self, n: usize) -> f64 {
@@ -108,7 +111,7 @@ mod tests {
         assert!(kolmogorov_smirnov(&sample(Entries::Gaussian), normal) > 1e-3);
     }
 
-    /// The probability that a normal variable, or the length of a normal vector in the plane, exceeds its bound.
+    /// Checks the probability that a normal variable, or the length of a normal vector in the plane, exceeds its bound.
     #[test]
     fn bounds_are_exceeded_with_the_probability_they_state() {
         let entry = libm::erfc(NORMAL_BOUND / 2.0_f64.sqrt());

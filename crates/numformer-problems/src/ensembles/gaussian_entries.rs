@@ -10,8 +10,8 @@ use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite
 
 /// Matrices of a fixed shape whose entries are independent and normal, with mean 0.
 ///
-/// The entries are drawn in row-major order. They have the standard deviation of the entries of
-/// [`UniformEntries`](crate::UniformEntries) if it is A / √3.
+/// The entries are drawn in row-major order. With standard deviation A / √3, they have the standard deviation of the
+/// entries of [`UniformEntries`](crate::UniformEntries).
 ///
 /// The [bound](Ensemble::bound) is 8.1 standard deviations, which an entry exceeds with probability 5.5e-16.
 ///
@@ -41,8 +41,8 @@ impl GaussianEntries {
     /// The law of matrices with these rows and columns and entries of standard deviation `std`.
     ///
     /// # Errors
-    /// If a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or `std` is not positive and finite, or
-    /// so large that the bound is not finite.
+    /// When a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), `std` is not positive and finite, or
+    /// `std` is so large that the bound is not finite.
     pub fn new(rows: usize, columns: usize, std: f64) -> Result<Self, EnsembleError> {
         require_finite_bound(Self {
             rows: require_dimension("rows", rows)?,
@@ -110,7 +110,7 @@ mod tests {
         let a = Ensemble::sample(&GaussianEntries::new(100, 100, 2.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(5));
         let normal = |x: f64| libm::erfc(-x / 8.0_f64.sqrt()) / 2.0;
         assert!(kolmogorov_smirnov(&entries(&a), normal) > 1e-3);
-        // Sums of neighbours would have another variance if they were correlated.
+        // Sums of neighbours would have a different variance if the neighbours were correlated.
         let sums = |down, right| -> Vec<f64> {
             let pairs = (0..100 - down)
                 .step_by(1 + down)

@@ -7,14 +7,14 @@ use rand_distr::StandardNormal;
 use super::impl_distribution;
 use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension};
 
-/// Orthogonal matrices of the uniform law: that of Haar, which no rotation or reflection changes.
+/// Uniformly distributed orthogonal matrices. Their law is Haar's, which no rotation or reflection changes.
 ///
 /// The determinant is 1 or -1 with equal probability. An entry squared has the law Beta(1/2, (n - 1)/2).
 ///
 /// A sample is orthogonal up to rounding, and no entry exceeds 1. It is a product of Householder reflections of random
-/// vectors, 4n³/3 operations: if x is normal and Q′ uniform in dimension n - 1, then x / |x| is a first column, and a
-/// reflection that exchanges its line with the first axis carries the columns of Q′ to the others. The vectors are
-/// drawn from the shortest to the longest.
+/// vectors, which takes 4n³/3 operations. If x is normal and Q′ is uniform in dimension n - 1, then x / |x| is a first
+/// column, and a reflection that exchanges its line with the first axis carries the columns of Q′ to the other columns.
+/// The vectors are drawn from the shortest to the longest.
 ///
 /// # Examples
 /// ```
@@ -29,8 +29,8 @@ use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension}
 /// ```
 ///
 /// # Reference
-/// Stewart (1980), *The efficient generation of random orthogonal matrices with an application to condition estimators*,
-/// SIAM Journal on Numerical Analysis 17. <https://doi.org/10.1137/0717034>
+/// Stewart (1980), *The efficient generation of random orthogonal matrices with an application to condition
+/// estimators*, SIAM Journal on Numerical Analysis 17. <https://doi.org/10.1137/0717034>
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct HaarOrthogonal {
     dimension: usize,
@@ -40,7 +40,7 @@ impl HaarOrthogonal {
     /// The uniform law on the orthogonal matrices of this dimension.
     ///
     /// # Errors
-    /// If the dimension is not in `1..=`[`MAX_DIMENSION`].
+    /// When the dimension is not in `1..=`[`MAX_DIMENSION`].
     pub fn new(dimension: usize) -> Result<Self, EnsembleError> {
         Ok(Self { dimension: require_dimension("rows and columns", dimension)? })
     }
@@ -54,7 +54,7 @@ impl Ensemble for HaarOrthogonal {
         let last = rng.sample::<f64, _>(StandardNormal);
         matrix[(n - 1, n - 1)] = 1.0_f64.copysign(last);
         let mut normal = [0.0; MAX_DIMENSION];
-        // The block from the diagonal entry `first` on becomes uniform, as the block after it is.
+        // Makes the block from the diagonal entry `first` on uniform, given that the block after it is.
         for first in (0..n - 1).rev() {
             let x = &mut normal[first..n];
             x.fill_with(|| rng.sample::<f64, _>(StandardNormal));
@@ -62,7 +62,7 @@ impl Ensemble for HaarOrthogonal {
             for (entry, x) in matrix.col_as_slice_mut(first)[first..n].iter_mut().zip(&*x) {
                 *entry = x / length;
             }
-            // u = x + sign |x| e: of the two reflections to the axis, the one without cancellation.
+            // u = x + sign |x| e. Of the two reflections to the axis, this is the one without cancellation.
             x[0] += length.copysign(x[0]);
             let half_square = length * x[0].abs();
             for j in first + 1..n {
@@ -105,8 +105,8 @@ mod tests {
         (0..count).map(|_| Ensemble::sample(&law, &mut rng)).collect()
     }
 
-    /// The probability that an entry of a uniform orthogonal matrix is below `x`: that a uniform point of the sphere has
-    /// a first coordinate below `x`.
+    /// The probability that an entry of a uniform orthogonal matrix is below `x`. It equals the probability that a
+    /// uniform point of the sphere has a first coordinate below `x`.
     fn entry_cdf(dimension: usize, x: f64) -> f64 {
         match dimension {
             2 => 0.5 + x.asin() / PI,
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// Entries of uniform law do not suffice: the columns must be independent up to orthogonality.
+    /// The right law of each entry is not enough: the columns must also be independent, apart from being orthogonal.
     #[test]
     fn rotations_on_either_side_do_not_change_the_law() {
         let (c, s) = (0.6, 0.8);

@@ -6,12 +6,13 @@ use rand::{Rng, RngCore};
 use super::impl_distribution;
 use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension};
 
-/// Products LR of an r × k and a k × c matrix of integers, k uniform in 0, …, min(r, c): matrices of rank k or, where
-/// the factors happen to be of lower rank, less.
+/// Products LR of an r × k and a k × c matrix of integers, where k is uniform in 0, …, min(r, c). They have rank k, or
+/// less if the factors happen to have lower rank.
 ///
-/// A matrix of independent real entries has full rank, and one of low rank has full rank again once its entries are
-/// rounded to a few digits. These matrices hold integers of at most the bound A, which are written exactly if they have
-/// no more digits than the encoding. The entries of the factors are uniform in -m, …, m with m = ⌊√(A / min(r, c))⌋.
+/// A matrix of independent real entries has full rank, and a matrix of low rank gets full rank when its entries are
+/// rounded to a few digits. The matrices of this law hold integers of at most the bound A. They are written exactly if
+/// they have no more digits than the encoding. The entries of the factors are uniform in -m, …, m with
+/// m = ⌊√(A / min(r, c))⌋.
 ///
 /// # Examples
 /// ```
@@ -36,8 +37,8 @@ impl LowRank {
     /// The law of matrices of this shape with integer entries in `[-bound, bound]`.
     ///
     /// # Errors
-    /// If a dimension is not in `1..=`[`MAX_DIMENSION`], or the bound is smaller than the smaller one, so that no
-    /// factors but zeros would keep to it, or larger than 2⁵³, from where integers are not exact.
+    /// When a dimension is not in `1..=`[`MAX_DIMENSION`], the bound is smaller than the smaller dimension, so that
+    /// only zero factors would keep to it, or the bound is larger than 2⁵³, above which integers are not exact.
     pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, EnsembleError> {
         require_dimension("rows", rows)?;
         require_dimension("columns", columns)?;
@@ -49,7 +50,7 @@ impl LowRank {
     }
 }
 
-/// 2⁵³: integers up to here are numbers of `f64`.
+/// 2⁵³: all integers up to here are exact in `f64`.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Ensemble for LowRank {
@@ -123,7 +124,7 @@ mod tests {
         }
     }
 
-    /// Factors of large integers have full rank but with a small probability.
+    /// Factors of large integers have full rank, except with a small probability.
     #[test]
     fn every_rank_is_as_likely() {
         let law = LowRank::new(4, 6, 4e6).unwrap();

@@ -8,10 +8,11 @@ use rand::{Rng, RngCore};
 use crate::Magnitudes;
 use crate::ensemble::{Ensemble, EnsembleError, require_positive};
 
-/// A mixture of laws: each sample is of one of them, chosen at random.
+/// A mixture of laws: each sample comes from one of them, chosen at random.
 ///
-/// The choice takes one 64-bit word of the generator, then the law draws. The [bound](Ensemble::bound) is the largest,
-/// if all laws have one. The laws may be of different shapes, as when the dimension is drawn for each sample:
+/// The choice takes one 64-bit word of the generator; then the law draws. The [bound](Ensemble::bound) is the largest
+/// bound of the laws, if all of them have one. The laws may have different shapes, for example to draw the dimension
+/// for each sample:
 ///
 /// # Examples
 /// ```
@@ -34,28 +35,28 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// The mixture of laws, each with a probability proportional to its weight.
+    /// The mixture of these laws, each with a probability proportional to its weight.
     ///
     /// # Errors
-    /// If there are no laws, a weight is not positive and finite, or the [magnitudes](Magnitudes::of) of a law cannot
-    /// be.
+    /// When there are no laws, a weight is not positive and finite, or the [magnitudes](Magnitudes::of) of a law are
+    /// impossible.
     pub fn new(components: Vec<(f64, Box<dyn Ensemble>)>) -> Result<Self, EnsembleError> {
         let largest = components.iter().try_fold(0.0_f64, |largest, (weight, _)| {
             require_positive("weight", *weight).map(|weight| weight.max(largest))
         })?;
         components.iter().try_for_each(|(_, law)| Magnitudes::of(law).map(|_| ()))?;
-        // Relative to the largest, so that their sum is finite.
+        // The weights are divided by the largest, so that their sum is finite.
         let (weights, laws): (Vec<f64>, _) =
             components.into_iter().map(|(weight, law)| (weight / largest, law)).unzip();
-        // Nothing else can be wrong with weights in [0, 1] of which one is 1.
+        // Nothing else can be wrong with weights in [0, 1] if one of them is 1.
         let choice = WeightedIndex::new(weights).map_err(|_| EnsembleError::NoLaws)?;
         Ok(Self { laws, choice })
     }
 
-    /// The mixture of laws of equal probability.
+    /// The mixture of these laws with equal probabilities.
     ///
     /// # Errors
-    /// If there are no laws, or the [magnitudes](Magnitudes::of) of one cannot be.
+    /// When there are no laws, or the [magnitudes](Magnitudes::of) of a law are impossible.
     pub fn uniform(laws: Vec<Box<dyn Ensemble>>) -> Result<Self, EnsembleError> {
         Self::new(laws.into_iter().map(|law| (1.0, law)).collect())
     }

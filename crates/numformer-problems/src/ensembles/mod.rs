@@ -30,7 +30,7 @@ macro_rules! impl_distribution {
     ($law:ty) => {
         impl rand::distr::Distribution<faer::Mat<f64>> for $law {
             fn sample<R: rand::Rng + ?Sized>(&self, mut rng: &mut R) -> faer::Mat<f64> {
-                // `&mut R` is itself a generator, and unlike `R` of known size, as `dyn` requires.
+                // `&mut R` is itself a generator and, unlike `R`, has a known size, which `dyn` requires.
                 $crate::Ensemble::sample(self, &mut rng)
             }
         }
@@ -72,7 +72,7 @@ mod test_support {
         a.self_adjoint_eigenvalues(Side::Lower).expect("a finite matrix")
     }
 
-    /// Asserts that two lists agree up to an error relative to the largest number.
+    /// Asserts that two lists agree, up to an error relative to the largest number.
     pub(super) fn require_close(actual: &[f64], expected: &[f64], tolerance: f64, context: impl Display) {
         assert_eq!(actual.len(), expected.len());
         let largest = expected.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
@@ -80,7 +80,8 @@ mod test_support {
         assert!(close, "{context}: expected {expected:?}, found {actual:?}");
     }
 
-    /// A sample is the same whatever the buffer held, and by either trait; another seed gives another.
+    /// Asserts that a sample does not depend on the old contents of the buffer or on the trait, but does depend on the
+    /// seed.
     pub(super) fn require_pure_sampling(law: &(impl Ensemble + Distribution<Mat<f64>>)) {
         for seed in 0..5 {
             let rng = || ChaCha8Rng::seed_from_u64(seed);
@@ -96,7 +97,7 @@ mod test_support {
         }
     }
 
-    /// Samples are symmetric bit for bit, and within the bound.
+    /// Asserts that samples are symmetric bit for bit and within the bound.
     pub(super) fn require_symmetry(law: &impl Ensemble) {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..20 {

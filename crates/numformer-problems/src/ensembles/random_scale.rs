@@ -1,4 +1,4 @@
-//! Multiples of a law, the factor drawn for each sample.
+//! Multiples of a law, with a factor drawn for each sample.
 
 use std::ops::RangeInclusive;
 
@@ -38,8 +38,8 @@ impl<E: Ensemble> RandomScale<E> {
     /// The law of matrices of `law` times an integer drawn from `factors`.
     ///
     /// # Errors
-    /// If the range is empty or contains 0, the [magnitudes](Magnitudes::of) of `law` cannot be, or its bound times
-    /// the largest factor is not finite.
+    /// When the range is empty or contains 0, the [magnitudes](Magnitudes::of) of `law` are impossible, or its bound
+    /// times the largest factor is not finite.
     pub fn new(law: E, factors: RangeInclusive<u32>) -> Result<Self, EnsembleError> {
         Magnitudes::of(&law)?;
         let (smallest, largest) = factors.clone().into_inner();
@@ -102,7 +102,7 @@ mod tests {
         assert!(RandomScale::new(law, 1..=1).is_ok());
     }
 
-    /// The entry of an orthogonal matrix of dimension 1 is a sign, so that the factor is seen.
+    /// The entry of an orthogonal matrix of dimension 1 is a sign, so the factor can be seen.
     #[test]
     fn every_factor_is_equally_likely() {
         let law = RandomScale::new(HaarOrthogonal::new(1).unwrap(), 3..=6).unwrap();

@@ -17,26 +17,26 @@ use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_finite_bou
 
 /// The law of the eigenvalues of a symmetric matrix.
 ///
-/// Here σ = √n A / √3, the standard deviation of the eigenvalues of the [`Wigner`] matrix of dimension n and amplitude
-/// A. Configuration files use the names in kebab case, as `abs-laplace`.
+/// Here σ = √n A / √3, which is the standard deviation of the eigenvalues of the [`Wigner`] matrix of dimension n and
+/// amplitude A. Configuration files use the names in kebab case, such as `abs-laplace`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Spectrum {
-    /// Those of a [`Wigner`] matrix, unchanged; their law tends to a semicircle.
+    /// The eigenvalues of a [`Wigner`] matrix, unchanged. Their law tends to a semicircle.
     #[default]
     Semicircle,
-    /// The absolute values of those of a [`Wigner`] matrix, in random order.
+    /// The absolute values of the eigenvalues of a [`Wigner`] matrix, in random order.
     Positive,
     /// Independent and uniform in `[-√3 σ, √3 σ]`.
     Uniform,
     /// Independent and normal with mean 0 and standard deviation σ.
     Gaussian,
-    /// Independent and of Laplace's law with mean 0 and scale σ / √2: the standard deviation is σ.
+    /// Independent, with Laplace's law of mean 0 and scale σ / √2. The standard deviation is σ.
     Laplace,
-    /// Independent and exponential with mean σ / √2: absolute values of Laplace's law.
+    /// Independent and exponential with mean σ / √2, which is the law of the absolute values of Laplace's law.
     AbsLaplace,
-    /// Those of a [`Wishart`] matrix; their law tends to that of Marchenko and Pastur.
+    /// The eigenvalues of a [`Wishart`] matrix. Their law tends to that of Marchenko and Pastur.
     MarchenkoPastur,
 }
 
@@ -76,29 +76,29 @@ impl fmt::Display for Spectrum {
 
 /// Symmetric matrices Q diag(λ) Qᵀ with the eigenvectors of a [`Wigner`] matrix and eigenvalues of another law.
 ///
-/// The columns of Q are in the order of the eigenvalues that are replaced, from the smallest to the largest; the new
+/// The columns of Q are in the order of the eigenvalues that are replaced, from the smallest to the largest. The new
 /// eigenvalues are drawn in that order, after the Wigner matrix. [`Spectrum::Semicircle`] is the Wigner matrix itself
 /// and [`Spectrum::MarchenkoPastur`] is a [`Wishart`] matrix. A matrix of amplitude A is A times one of amplitude 1.
 ///
-/// [`Spectrum::Positive`] is not |W|, whose eigenvalues are tied to the eigenvectors they came with: that leaves its
-/// rows as short as those of W, no longer than √n A. In the published program eigenvalues and eigenvectors are not
-/// tied, by a transposition: it writes Qᵀ diag(|λ|) Q. Random order has that effect, and agrees with statistics
-/// recorded from it, from which those of |W| differ.
+/// [`Spectrum::Positive`] is not |W|. The eigenvalues of |W| are tied to the eigenvectors that they came with, so its
+/// rows are as short as those of W: no longer than √n A. In the published program, a transposition unties eigenvalues
+/// and eigenvectors: the program writes Qᵀ diag(|λ|) Q. A random order has the same effect and agrees with statistics
+/// recorded from that program. The statistics of |W| differ from them.
 ///
 /// The eigenvectors of a Wigner matrix are not exactly uniform on the orthogonal group, as
 /// [`HaarOrthogonal`](crate::HaarOrthogonal) is.
 ///
 /// Samples are exactly symmetric, and their eigenvalues are as drawn up to rounding. A sample takes one
-/// eigendecomposition, O(n³) operations.
+/// eigendecomposition, which is O(n³) operations.
 ///
 /// # Bounds
 /// No entry of a symmetric matrix exceeds the largest eigenvalue. Hence the [bound](Ensemble::bound) of uniform spectra
-/// is √3 σ, and that of positive spectra is one on the Frobenius norm of the Wigner matrix: nA, or for normal entries
-/// (n + √2 s) A / √3 with s = √(30 ln 10), by the concentration of Lipschitz functions of normal variables. Else an
-/// entry is Σₖ wₖ λₖ with Σₖ |wₖ| ≤ 1 and weights independent of λ:
-/// - Gaussian: it is normal given the weights, with a standard deviation of σ at most, and 8.1 of them suffice.
-/// - Laplace, of scale b: by convexity E(|Σₖ wₖ λₖ| - a)₊ ≤ E(|λ₁| - a)₊ = b exp(-a/b), so that it exceeds t with
-///   probability at most b exp(-a/b) / (t - a). With a = t - b this is exp(1 - t/b), which is 10⁻¹⁵ for
+/// is √3 σ. The bound of positive spectra is a bound on the Frobenius norm of the Wigner matrix: nA or, for normal
+/// entries, (n + √2 s) A / √3 with s = √(30 ln 10), by the concentration of Lipschitz functions of normal variables.
+/// For the other spectra, an entry is Σₖ wₖ λₖ with Σₖ |wₖ| ≤ 1 and weights that are independent of λ:
+/// - Gaussian: given the weights, the entry is normal with a standard deviation of at most σ, so 8.1 σ is enough.
+/// - Laplace, of scale b: by convexity, E(|Σₖ wₖ λₖ| - a)₊ ≤ E(|λ₁| - a)₊ = b exp(-a/b). The entry therefore exceeds t
+///   with a probability of at most b exp(-a/b) / (t - a). With a = t - b this is exp(1 - t/b), which is 10⁻¹⁵ for
 ///   t = (1 + 15 ln 10) b.
 ///
 /// # Examples
@@ -115,7 +115,8 @@ impl fmt::Display for Spectrum {
 /// ```
 ///
 /// # Reference
-/// Charton (2022), *Linear algebra with transformers*, on models out of distribution. <https://arxiv.org/abs/2112.01898>
+/// Charton (2022), *Linear algebra with transformers*, on models out of distribution.
+/// <https://arxiv.org/abs/2112.01898>
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct SymmetricSpectrum {
     /// The law of the matrices whose eigenvectors are kept.
@@ -128,24 +129,24 @@ impl SymmetricSpectrum {
     /// entries are uniform in `[-amplitude, amplitude]`.
     ///
     /// # Errors
-    /// If the dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the amplitude is not positive and
-    /// finite, or so large that the bound is not finite.
+    /// When the dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), the amplitude is not positive and
+    /// finite, or the amplitude is so large that the bound is not finite.
     pub fn new(dimension: usize, amplitude: f64, spectrum: Spectrum) -> Result<Self, EnsembleError> {
         require_finite_bound(Self { wigner: Wigner::new(dimension, amplitude)?, spectrum })
     }
 
-    /// The same with eigenvectors from matrices with entries of another law and the same standard deviation.
+    /// The same law, with eigenvectors of matrices whose entries have another law of the same standard deviation.
     ///
-    /// The law of the eigenvalues changes only where they are made from those of that matrix: in semicircular, positive
-    /// and Marchenko-Pastur spectra.
+    /// The law of the eigenvalues changes only if they are made from those of that matrix, which is the case for
+    /// semicircular, positive and Marchenko-Pastur spectra.
     ///
     /// # Errors
-    /// If the bound is no longer finite.
+    /// When the bound is no longer finite.
     pub fn with_entries(self, entries: Entries) -> Result<Self, EnsembleError> {
         require_finite_bound(Self { wigner: self.wigner.with_entries(entries)?, ..self })
     }
 
-    /// The law of the matrix itself if the spectrum is that of a product.
+    /// The law of the matrix itself, if its spectrum is that of a product.
     fn wishart(&self) -> Wishart {
         let Wigner { dimension, amplitude, entries } = self.wigner;
         Wishart { dimension, amplitude, entries }
@@ -156,7 +157,7 @@ impl SymmetricSpectrum {
         (self.wigner.dimension as f64).sqrt() * Entries::unit_std()
     }
 
-    /// Draws a Wigner matrix and eigenvalues, and puts the latter in place of those of the matrix.
+    /// Draws a Wigner matrix and new eigenvalues, and replaces those of the matrix.
     fn replace_eigenvalues(
         &self,
         rng: &mut dyn RngCore,
@@ -164,7 +165,7 @@ impl SymmetricSpectrum {
         draw: impl Fn(&mut dyn RngCore) -> f64,
     ) {
         let Wigner { dimension, amplitude, .. } = self.wigner;
-        // Scaled afterwards: the decomposition squares entries, which may leave the range of `f64`.
+        // The matrix is scaled afterwards, since the decomposition squares entries, which may leave the range of `f64`.
         Wigner { amplitude: 1.0, ..self.wigner }.sample_into(rng, matrix);
         let mut eigenvalues = [0.0; MAX_DIMENSION];
         let eigenvalues = &mut eigenvalues[..dimension];
@@ -311,7 +312,7 @@ mod tests {
     fn amplitude_scales_the_matrix() {
         for (small, large) in laws(6, 1.0).zip(laws(6, 4.0)) {
             let [small, large] = [&small, &large].map(|law| sample(law, 9));
-            // By a power of two, so without rounding.
+            // The factor is a power of two, so nothing is rounded.
             assert_eq!(faer::Scale(4.0) * small, large);
         }
     }
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(spectrum(Spectrum::MarchenkoPastur), sample(&Wishart::new(5, 3.0).unwrap(), 11));
     }
 
-    /// They are |λ|, with the same eigenvectors: the matrix commutes with W.
+    /// The eigenvalues are |λ|, with the same eigenvectors, so the matrix commutes with W.
     #[test]
     fn positive_spectra_are_absolute_values_of_those_of_wigner_matrices() {
         for entries in Entries::ALL {
@@ -385,7 +386,7 @@ mod tests {
         }
     }
 
-    /// Kolmogorov-Smirnov tests of the eigenvalues of 1,000 matrices, which are independent within each.
+    /// Kolmogorov-Smirnov tests of the eigenvalues of 1,000 matrices. The eigenvalues of each matrix are independent.
     #[test]
     fn eigenvalues_follow_their_law() {
         let (n, amplitude) = (5, 10.0);

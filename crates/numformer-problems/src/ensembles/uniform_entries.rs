@@ -6,7 +6,8 @@ use rand::{Rng, RngCore};
 
 use crate::ensemble::{Ensemble, EnsembleError, require_dimension};
 
-/// Multiples of this share of the bound are drawn; a little less than the spacing of 2⁻⁵¹, for rounding.
+/// The share of the bound below which every entry is zero. It is less than 2⁻⁵¹, the spacing of the entries, to allow
+/// for rounding.
 const GRID: f64 = 1.0 / (1_u64 << 52) as f64;
 
 /// Matrices of a fixed shape whose entries are independent and uniform in `[-A, A]`.
@@ -39,7 +40,8 @@ impl UniformEntries {
     /// The law of matrices with these rows and columns and entries in `[-bound, bound]`.
     ///
     /// # Errors
-    /// If a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the bound is not positive and finite.
+    /// When a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the bound is not positive and
+    /// finite.
     pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, EnsembleError> {
         require_dimension("rows", rows)?;
         require_dimension("columns", columns)?;
@@ -55,7 +57,7 @@ impl Ensemble for UniformEntries {
         matrix.resize_with(self.rows, self.columns, |_, _| 0.0);
         for i in 0..self.rows {
             for j in 0..self.columns {
-                // Scaled afterwards: the width 2A of the interval may exceed the largest `f64`.
+                // The entry is scaled afterwards, since the width 2A of the interval may exceed the largest `f64`.
                 matrix[(i, j)] = self.bound * rng.random_range(-1.0..=1.0);
             }
         }
@@ -76,7 +78,7 @@ impl Ensemble for UniformEntries {
 
 impl Distribution<Mat<f64>> for UniformEntries {
     fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
-        // `&mut R` is itself a generator, and unlike `R` of known size, as `dyn` requires.
+        // `&mut R` is itself a generator and, unlike `R`, has a known size, which `dyn` requires.
         Ensemble::sample(self, &mut rng)
     }
 }
@@ -145,7 +147,7 @@ mod tests {
         assert!(distance * (n as f64).sqrt() < CRITICAL, "{distance}");
     }
 
-    /// The test above would not see entries repeated within a matrix.
+    /// The test above would not detect entries that are repeated within a matrix.
     #[test]
     fn neighbours_are_uncorrelated() {
         let law = UniformEntries::new(100, 100, 1.0).unwrap();

@@ -9,10 +9,10 @@ use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite
 
 /// Symmetric matrices whose entries on and below the diagonal are independent and of one law.
 ///
-/// The entries are uniform in `[-A, A]` or, on demand, normal; they have mean 0 and standard deviation A / √3. As n
+/// The entries are uniform in `[-A, A]` or, as an option, normal. They have mean 0 and standard deviation A / √3. As n
 /// grows, the distribution of the eigenvalues tends to a semicircle of standard deviation σ = √n A / √3 and radius 2σ.
 /// The diagonal has the law of the other entries, so matrices of normal entries are not quite the Gaussian orthogonal
-/// ensemble, whose diagonal has twice their variance.
+/// ensemble, whose diagonal has twice the variance of the other entries.
 ///
 /// The lower triangle is drawn row by row and mirrored, so samples are exactly symmetric. The [bound](Ensemble::bound)
 /// is A, or 8.1 standard deviations of normal entries.
@@ -46,7 +46,7 @@ impl Wigner {
     /// The law of symmetric matrices of this dimension with entries uniform in `[-amplitude, amplitude]`.
     ///
     /// # Errors
-    /// If the dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the amplitude is not positive and
+    /// When the dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the amplitude is not positive and
     /// finite.
     pub fn new(dimension: usize, amplitude: f64) -> Result<Self, EnsembleError> {
         require_finite_bound(Self {
@@ -56,10 +56,10 @@ impl Wigner {
         })
     }
 
-    /// The same with entries of another law and the same standard deviation.
+    /// The same law, with entries of another law that has the same standard deviation.
     ///
     /// # Errors
-    /// If the bound is no longer finite.
+    /// When the bound is no longer finite.
     pub fn with_entries(self, entries: Entries) -> Result<Self, EnsembleError> {
         require_finite_bound(Self { entries, ..self })
     }
@@ -154,8 +154,8 @@ mod tests {
         assert!(kolmogorov_smirnov(&sums, triangular) > 1e-3);
     }
 
-    /// At finite dimension the mean distribution of the eigenvalues is off the semicircle by about 1 / n. The dimension is
-    /// larger than those for which there are tokens.
+    /// At a finite dimension, the mean distribution of the eigenvalues differs from the semicircle by about 1 / n. The
+    /// dimension here is larger than any for which there are tokens.
     #[test]
     fn eigenvalues_tend_to_the_semicircle() {
         let (n, amplitude) = (200, 3.0);

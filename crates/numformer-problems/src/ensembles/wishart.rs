@@ -11,17 +11,17 @@ use crate::ensemble::{
 
 /// Positive semidefinite matrices MᵀM, where M is square with independent entries.
 ///
-/// The entries of M are uniform in `[-√A, √A]` or, on demand, normal; they have mean 0 and variance A / 3. As n grows,
-/// the distribution of the eigenvalues, divided by nA / 3, tends to the law of Marchenko and Pastur on `[0, 4]`. A
-/// matrix of amplitude A is A times one of amplitude 1.
+/// The entries of M are uniform in `[-√A, √A]` or, as an option, normal. They have mean 0 and variance A / 3. As n
+/// grows, the distribution of the eigenvalues, divided by nA / 3, tends to the law of Marchenko and Pastur on `[0, 4]`.
+/// A matrix of amplitude A is A times one of amplitude 1.
 ///
 /// The rows of M are drawn one after the other. Samples are exactly symmetric; rounding may turn an eigenvalue near 0
 /// negative.
 ///
-/// The [bound](Ensemble::bound) is nA, or for normal entries (√n + s)² A / 3 with s = √(30 ln 10): an entry of MᵀM is
+/// The [bound](Ensemble::bound) is nA or, for normal entries, (√n + s)² A / 3 with s = √(30 ln 10). An entry of MᵀM is
 /// at most the product of the lengths of two columns of M, and the length of a standard normal vector exceeds √n + s
-/// with probability at most exp(-s²/2) = 10⁻¹⁵. Off the diagonal, where two lengths matter, 4 xᵀy = |x + y|² - |x - y|²
-/// shows that the probability is far smaller.
+/// with a probability of at most exp(-s²/2) = 10⁻¹⁵. Off the diagonal, where two lengths matter,
+/// 4 xᵀy = |x + y|² - |x - y|² shows that the probability is far smaller.
 ///
 /// # Examples
 /// ```
@@ -51,8 +51,8 @@ impl Wishart {
     /// amplitude.
     ///
     /// # Errors
-    /// If the dimension is not in `1..=`[`MAX_DIMENSION`], or the amplitude is not positive and finite, or so large that
-    /// the bound is not finite.
+    /// When the dimension is not in `1..=`[`MAX_DIMENSION`], the amplitude is not positive and finite, or the amplitude
+    /// is so large that the bound is not finite.
     pub fn new(dimension: usize, amplitude: f64) -> Result<Self, EnsembleError> {
         require_finite_bound(Self {
             dimension: require_dimension("rows and columns", dimension)?,
@@ -61,10 +61,10 @@ impl Wishart {
         })
     }
 
-    /// The same with entries of another law and the same standard deviation.
+    /// The same law, with entries of another law that has the same standard deviation.
     ///
     /// # Errors
-    /// If the bound is no longer finite.
+    /// When the bound is no longer finite.
     pub fn with_entries(self, entries: Entries) -> Result<Self, EnsembleError> {
         require_finite_bound(Self { entries, ..self })
     }
@@ -76,7 +76,7 @@ impl Wishart {
         let n = self.dimension;
         matrix.resize_with(n, n, |_, _| 0.0);
         matrix.fill(0.0);
-        // The product is the sum over the rows of M of the row's products with itself: M need not be kept.
+        // The product is the sum over the rows of M of each row's products with itself, so M need not be kept.
         for _ in 0..n {
             row.fill_with(|| self.entries.draw(rng));
             for j in 0..n {
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// The generator yields M row by row, as it does the entries of a matrix of unit amplitude.
+    /// The generator yields M row by row, as it yields the entries of a matrix of unit amplitude.
     #[test]
     fn samples_are_the_product_of_the_transpose_with_the_matrix() {
         let m = Ensemble::sample(&crate::UniformEntries::new(6, 6, 1.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(4));
@@ -166,8 +166,8 @@ mod tests {
         assert!((a - expected).norm_max() < 60.0 * 6.0 * f64::EPSILON);
     }
 
-    /// Square roots of the scaled eigenvalues tend to a quarter of a circle of radius 2; at a dimension that is larger than
-    /// those for which there are tokens.
+    /// Square roots of the scaled eigenvalues tend to a quarter of a circle of radius 2. The dimension here is larger
+    /// than any for which there are tokens.
     #[test]
     fn eigenvalues_tend_to_the_law_of_marchenko_and_pastur() {
         let (n, amplitude) = (200, 3.0);

@@ -6,8 +6,8 @@ use crate::{Magnitudes, Problem, SolveError, require_finite, require_representab
 
 /// Addition: `[A | B]` ↦ A + B, from r × 2c to r × c.
 ///
-/// Posed on matrices with an even number of columns: the left half is A, the right half B. A candidate is compared with
-/// the target.
+/// It is posed on matrices with an even number of columns: the left half is A, and the right half is B. A candidate is
+/// compared with the target.
 ///
 /// # Examples
 /// ```

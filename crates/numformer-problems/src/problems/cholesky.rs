@@ -9,8 +9,9 @@ use crate::{Magnitudes, Problem, SolveError, require_finite};
 /// The Cholesky factor of a symmetric positive definite matrix: the lower triangular L with a positive diagonal and
 /// LLᵀ = A, from n × n to n × n.
 ///
-/// Posed on matrices that are symmetric up to rounding; one with a pivot that is not positive, or is so by rounding
-/// alone, is [`SolveError::NotPositiveDefinite`]. The factor is unique, so a candidate is compared with the target.
+/// It is posed on matrices that are symmetric up to rounding. A matrix with a pivot that is not positive, or is
+/// positive only by rounding, is [`SolveError::NotPositiveDefinite`]. The factor is unique, so a candidate is compared
+/// with the target.
 ///
 /// # Examples
 /// ```
@@ -48,7 +49,7 @@ impl Problem for Cholesky {
         require_finite(input)?;
         require_symmetric(input)?;
         reshape(output, (n, n));
-        // A power of four, whose root is exact; within the range for matrices at its edges too.
+        // A power of four, whose root is exact. It stays in range even for matrices at the edges of the range.
         let scale = power_of_two_scale(input);
         let root = scale.sqrt().to_bits() & !((1 << 52) - 1);
         let root = f64::from_bits(root);
@@ -59,7 +60,7 @@ impl Problem for Cholesky {
                 let rest = entry - above;
                 output[(i, j)] = match i.cmp(&j) {
                     std::cmp::Ordering::Less => 0.0,
-                    // The sum of j + 1 terms that add up to the entry is as exact as this.
+                    // This is the accuracy of a sum of j + 1 terms that add up to the entry.
                     std::cmp::Ordering::Equal if rest > (j + 1) as f64 * f64::EPSILON * entry => rest.sqrt(),
                     std::cmp::Ordering::Equal => {
                         return Err(SolveError::NotPositiveDefinite { row: i, pivot: rest / root / root });
@@ -98,7 +99,7 @@ mod tests {
     fn matrices_without_a_factor_are_rejected() {
         let error = Cholesky.solve(mat![[1.0, 0.0], [0.0, 0.0]].as_ref()).unwrap_err();
         assert_eq!(error, SolveError::NotPositiveDefinite { row: 1, pivot: 0.0 });
-        // What rounding leaves of a zero pivot is not one.
+        // What rounding leaves of a zero pivot does not count as a pivot.
         let error = Cholesky.solve(mat![[0.01, 0.03], [0.03, 0.09]].as_ref()).unwrap_err();
         assert!(matches!(error, SolveError::NotPositiveDefinite { row: 1, .. }), "{error}");
         assert!(matches!(Cholesky.solve(mat![[1.0, 2.0], [3.0, 9.0]].as_ref()), Err(SolveError::NotSymmetric { .. })));
@@ -137,7 +138,7 @@ mod tests {
             let factor = Cholesky.solve(a.as_ref()).unwrap();
             let product: f64 = (0..a.ncols()).map(|i| factor[(i, i)]).product();
             let determinant = Determinant.solve(a.as_ref()).unwrap()[(0, 0)];
-            // Relative to Hadamard's bound for the rounding errors of small determinants.
+            // The error is relative to Hadamard's bound, because of the rounding errors of small determinants.
             let bound: f64 = (0..a.ncols()).map(|i| a[(i, i)]).product();
             prop_assert!((product * product - determinant).abs() <= 1e-13 * bound);
         }

@@ -12,9 +12,9 @@ use crate::{Magnitudes, Problem, SolveError, require_finite, require_representab
 
 /// The determinant of a square matrix: from n × n to 1 × 1.
 ///
-/// A candidate is compared with the target. The algorithm is LU decomposition with partial pivoting; a determinant below
-/// the range of `f64` is rounded to zero, one above is [`SolveError::Overflow`]. A determinant that is no larger than a
-/// bound of its rounding errors is zero: that of a singular matrix of integers, for example.
+/// A candidate is compared with the target. The algorithm is LU decomposition with partial pivoting. A determinant
+/// below the range of `f64` is rounded to zero, and one above it is [`SolveError::Overflow`]. A determinant that is no
+/// larger than a bound on its rounding errors is set to zero, for example that of a singular matrix of integers.
 ///
 /// # Examples
 /// ```
@@ -27,8 +27,8 @@ use crate::{Magnitudes, Problem, SolveError, require_finite, require_representab
 /// ```
 ///
 /// # Reference
-/// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.2; Higham (2002), *Accuracy and Stability of
-/// Numerical Algorithms*, theorem 9.3, for the rounding errors.
+/// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.2; Higham (2002), *Accuracy and Stability
+/// of Numerical Algorithms*, theorem 9.3, for the rounding errors.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Determinant;
 
@@ -58,8 +58,8 @@ impl Problem for Determinant {
     }
 
     fn output_magnitudes(&self, (rows, _): (usize, usize), entries: Magnitudes) -> Magnitudes {
-        // Hadamard's: the product of the Euclidean norms of the columns.
-        // At least 1, that of the empty matrix, so that larger matrices have no smaller bound.
+        // Hadamard's bound is the product of the Euclidean norms of the columns. It is at least 1 here, as for the
+        // empty matrix, so that larger matrices have no smaller bound.
         let largest = entries.largest.map(|bound| (bound * (rows as f64).sqrt()).max(1.0).powi(rows as i32));
         Magnitudes::at_most(largest.filter(|largest| largest.is_finite()))
     }
@@ -71,14 +71,14 @@ impl Problem for Determinant {
         reshape(output, shape);
         let mut found = determinant(input);
         if !found.value.is_larger_than(found.bound.times(DIGITS)) {
-            // Other pivots, which may suit its rows better.
+            // The transpose has other pivots, which may suit its rows better.
             let of_transpose = determinant(input.transpose());
             if found.bound.is_larger_than(of_transpose.bound) {
                 found = of_transpose;
             }
         }
-        // The bound grows faster with the dimension than the errors. A matrix with an inverse that can be trusted is not singular,
-        // and its pivots have the digits that the inverse has.
+        // The bound grows faster with the dimension than the errors do. A matrix with a trustworthy inverse is not
+        // singular, and its pivots have the digits that the inverse has.
         let is_zero = !found.value.is_larger_than(found.bound)
             && invert(input, &mut Mat::zeros(input.nrows(), input.ncols())).is_err();
         output[(0, 0)] = if is_zero { 0.0 } else { found.value.to_f64() };
@@ -104,20 +104,20 @@ impl Problem for Trace {
         let shape = self.output_shape(input.shape())?;
         require_finite(input)?;
         reshape(output, shape);
-        // Scaled, so that no partial sum overflows where the trace does not.
+        // The entries are scaled, so that no partial sum overflows unless the trace does.
         let scale = power_of_two_scale(input.diagonal().column_vector().as_mat());
         output[(0, 0)] = (0..input.nrows()).map(|i| scale * input[(i, i)]).sum::<f64>() / scale;
         require_representable(output.as_ref())
     }
 }
 
-/// How many times a bound of its rounding errors a determinant is to be, for nothing better to be looked for.
+/// A determinant that exceeds the bound on its rounding errors this many times is good enough.
 const DIGITS: f64 = 1e10;
 
-/// A determinant as elimination finds it.
+/// A determinant that elimination has found.
 struct Found {
     value: WideProduct,
-    /// A bound of its rounding errors.
+    /// A bound on its rounding errors.
     bound: WideProduct,
 }
 
@@ -155,7 +155,7 @@ fn large_determinant(input: MatRef<'_, f64>) -> Found {
     }
     let (l, u) = (lu.L(), lu.U());
     let pivots = (0..n).map(|i| u[(i, i)]);
-    // What follows a zero pivot was divided by it.
+    // The entries after a zero pivot were divided by it.
     if pivots.clone().any(|pivot| pivot == 0.0) {
         let zero = WideProduct::ONE.times(0.0);
         return Found { value: zero, bound: zero };
@@ -168,18 +168,18 @@ fn large_determinant(input: MatRef<'_, f64>) -> Found {
 }
 
 impl Found {
-    /// Of the matrix whose columns were multiplied by these powers of two.
+    /// The same for the matrix before its columns were multiplied by these powers of two.
     fn divided_by(self, scales: &[f64]) -> Self {
         Self { value: self.value.divided_by(scales), bound: self.bound.divided_by(scales) }
     }
 }
 
-/// A bound of the rounding errors of a determinant, from the Euclidean norms of the rows of PA and of |L| |U|.
+/// A bound on the rounding errors of a determinant, from the Euclidean norms of the rows of PA and of |L| |U|.
 ///
-/// Elimination finds the determinant of A + E with |E| ≤ (n/2) ε Pᵀ|L| |U|. As much again is left for the rounding of
-/// the entries and of the product of the pivots. The columns are scaled, so that their units do not matter; those of
-/// the rows cancel. To first order, row i of E changes the determinant by at most its norm times the norms of the other
-/// rows of A, as in Hadamard's inequality.
+/// Elimination finds the determinant of A + E with |E| ≤ (n/2) ε Pᵀ|L| |U|. The bound leaves as much again for the
+/// rounding of the entries and of the product of the pivots. The columns are scaled, so their units do not matter; the
+/// units of the rows cancel. To first order, row i of E changes the determinant by at most its norm times the norms of
+/// the other rows of A, as in Hadamard's inequality.
 fn rounding_bound(row_norms: impl Iterator<Item = (f64, f64)>) -> WideProduct {
     let (mut product, mut sum, mut n) = (WideProduct::ONE, 0.0, 0);
     for (of_row, of_bound) in row_norms {
@@ -215,21 +215,21 @@ impl WideProduct {
         Self { exponent: self.exponent - powers.iter().map(|&power| split(power).1).sum::<i64>(), ..self }
     }
 
-    /// Whether the magnitude of this is larger, of products of which none is zero but this one.
+    /// Whether the magnitude of this product is larger than that of `other`, which must not be zero.
     fn is_larger_than(self, other: Self) -> bool {
         self.significand != 0.0 && (self.exponent, self.significand.abs()) > (other.exponent, other.significand.abs())
     }
 
     fn to_f64(self) -> f64 {
-        // In two steps: a factor of its own may lie outside the range where the result does not.
+        // This takes two steps, since a single factor may be out of range although the result is not.
         let exponent = self.exponent.clamp(-2200, 2200) as i32;
         let half = exponent / 2;
         self.significand * power_of_two(half.clamp(-1022, 1023)) * power_of_two((exponent - half).clamp(-1022, 1023))
     }
 }
 
-/// A number of magnitude in `[1, 2)` and the exponent of the power of two to multiply it by; zero stays zero, and what
-/// is not finite stays as it is.
+/// A number of magnitude in `[1, 2)` and the exponent of the power of two to multiply it by. Zero, infinities and NaN
+/// stay as they are.
 fn split(x: f64) -> (f64, i64) {
     if x == 0.0 || !x.is_finite() {
         return (x, 0);
@@ -251,7 +251,7 @@ mod tests {
     use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, well_conditioned, wild};
     use crate::{Eigenvalues, Ensemble, Inversion, LowRank};
 
-    /// The bound of determinants of this shape.
+    /// The bound on determinants of matrices of this shape.
     fn largest(shape: (usize, usize), bound: f64) -> f64 {
         Determinant.output_magnitudes(shape, Magnitudes::at_most(bound)).largest.expect("no overflow")
     }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn permutations_have_the_determinant_of_their_sign() {
-        // Cycles of every length: one of even length is odd.
+        // Cycles of every length; a cycle of even length is an odd permutation.
         for n in (1..=9).chain([33, 40]) {
             let cycle = Mat::from_fn(n, n, |i, j| if (i + 1) % n == j { 1.0 } else { 0.0 });
             assert_eq!(determinant(&cycle), if n % 2 == 0 { -1.0 } else { 1.0 }, "{n}");
@@ -311,22 +311,22 @@ mod tests {
         for a in singular {
             let n = a.nrows();
             assert_eq!(determinant(&a), 0.0, "{a:?}");
-            // In whatever units rows and columns are.
+            // The result holds for any units of rows and columns.
             let graded = Mat::from_fn(n, n, |i, j| a[(i, j)] * 3_f64.powi(7 * i as i32 - 5 * j as i32));
             assert_eq!(determinant(&graded), 0.0, "{graded:?}");
         }
-        // Small ones that are not noise.
+        // Small determinants that are not noise.
         assert_eq!(determinant(&mat![[1.0, 1e-16], [1.0, 2e-16]]), 1e-16);
         assert_eq!(determinant(&mat![[1e-16, 2e-16], [1.0, 1.0]]), -1e-16);
         assert!((determinant(&mat![[1e16, 1.0], [1.0, 2e-16]]) - 1.0).abs() < 1e-12);
         assert_eq!(determinant(&mat![[1.0, 1e-200], [1e-200, 1e-200]]), 1e-200);
-        // Where the one elimination multiplies rounding errors, that of the transpose does not.
+        // Elimination multiplies rounding errors here, but elimination of the transpose does not.
         let graded = mat![[1.0, 1.0, 0.0], [0.0, 6.73e-16, 0.0], [0.0, 1.05e-15, 1.0]];
         assert!((determinant(&graded) / 6.73e-16 - 1.0).abs() < 1e-12);
         assert!((determinant(&graded.transpose().to_owned()) / 6.73e-16 - 1.0).abs() < 1e-12);
     }
 
-    /// By elimination without fractions, in integers.
+    /// Computes the determinant by elimination without fractions, in integers.
     fn exact_determinant(a: &Mat<f64>) -> i128 {
         let n = a.nrows();
         let mut rows: Vec<Vec<i128>> = a.row_iter().map(|row| row.iter().map(|&x| x as i128).collect()).collect();
@@ -379,14 +379,14 @@ mod tests {
         assert_zero_is_wrong(&Trace, mat![[4.0, 2.0], [1.0, 3.0]].as_ref());
     }
 
-    /// Of large matrices the bound is beyond the determinant, though that has many digits.
+    /// For large matrices, the bound exceeds the determinant, although the determinant has many digits.
     #[test]
     fn large_determinants_are_not_zero() {
         for n in [32, 40, 48, 64, 90] {
             for seed in 0..20 {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 let a = Mat::from_fn(n, n, |_, _| rng.random_range(-1.0..1.0_f64));
-                // By other pivots, with other rounding errors.
+                // The transpose has other pivots and other rounding errors.
                 let (found, expected) = (determinant(&a), a.transpose().to_owned().determinant());
                 assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{n}, {seed}: {found:e} {expected:e}");
             }

@@ -19,11 +19,11 @@ use crate::{
 
 /// The eigenvalues of a symmetric matrix, in descending order: from n × n to n × 1.
 ///
-/// An eigenvalue that is zero but for rounding is zero. Posed on matrices that are symmetric up to rounding: each entry
-/// equals its mirror image to 10⁻¹² of the larger one, or to what rounding leaves of a zero. The rest is
-/// [`SolveError::NotSymmetric`]. A candidate is compared with the target.
+/// An eigenvalue that differs from zero only by rounding is set to zero. The problem is posed on matrices that are
+/// symmetric up to rounding: each entry equals its mirror image to 10⁻¹² of the larger one, or to what rounding leaves
+/// of a zero. All other matrices are [`SolveError::NotSymmetric`]. A candidate is compared with the target.
 ///
-/// The algorithm is Householder's reduction and implicit QL steps up to n = 32, faer's above.
+/// The algorithm is Householder's reduction and implicit QL steps up to n = 32, and faer's above.
 ///
 /// # Examples
 /// ```
@@ -41,18 +41,18 @@ use crate::{
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Eigenvalues;
 
-/// The signs of singular vectors and eigenvectors, which the matrix leaves open.
+/// How to choose the signs of singular vectors and eigenvectors, which the matrix leaves open.
 ///
 /// Configuration files call these `as_computed` and `canonical`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signs {
-    /// As the algorithm leaves them: a function of the input, but of no simple form. The program of the paper's authors
-    /// takes them so.
+    /// The signs that the algorithm computes: a function of the input, but not a simple one. The program of the paper's
+    /// authors uses these signs.
     #[default]
     AsComputed,
     /// The first entry of each eigenvector, or left singular vector, is positive. Entries below 10⁻¹⁰, which may be
-    /// zeros before rounding, are passed over.
+    /// zeros before rounding, are skipped.
     Canonical,
 }
 
@@ -73,13 +73,13 @@ impl Signs {
 
 /// Eigenvalues and eigenvectors of a symmetric matrix: from n × n to (n + 1) × n.
 ///
-/// The first row of the answer holds the eigenvalues in ascending order, the rows below the orthogonal matrix V whose
-/// columns are the eigenvectors: AV = V diag(λ). Which inputs are symmetric, and the algorithm, are as for
+/// The first row of the answer holds the eigenvalues in ascending order. The rows below hold the orthogonal matrix V,
+/// whose columns are the eigenvectors: AV = V diag(λ). The algorithm and the condition on symmetric inputs are those of
 /// [`Eigenvalues`].
 ///
-/// The error of a candidate is the larger of ‖AV - V diag(λ)‖ / ‖A‖ and ‖VᵀV - I‖ / ‖I‖, so that signs, the order of
-/// the pairs and the basis of an eigenspace are free. The [comparison of the reference](ReferenceComparison::of) is
-/// that of VᵀAV with diag(λ): it asks nothing of V alone, and a zero answer is perfect.
+/// The error of a candidate is the larger of ‖AV - V diag(λ)‖ / ‖A‖ and ‖VᵀV - I‖ / ‖I‖. Hence signs, the order of the
+/// pairs and the basis of an eigenspace are free. The [reference's comparison](ReferenceComparison::of) is between VᵀAV
+/// and diag(λ). It does not check V alone, so a zero answer is perfect.
 ///
 /// # Examples
 /// ```
@@ -132,7 +132,7 @@ impl Problem for Eigenvalues {
         let scale = power_of_two_scale(input);
         with_capacity!(shape.0, small_eigenvalues(input, scale, output), else large_eigenvalues(input, scale, output))?;
         require_representable(output.as_ref())?;
-        // Whether the smallest are noise, the vectors tell.
+        // The vectors tell whether the smallest eigenvalues are noise.
         if may_hold_noise(output.as_ref(), input.shape()) {
             let pairs = Eigenvectors::default().solve(input)?;
             let n = shape.0;
@@ -223,22 +223,23 @@ impl Analysis for Eigenvectors {
     }
 }
 
-/// Whether some of the eigenvalues or singular values of a matrix of this shape may be what rounding left of zeros: as small as
-/// that, relative to the largest.
+/// Whether some of the eigenvalues or singular values of a matrix of this shape are so small, relative to the largest,
+/// that they may be what rounding left of zeros.
 pub(crate) fn may_hold_noise(values: MatRef<'_, f64>, shape: (usize, usize)) -> bool {
     let limit = noise_limit(values, shape);
     values.col_iter().flat_map(|column| column.iter()).any(|x| *x != 0.0 && x.abs() <= limit)
 }
 
-/// The rounding error n ε ‖A‖ of an eigenvalue or singular value, for n rows or columns, whichever are more.
+/// The rounding error n ε ‖A‖ of an eigenvalue or singular value, where n is the larger of rows and columns.
 fn noise_limit(values: MatRef<'_, f64>, (rows, columns): (usize, usize)) -> f64 {
     rows.max(columns) as f64 * f64::EPSILON * largest_magnitude(values)
 }
 
-/// Sets the smallest of the eigenvalues or singular values in the row `values` to zero, if they are zero but for rounding.
+/// Sets the smallest of the eigenvalues or singular values in the row `values` to zero, if they differ from zero only
+/// by rounding.
 ///
-/// Not all that are small are noise: the entries of a diagonal matrix determine each of them. So a value is noise if it
-/// is also within the rounding error of the sum uᵀAv, which is n ε |u|ᵀ|A| |v| up to a small factor.
+/// Not all small values are noise: the entries of a diagonal matrix determine each of them. So a value is noise only if
+/// it is also within the rounding error of the sum uᵀAv, which is n ε |u|ᵀ|A| |v| up to a small factor.
 pub(crate) fn clear_noise(
     a: MatRef<'_, f64>,
     scale: f64,
@@ -246,7 +247,7 @@ pub(crate) fn clear_noise(
     u: MatRef<'_, f64>,
     v: MatRef<'_, f64>,
 ) {
-    /// What the algorithms' errors were seen to stay below.
+    /// The errors of the algorithms were seen to stay below this factor.
     const FACTOR: f64 = 8.0;
     let limit = noise_limit(values.as_ref(), a.shape());
     let rounding = FACTOR * a.nrows().max(a.ncols()) as f64 * f64::EPSILON;
@@ -434,12 +435,12 @@ mod tests {
                 }
             }
         }
-        // What the entries determine is kept, however small it is.
+        // Values that the entries determine are kept, however small they are.
         let graded = mat![[1.0, 0.0, 0.0], [0.0, 1e-20, 0.0], [0.0, 0.0, -1e-200]];
         assert_eq!(Eigenvalues.solve(graded.as_ref()), Ok(mat![[1.0], [1e-20], [-1e-200]]));
     }
 
-    /// The rows of these come apart in the middle of a step.
+    /// The rows of these matrices separate in the middle of a step.
     #[test]
     fn strongly_graded_matrices_have_their_eigenvectors() {
         let matrices = [
@@ -526,7 +527,7 @@ mod tests {
             let expected = Mat::from_fn(answer.nrows(), answer.ncols(), |i, j| {
                 if i == 0 { factor * answer[(i, j)] } else { answer[(i, j)] }
             });
-            // What is left of a zero may be subnormal, before or after.
+            // What is left of a zero may be subnormal, before or after scaling.
             prop_assert!(size((scaled - expected).as_ref()) <= f64::MIN_POSITIVE * factor.max(1.0));
         }
 
@@ -574,7 +575,7 @@ mod tests {
                 longer[(i, column % a.ncols())] *= 1.0 + growth;
             }
             let instance = Instance { input: a.as_ref(), target: answer.as_ref() };
-            // Of VᵀV - I, one entry is (1 + growth)² - 1.
+            // One entry of VᵀV - I is (1 + growth)² - 1.
             let error = problem.error(instance, longer.as_ref(), Norm::Max).unwrap();
             prop_assert!(error >= 2.0 * growth);
         }

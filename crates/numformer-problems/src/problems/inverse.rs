@@ -30,15 +30,15 @@ pub enum InverseJudgement {
 
 /// The inverse of a square matrix: A ↦ A⁻¹, from n × n to n × n.
 ///
-/// Matrices whose computed inverse leaves a residual above [`MAX_RESIDUAL`], in any norm, have no trustworthy answer:
-/// solving fails with [`SolveError::IllConditioned`], or with [`SolveError::Singular`] where rounding the entries of a
-/// singular matrix could have made this one. Residuals are computed as if in twice the precision, so that no rounding error
-/// hides what is wrong.
+/// If the computed inverse leaves a residual above [`MAX_RESIDUAL`] in any norm, there is no trustworthy answer.
+/// Solving then fails with [`SolveError::IllConditioned`], or with [`SolveError::Singular`] if rounding the entries of
+/// a singular matrix could have made the input. Residuals are computed as if in twice the precision, so that no
+/// rounding error hides what is wrong.
 ///
-/// The algorithm is LU decomposition with partial pivoting, up to n = 32 by code of this crate, above by faer's.
+/// The algorithm is LU decomposition with partial pivoting, by code of this crate up to n = 32 and by faer above.
 ///
-/// The [comparison of the reference](ReferenceComparison::of) is that of the judgement. In its share of coefficients
-/// of AH that are nearly right, it asks for an absolute difference from I below the limit.
+/// The [reference's comparison](ReferenceComparison::of) is the one that the judgement uses. Its share of nearly right
+/// coefficients counts the entries of AH whose absolute difference from those of I is below the limit.
 ///
 /// # Examples
 /// ```
@@ -67,8 +67,8 @@ pub struct Inversion {
 
 /// The inverse of a symmetric matrix.
 ///
-/// As [`Inversion`], but posed on symmetric matrices only (see [`Eigenvalues`](crate::Eigenvalues)), and with answers that
-/// are symmetric to the last bit.
+/// This is [`Inversion`], but posed only on symmetric matrices (see [`Eigenvalues`](crate::Eigenvalues)), and with
+/// answers that are symmetric to the last bit.
 ///
 /// # Examples
 /// ```
@@ -232,16 +232,16 @@ impl Analysis for SymmetricInversion {
 /// Writes the inverse of a matrix of finite entries into a matrix of the same shape.
 ///
 /// # Errors
-/// If there is none, or it cannot be trusted.
+/// When there is no inverse, or it cannot be trusted.
 pub(crate) fn invert(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
     write_inverse(input, output)?;
     require_inverse(input, output.as_ref())
 }
 
-/// Writes the inverse of a matrix of finite entries into a matrix of the same shape, whatever it is worth.
+/// Writes the inverse of a matrix of finite entries into a matrix of the same shape, without checking its accuracy.
 ///
 /// # Errors
-/// If a pivot is zero, the inverse leaves the range, or this processor has no method for so large a matrix.
+/// When a pivot is zero, the inverse leaves the range, or this processor has no method for so large a matrix.
 pub(crate) fn write_inverse(input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
     require_method(input.shape())?;
     with_capacity!(input.nrows(), small_inverse(input, output), else large_inverse(input, output))?;
@@ -257,7 +257,7 @@ fn require_inverse(a: MatRef<'_, f64>, inverse: MatRef<'_, f64>) -> Result<(), S
 /// Why an answer found with the inverse of a square matrix cannot be trusted.
 pub(crate) fn rejection(a: MatRef<'_, f64>, residual: f64) -> SolveError {
     match condition_number(a) {
-        // As for the rank: rounding the entries of a singular matrix may have made this one.
+        // As for the rank: rounding the entries of a singular matrix may have made this matrix.
         Ok(condition_number) if condition_number * a.nrows() as f64 * f64::EPSILON >= 1.0 => {
             SolveError::Singular { condition_number }
         }
@@ -318,7 +318,7 @@ mod tests {
             assert_eq!(problem.solve(singular.as_ref()), Err(ZERO_PIVOT));
             assert_eq!(SymmetricInversion::default().solve(singular.as_ref()), Err(ZERO_PIVOT));
         }
-        // Of these, rounding leaves no pivot at zero.
+        // In these matrices, rounding leaves no pivot at zero.
         for singular in [
             mat![[3.0, 2.0, 1.0], [2.0, 2.0, 0.0], [1.0, 0.0, 1.0]],
             mat![[2.0, 4.0, 6.0], [2.0, 0.0, 2.0], [6.0, 8.0, 14.0]],
@@ -331,7 +331,7 @@ mod tests {
                 "{error}"
             );
         }
-        // Hilbert's matrices: the condition number of that with 12 rows is 2e16, of that with 5 rows 5e5.
+        // Hilbert's matrices have the condition number 2e16 with 12 rows, and 5e5 with 5 rows.
         let hilbert = |n| Mat::from_fn(n, n, |i, j| 1.0 / (i + j + 1) as f64);
         let error = problem.solve(hilbert(12).as_ref()).unwrap_err();
         assert!(matches!(error, SolveError::Singular { .. }), "{error}");
@@ -353,7 +353,7 @@ mod tests {
         let a = mat![[1e8, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]];
         let error = SymmetricInversion::default().solve(a.as_ref()).unwrap_err();
         assert_eq!(error, SolveError::NotSymmetric { row: 2, column: 1, value: 0.0, mirrored: 0.5 });
-        // To rounding: a symmetric answer, as near as its judge asks.
+        // This matrix is symmetric up to rounding. Its answer is symmetric and as accurate as its judge asks.
         let a = mat![[1e8, 0.3, 0.0], [0.3 * (1.0 + f64::EPSILON), 1.0, 0.5], [0.0, 0.5, 2.0]];
         let answer = assert_solved(&SymmetricInversion::default(), a.as_ref(), 1e-12);
         assert_eq!(answer.transpose().to_owned(), answer);
@@ -391,7 +391,7 @@ mod tests {
         #[test]
         fn answers_meet_their_own_measure(a in well_conditioned(), scale in prop_oneof![Just(1.0), Just(1e-150), Just(1e150)]) {
             let answer = assert_solved(&Inversion::default(), (Scale(scale) * &a).as_ref(), 1e-12);
-            // A left inverse too.
+            // The answer is a left inverse, too.
             let n = a.nrows();
             prop_assert!(size((&answer * (Scale(scale) * &a) - Mat::<f64>::identity(n, n)).as_ref()) <= 1e-12);
         }

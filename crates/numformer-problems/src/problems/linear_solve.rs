@@ -11,9 +11,9 @@ use crate::{Problem, SolveError, require_finite, require_representable};
 
 /// The solution of a system of linear equations: `[A | b]` ↦ A⁻¹b, from n × (n + 1) to n × 1.
 ///
-/// Posed on the matrices that [`Inversion`](crate::Inversion) is posed on. The error of a candidate x is the residual
-/// ‖Ax - b‖ / ‖b‖; where that of the solution is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL), since A takes it to a
-/// much smaller b, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
+/// It is posed on the matrices that [`Inversion`](crate::Inversion) is posed on. The error of a candidate x is the
+/// residual ‖Ax - b‖ / ‖b‖. If the residual of the solution itself is above [`MAX_RESIDUAL`](crate::MAX_RESIDUAL),
+/// because A takes it to a much smaller b, solving fails with [`SolveError::IllConditioned`]. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -51,7 +51,7 @@ impl Problem for LinearSolve {
         require_finite(input)?;
         reshape(output, shape);
         let (a, b) = input.split_at_col(shape.0);
-        // With a trusted inverse, there is one solution only that is near enough.
+        // If the inverse can be trusted, only one solution is near enough.
         invert(a, &mut Mat::zeros(shape.0, shape.0))?;
         with_capacity!(shape.0, small_solution(a, b, output), else large_solution(a, b, output));
         require_representable(output.as_ref())?;
@@ -122,7 +122,7 @@ mod tests {
         assert_zero_is_wrong(&LinearSolve, mat![[2.0, 0.0, 6.0], [1.0, 4.0, 11.0]].as_ref());
     }
 
-    /// Solutions so large that the right-hand side is lost in the rounding errors of Ax, and inverses likewise.
+    /// Solutions are so large that the right-hand side is lost in the rounding errors of Ax, and so are inverses.
     #[test]
     fn no_answer_is_accepted_that_its_judge_rejects() {
         let is_expected =
@@ -134,7 +134,7 @@ mod tests {
         let a = mat![[-1_108_513.407_615_376_2, 23_527_799.899_292_395], [0.0, 6.452_223_267_045_945e-9]];
         let error = Inversion::default().solve(a.as_ref()).unwrap_err();
         assert!(is_expected(&error), "{error}");
-        // A large solution by itself is no reason.
+        // A large solution alone is no reason to fail.
         assert_solved(&LinearSolve, mat![[1e8, 0.0, 1.0], [0.0, 1e-8, 3.0]].as_ref(), 1e-15);
     }
 

@@ -14,9 +14,9 @@ use crate::{MAX_RESIDUAL, Magnitudes, Problem, SolveError, require_finite, requi
 /// The exponential of a square matrix: A ↦ Σₖ Aᵏ / k!, from n × n to n × n.
 ///
 /// A candidate is compared with the target. The algorithm is scaling and squaring with the Padé approximant of degree
-/// 13, after rows and columns are brought to like sizes. Each squaring may double the relative error: matrices so large
-/// that it could pass 10⁻¹⁰, with a 1-norm above about 1.4 · 10⁶ then, are [`SolveError::Inaccurate`]. Solving
-/// allocates.
+/// 13, after rows and columns are brought to similar sizes. Each squaring may double the relative error. Matrices for
+/// which it could exceed 10⁻¹⁰ are [`SolveError::Inaccurate`]; their 1-norm after that balancing is above about
+/// 1.4 · 10⁶. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -34,13 +34,13 @@ use crate::{MAX_RESIDUAL, Magnitudes, Problem, SolveError, require_finite, requi
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct MatrixExponential;
 
-/// The sign of a square matrix: S with the eigenvectors of A and, for each eigenvalue, the sign of its real part; from
-/// n × n to n × n.
+/// The sign of a square matrix A, from n × n to n × n. It has the eigenvectors of A, and its eigenvalues are the signs
+/// of the real parts of the eigenvalues of A.
 ///
-/// Posed on matrices without eigenvalues on the imaginary axis. A candidate is compared with the target. The algorithm
-/// is Newton's iteration X ← (μX + (μX)⁻¹) / 2, scaled by norms; it fails with [`SolveError::Singular`],
-/// [`SolveError::IllConditioned`], [`SolveError::Inaccurate`] or [`SolveError::NotConverged`] on matrices with
-/// eigenvalues on the imaginary axis or too near it. Solving allocates.
+/// It is posed on matrices without eigenvalues on the imaginary axis. A candidate is compared with the target. The
+/// algorithm is Newton's iteration X ← (μX + (μX)⁻¹) / 2, scaled by norms. On matrices with eigenvalues on the
+/// imaginary axis or too near it, the algorithm fails with [`SolveError::Singular`], [`SolveError::IllConditioned`],
+/// [`SolveError::Inaccurate`] or [`SolveError::NotConverged`]. Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -100,7 +100,7 @@ impl Problem for MatrixExponential {
         require_finite(input)?;
         require_method(input.shape())?;
         let (even, exponents) = balanced(input);
-        // Halved so often that the 1-norm is in range.
+        // The matrix is halved until its 1-norm is in range.
         let size = even.col_iter().map(|column| column.norm_l1()).fold(0.0, f64::max);
         if size.is_infinite() {
             return Err(SolveError::Overflow);
@@ -138,8 +138,9 @@ impl Problem for MatrixExponential {
     }
 }
 
-/// Newton steps allowed. Seven to ten are usual with scaling; more mean eigenvalues near the imaginary axis, whose
-/// distance from it, and the rounding errors with it, each further step doubles: 2²⁴⁻⁸ ε < 10⁻¹⁰.
+/// The number of Newton steps allowed. Seven to ten are usual with scaling. More steps mean that eigenvalues are near
+/// the imaginary axis: each further step doubles their distance from it, and the rounding errors with it. These stay
+/// below 2²⁴⁻⁸ ε < 10⁻¹⁰.
 const MAX_NEWTON_STEPS: usize = 24;
 
 impl Problem for MatrixSign {
@@ -156,7 +157,7 @@ impl Problem for MatrixSign {
         let (n, _) = self.output_shape(input.shape())?;
         require_finite(input)?;
         reshape(output, (n, n));
-        // The sign does not depend on the scale. Neither large nor small entries are to leave the range, nor their inverses.
+        // The sign does not depend on the scale. Large and small entries and their inverses must stay in range.
         let mut x = Scale(power_of_two_centering(input)) * input;
         let a = x.clone();
         let mut inverse = Mat::zeros(n, n);
@@ -169,7 +170,7 @@ impl Problem for MatrixSign {
             require_representable(next.as_ref())?;
             let change = (&next - &x).norm_l2() / next.norm_l2();
             x = next;
-            // Quadratic convergence: once the change is small, it is down to rounding when it no longer halves.
+            // Convergence is quadratic: once the change is small, it is down to rounding when it no longer halves.
             if n == 0 || change <= f64::EPSILON || (change < 1e-6 && change > 0.5 * previous_change) {
                 let residual = sign_residual(a.as_ref(), x.as_ref());
                 if residual.is_nan() || residual > MAX_RESIDUAL {
@@ -184,8 +185,8 @@ impl Problem for MatrixSign {
     }
 }
 
-/// How far S is from a square root of the identity that commutes with A: the larger of S² - I relative to S, and of
-/// SA - AS relative to both, each by its largest entry.
+/// How far S is from a square root of the identity that commutes with A. This is the larger of S² - I relative to S,
+/// and of SA - AS relative to both, each measured by its largest entry.
 fn sign_residual(a: MatRef<'_, f64>, s: MatRef<'_, f64>) -> f64 {
     let square = solution_error(s, s, |i, j| if i == j { 1.0 } else { 0.0 }, Norm::Max);
     let size = f64::max(1.0, largest_magnitude(s));
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_coefficients_of_the_approximant_have_their_ratios() {
-        // Each is the next times (27 - k) k / (14 - k).
+        // Each coefficient is the next one times (27 - k) k / (14 - k).
         for k in 1..=13 {
             let ratio = (27 - k) as f64 * k as f64 / (14 - k) as f64;
             assert!((PADE[k - 1] / PADE[k] / ratio - 1.0).abs() < 1e-15, "{k}");
@@ -233,13 +234,13 @@ mod tests {
         for x in [-700.0, -3.0, 1e-20, 0.1, 1.0, 50.0, 700.0] {
             let found = exponential(&mat![[x]])[(0, 0)];
             assert!((found / f64::exp(x) - 1.0).abs() < 1e-15 * f64::max(10.0, x.abs() * 4.0), "{x}: {found}");
-            // A rotation by the angle x, which for large angles loses the digits that the angle does not have.
+            // A rotation by the angle x. For large angles, it loses the digits that the angle does not have.
             let rotation = exponential(&mat![[0.0, -x], [x, 0.0]]);
             let expected = mat![[x.cos(), -x.sin()], [x.sin(), x.cos()]];
             assert!(size((rotation - expected).as_ref()) < 1e-15 * f64::max(10.0, x.abs() * 8.0), "{x}");
         }
         assert_eq!(MatrixExponential.solve(mat![[800.0]].as_ref()), Err(SolveError::Overflow));
-        // Of this angle no digit is left after the squarings.
+        // The squarings leave no digit of this angle.
         let error = MatrixExponential.solve(mat![[0.0, -1e100], [1e100, 0.0]].as_ref());
         assert!(matches!(error, Err(SolveError::Inaccurate { .. })), "{error:?}");
         assert!(MatrixExponential.solve(mat![[-1e6]].as_ref()).is_ok());
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(MatrixExponential.output_magnitudes((10, 10), Magnitudes::at_most(100.0)), Magnitudes::ANY);
     }
 
-    /// The squarings would lose two more digits of a rotation in unlike units.
+    /// The squarings would lose two more digits of a rotation in different units.
     #[test]
     fn units_of_rows_and_columns_do_not_matter() {
         for power in [-20, -1, 0, 3, 20] {
@@ -324,7 +325,7 @@ mod tests {
             let n = a.nrows();
             prop_assert!(size((&answer * &answer - Mat::<f64>::identity(n, n)).as_ref()) <= 1e-12);
             prop_assert!(size((&answer * &a - &a * &answer).as_ref()) <= 1e-11 * size(a.as_ref()));
-            // Gershgorin's discs lie left and right of the axis as the diagonal says.
+            // Gershgorin's discs lie left or right of the axis, as the signs of the diagonal say.
             let expected: f64 = (0..n).map(|i| a[(i, i)].signum()).sum();
             prop_assert!((Trace.solve(answer.as_ref()).unwrap()[(0, 0)] - expected).abs() <= 1e-11);
         }

@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 use crate::small::reshape;
 use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
-/// How a product takes its left factor.
+/// How a product uses its left factor.
 ///
 /// Configuration files call these `transposed` and `plain`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeftFactor {
-    /// AᵀB, what the program of the paper's authors computes. Posed on factors of every shape.
+    /// AᵀB, which the program of the paper's authors computes. It is posed on factors of every shape.
     #[default]
     Transposed,
-    /// AB, what the paper describes. Factors that stand side by side have equally many rows, so A is square.
+    /// AB, which the paper describes. Factors that stand side by side have the same number of rows, so A is square.
     Plain,
 }
 
 /// The product of two matrices: `[A | B]` ↦ AᵀB or AB.
 ///
-/// With `left` [transposed](LeftFactor::Transposed), the input is r × 2c and the answer c × c; with `left`
-/// [plain](LeftFactor::Plain), n × 2n and n × n. A candidate is compared with the target.
+/// With `left` [transposed](LeftFactor::Transposed), the input is r × 2c and the answer is c × c. With `left`
+/// [plain](LeftFactor::Plain), the input is n × 2n and the answer is n × n. A candidate is compared with the target.
 ///
 /// # Examples
 /// ```
@@ -86,8 +86,9 @@ impl Problem for Multiplication {
 
 /// A matrix times a vector: `[A | v]` ↦ Aᵀv or Av.
 ///
-/// With `left` [transposed](LeftFactor::Transposed), the input is r × (c + 1) and the answer c × 1; with `left`
-/// [plain](LeftFactor::Plain), n × (n + 1) and n × 1. A candidate is compared with the target.
+/// With `left` [transposed](LeftFactor::Transposed), the input is r × (c + 1) and the answer is c × 1. With `left`
+/// [plain](LeftFactor::Plain), the input is n × (n + 1) and the answer is n × 1. A candidate is compared with the
+/// target.
 ///
 /// # Examples
 /// ```
@@ -149,7 +150,7 @@ impl Problem for MatrixVector {
     }
 }
 
-/// Writes the product into a matrix of its shape. Sums are taken in the order of the terms.
+/// Writes the product into a matrix of its shape. The terms of a sum are added in their order.
 fn multiply(left: LeftFactor, a: MatRef<'_, f64>, b: MatRef<'_, f64>, output: &mut Mat<f64>) {
     let a = match left {
         LeftFactor::Transposed => a.transpose(),
@@ -269,7 +270,7 @@ mod tests {
         fn the_determinant_of_a_product_is_that_of_its_factors((a, b) in (matrix(4, 4), matrix(4, 4))) {
             let product = PLAIN.solve(side_by_side(&a, &b).as_ref()).unwrap();
             let [of_product, of_a, of_b] = [&product, &a, &b].map(|x| Determinant.solve(x.as_ref()).unwrap()[(0, 0)]);
-            // Hadamard's bound on the sizes involved.
+            // The tolerance comes from Hadamard's bound on the sizes involved.
             prop_assert!((of_product - of_a * of_b).abs() <= 1e3 * f64::EPSILON * 800_f64.powi(4));
         }
     }

@@ -11,11 +11,11 @@ use crate::{Magnitudes, Problem, SolveError, require_finite, require_representab
 
 /// The thin QR decomposition of a matrix with at least as many rows as columns: from r × c to (r + c) × c.
 ///
-/// The first r rows of the answer hold Q, with orthonormal columns, the last c rows the upper triangular R, whose
-/// diagonal is not negative: A = QR. Where the columns of A are linearly independent, the answer is unique.
+/// The first r rows of the answer hold Q, which has orthonormal columns. The last c rows hold the upper triangular R,
+/// whose diagonal is not negative. Then A = QR. If the columns of A are linearly independent, the answer is unique.
 ///
-/// The error of a candidate is the largest of ‖QR - A‖ / ‖A‖, ‖QᵀQ - I‖ / ‖I‖ and, for the entries of R below the
-/// diagonal, ‖L‖ / ‖A‖; signs are free. The algorithm is Householder's, by faer. Solving allocates.
+/// The error of a candidate is the largest of ‖QR - A‖ / ‖A‖, ‖QᵀQ - I‖ / ‖I‖ and ‖L‖ / ‖A‖, where L holds the entries
+/// of R below the diagonal. Signs are free. The algorithm is Householder's, by faer. Solving allocates.
 ///
 /// # Examples
 /// ```

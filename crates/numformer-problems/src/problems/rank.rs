@@ -8,8 +8,8 @@ use crate::{Magnitudes, Problem, SolveError};
 
 /// The numerical rank of a matrix: from r × c to 1 × 1.
 ///
-/// The number of singular values above max(r, c) ε σ₁, where σ₁ is the largest: what rounding the entries could not
-/// have made of zero. A candidate is compared with the target. Solving allocates.
+/// This is the number of singular values above max(r, c) ε σ₁, where σ₁ is the largest. Rounding the entries could not
+/// have made such values of zeros. A candidate is compared with the target. Solving allocates.
 ///
 /// # Examples
 /// ```

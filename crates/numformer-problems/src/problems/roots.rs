@@ -10,16 +10,17 @@ use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_represent
 
 /// The complex roots of a real polynomial of degree n: from 1 × (n + 1) to n × 2.
 ///
-/// The input holds the coefficients, that of the highest power first, and that one not zero. The answer holds the roots,
-/// each as often as it is one: a row with its real and its imaginary part, in descending order of the real part and, for
-/// equal ones, of the imaginary part. Roots that are not real come in pairs that are conjugate to the last bit.
+/// The input holds the coefficients, beginning with that of the highest power, which must not be zero. The answer holds
+/// the roots, each as often as its multiplicity. Each row holds the real and the imaginary part of a root. The rows are
+/// in descending order of the real part and, for equal real parts, of the imaginary part. Roots that are not real come
+/// in pairs that are conjugate to the last bit.
 ///
-/// The error of a candidate is that of the polynomial with its roots and the leading coefficient of the input, relative to
-/// the other coefficients of the input: the backward error, for which the order does not matter, and which treats multiple
-/// roots, that no computation finds accurately, as leniently as they deserve. The leading coefficient, which a candidate
-/// cannot miss, does not count, so that zeros have an error of 1.
+/// The error of a candidate is the backward error: the error of the polynomial with the candidate's roots and the
+/// leading coefficient of the input, relative to the other coefficients of the input. The order of the roots does not
+/// matter. Multiple roots, which no computation finds accurately, are treated as leniently as they deserve. The leading
+/// coefficient does not count, since a candidate cannot miss it, so a zero answer has an error of 1.
 ///
-/// The algorithm takes the eigenvalues of the companion matrix, by faer. Answers with a backward error above
+/// The algorithm computes the eigenvalues of the companion matrix, by faer. Answers with a backward error above
 /// [`MAX_RESIDUAL`] in any norm are [`SolveError::Inaccurate`]. Solving allocates.
 ///
 /// # Examples
@@ -129,7 +130,7 @@ fn backward_error(input: MatRef<'_, f64>, roots: MatRef<'_, f64>, norm: Norm) ->
     let mut found = Mat::<f64>::zeros(2, columns);
     found[(0, 0)] = input[(0, 0)];
     for (i, (re, im)) in leja_order(roots).into_iter().enumerate() {
-        // Times x - z: each coefficient loses z times the one before.
+        // Multiplies by x - z: each coefficient loses z times the one before.
         for k in (1..=i + 1).rev() {
             let (a, b) = (found[(0, k - 1)], found[(1, k - 1)]);
             found[(0, k)] -= a * re - b * im;
@@ -140,16 +141,18 @@ fn backward_error(input: MatRef<'_, f64>, roots: MatRef<'_, f64>, norm: Norm) ->
     relative_error(found.subcols(1, columns - 1), expected.as_ref(), norm)
 }
 
-/// The roots in Leja's order: each as far from those before it as can be, by the product of the distances.
+/// The roots in Leja's order: each is as far from those before it as possible, by the product of the distances.
 ///
-/// Multiplied in descending order, the partial products of thirty roots on a circle have coefficients a million times as
-/// large as the whole polynomial's, and as much is lost to rounding.
+/// If thirty roots on a circle are multiplied in descending order, the partial products have coefficients a million
+/// times as large as those of the whole polynomial, and the same factor is lost to rounding.
 ///
 /// # Reference
-/// Calvetti and Reichel (2003), *On the evaluation of polynomial coefficients*. <https://doi.org/10.1023/A:1025555803588>
+/// Calvetti and Reichel (2003), *On the evaluation of polynomial coefficients*.
+/// <https://doi.org/10.1023/A:1025555803588>
 fn leja_order(roots: MatRef<'_, f64>) -> Vec<(f64, f64)> {
     let mut ordered: Vec<(f64, f64)> = (0..roots.nrows()).map(|i| (roots[(i, 0)], roots[(i, 1)])).collect();
-    // Logarithms of the products of the distances to the roots before; of the magnitude, for the first.
+    // Logarithms of the products of the distances to the roots before. For the first root, logarithms of the
+    // magnitudes.
     let mut distances: Vec<f64> = ordered.iter().map(|root| root.0.hypot(root.1).ln()).collect();
     for next in 0..ordered.len() {
         let farthest =
@@ -195,7 +198,7 @@ mod tests {
         let answer = assert_solved(&PolynomialRoots, mat![[1.0, 0.0, -1.0, 0.0, 0.0]].as_ref(), 1e-15);
         assert!(size((answer - mat![[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-1.0, 0.0]]).as_ref()) < 1e-15);
         assert_eq!(PolynomialRoots.solve(mat![[2.0, -3.0]].as_ref()), Ok(mat![[1.5, 0.0]]));
-        // (x - 1)^4, whose computed roots are off by 1e-4: the backward error is not.
+        // (x - 1)^4, whose computed roots are off by 1e-4, but not in the backward error.
         assert_solved(&PolynomialRoots, mat![[1.0, -4.0, 6.0, -4.0, 1.0]].as_ref(), 1e-13);
     }
 
@@ -238,7 +241,7 @@ mod tests {
         for input in [&input, &mat![[1e-20, 1.0]], &mat![[10.0, 0.01, -0.03]]] {
             assert_zero_is_wrong(&PolynomialRoots, input.as_ref());
         }
-        // One root of three moved by 1%: 2(x - 3.03)(x² + 1), of which 0.06 x² and 0.06 are off.
+        // One root of three moved by 1%: 2(x - 3.03)(x² + 1), where 0.06 x² and 0.06 are off.
         let moved = mat![[3.03, 0.0], [0.0, 1.0], [0.0, -1.0]];
         let error = PolynomialRoots.error(instance, moved.as_ref(), Norm::L1).unwrap();
         assert!((error - 0.12 / 14.0).abs() < 1e-12, "{error}");
@@ -255,7 +258,7 @@ mod tests {
             for i in 1..answer.nrows() {
                 prop_assert!((answer[(i - 1, 0)], answer[(i - 1, 1)]) >= (answer[(i, 0)], answer[(i, 1)]));
             }
-            // The coefficient after the leading one is minus the sum of the roots times that one.
+            // The coefficient after the leading one is minus the leading one times the sum of the roots.
             let [re, im] = [0, 1].map(|j| answer.col(j).iter().sum::<f64>());
             prop_assert!((re * input[(0, 0)] + input[(0, 1)]).abs() <= 1e-10 * size(input.as_ref()));
             prop_assert_eq!(im, 0.0);

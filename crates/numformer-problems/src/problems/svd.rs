@@ -15,8 +15,8 @@ use crate::{
 
 /// The singular values of a matrix, in descending order: from r × c to min(r, c) × 1.
 ///
-/// A singular value that is zero but for rounding is zero. A candidate is compared with the target. The algorithm is Hestenes's one-sided Jacobi method up to 32 rows and columns,
-/// faer's above.
+/// A singular value that differs from zero only by rounding is set to zero. A candidate is compared with the target.
+/// The algorithm is Hestenes's one-sided Jacobi method up to 32 rows and columns, and faer's above.
 ///
 /// # Examples
 /// ```
@@ -35,14 +35,14 @@ pub struct SingularValues;
 
 /// The thin singular value decomposition of a matrix: from r × c to (1 + r + c) × k, k = min(r, c).
 ///
-/// The first row of the answer holds the singular values in descending order, the next r rows the left singular vectors
-/// U, the last c rows the right singular vectors V, as columns: A = U diag(σ) Vᵀ. The algorithm is as for
-/// [`SingularValues`].
+/// The first row of the answer holds the singular values in descending order. The next r rows hold the left singular
+/// vectors U, and the last c rows hold the right singular vectors V, as columns: A = U diag(σ) Vᵀ. The algorithm is
+/// that of [`SingularValues`].
 ///
 /// The error of a candidate is the largest of ‖AV - U diag(σ)‖ / ‖A‖, ‖AᵀU - V diag(σ)‖ / ‖A‖, ‖UᵀU - I‖ / ‖I‖,
-/// ‖VᵀV - I‖ / ‖I‖ and, since singular values are not negative, ‖σ - |σ|‖ / ‖A‖: common signs of the pairs, their order
-/// and the bases of their spaces are free. The [comparison of the reference](ReferenceComparison::of) is that of UᵀAV
-/// with diag(σ): it asks nothing of U and V alone, and a zero answer is perfect.
+/// ‖VᵀV - I‖ / ‖I‖ and, since singular values are not negative, ‖σ - |σ|‖ / ‖A‖. Hence common signs of the pairs, their
+/// order and the bases of their spaces are free. The [reference's comparison](ReferenceComparison::of) is between UᵀAV
+/// and diag(σ). It does not check U and V alone, so a zero answer is perfect.
 ///
 /// # Examples
 /// ```
@@ -93,7 +93,7 @@ impl Problem for SingularValues {
             else large_singular_values(input, scale, output)
         )?;
         require_representable(output.as_ref())?;
-        // Whether the smallest are noise, the vectors tell.
+        // The vectors tell whether the smallest singular values are noise.
         if may_hold_noise(output.as_ref(), input.shape()) {
             let decomposition = Svd::default().solve(input)?;
             for i in 0..shape.0 {
@@ -193,7 +193,7 @@ pub(crate) fn scaled_singular_values(matrix: MatRef<'_, f64>) -> Result<Mat<f64>
     SingularValues.solve((Scale(power_of_two_scale(matrix)) * matrix).as_ref())
 }
 
-/// The largest singular value over the smallest: infinite for a singular matrix, 1 for one without entries.
+/// The largest singular value over the smallest: infinite for a singular matrix, 1 for a matrix without entries.
 pub(crate) fn condition_number(matrix: MatRef<'_, f64>) -> Result<f64, SolveError> {
     let values = scaled_singular_values(matrix)?;
     Ok(if values.nrows() == 0 { 1.0 } else { values[(0, 0)] / values[(values.nrows() - 1, 0)] })
@@ -204,7 +204,7 @@ fn small_singular_values<const N: usize>(
     scale: f64,
     output: &mut Mat<f64>,
 ) -> Result<(), SolveError> {
-    // The method takes a matrix with at least as many rows as columns, columns in the rows of the array.
+    // The method takes a matrix with at least as many rows as columns, with its columns in the rows of the array.
     let tall = if input.nrows() < input.ncols() { input.transpose() } else { input };
     let mut columns = rows_of::<N>(tall.transpose(), scale);
     let values = singular_value_decomposition(&mut columns, tall.nrows(), tall.ncols(), None)?;
@@ -299,7 +299,7 @@ mod tests {
         }
     }
 
-    /// The first and the last column are parallel, and part when columns are sorted.
+    /// The first and the last column are parallel, and they separate when columns are sorted.
     #[test]
     fn columns_that_change_places_are_still_compared() {
         let a = mat![[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1e-55, 0.0, 10.0]];
@@ -320,12 +320,12 @@ mod tests {
                 assert!(*x == 0.0 || *x > 1e-3 * size(a.as_ref()), "{x:e} of {a:?}");
             }
         }
-        // What the entries determine is kept, however small it is.
+        // Values that the entries determine are kept, however small they are.
         let graded = mat![[0.0, 1.0, 0.0], [1e-20, 0.0, 0.0], [0.0, 0.0, -1e-200]];
         assert_eq!(SingularValues.solve(graded.as_ref()), Ok(mat![[1.0], [1e-20], [1e-200]]));
     }
 
-    /// The last column is so short that it is passed over in some sweeps and not in others.
+    /// The last column is so short that it is skipped in some sweeps and not in others.
     #[test]
     fn a_column_without_a_direction_gets_one() {
         let x = 0.000_803_397_396_116_003_7;
@@ -458,7 +458,7 @@ mod tests {
             let factor = 2.0_f64.powi(k);
             let values = SingularValues.solve(a.as_ref()).unwrap();
             let scaled = SingularValues.solve((Scale(factor) * &a).as_ref()).unwrap();
-            // What is left of a zero may be subnormal, before or after.
+            // What is left of a zero may be subnormal, before or after scaling.
             prop_assert!(size((scaled - Scale(factor) * values).as_ref()) <= f64::MIN_POSITIVE * factor.max(1.0));
         }
 

@@ -7,8 +7,8 @@ use crate::{Analysis, Instance, Magnitudes, Problem, ReferenceComparison, SolveE
 
 /// Transposition: A ↦ Aᵀ, from r × c to c × r.
 ///
-/// Posed on matrices of every shape. A candidate is compared with the transpose of the input. Entries are moved, never
-/// computed with: answers are exact, and entries that are not finite are moved like others.
+/// It is posed on matrices of every shape. A candidate is compared with the transpose of the input. Entries are only
+/// moved, so answers are exact, and entries that are not finite are moved like others.
 ///
 /// # Examples
 /// ```

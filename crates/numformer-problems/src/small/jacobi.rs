@@ -3,26 +3,28 @@
 use super::{NEGLIGIBLE_SQUARE, Square, add_multiple, dot, euclidean_norm, identity, rotate, two_rows};
 use crate::SolveError;
 
-/// Sweeps over all pairs of columns allowed. Five to eight are usual, a few more for a deficient rank.
+/// The number of sweeps over all pairs of columns that are allowed. Five to eight are usual, and a few more for a
+/// deficient rank.
 const MAX_SWEEPS: usize = 60;
 
-/// Columns below this have no direction that could be trusted: their singular vectors are chosen anew, orthogonal to
-/// the others. Far above the norm at which pairs are passed over (10⁻¹⁴⁵, of a square kept up to date through a sweep
-/// with some error), so that each column that keeps its direction was made orthogonal to the others; far below
-/// rounding.
+/// Columns shorter than this have no direction that can be trusted. Their singular vectors are chosen anew, orthogonal
+/// to the others. This length is far above the norm at which pairs are skipped (10⁻¹⁴⁵, from a square that is updated
+/// through a sweep with some error), so that every column that keeps its direction was made orthogonal to the others.
+/// It is also far below rounding errors.
 const SHORTEST_DIRECTION: f64 = 1e-140;
 
 /// Singular values of a matrix with `length` rows and `count` ≤ `length` columns, in descending order, where row `j` of
 /// `columns` holds column j.
 ///
-/// On return the rows of `columns` are the left singular vectors, also where a singular value is zero, and those of
-/// `right`, if asked for, the right ones. Without `right`, `columns` is only overwritten. Entries should be of order 1.
+/// On return, the rows of `columns` are the left singular vectors, even if a singular value is zero, and the rows of
+/// `right`, if it is given, are the right singular vectors. Without `right`, the final contents of
+/// `columns` are of no use. Entries should be of order 1.
 ///
-/// Hestenes's one-sided Jacobi method: columns are turned in pairs until all are orthogonal, the longer of each pair put
-/// first (de Rijk 1989).
+/// The algorithm is Hestenes's one-sided Jacobi method: it rotates columns in pairs until all are orthogonal, and puts
+/// the longer column of each pair first (de Rijk 1989).
 ///
 /// # Errors
-/// [`SolveError::NotConverged`] after too many sweeps.
+/// When it takes too many sweeps ([`SolveError::NotConverged`]).
 ///
 /// # Reference
 /// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 8.6.5; Demmel and Veselić (1992), *Jacobi's
@@ -65,7 +67,7 @@ pub(crate) fn singular_value_decomposition<const N: usize>(
     Ok(values)
 }
 
-/// Turns columns in pairs until all are orthogonal, and the rows of `right` with them.
+/// Rotates columns in pairs until all are orthogonal, and the rows of `right` with them.
 fn orthogonalise<const N: usize>(
     columns: &mut Square<N>,
     length: usize,
@@ -76,16 +78,17 @@ fn orthogonalise<const N: usize>(
     let tolerance = f64::EPSILON * length as f64;
     for _ in 0..MAX_SWEEPS {
         let mut changed = false;
-        // Squares of the norms, kept up to date through the sweep.
+        // Squares of the norms, updated through the sweep.
         let mut squares = [0.0; N];
         for (square, column) in squares.iter_mut().zip(&*columns).take(count) {
             *square = dot(column, column);
         }
         for p in 0..count.saturating_sub(1) {
             for q in p + 1..count {
-                // The longer column first: it takes fewer sweeps, and singular values come out in descending order.
+                // The longer column comes first. This takes fewer sweeps, and singular values come out in descending
+                // order.
                 if squares[p] < squares[q] {
-                    // Some pair has not met in this sweep.
+                    // Some pair of columns has not met in this sweep.
                     changed = true;
                     squares.swap(p, q);
                     columns.swap(p, q);
@@ -145,7 +148,7 @@ fn complete<const N: usize>(rows: &mut Square<N>, length: usize, j: usize) {
             best = (candidate, norm);
         }
     }
-    // There are fewer rows above than dimensions, so that of some unit vector a part of length 1 / √length or more is
-    // left: too much for rounding errors to matter.
+    // There are fewer rows above than dimensions, so at least 1 / √length of the length of some unit vector is left.
+    // That is too much for rounding errors to matter.
     rows[j] = best.0.map(|x| x / best.1);
 }

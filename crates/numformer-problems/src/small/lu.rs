@@ -2,7 +2,7 @@
 
 use super::{Square, add_multiple, euclidean_norm, two_rows};
 
-/// The decomposition PA = LU of a square matrix, L with a unit diagonal below it and U on and above it.
+/// The decomposition PA = LU of a square matrix. L is lower triangular with a unit diagonal, and U is upper triangular.
 ///
 /// # Reference
 /// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, section 3.4.
@@ -31,7 +31,7 @@ impl<const N: usize> Lu<N> {
             }
             let diagonal = a[k][k];
             if diagonal == 0.0 {
-                // The column is zero from here on: nothing to eliminate.
+                // The column is zero from here on, so there is nothing to eliminate.
                 continue;
             }
             let mut pivot_row = a[k];
@@ -70,7 +70,7 @@ impl<const N: usize> Lu<N> {
         })
     }
 
-    /// A⁻¹B for the right-hand sides in the columns of `b`; infinite or NaN where A is singular.
+    /// A⁻¹B for the right-hand sides in the columns of `b`; infinite or NaN if A is singular.
     pub(crate) fn solve(&self, b: &Square<N>) -> Square<N> {
         let n = self.n;
         let mut x = [[0.0; N]; N];

@@ -1,8 +1,8 @@
 //! Direct methods for small matrices: on the stack, without allocation.
 //!
-//! A matrix of at most `N` rows and columns stands in the leading part of an array of `N` rows of `N` entries; the rest
-//! is zero, so that loops over whole rows have a length the compiler knows. Above [`MAX_DIMENSION`] the problems turn to
-//! faer, which is also what these methods are tested against.
+//! A matrix of at most `N` rows and columns is stored in the leading part of an array of `N` rows of `N` entries. The
+//! rest is zero, so that loops over whole rows have a length that the compiler knows. Above [`MAX_DIMENSION`], the
+//! problems use faer, against which these methods are also tested.
 
 mod jacobi;
 mod lu;
@@ -24,8 +24,8 @@ pub(crate) const MAX_DIMENSION: usize = 32;
 /// `N` rows of `N` entries.
 pub(crate) type Square<const N: usize> = [[f64; N]; N];
 
-/// Below this, a sum of squares of scaled numbers is taken for zero: its relative error is no longer that of rounding,
-/// as its terms may be subnormal (2⁻¹⁰²² ≈ 10⁻³⁰⁸, and 10⁻³⁰⁸ / ε ≈ 10⁻²⁹²).
+/// A sum of squares of scaled numbers that is below this counts as zero. Its relative error is larger than that of
+/// rounding, since its terms may be subnormal (2⁻¹⁰²² ≈ 10⁻³⁰⁸, and 10⁻³⁰⁸ / ε ≈ 10⁻²⁹²).
 const NEGLIGIBLE_SQUARE: f64 = 1e-290;
 
 /// Calls a method with the smallest capacity that holds `n` rows and columns, or evaluates the last expression if there
@@ -59,14 +59,14 @@ pub(crate) fn from_fn<const N: usize>(
     array
 }
 
-/// The matrix times `scale`, its rows in the rows of the array.
+/// The matrix times `scale`, with its rows in the rows of the array.
 pub(crate) fn rows_of<const N: usize>(matrix: MatRef<'_, f64>, scale: f64) -> Square<N> {
     from_fn(matrix.shape(), |i, j| scale * matrix[(i, j)])
 }
 
 /// Entry `(i, j)` of the symmetric part of the matrix times `scale`.
 pub(crate) fn symmetric_entry(matrix: MatRef<'_, f64>, scale: f64, i: usize, j: usize) -> f64 {
-    // Both terms are less than 2 after scaling, so that the sum does not overflow.
+    // Both terms are less than 2 after scaling, so the sum does not overflow.
     0.5 * (scale * matrix[(i, j)] + scale * matrix[(j, i)])
 }
 
@@ -81,7 +81,7 @@ fn two_rows<const N: usize>(rows: &mut Square<N>, upper: usize, lower: usize) ->
     (&mut head[upper], &mut tail[0])
 }
 
-/// xᵀy, in four partial sums: so that the processor adds in parallel.
+/// xᵀy, in four partial sums, so that the processor adds in parallel.
 fn dot<const N: usize>(x: &[f64; N], y: &[f64; N]) -> f64 {
     let mut sums = [0.0; 4];
     let (quads_x, rest_x) = x.as_chunks::<4>();
@@ -97,7 +97,7 @@ fn dot<const N: usize>(x: &[f64; N], y: &[f64; N]) -> f64 {
     (sums[0] + sums[2]) + (sums[1] + sums[3])
 }
 
-/// ‖x‖₂, whatever the size of the entries.
+/// ‖x‖₂, for entries of any size.
 fn euclidean_norm<const N: usize>(x: &[f64; N]) -> f64 {
     let square = dot(x, x);
     if square >= NEGLIGIBLE_SQUARE {
@@ -118,17 +118,18 @@ fn add_multiple<const N: usize>(y: &mut [f64; N], alpha: f64, x: &[f64; N]) {
     }
 }
 
-/// Turns two vectors by the plane rotation of this cosine and sine: (x, y) ← (cx - sy, sx + cy).
+/// Applies the plane rotation with this cosine and sine to two vectors: (x, y) ← (cx - sy, sx + cy).
 fn rotate<const N: usize>(x: &mut [f64; N], y: &mut [f64; N], cosine: f64, sine: f64) {
     for (x, y) in x.iter_mut().zip(y) {
         (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
     }
 }
 
-/// A power of two that brings the largest magnitude of the entries, all finite, into `[1, 2)`; 1 for a zero matrix.
+/// A power of two that brings the largest magnitude of the entries into `[1, 2)`; 1 for a zero matrix. All entries must
+/// be finite.
 ///
-/// Multiplying by it is exact, so that solvers need not care for the range of `f64` and answers to A and 2ᵏA agree bit
-/// by bit. The largest subnormal numbers are brought as near as one exact multiplication can.
+/// Multiplying by it is exact, so solvers need not consider the range of `f64`, and answers to A and 2ᵏA agree bit for
+/// bit. If the largest magnitude is subnormal, it is brought as near as one exact multiplication can.
 pub(crate) fn power_of_two_scale(matrix: MatRef<'_, f64>) -> f64 {
     let largest = largest_magnitude(matrix);
     if largest == 0.0 {
@@ -154,8 +155,8 @@ pub(crate) fn power_of_two_centering(matrix: MatRef<'_, f64>) -> f64 {
 
 /// A power of two for each column, which brings its largest magnitude into `[1, 2)`; 1 for a zero column.
 ///
-/// Elimination with partial pivoting takes the same steps on columns so scaled, to the last bit, and stays in range: it at
-/// most doubles the entries in each of its steps.
+/// Elimination with partial pivoting takes the same steps on columns scaled in this way, to the last bit. It stays in
+/// range, since each of its steps at most doubles the entries.
 pub(crate) fn column_scales(matrix: MatRef<'_, f64>) -> impl Iterator<Item = f64> {
     (0..matrix.ncols()).map(move |j| power_of_two_scale(matrix.subcols(j, 1)))
 }
@@ -169,7 +170,7 @@ pub(crate) fn scaled_columns<const N: usize>(matrix: MatRef<'_, f64>) -> (Square
     (from_fn(matrix.shape(), |i, j| scales[j] * matrix[(i, j)]), scales)
 }
 
-/// As [`scaled_columns`], for matrices of every size.
+/// Does the same as [`scaled_columns`] for matrices of any size.
 pub(crate) fn scaled_columns_of_large(matrix: MatRef<'_, f64>) -> (Mat<f64>, Vec<f64>) {
     let scales: Vec<f64> = column_scales(matrix).collect();
     (Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| scales[j] * matrix[(i, j)]), scales)
@@ -182,26 +183,26 @@ pub(crate) fn power_of_two(k: i32) -> f64 {
     if k == -1023 { 0.5 * f64::MIN_POSITIVE } else { f64::from_bits(((k + 1023) as u64) << 52) }
 }
 
-/// The largest magnitude of the entries, 0 for a matrix without any.
+/// The largest magnitude of the entries; 0 for a matrix without entries.
 pub(crate) fn largest_magnitude(matrix: MatRef<'_, f64>) -> f64 {
     matrix.col_iter().flat_map(|column| column.iter()).fold(0.0, |largest, x| x.abs().max(largest))
 }
 
-/// The relative difference of an entry from its mirror image that counts as rounding: far above that of the sums an
-/// entry may come from, far below what [`MAX_RESIDUAL`](crate::MAX_RESIDUAL) admits.
+/// The relative difference between an entry and its mirror image that counts as rounding. It is far above the rounding
+/// errors of the sums that an entry may come from, and far below what [`MAX_RESIDUAL`](crate::MAX_RESIDUAL) admits.
 const SYMMETRY_TOLERANCE: f64 = 1e-12;
 
 /// Checks that a square matrix of finite entries is symmetric up to rounding.
 ///
-/// Each pair is compared with its own size, so that a large entry elsewhere hides nothing. A pair that is zero but for
-/// rounding has no size of its own: it may differ by the rounding error n ε √(rᵢ rⱼ) of a sum of products of entries of
-/// its rows, of which rᵢ and rⱼ are the largest.
+/// The difference of each pair is compared with the pair's own size, so that a large entry elsewhere hides nothing. A
+/// pair that differs from zero only by rounding has no size of its own. It may differ by n ε √(rᵢ rⱼ), the rounding
+/// error of a sum of products of entries of its rows, where rᵢ and rⱼ are the largest entries of these rows.
 pub(crate) fn require_symmetric(matrix: MatRef<'_, f64>) -> Result<(), SolveError> {
     let n = matrix.nrows();
     for i in 1..n {
         for j in 0..i {
             let (value, mirrored) = (matrix[(i, j)], matrix[(j, i)]);
-            // Halves, lest the difference overflow.
+            // The values are halved, so that the difference does not overflow.
             let difference = 2.0 * (0.5 * value - 0.5 * mirrored).abs();
             if difference <= SYMMETRY_TOLERANCE * f64::max(value.abs(), mirrored.abs()) {
                 continue;
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(require_symmetric(mat![[1.0, 2.0], [2.001, 4.0]].as_ref()), Err(expected));
         let huge = f64::MAX;
         assert!(require_symmetric(mat![[1.0, huge], [-huge, 4.0]].as_ref()).is_err());
-        // What a sum of products leaves of a zero.
+        // What rounding in a sum of products leaves of a zero.
         let noise = f64::EPSILON;
         assert_eq!(require_symmetric(mat![[1.0, noise], [-0.5 * noise, 1.0]].as_ref()), Ok(()));
     }

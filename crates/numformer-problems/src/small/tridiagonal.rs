@@ -3,17 +3,17 @@
 use super::{NEGLIGIBLE_SQUARE, Square, add_multiple, dot, identity, rotate, two_rows};
 use crate::SolveError;
 
-/// QL steps allowed for each eigenvalue. Two or three are usual; thirty is the customary limit.
+/// The number of QL steps allowed for each eigenvalue. Two or three are usual; thirty is the customary limit.
 const MAX_STEPS: usize = 30;
 
-/// Eigenvalues of the symmetric matrix in the leading `n` rows and columns of `a`, in ascending order, and its
-/// eigenvectors, if asked for, in the rows of `vectors`.
+/// Eigenvalues of the symmetric matrix in the leading `n` rows and columns of `a`, in ascending order. Its eigenvectors
+/// are written into the rows of `vectors`, if it is given.
 ///
-/// Householder's reduction to tridiagonal form, then implicit QL steps with Wilkinson's shift. Entries should be of order
-/// 1. `a` is overwritten.
+/// The algorithm is Householder's reduction to tridiagonal form, then implicit QL steps with Wilkinson's shift. Entries
+/// should be of order 1. `a` is overwritten.
 ///
 /// # Errors
-/// [`SolveError::NotConverged`] after too many steps.
+/// When it takes too many steps ([`SolveError::NotConverged`]).
 ///
 /// # Reference
 /// Golub and Van Loan (2013), *Matrix Computations*, 4th edition, sections 8.3.1 and 8.3.5.
@@ -46,7 +46,7 @@ fn tridiagonalise<const N: usize>(
 ) {
     for k in 0..n - 1 {
         diagonal[k] = a[k][k];
-        // Row k right of the diagonal is to become a multiple of the first unit vector.
+        // Row k right of the diagonal becomes a multiple of the first unit vector.
         let mut v = a[k];
         v[..=k].fill(0.0);
         let head = v[k + 1];
@@ -90,7 +90,7 @@ fn tridiagonalise<const N: usize>(
     diagonal[n - 1] = a[n - 1][n - 1];
 }
 
-/// Reduces a tridiagonal matrix to its eigenvalues, and turns the rows of `vectors` with it.
+/// Reduces a tridiagonal matrix to its eigenvalues, and rotates the rows of `vectors` with it.
 fn diagonalise<const N: usize>(
     n: usize,
     diagonal: &mut [f64; N],
@@ -112,7 +112,8 @@ fn diagonalise<const N: usize>(
                 return Err(SolveError::NotConverged);
             }
             if step == 0 && diagonal[last].abs() < diagonal[first].abs() {
-                // The steps find eigenvalues from the first row on, and small ones accurately only if they come first.
+                // The steps find eigenvalues from the first row on. They find small ones accurately only if these come
+                // first.
                 reverse(first, last, diagonal, off_diagonal, vectors.as_deref_mut());
             }
             ql_step(first, last, diagonal, off_diagonal, vectors.as_deref_mut());
@@ -121,7 +122,7 @@ fn diagonalise<const N: usize>(
     Ok(())
 }
 
-/// Takes the rows and columns of a block in the opposite order.
+/// Reverses the order of the rows and columns of a block.
 fn reverse<const N: usize>(
     first: usize,
     last: usize,
@@ -149,7 +150,8 @@ fn ql_step<const N: usize>(
     let root = if half.abs() < 1e100 { (half * half + 1.0).sqrt() } else { half.abs() };
     let shift = diagonal[first] - off_diagonal[first] / (half + root.copysign(half));
 
-    // The bulge moves up from the last row; `g` is the entry whose rotation comes next, `p` what the diagonal still gains.
+    // The bulge moves up from the last row. `g` is the entry that is rotated next, and `p` is what the diagonal still
+    // gains.
     let mut g = diagonal[last] - shift;
     let (mut sine, mut cosine, mut p) = (1.0, 1.0, 0.0);
     for i in (first..last).rev() {
@@ -157,8 +159,8 @@ fn ql_step<const N: usize>(
         let b = cosine * off_diagonal[i];
         let square = f * f + g * g;
         if square < NEGLIGIBLE_SQUARE {
-            // The rows above i + 1 have come apart from those below. The rotation before turned the entry between them, too:
-            // its sign may have changed.
+            // The rows above i + 1 have separated from those below. The previous rotation also changed the entry
+            // between them, whose sign may have changed.
             off_diagonal[i] = b;
             off_diagonal[i + 1] = 0.0;
             diagonal[i + 1] -= p;

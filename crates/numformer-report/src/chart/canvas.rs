@@ -1,4 +1,4 @@
-//! What all drawings have in common.
+//! The canvas and the text shared by all drawings.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -8,22 +8,22 @@ use super::DrawError;
 use super::marker::draw_marker;
 use crate::theme::Ink;
 
-/// Width of a drawing, in the unit of its coordinates: small, so that on a phone its text is not.
+/// Width of a drawing, in the unit of its coordinates. It is small, so that text is legible on a phone.
 pub(crate) const WIDTH: u32 = 400;
-/// Height of the line that a legend takes.
+/// Height of one line of a legend.
 const LEGEND_LINE: u32 = 20;
-/// Width of the marker of an entry, of both margins, and of the longest name.
+/// Widths in a legend: of the marker of an entry, of both margins, and of the longest name.
 const MARK: u32 = 22;
 const MARGINS: u32 = 24;
 const LONGEST: u32 = WIDTH - MARGINS - MARK;
 /// Width of a letter.
 const LETTER: f64 = 6.8;
-/// The backend writes letters smaller than it is asked to, by this factor.
+/// The backend draws letters smaller than requested, by this factor.
 const BACKEND: f64 = 1.24;
 
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws on a sheet of this size.
+/// Draws on a canvas of this size.
 pub(crate) fn draw(size: (u32, u32), on: impl FnOnce(&Area<'_>) -> Result<(), DrawError>) -> Result<String, DrawError> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -33,12 +33,12 @@ pub(crate) fn draw(size: (u32, u32), on: impl FnOnce(&Area<'_>) -> Result<(), Dr
     Ok(svg)
 }
 
-/// Letters of 12 units.
+/// Text of 12 units in height.
 pub(crate) fn letters(ink: Ink) -> TextStyle<'static> {
     letters_in(ink.light())
 }
 
-/// Letters of 12 units, in a colour that is the same on every page.
+/// Text of 12 units in height, in a colour that is the same on every page.
 pub(crate) fn letters_in(colour: RGBColor) -> TextStyle<'static> {
     ("sans-serif", 12.0 * BACKEND).into_font().color(&colour)
 }
@@ -47,12 +47,12 @@ pub(crate) fn anchored(style: TextStyle<'static>, horizontal: HPos, vertical: VP
     style.pos(Pos::new(horizontal, vertical))
 }
 
-/// About how wide letters are: the text is set in whatever font there is.
+/// The approximate width of a text. The reader's font is unknown.
 pub(crate) fn text_width(text: &str) -> u32 {
     (LETTER * text.chars().count() as f64).ceil() as u32
 }
 
-/// The text, or as much of its beginning and its end as has room.
+/// The text, or as much of its beginning and end as fits.
 pub(crate) fn fit(text: &str, width: u32) -> String {
     if text_width(text) <= width {
         return text.to_owned();
@@ -64,7 +64,7 @@ pub(crate) fn fit(text: &str, width: u32) -> String {
     characters[..begin].iter().chain(&['…']).chain(&characters[characters.len() - end..]).collect()
 }
 
-/// Where the entries of a legend stand, beginning a new line where one is full: offsets and number of lines.
+/// The places of the entries of a legend, with a new line whenever one is full: offsets and the number of lines.
 fn places(names: &[&str]) -> (Vec<(i32, i32)>, u32) {
     const GAP: u32 = 14;
     let (mut x, mut line) = (0, 0);
@@ -81,7 +81,7 @@ fn places(names: &[&str]) -> (Vec<(i32, i32)>, u32) {
     (places, line + 1)
 }
 
-/// The height of a legend; none of a single entry, which the title says.
+/// The height of a legend. A single entry needs no legend, because the title names it.
 pub(crate) fn legend_height(names: &[&str]) -> u32 {
     if names.len() < 2 { 0 } else { places(names).1 * LEGEND_LINE + 4 }
 }

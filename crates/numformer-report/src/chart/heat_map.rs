@@ -1,4 +1,4 @@
-//! A share for each pair of a row and a column.
+//! Heat maps: a share for each pair of a row and a column.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -7,12 +7,12 @@ use super::DrawError;
 use super::canvas::{Area, WIDTH, anchored, draw, fit, letters, letters_in, text_width};
 use crate::theme::{Ink, scale};
 
-/// How large cells are.
+/// The size of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// With room for their share in per cent.
+    /// With room for the share in per cent.
     Large,
-    /// Without: where there are many.
+    /// Without this room, for maps with many cells.
     Small,
 }
 
@@ -26,12 +26,12 @@ impl Size {
     }
 }
 
-/// The longest name that is written in full.
+/// Width of the longest name that is written in full.
 const LONGEST: u32 = 160;
-/// Between the names of axes and their entries.
+/// Space between the names of the axes and their entries.
 const NAME: i32 = 24;
 
-/// A share, in per cent, for each pair of a row and a column; none where there is none.
+/// A heat map of shares in per cent for pairs of a row and a column; a cell is empty if it has no share.
 pub(crate) struct HeatMap {
     pub(crate) size: Size,
     pub(crate) row_name: String,
@@ -47,7 +47,7 @@ impl HeatMap {
             names.map(|name| text_width(&fit(name, LONGEST))).max().unwrap_or(0) as i32
         };
         let left = NAME + widest(&mut self.rows.iter().map(|(name, _)| name)) + 12;
-        // Names of columns stand upright where they are wider than a cell.
+        // Names of columns are vertical if they are wider than a cell.
         let column = widest(&mut self.columns.iter());
         let (turned, head) = if column > cell.0 - 4 { (true, column) } else { (false, 14) };
         let top = NAME + head + 10;
@@ -113,7 +113,7 @@ fn draw_scale(area: &Area<'_>, left: i32, y: i32) -> Result<(), DrawError> {
     for step in 0..STEPS {
         let (fill, _) = scale(f64::from(step) / f64::from(STEPS - 1));
         let x = left + STEP * step;
-        // To the end, so that no seam shows where two colours meet.
+        // Each colour extends to the end, so that no seam shows between two colours.
         area.draw(&Rectangle::new([(x, y), (left + STEPS * STEP, y + 10)], fill.filled()))?;
     }
     for (share, x) in [("0%", left), ("50%", left + STEPS * STEP / 2), ("100%", left + STEPS * STEP)] {

@@ -1,4 +1,4 @@
-//! How relative errors are spread, on a logarithmic scale.
+//! Histograms of relative errors, on a logarithmic scale.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -8,19 +8,19 @@ use super::canvas::{Area, WIDTH, anchored, draw, letters};
 use crate::format::percent_short;
 use crate::theme::Ink;
 
-/// The bins: four to each power of ten, from this power to that one.
+/// The powers of ten between which the bins lie; each power has four bins.
 const DECADES: (i32, i32) = (-4, 1);
 const PER_DECADE: i32 = 4;
 const BINS: usize = ((DECADES.1 - DECADES.0) * PER_DECADE) as usize;
 
-/// Answers by their relative error.
+/// Numbers of answers by relative error.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ErrorHistogram {
-    /// Answers without any error.
+    /// Answers whose error is exactly zero.
     pub(crate) zero: u64,
-    /// Answers with an error, from the smallest; those beyond either end are in the bin there.
+    /// Answers with an error, from the smallest. Errors beyond either end count in the bin at that end.
     pub(crate) bins: [u64; BINS],
-    /// Answers that have no error to be measured.
+    /// Answers whose error cannot be measured.
     pub(crate) none: u64,
 }
 
@@ -58,7 +58,7 @@ impl ErrorHistogram {
         let total = self.total().max(1) as f64;
         let highest = self.bins.iter().chain([&self.zero, &self.none]).max().copied().unwrap_or(0) as f64 / total;
         let tallest = round_up(highest);
-        // Room at each end, for answers without an error and for those that have none.
+        // Room at each end: for answers whose error is zero, and for answers whose error cannot be measured.
         let (first, last) = (f64::from(DECADES.0) - 1.5, f64::from(DECADES.1) + 1.5);
         let x_of = |power: f64| left + ((power - first) / (last - first) * f64::from(right - left)).round() as i32;
         let y_of = |share: f64| bottom - (share / tallest * f64::from(bottom - top)).round() as i32;
@@ -85,7 +85,7 @@ impl ErrorHistogram {
         for power in DECADES.0..=DECADES.1 {
             let x = x_of(f64::from(power));
             area.draw(&PathElement::new([(x, bottom), (x, bottom + 4)], Ink::Axis.light()))?;
-            // The last bin holds what is beyond it.
+            // The last bin includes everything beyond it.
             if power < DECADES.1 {
                 let label = percent_short(10.0_f64.powi(power));
                 area.draw(&Text::new(label, (x, bottom + 7), text(HPos::Center, VPos::Top)))?;
@@ -106,7 +106,7 @@ impl ErrorHistogram {
     }
 }
 
-/// The least of 1, 2, 4 and 8 times a power of ten that is not below a share: its quarters are short numbers.
+/// The smallest of 1, 2, 4 and 8 times a power of ten that is not below the share. Its quarters are short numbers.
 fn round_up(share: f64) -> f64 {
     let power = 10.0_f64.powf(share.max(1e-3).log10().floor());
     let steps = [1.0, 2.0, 4.0, 8.0, 10.0].map(|step| step * power);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn bars_stand_on_the_axis_and_are_as_high_as_their_share() {
         let svg = ErrorHistogram::of([0.02; 3].into_iter(), 1).to_svg().expect("drawn");
-        // 3 of 4 of an axis to 80% and 186 units.
+        // 3 of 4 answers, on an axis of 186 units that ends at 80%.
         let height = (0.75 / 0.8 * 186.0_f64).round();
         assert!(svg.contains(&format!("height=\"{height}\" opacity=\"1\" fill=\"#0072B2\"")), "{svg}");
         for text in ["relative error, l1 norm, logarithmic", "share of answers", "none", "5%", "0.01%", "100%"] {

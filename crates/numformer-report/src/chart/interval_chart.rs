@@ -1,4 +1,4 @@
-//! Shares with their confidence intervals, by group.
+//! Charts of shares with their confidence intervals, by group.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -9,7 +9,7 @@ use super::marker::draw_marker;
 use crate::format::percent_short;
 use crate::theme::Ink;
 
-/// Height of one interval, and between groups.
+/// Height of one interval, and space between groups.
 const LINE: i32 = 14;
 const GAP: i32 = 12;
 const BELOW: i32 = 44;
@@ -19,7 +19,7 @@ pub(crate) type Interval = (f64, (f64, f64));
 
 /// Groups, one below the other, each with the same series of shares.
 pub(crate) struct IntervalChart {
-    /// What the shares are of, under the axis.
+    /// The name of the axis: what the shares count.
     pub(crate) name: String,
     pub(crate) series: Vec<String>,
     /// The name of each group, and its shares in the order of the series.

@@ -1,4 +1,4 @@
-//! Quantities against another, as lines.
+//! Line charts of one quantity against another.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::canvas::{Area, WIDTH, draw, draw_legend, legend_height, letters};
 use super::marker::draw_marker;
 use crate::theme::Ink;
 
-/// Markers along a line.
+/// Number of markers along a line.
 const MARKERS: usize = 8;
 
 /// Lines over one horizontal axis.
@@ -17,11 +17,11 @@ pub(crate) struct LineChart {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
-    /// Where upright lines stand, as to part what came before from what came after.
+    /// The positions of vertical lines, which separate stages.
     pub(crate) marks: Vec<f64>,
 }
 
-/// An axis: its name with its unit, what it spans, and how its numbers are written.
+/// An axis: its name with its unit, its range, and the format of its numbers.
 pub(crate) struct Axis {
     pub(crate) name: String,
     pub(crate) range: Range<f64>,
@@ -71,7 +71,8 @@ impl LineChart {
             let style = Ink::Series(index).light().stroke_width(2);
             chart.draw_series(LineSeries::new(series.points.iter().copied(), style))?;
         }
-        // Above all lines. Where there is but one, its ends alone: one point makes no line.
+        // Markers are drawn above all lines. A single line has markers only at its ends, since a line of one point
+        // would otherwise be invisible.
         let markers = if self.series.len() > 1 { MARKERS } else { 1 };
         let root = area.strip_coord_spec();
         let (left, top) = area.get_base_pixel();
@@ -113,7 +114,7 @@ pub(crate) mod tests {
     fn marks_are_upright_lines() {
         let lines =
             |marks: Vec<f64>| LineChart { marks, ..two_lines() }.to_svg().expect("drawn").matches("line").count();
-        // Dashed: one for each dash.
+        // A dashed line has one element for each dash.
         assert!(lines(vec![0.5]) > lines(Vec::new()) + 10);
     }
 

@@ -1,4 +1,4 @@
-//! Markers of different shapes: series are told apart without colours, too.
+//! Markers of different shapes, so that series can be distinguished without colours.
 
 use plotters::prelude::*;
 

@@ -12,5 +12,5 @@ pub(crate) use canvas::WIDTH;
 
 use std::error::Error;
 
-/// Why something cannot be drawn.
+/// The reason why something cannot be drawn.
 pub(crate) type DrawError = Box<dyn Error + Send + Sync>;

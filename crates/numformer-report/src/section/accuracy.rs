@@ -11,7 +11,7 @@ use crate::chart::interval_chart::{Interval, IntervalChart};
 use crate::format::{count, percent, significant};
 use crate::{Cell, ReportError, Table};
 
-/// The accuracies of a run, on unseen matrices where its model was asked, or else those of its last evaluation.
+/// The accuracies of a run: from its assessment on unseen matrices, or else from its last evaluation.
 pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Named { run, prefix, .. } = named;
     let (evaluation, split, name, step) = match (&run.assessment, run.evaluations.last()) {
@@ -55,7 +55,7 @@ fn tolerances(evaluation: &Evaluation) -> Vec<String> {
     estimates.map(|estimate| format!("within {}", estimate.tolerance)).collect()
 }
 
-/// The figures of an evaluation, in the norm L1.
+/// The figures of an evaluation, in the L1 norm.
 fn figures(evaluation: &Evaluation) -> Table {
     let mut table = Table::new("Accuracy on unseen matrices, l1 norm", &["figure", "value", "lower end", "upper end"]);
     let mut share = |name: String, (share, (lower, upper)): Interval| {
@@ -76,7 +76,7 @@ fn figures(evaluation: &Evaluation) -> Table {
     table
 }
 
-/// A figure of the groups of one kind; none if there are not several.
+/// A figure of the groups of one kind; `None` without groups.
 fn groups<'a>(
     named: &Named<'_>,
     kind: &str,

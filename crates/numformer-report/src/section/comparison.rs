@@ -6,7 +6,7 @@ use super::{Block, Named};
 use crate::chart::line_chart::Series;
 use crate::{Cell, ReportError, Table};
 
-/// Tables and curves of several runs; nothing of a single one.
+/// Tables and curves of several runs; empty for a single run.
 pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {
     let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
         return Ok(Vec::new());

@@ -1,26 +1,26 @@
-//! How a model learned: against examples and against time.
+//! Learning curves, against examples and against time.
 
 use super::{Block, Named};
 use crate::chart::line_chart::{Axis, LineChart, Series};
 use crate::format::{count, percent_short, short, significant};
 use crate::{Cell, ReportError, ReportedRun, Table};
 
-/// What curves are drawn against.
+/// The quantity on the horizontal axis of curves.
 pub(super) struct Horizontal {
-    /// The last part of the names of figures.
+    /// The last part of the figures' names.
     suffix: &'static str,
-    /// The last words of their titles.
+    /// The last word of their titles.
     against: &'static str,
-    /// With its unit.
+    /// The name of the axis, with its unit.
     axis: &'static str,
     /// The last value.
     end: f64,
-    /// Seconds in the unit of time; `None` for examples.
+    /// Number of seconds in the unit of time; `None` for examples.
     unit: Option<f64>,
 }
 
 impl Horizontal {
-    /// Examples, and time where it is known of a run, in a unit that suits it.
+    /// Examples, and time in a suitable unit if it is known for any run.
     pub(super) fn of<'a>(runs: impl Iterator<Item = &'a ReportedRun> + Clone) -> Vec<Self> {
         let examples = runs.clone().map(|run| run.last_examples() as f64).fold(1.0, f64::max);
         let axis = "training examples";
@@ -36,7 +36,7 @@ impl Horizontal {
         all
     }
 
-    /// Points of a curve, from steps, examples and values. What has no time is left out of a curve against it.
+    /// Points of a curve, from steps, examples and values. Against time, points without a known time are omitted.
     pub(super) fn points(&self, run: &ReportedRun, values: impl Iterator<Item = (u64, u64, f64)>) -> Vec<(f64, f64)> {
         let point = |(step, examples, value): (u64, u64, f64)| {
             let x = match self.unit {
@@ -50,7 +50,7 @@ impl Horizontal {
 }
 
 impl Horizontal {
-    /// Where stages begin but the first. What has no time is left out.
+    /// The beginnings of all stages but the first. Stages without a known time are omitted.
     fn stages(&self, run: &ReportedRun) -> Vec<f64> {
         let place = |step: u64| match self.unit {
             None => Some(run.examples_at(step)),
@@ -60,7 +60,7 @@ impl Horizontal {
     }
 }
 
-/// The axis of losses, from 0 to what holds them all.
+/// The axis of losses, which starts at 0 and includes all of them.
 pub(super) fn loss_axis(series: &[Series]) -> Axis {
     let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-6, f64::max);
     Axis { name: "loss, nats per token".to_owned(), range: 0.0..1.05 * highest, format: short }
@@ -70,7 +70,7 @@ pub(super) fn accuracy_axis() -> Axis {
     Axis { name: "share of answers".to_owned(), range: 0.0..1.05, format: percent_short }
 }
 
-/// A figure of lines with its numbers; none without points.
+/// A figure of lines with its numbers; `None` without points.
 pub(super) fn line_figure(
     name: &str,
     title: &str,
@@ -104,7 +104,7 @@ pub(super) fn line_figure(
     Block::figure(name, &title, sentences.trim_end().to_owned(), table, drawing).map(Some)
 }
 
-/// Few digits, in words.
+/// Rounds a value to few digits, for use in a sentence.
 fn value_for(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }

@@ -1,4 +1,4 @@
-//! How far answers are from right, and the worst of them.
+//! The errors of answers, and the worst answers.
 
 use numformer_encoding::DenseMatrix;
 use numformer_evaluate::Solved;
@@ -9,7 +9,7 @@ use crate::format::{count, percent, percent_short, verdict, with_causes};
 use crate::markup::escape;
 use crate::{Assessment, Cell, ReportError, Table, WorstCase};
 
-/// The histogram of errors and the worst cases; nothing if the model was not asked.
+/// The histogram of errors and the worst cases; empty if the run has no assessment.
 pub(crate) fn errors(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Some(assessment) = &named.run.assessment else { return Ok(Vec::new()) };
     let prefix = &named.prefix;
@@ -27,7 +27,7 @@ fn histogram(prefix: &str, assessment: &Assessment) -> Result<Block, ReportError
     row(Cell::number("0", 0.0), Cell::number("0", 0.0), histogram.zero);
     for (bin, n) in histogram.bins.iter().enumerate() {
         let (from, below) = ErrorHistogram::ends(bin);
-        // Three digits of what are roots of powers of ten.
+        // The ends are roots of powers of ten, so they are rounded to three digits.
         let [from, below] = [from, below].map(|end| {
             let rounded = format!("{end:.2e}").parse().unwrap_or(end);
             Cell::number(if rounded == f64::INFINITY { "∞".to_owned() } else { percent_short(rounded) }, rounded)
@@ -119,7 +119,7 @@ fn grid(name: &str, matrix: &DenseMatrix) -> String {
     format!("<table class=\"matrix\"><caption>{name}</caption><tbody>{rows}</tbody></table>")
 }
 
-/// In full, unless that is long.
+/// A coefficient in full, or shortened if that is long.
 fn coefficient(x: f64) -> String {
     let text = x.to_string();
     if text.len() > 9 { format!("{x:.4e}") } else { text }

@@ -7,7 +7,7 @@ use crate::format::{percent, significant, verdict};
 use crate::markup::escape;
 use crate::{Cell, Explanation, LookedAt, ReportError, Table, Written};
 
-/// The answer, the probabilities of its tokens, and what each layer looked at.
+/// The answer, the probabilities of its tokens, and where each layer looked.
 pub(crate) fn explanation(explanation: &Explanation) -> Result<Vec<Block>, ReportError> {
     let Explanation { solved, written, looked_at } = explanation;
     let words = format!(

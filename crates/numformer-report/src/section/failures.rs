@@ -1,4 +1,4 @@
-//! Why answers are wrong, and what they are worth as starts.
+//! Why answers are wrong, and how useful they are as starting points.
 
 use numformer_evaluate::{Diagnosis, RefinementCounts};
 use numformer_metrics::{Accuracy, Detection, Metric, RocCurve, StepCounts};
@@ -9,7 +9,7 @@ use crate::chart::line_chart::{Axis, LineChart, Series};
 use crate::format::{count, percent, percent_short, significant};
 use crate::{Cell, ReportError, Table};
 
-/// The analysis of failures of each problem that has one; nothing if the model was not asked.
+/// The analysis of failures for each problem that has one; empty if the run has no assessment.
 pub(crate) fn failures(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let mut blocks = Vec::new();
     for (problem, diagnosis) in named.run.assessment.iter().flat_map(|assessment| &assessment.diagnoses) {
@@ -37,7 +37,7 @@ pub(crate) fn failures(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     Ok(blocks)
 }
 
-/// What the problem's iteration is called.
+/// The name of the problem's iteration.
 fn iteration(problem: &str) -> &'static str {
     if problem == "eigenvectors" { "Rayleigh quotient iteration" } else { "Newton's iteration" }
 }
@@ -59,7 +59,7 @@ fn properties(diagnosis: &Diagnosis) -> Table {
     table
 }
 
-/// The curve of thresholds on the condition number; none if all answers are right, or all wrong.
+/// The ROC curve of thresholds on the condition number; `None` if all answers are right, or all wrong.
 fn roc(prefix: &str, curve: &RocCurve) -> Result<Option<Block>, ReportError> {
     let (Some(area), Some(best)) = (curve.value(), curve.best()) else { return Ok(None) };
     let title = "Failures foretold by the condition number";
@@ -96,13 +96,13 @@ fn roc(prefix: &str, curve: &RocCurve) -> Result<Option<Block>, ReportError> {
     Block::figure(format!("{prefix}-roc"), title, description, table, chart.to_svg()).map(Some)
 }
 
-/// The right answers that lie above a threshold.
+/// The right answers above a threshold.
 fn false_alarms(point: &Detection) -> Accuracy {
     let Accuracy { correct, total } = point.specificity;
     Accuracy { correct: total - correct, total }
 }
 
-/// The points where a curve turns: the same line, in fewer points.
+/// The points where a curve turns. They draw the same line with fewer points.
 fn corners(points: &[Detection]) -> Vec<Detection> {
     let step = |from: &Detection, to: &Detection| {
         let rise = to.sensitivity.correct.abs_diff(from.sensitivity.correct);
@@ -191,7 +191,8 @@ mod tests {
     fn straight_parts_of_a_curve_have_no_points() {
         let diagnosis = diagnosis();
         let points = diagnosis.failures.failures().points();
-        // Up for the wrong answer, whose condition number is the highest, then to the right for the three others.
+        // Up for the wrong answer, whose condition number is the highest, then to the right for the three right
+        // answers.
         let places: Vec<_> =
             corners(&points).iter().map(|point| (point.sensitivity.correct, false_alarms(point).correct)).collect();
         assert_eq!((points.len(), places), (5, vec![(0, 0), (1, 0), (1, 3)]));

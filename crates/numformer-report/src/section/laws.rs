@@ -1,4 +1,4 @@
-//! On other matrices than a model was trained on.
+//! Accuracy on matrices from other laws than the training matrices.
 
 use super::summary::within_five_percent;
 use super::{Block, Named};
@@ -6,14 +6,14 @@ use crate::chart::heat_map::{HeatMap, Size};
 use crate::format::{count, percent};
 use crate::{Cell, ReportError, Table};
 
-/// The matrix of laws trained on and laws tested on; nothing if no model was asked about other laws.
+/// The matrix of training laws and test laws; empty if no model was assessed on other laws.
 pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, ReportError> {
     let asked: Vec<_> = runs
         .iter()
         .filter_map(|named| Some((named, named.run.assessment.as_ref().filter(|asked| !asked.by_law.is_empty())?)))
         .collect();
     let Some((_, first)) = asked.first() else { return Ok(Vec::new()) };
-    // In the order of the run that was asked about most of them.
+    // In the order of the run that was assessed on the most laws.
     let longest = asked.iter().map(|(_, assessment)| &assessment.by_law).max_by_key(|by_law| by_law.len());
     let others = asked.iter().flat_map(|(_, assessment)| &assessment.by_law);
     let mut laws: Vec<&str> = Vec::new();

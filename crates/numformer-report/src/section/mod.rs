@@ -1,4 +1,4 @@
-//! What a report says, section by section.
+//! The content of a report, section by section.
 
 mod accuracy;
 mod comparison;
@@ -21,29 +21,29 @@ pub(crate) use summary::summary;
 use crate::chart::DrawError;
 use crate::{Figure, ReportError, ReportedRun, Table};
 
-/// A run with the names that it has in a report.
+/// A run with its names in a report.
 pub(crate) struct Named<'a> {
     pub(crate) run: &'a ReportedRun,
-    /// What it is called on the page.
+    /// Its name on the page.
     pub(crate) label: String,
-    /// What the names of its figures and files begin with.
+    /// The beginning of the names of its figures and files.
     pub(crate) prefix: String,
 }
 
 /// A part of a page, in reading order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Block {
-    /// The heading of a section, which the contents link to by its name.
+    /// The heading of a section. The table of contents links to its id.
     Section { id: String, text: String },
-    /// A heading within a section, of a level from 3.
+    /// A heading within a section, of level 3 or deeper.
     Heading { level: u8, text: String },
     /// A paragraph.
     Paragraph(String),
-    /// A figure; neighbours stand side by side where there is room.
+    /// A figure; adjacent figures stand side by side where there is room.
     Figure(Box<Figure>),
-    /// A table, and the name of its file.
+    /// A table, with the name of its file.
     Table { name: String, table: Table },
-    /// A part with a markup of its own.
+    /// A part with its own markup.
     Html(String),
 }
 
@@ -56,7 +56,7 @@ impl Block {
         Self::Heading { level, text: text.into() }
     }
 
-    /// A figure, from what was drawn of it.
+    /// A figure with the given drawing.
     fn figure(
         name: String,
         title: &str,

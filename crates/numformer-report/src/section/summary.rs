@@ -10,7 +10,7 @@ use crate::{Cell, ReportedRun, Table};
 
 pub(super) const FIVE_PERCENT: Tolerance = Tolerance::relative(0.05);
 
-/// What is said of a run at a glance, each with its name.
+/// The facts about a run at a glance, each with its name.
 fn facts(run: &ReportedRun) -> Vec<(&'static str, Cell)> {
     let experiment = &run.experiment;
     let problems: Vec<&str> = experiment.problem.0.iter().map(|problem| problem.name.as_str()).collect();
@@ -40,7 +40,7 @@ fn facts(run: &ReportedRun) -> Vec<(&'static str, Cell)> {
     ]
 }
 
-/// The shapes of matrices, from the smallest to the largest.
+/// The range of matrix shapes, from the smallest to the largest.
 fn dimension(matrices: &MatricesConfig) -> Vec<String> {
     let shapes = matrices.shapes();
     let name = |shape: Option<&(usize, usize)>| shape.map_or_else(String::new, |(rows, cols)| format!("{rows}×{cols}"));
@@ -52,21 +52,21 @@ pub(super) fn within_five_percent(evaluation: &Evaluation) -> Option<f64> {
     evaluation.accuracy.iter().find(|(tolerance, _)| *tolerance == FIVE_PERCENT).map(|(_, share)| *share)
 }
 
-/// Runs at a glance, a column for each.
+/// Runs at a glance, with a column for each.
 pub(super) fn table(caption: &str, runs: &[&Named<'_>]) -> Table {
     let labels = runs.iter().map(|named| named.label.as_str());
     let mut table = Table::new(caption, &[""].into_iter().chain(labels).collect::<Vec<_>>());
     let columns: Vec<_> = runs.iter().map(|named| facts(named.run)).collect();
     let names = columns.first().into_iter().flatten().map(|(name, _)| *name);
     for (index, name) in names.enumerate() {
-        // Columns of all kinds: to the left.
+        // A column mixes text and numbers, so all cells are aligned left.
         let cells = columns.iter().map(|facts| Cell { is_number: false, ..facts[index].1.clone() });
         table.push([Cell::text(name)].into_iter().chain(cells).collect());
     }
     table
 }
 
-/// The section that a run begins with.
+/// The first section of a run.
 pub(crate) fn summary(named: &Named<'_>) -> Vec<Block> {
     vec![Block::Table { name: format!("{}-summary", named.prefix), table: table("At a glance", &[named]) }]
 }

@@ -1,4 +1,4 @@
-//! Chromium without a window, spoken to through a pipe by its DevTools protocol.
+//! A headless Chromium, controlled through a pipe by its DevTools protocol.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Longer than any answer takes on a busy machine.
+/// Longer than any response takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Chromium with one page.
@@ -21,13 +21,13 @@ pub(crate) struct Chromium {
     messages: Receiver<Value>,
     last_id: u64,
     session: Option<String>,
-    /// What happened while answers were waited for.
+    /// Events that arrived while a response was awaited.
     pub(crate) events: Vec<Value>,
     _profile: TempDir,
 }
 
 impl Chromium {
-    /// The program: what `NUMFORMER_CHROMIUM` names, or else the first in PATH that has one of its names.
+    /// The program: the one that `NUMFORMER_CHROMIUM` names, or else the first in PATH with one of its usual names.
     pub(crate) fn find() -> Option<PathBuf> {
         if let Some(program) = env::var_os("NUMFORMER_CHROMIUM") {
             return Some(program.into());
@@ -42,11 +42,12 @@ impl Chromium {
     /// Starts the program with an empty profile and opens a page.
     pub(crate) fn start(program: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        // It reads requests from descriptor 3 and writes answers to 4. Only a shell hands them over without unsafe code.
+        // Chromium reads requests from descriptor 3 and writes responses to descriptor 4. Only a shell can set them up
+        // without unsafe code.
         let mut process = Command::new("sh")
             .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#])
             .arg(program)
-            // Without a sandbox of its own, which not every container allows: the only page is ours.
+            // Without Chromium's own sandbox, which not every container allows; it only opens pages of this test.
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -81,7 +82,7 @@ impl Chromium {
         chromium
     }
 
-    /// Calls a method of the protocol and waits for its answer.
+    /// Calls a method of the protocol and waits for its response.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last_id += 1;
         let mut request = json!({"id": self.last_id, "method": method, "params": parameters});
