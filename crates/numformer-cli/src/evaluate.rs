@@ -14,9 +14,8 @@ use numformer_problems::Problem;
 use serde_json::json;
 
 use crate::decoding::{DecodingArguments, TaskArguments};
-use crate::layout;
 use crate::output::write;
-use crate::passed_over;
+use crate::{layout, passed_over};
 
 /// Judge the model of a run on unseen matrices, also on others than it was trained on.
 ///

@@ -16,12 +16,10 @@ use numformer_train::StopReason;
 
 use crate::budget::Budget;
 use crate::device::DeviceName;
-use crate::layout;
-use crate::output;
-use crate::passed_over;
 use crate::signals::Signals;
 use crate::train::{run_in, start_threads};
 use crate::verbosity::Verbosity;
+use crate::{layout, output, passed_over};
 
 /// Run presets, judge them on fresh matrices, and write what they reach beside what is expected.
 ///

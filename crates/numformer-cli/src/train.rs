@@ -12,12 +12,10 @@ use serde_json::json;
 
 use crate::budget::Budget;
 use crate::device::DeviceName;
-use crate::dry_run;
-use crate::hint;
-use crate::layout;
 use crate::output::write;
 use crate::signals::Signals;
 use crate::verbosity::Verbosity;
+use crate::{dry_run, hint, layout};
 
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///

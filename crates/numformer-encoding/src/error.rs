@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::TokenId;
-use crate::vocabulary::symbol_or_unknown;
+use crate::spelling::symbol_or_unknown;
 
 /// Why an encoding with such parameters does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -40,6 +40,8 @@ mod number;
 mod positional;
 mod preset;
 mod sequences;
+mod spelling;
+mod token_id;
 mod vocabulary;
 mod word_grammar;
 
@@ -55,5 +57,6 @@ pub use number::NumberEncoding;
 pub use positional::Positional;
 pub use preset::{Preset, UnknownEncoding};
 pub use sequences::Sequences;
-pub use vocabulary::{TokenId, Vocabulary, VocabularyError};
+pub use token_id::TokenId;
+pub use vocabulary::{Vocabulary, VocabularyError};
 pub use word_grammar::{Branch, WordGrammar, WordGrammarError};

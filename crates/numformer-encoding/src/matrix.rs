@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::vocabulary::{dimension_symbol, symbol_or_unknown};
+use crate::spelling::symbol_or_unknown;
+use crate::vocabulary::dimension_symbol;
 use crate::{
     DecodeError, DenseMatrix, EncodeError, MatrixGrammar, NumberEncoding, TokenId, Vocabulary, VocabularyError,
 };

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::vocabulary::{render_into, shortened, symbol_or_unknown};
+use crate::spelling::{render_into, shortened, symbol_or_unknown};
 use crate::{DecodeError, EncodeError, SymbolMeaning, TokenId, WordGrammar};
 
 /// Writes real numbers as short words of tokens and reads them back.

@@ -6,12 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::NumberEncoding;
-
-/// The id of a symbol, in a [`Vocabulary`] or within a [`NumberEncoding`].
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TokenId(pub u32);
+use crate::spelling::{render_into, shortened};
+use crate::{NumberEncoding, TokenId};
 
 /// An ordered list of distinct symbols: the index of a symbol is its id.
 ///
@@ -231,33 +227,6 @@ impl Vocabulary {
     pub fn render_into(&self, ids: &[TokenId], text: &mut String) {
         render_into(&self.symbols, ids, text);
     }
-}
-
-/// Appends the symbols of `ids`, separated by spaces.
-pub(crate) fn render_into(symbols: &[String], ids: &[TokenId], text: &mut String) {
-    for (position, &id) in ids.iter().enumerate() {
-        if position > 0 {
-            text.push(' ');
-        }
-        match symbols.get(id.0 as usize) {
-            Some(symbol) => text.push_str(symbol),
-            None => text.push_str(&symbol_or_unknown(symbols, id)),
-        }
-    }
-}
-
-/// The symbol, shortened if it is so long that it would hide the message around it.
-pub(crate) fn shortened(symbol: &str) -> String {
-    const LONGEST: usize = 40;
-    match symbol.char_indices().nth(LONGEST) {
-        None => symbol.to_owned(),
-        Some((end, _)) => format!("{}…", &symbol[..end]),
-    }
-}
-
-/// The symbol of an id, for people to read.
-pub(crate) fn symbol_or_unknown(symbols: &[String], TokenId(id): TokenId) -> String {
-    symbols.get(id as usize).cloned().unwrap_or_else(|| format!("<unknown {id}>"))
 }
 
 /// The symbol for a number of rows or columns.

@@ -11,8 +11,7 @@ use numformer_metrics::Norm;
 use numformer_model::{Candidate, Constraint, Decoding, End, Hypothesis, Padded, Seq2Seq, Unconstrained, generate};
 
 use crate::evaluate_error::EvaluateError;
-use crate::evaluation::{finished, tokens_of};
-use crate::score::{Pair, padded};
+use crate::pairs::{Pair, finished, padded, tokens_of};
 
 /// How a model's answers to a task are found.
 ///

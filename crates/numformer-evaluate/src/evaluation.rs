@@ -6,9 +6,8 @@ use std::ops::ControlFlow;
 
 use candle_core::Device;
 use numformer_data::{Batch, BatchSource, Task};
-use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
-use numformer_model::{End, Hypothesis, Mode, Seq2Seq, TokenRows};
+use numformer_model::{Mode, Seq2Seq, TokenRows};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::answering::{Answerer, Answering};
@@ -16,7 +15,7 @@ use crate::evaluate_error::EvaluateError;
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
 use crate::figures::Evaluation;
 use crate::own_metric::{Answered, OwnMetrics};
-use crate::score::{Batch as ScoredBatch, Pair, Scored, score_pairs};
+use crate::pairs::{Batch as ScoredBatch, Pair, Scored, finished, score_pairs, tokens_of};
 
 /// Examples judged together, on one thread of rayon. They are gathered from as many batches as it takes, and the figures of
 /// chunks are merged in their order, so that not even the rounding of the cross-entropy depends on the size of a source's
@@ -252,13 +251,4 @@ fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<
         target_tokens: pair.target_tokens() as u64,
         rejected: origin.rejected,
     })
-}
-
-/// The tokens of an answer; none if the model did not end it.
-pub(crate) fn finished(answer: &Hypothesis) -> Option<Vec<TokenId>> {
-    (answer.end == End::Delimiter).then(|| tokens_of(&answer.ids))
-}
-
-pub(crate) fn tokens_of(ids: &[u32]) -> Vec<TokenId> {
-    ids.iter().copied().map(TokenId).collect()
 }

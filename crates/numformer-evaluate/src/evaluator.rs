@@ -14,7 +14,7 @@ use crate::evaluation_metrics::interval;
 use crate::figure::Better;
 use crate::figures::Evaluation;
 use crate::own_metric::{Answered, OwnMetrics};
-use crate::score::{Batch as ScoredBatch, padded, score_pairs};
+use crate::pairs::{Batch as ScoredBatch, padded, score_pairs};
 
 /// Judges a model by its weights.
 ///

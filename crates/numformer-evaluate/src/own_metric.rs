@@ -6,9 +6,8 @@ use std::fmt;
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
 
-use crate::evaluation::{finished, tokens_of};
 use crate::figure::{Better, Figure};
-use crate::score::{Pair, Scored};
+use crate::pairs::{Pair, Scored, finished, tokens_of};
 
 /// An example and the answer of a model: a sample of metrics of one's own. Sequences have their delimiters, but for the
 /// answer.

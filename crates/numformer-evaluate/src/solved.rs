@@ -11,7 +11,7 @@ use numformer_model::{Candidate, Seq2Seq};
 
 use crate::answering::{Answerer, Answering};
 use crate::evaluate_error::EvaluateError;
-use crate::evaluation::{finished, tokens_of};
+use crate::pairs::{finished, tokens_of};
 
 /// One example beside the model's answer, as tokens and as matrices.
 ///

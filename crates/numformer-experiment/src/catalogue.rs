@@ -13,7 +13,7 @@ use numformer_problems::{
 };
 
 use crate::config::ProblemConfig;
-use crate::experiment::ExperimentError;
+use crate::experiment_error::ExperimentError;
 
 /// Problems, laws of random matrices and encodings by the names that experiments give them.
 ///

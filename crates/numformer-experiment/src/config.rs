@@ -6,19 +6,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
+use numformer_evaluate::FigureName;
 use numformer_model::Precision;
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
+use numformer_store::EncodingNames;
+use numformer_train::{AfterWarmUp, DivergencePolicy, Goal, Gradients, OptimizerConfig, Patience};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use numformer_evaluate::FigureName;
-use numformer_store::EncodingNames;
-use numformer_train::AfterWarmUp;
-use numformer_train::DivergencePolicy;
-use numformer_train::Goal;
-use numformer_train::Gradients;
-use numformer_train::OptimizerConfig;
-use numformer_train::Patience;
 
 /// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
 /// `[[problem]]`.
@@ -417,6 +411,9 @@ pub struct EvaluateConfig {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<TestSetConfig>,
 }
+
+/// The name of the test split among test sets.
+pub(crate) const TEST: &str = "test";
 
 /// A set of examples that a trained model is judged on, beside those of its test split. They are written with the tokens of
 /// the experiment.

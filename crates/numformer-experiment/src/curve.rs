@@ -6,11 +6,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use numformer_metrics::Tolerance;
-use plotters::coord::Shift;
-use plotters::prelude::*;
-
 use numformer_store::files::write_atomically;
 use numformer_train::{Record, read_metrics};
+use plotters::coord::Shift;
+use plotters::prelude::*;
 
 /// Loss and accuracy against the number of training examples.
 #[derive(Clone, Debug, Default, PartialEq)]

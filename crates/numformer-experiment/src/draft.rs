@@ -2,11 +2,13 @@
 
 use toml::{Table, Value};
 
+use crate::architecture::Architecture;
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
-use crate::experiment::{Experiment, ExperimentError};
+use crate::experiment::Experiment;
 use crate::experiment_difference::is_part;
-use crate::model_config::{Adaptation, Architecture, adapt};
+use crate::experiment_error::ExperimentError;
+use crate::model_config::{Adaptation, adapt};
 use crate::syntax::{SyntaxError, line_of, message_and_hint};
 
 /// An experiment that was read, with settings, and that is not checked yet: values of one table may still leave those of

@@ -1,10 +1,9 @@
 //! In what two experiments differ, and what a run depends on.
 
 use numformer_data::Split;
+use numformer_train::{Difference, DivergencePolicy};
 
 use crate::{DataConfig, Experiment, signed};
-use numformer_train::Difference;
-use numformer_train::DivergencePolicy;
 
 impl Experiment {
     /// The first key in which `other` differs and on which a run depends: `None` when a run of this experiment can go on as

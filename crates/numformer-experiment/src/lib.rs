@@ -30,6 +30,7 @@
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod catalogue;
 mod config;
 mod curve;
@@ -37,10 +38,13 @@ mod data_files;
 mod draft;
 mod experiment;
 mod experiment_difference;
+mod experiment_error;
 mod model_config;
 pub mod presets;
+mod reading;
 mod run;
 mod run_checkpoint;
+mod run_checkpoints;
 mod run_dir;
 mod run_error;
 mod run_summary;
@@ -48,8 +52,12 @@ mod scorecard;
 mod signed;
 mod stored_run;
 mod syntax;
+mod tasks;
+mod training;
+mod validation;
 mod warm_start;
 
+pub use architecture::Architecture;
 pub use catalogue::{Catalogue, LawParameters};
 pub use config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
@@ -58,8 +66,9 @@ pub use config::{
 pub use curve::LearningCurve;
 pub use data_files::{Amount, DataFileError, DataFingerprints};
 pub use draft::Draft;
-pub use experiment::{Experiment, ExperimentError};
-pub use model_config::{Adaptation, Architecture, ModelConfig, SizesConfig};
+pub use experiment::Experiment;
+pub use experiment_error::ExperimentError;
+pub use model_config::{Adaptation, ModelConfig, SizesConfig};
 pub use run::Run;
 pub use run_checkpoint::{RunCheckpoint, RunDescription};
 pub use run_dir::{RunDir, RunDirError};

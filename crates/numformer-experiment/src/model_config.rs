@@ -10,34 +10,9 @@ use numformer_model::{
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::architecture::Architecture;
 use crate::config::is_default;
-use crate::experiment::ExperimentError;
-
-/// The kind of model that is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Architecture {
-    /// The transformer of the paper.
-    #[default]
-    Transformer,
-    /// A transformer that applies one layer again and again in each half (Dehghani et al. 2019).
-    Universal,
-    /// An encoder-decoder of LSTMs (Sutskever et al. 2014).
-    Lstm,
-    /// The same of gated recurrent units (Cho et al. 2014).
-    Gru,
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Transformer => "transformer",
-            Self::Universal => "universal",
-            Self::Lstm => "lstm",
-            Self::Gru => "gru",
-        })
-    }
-}
+use crate::experiment_error::ExperimentError;
 
 /// Sizes of one half of the model, encoder or decoder. By default those of the paper's smallest models: one layer, 256
 /// dimensions, 8 heads (Charton 2022, section 4.1).

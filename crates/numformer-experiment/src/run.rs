@@ -5,39 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{BatchSource, Order, Split, Task};
+use numformer_data::{Split, Task};
+use numformer_evaluate::{Evaluation, Solved, evaluate, solve};
 use numformer_model::{DeviceStep, Model, ModelConfig, Parameters, Precision};
 use numformer_ops::device::Accelerator;
+use numformer_store::{CheckpointError, Latest, NamedTensors};
+use numformer_train::{
+    AdamConfig, DeviceLearner, Gap, LatestSnapshot, Observer, OptimizerConfig, PastEvaluation, Record, RunReport,
+    Trainer, every,
+};
 
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
 use crate::data_files::DataFiles;
 use crate::experiment::Experiment;
-use crate::run_checkpoint::{RunCheckpoint, RunCheckpoints, RunDescription};
+use crate::run_checkpoint::{RunCheckpoint, RunDescription};
+use crate::run_checkpoints::RunCheckpoints;
 use crate::run_dir::{EXPERIMENT, RunDir};
 use crate::run_error::RunError;
+use crate::training::{EVALUATION_BATCH, examples, learner, trainer};
 use crate::warm_start::{Beginner, TakenOver, load};
-use numformer_evaluate::Evaluation;
-use numformer_evaluate::Evaluator;
-use numformer_evaluate::evaluate;
-use numformer_evaluate::{Solved, solve};
-use numformer_store::Latest;
-use numformer_store::{CheckpointError, NamedTensors};
-use numformer_train::AdamConfig;
-use numformer_train::DeviceLearner;
-use numformer_train::HostLearner;
-use numformer_train::LatestSnapshot;
-use numformer_train::Learner;
-use numformer_train::Observer;
-use numformer_train::OptimizerConfig;
-use numformer_train::PastEvaluation;
-use numformer_train::RunReport;
-use numformer_train::Stage;
-use numformer_train::Trainer;
-use numformer_train::WarmUp;
-use numformer_train::every;
-use numformer_train::training_step;
-use numformer_train::{Gap, Record};
 
 /// An experiment as it is run: a [`Trainer`] of all that the experiment says, its task, and the model for use.
 ///
@@ -435,84 +422,6 @@ impl Experiment {
     }
 }
 
-/// What learns on the CPU, with fresh weights.
-fn learner(train: &TrainConfig, config: &ModelConfig, parameters: &Parameters) -> candle_core::Result<HostLearner> {
-    let (step, how) = training_step(config, parameters, train.gradients, train.label_smoothing)?;
-    Ok(HostLearner::new(step, train.optimizer.build(), parameters)?.described_as(&how))
-}
-
-/// A trainer of all that an experiment says of training.
-fn trainer(
-    experiment: &Experiment,
-    catalogue: &Catalogue,
-    learner: impl Learner + 'static,
-    task: &Arc<Task>,
-    files: &DataFiles,
-    model: &Model,
-    parameters: &Parameters,
-) -> Result<Trainer, RunError> {
-    let Experiment { name, seed, train, evaluate, checkpoint, log, stop, data, .. } = experiment;
-    let batches: Box<dyn BatchSource> = match files.of(Split::Train) {
-        Some(file) => Box::new(file.dataset().batches(train.batch_size, Order::Shuffled(*seed))),
-        None => Box::new(task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window)),
-    };
-    let evaluator = |task: &Arc<Task>, source: Box<dyn BatchSource>, count| {
-        Evaluator::new(model.clone(), parameters, task, source, count)
-    };
-    let (validation, count) = examples(experiment, task, files, Split::Validation, EVALUATION_BATCH, evaluate.examples);
-    let mut trainer = Trainer::new(learner, batches)
-        .named(name)
-        .with_steps(train.steps)
-        .with_schedule(WarmUp::new(train.lr, train.warmup_steps).then(train.schedule))
-        .with_seed(*seed)
-        .with_accumulation(train.accumulate)
-        .with_clip_norm(train.clip_norm)
-        .with_weight_decay(train.weight_decay)
-        .with_divergence(train.divergence)
-        .taking_snapshots(every(checkpoint.every))
-        .with_evaluation(every(evaluate.every), evaluator(task, validation, count)?)
-        .reporting(every(log.every));
-    for figure in &checkpoint.best {
-        trainer = trainer.keeping_best(figure.clone());
-    }
-    if let Some(goal) = &stop.target {
-        trainer = trainer.with_stop(goal.clone());
-    }
-    if let Some(patience) = &stop.patience {
-        trainer = trainer.with_stop(patience.clone());
-    }
-    for (config, task) in experiment.stage.iter().zip(experiment.stage_tasks(catalogue, task)?) {
-        let task = Arc::new(task);
-        let batches = task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window);
-        let validation = Box::new(task.batches(evaluate.seed, Split::Validation, EVALUATION_BATCH));
-        let mut stage =
-            Stage::new(&config.name, batches).with_evaluation(evaluator(&task, validation, evaluate.examples)?);
-        if let Some(steps) = config.steps {
-            stage = stage.with_steps(steps);
-        }
-        if let Some(goal) = &config.until {
-            stage = stage.until(goal.clone());
-        }
-        trainer = trainer.with_stage(stage);
-    }
-    Ok(trainer)
-}
-
-/// The examples of a split to judge the model on, in order, and how many there are of `count`.
-fn examples(
-    experiment: &Experiment,
-    task: &Arc<Task>,
-    files: &DataFiles,
-    split: Split,
-    size: usize,
-    count: u64,
-) -> (Box<dyn BatchSource>, u64) {
-    match files.of(split) {
-        Some(file) => (file.in_order(size), count.min(file.len())),
-        None => (Box::new(task.batches(experiment.evaluate.seed, split, size)), count),
-    }
-}
-
 /// The evaluations of a run that goes on after `step`, as its metrics log has them: those alone that a run with this end
 /// would have had from the beginning, and that were made on the examples on which it is judged now.
 fn logged_history(
@@ -542,226 +451,5 @@ fn logged_history(
 /// The keys that say on which examples a run is judged.
 const VALIDATED_ON: [&str; 2] = ["evaluate.examples", "evaluate.seed"];
 
-/// Examples made together; figures do not depend on it.
-const EVALUATION_BATCH: usize = 256;
-
 #[cfg(test)]
-mod tests {
-    use std::ops::ControlFlow;
-
-    use numformer_model::{FlatLayout, Mode, TokenRows, TrainingStep};
-
-    use super::*;
-    use crate::config::CheckpointConfig;
-    use numformer_train::Gradients;
-    use numformer_train::TrainError;
-    use numformer_train::{DivergencePolicy, DivergenceReport, Remedy};
-    use numformer_train::{StepReport, StopReason};
-
-    /// Gives no finite loss when it is asked for a step of these for the first time.
-    struct Poisoned(Box<dyn TrainingStep>, Vec<u64>);
-
-    impl TrainingStep for Poisoned {
-        fn layout(&self) -> &FlatLayout {
-            self.0.layout()
-        }
-
-        fn loss_and_gradients(
-            &mut self,
-            weights: &[f32],
-            src: TokenRows<'_>,
-            tgt: TokenRows<'_>,
-            mode: Mode,
-            gradients: &mut [f32],
-        ) -> candle_core::Result<f64> {
-            let loss = self.0.loss_and_gradients(weights, src, tgt, mode, gradients)?;
-            let Mode::Train { step, .. } = mode else { return Ok(loss) };
-            match self.1.iter().position(|poisoned| *poisoned == step) {
-                None => Ok(loss),
-                Some(place) => {
-                    self.1.remove(place);
-                    gradients[0] = f32::NAN;
-                    Ok(f64::NAN)
-                }
-            }
-        }
-    }
-
-    /// What a run says of its steps and of those it could not take.
-    #[derive(Default)]
-    struct Told(Vec<StepReport>, Vec<DivergenceReport>);
-
-    impl Observer for Told {
-        fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
-            self.0.push(step.clone());
-            ControlFlow::Continue(())
-        }
-        fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
-            self.1.push(divergence.clone());
-            ControlFlow::Continue(())
-        }
-    }
-
-    /// Eight steps of a tiny model with a checkpoint every other one.
-    fn tiny(divergence: DivergencePolicy) -> Experiment {
-        let settings = [
-            "matrices.rows=2",
-            "matrices.cols=2",
-            "model.encoder={d_model=16,n_heads=2,n_layers=1}",
-            "model.decoder={d_model=16,n_heads=2,n_layers=1}",
-            "train.batch_size=4",
-            "train.steps=8",
-            "train.warmup_steps=0",
-        ];
-        let preset = Experiment::preset("transpose-3x3").expect("embedded");
-        let mut experiment = preset.with_settings(&settings).expect("settings");
-        experiment.train.divergence = divergence;
-        experiment.checkpoint = CheckpointConfig { every: 2, ..CheckpointConfig::default() };
-        experiment.evaluate.examples = 1;
-        experiment
-    }
-
-    /// Runs eight steps; step `i` of `poisoned`, from 0, diverges once.
-    fn run(divergence: DivergencePolicy, poisoned: &[u64]) -> (Result<RunReport, RunError>, Run) {
-        let mut run = Run::new(tiny(divergence)).expect("a run").with_observer(Told::default());
-        let (plain, _) = training_step(&run.config, &run.parameters, Gradients::Auto, 0.0).expect("a step");
-        let poisoned = Poisoned(plain, poisoned.to_vec());
-        let learner =
-            HostLearner::new(poisoned, OptimizerConfig::default().build(), &run.parameters).expect("a learner");
-        run.trainer = run.trainer.with_learner(learner).expect("of the same weights");
-        (run.run(), run)
-    }
-
-    fn told(run: &Run) -> &Told {
-        run.trainer().observer().expect("it was given")
-    }
-
-    #[test]
-    fn a_step_that_diverges_ends_the_run_unless_asked_otherwise() {
-        let (ended, run) = run(DivergencePolicy::Stop, &[4]);
-        let told = &told(&run).1;
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!((told[0].step, told[0].diverged, told[0].remedy), (4, 5, Remedy::Stopped));
-        assert!(matches!(ended, Err(RunError::Train(TrainError::NotFinite { step: 5, .. }))), "{ended:?}");
-        assert_eq!(run.step(), 4);
-        assert!(run.weights().iter().all(|weight| weight.is_finite()));
-    }
-
-    #[test]
-    fn steps_are_left_out_up_to_a_limit_in_a_row() {
-        let (ended, trained) = run(DivergencePolicy::Skip { limit: 2 }, &[2, 3, 5]);
-        assert_eq!(ended.expect("a run").step, 8);
-        let progress = trained.trainer().progress();
-        assert_eq!((progress.skipped, progress.skipped_in_a_row), (3, 0));
-        assert_eq!(trained.trainer().learner().state().updates, 5);
-        assert!(trained.weights().iter().all(|weight| weight.is_finite()));
-        let told = told(&trained);
-        let diverged = told.1.iter().map(|report| (report.step, report.diverged, report.remedy));
-        assert_eq!(diverged.collect::<Vec<_>>(), [3, 4, 6].map(|step| (step, step, Remedy::Skipped)));
-        assert_eq!(told.0.iter().map(|report| report.step).collect::<Vec<_>>(), [1, 2, 5, 7, 8]);
-
-        let (ended, ..) = run(DivergencePolicy::Skip { limit: 1 }, &[2, 3, 5]);
-        assert!(matches!(ended, Err(RunError::Train(TrainError::NotFinite { step: 4, .. }))), "{ended:?}");
-    }
-
-    #[test]
-    fn a_run_goes_back_to_a_good_checkpoint_at_a_lower_rate() {
-        // After four steps, when the checkpoint of the fourth is not yet known to be good.
-        let policy = DivergencePolicy::RollBack { lr_factor: 0.25, limit: 1 };
-        let (ended, trained) = run(policy, &[4]);
-        assert_eq!(ended.expect("a run").step, 8);
-        let told = told(&trained);
-        let [report] = &told.1[..] else { panic!("{:?}", told.1) };
-        assert_eq!((report.step, report.diverged, report.remedy), (2, 5, Remedy::RolledBack));
-        let steps: Vec<u64> = told.0.iter().map(|report| report.step).collect();
-        assert_eq!(steps, [1, 2, 3, 4, 3, 4, 5, 6, 7, 8]);
-        let bits = |x: f64| x.to_bits();
-        assert_eq!(bits(told.0[4].lr), bits(0.25 * told.0[2].lr));
-        assert_eq!(bits(told.0[4].loss), bits(told.0[2].loss));
-        assert_eq!(trained.trainer().progress().roll_backs, 1);
-
-        // Once it has given a finite loss, it is.
-        let (_, trained) = run(policy, &[5]);
-        assert_eq!(self::told(&trained).1[0].step, 4);
-        let (ended, ..) = run(policy, &[1, 2]);
-        assert!(matches!(ended, Err(RunError::Train(TrainError::NotFinite { step: 3, .. }))), "{ended:?}");
-    }
-
-    fn emulated() -> Accelerator {
-        Accelerator::emulated().expect("a C++ compiler: install one, or set CXX")
-    }
-
-    #[test]
-    fn a_device_learns_what_the_cpu_learns_and_reports_every_step() {
-        let [on_cpu, on_device] =
-            [(); 2].map(|()| Run::new(tiny(DivergencePolicy::Stop)).expect("a run").with_observer(Told::default()));
-        let mut runs = [on_cpu, on_device.on_device(emulated()).expect("it has all that the experiment needs")];
-        let how = runs[1].trainer().learner().how();
-        assert!(how.starts_with("fused step in f32 on "), "{how}");
-        for run in &mut runs {
-            assert_eq!(run.run().expect("a run").step, 8);
-        }
-        let (on_cpu, on_device) = (&told(&runs[0]).0, &told(&runs[1]).0);
-        assert_eq!(on_device.iter().map(|report| report.step).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
-        for (expected, found) in on_cpu.iter().zip(on_device) {
-            assert!((found.loss - expected.loss).abs() < 1e-5 * expected.loss, "{found:?} {expected:?}");
-            assert_eq!(found.lr.to_bits(), expected.lr.to_bits());
-        }
-        let [expected, found] = &runs;
-        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
-        assert!(found.weights().iter().zip(expected.weights()).all(close));
-        let moments = [found, expected].map(|run| run.trainer().learner().state().memory);
-        for ((_, found), (_, expected)) in moments[0].iter().zip(&moments[1]) {
-            assert!(found.iter().zip(*expected).all(close));
-        }
-    }
-
-    #[test]
-    fn a_run_on_a_device_that_is_resumed_ends_with_the_same_bits() {
-        let run_in = |path: &std::path::Path, steps: u64| {
-            let mut experiment = tiny(DivergencePolicy::Stop);
-            experiment.train.steps = steps;
-            experiment.train.precision = Precision::Bf16;
-            let run = Run::new(experiment).expect("a run").on_device(emulated()).expect("a device");
-            let mut run = run.in_dir(path).expect("a run");
-            assert!(run.passed_over().is_empty());
-            run.run().expect("all steps");
-            run.weights().iter().map(|weight| weight.to_bits()).collect::<Vec<_>>()
-        };
-        let (whole, halves) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        let expected = run_in(&whole.path().join("run"), 6);
-        let path = halves.path().join("run");
-        run_in(&path, 3);
-        assert!(run_in(&path, 6) == expected);
-    }
-
-    #[test]
-    fn a_device_stays_before_a_step_that_is_not_finite() {
-        let mut experiment = tiny(DivergencePolicy::Stop);
-        experiment.train.lr = 1e30;
-        let mut run = Run::new(experiment).expect("a run").on_device(emulated()).expect("a device");
-        let ended = run.run();
-        let Err(RunError::Train(TrainError::NotFinite { step, .. })) = ended else { panic!("{ended:?}") };
-        assert_eq!(run.step(), step - 1);
-        assert_eq!(run.trainer().learner().state().updates, step - 1);
-    }
-
-    #[test]
-    fn what_is_for_the_cpu_alone_is_named() {
-        let message = |change: &dyn Fn(&mut Experiment)| {
-            let mut experiment = tiny(DivergencePolicy::Stop);
-            change(&mut experiment);
-            let run = Run::new(experiment).expect("a run").on_device(emulated());
-            run.expect_err("not on a device").to_string()
-        };
-        let accumulate = message(&|experiment| experiment.train.accumulate = 2);
-        assert_eq!(accumulate, "devices have no train.accumulate above 1: train on the CPU");
-        assert!(message(&|experiment| experiment.train.label_smoothing = 0.1).contains("label smoothing"));
-
-        let mut experiment = tiny(DivergencePolicy::Stop);
-        experiment.train.precision = Precision::Bf16;
-        let mut run = Run::new(experiment).expect("a run");
-        let error = run.run().expect_err("the CPU has no bf16").to_string();
-        assert!(error.contains("is for GPUs") && run.step() == 0, "{error}");
-    }
-}
+mod tests;

@@ -1,20 +1,16 @@
 //! The checkpoint of a run of an experiment.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use numformer_encoding::Vocabulary;
 use numformer_model::ModelConfig;
+use numformer_store::{CONFIG, Checkpoint, CheckpointError, StoredModel, VOCABULARY};
+use numformer_train::Snapshot;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::data_files::DataFingerprints;
 use crate::experiment::Experiment;
-use crate::run_dir::RunDir;
-use numformer_store::StoredModel;
-use numformer_store::{CONFIG, Checkpoint, CheckpointError, VOCABULARY};
-use numformer_store::{Latest, latest};
-use numformer_train::{Checkpoints, LatestSnapshot, Snapshot};
 
 /// What the checkpoints of an experiment say beside the state of the run: enough to use the model, and to tell whether the
 /// run can go on.
@@ -46,7 +42,7 @@ const EXPERIMENT: &str = "experiment";
 
 impl RunDescription {
     /// A snapshot of the run, as it is written.
-    fn checkpoint<'a>(&self, snapshot: &'a Snapshot) -> Checkpoint<'a> {
+    pub(crate) fn checkpoint<'a>(&self, snapshot: &'a Snapshot) -> Checkpoint<'a> {
         let mut checkpoint = snapshot.checkpoint();
         let DataFingerprints { train, validation, test } = self.data;
         for (name, fingerprint) in DATA.into_iter().zip([train, validation, test]) {
@@ -98,37 +94,6 @@ impl From<RunCheckpoint> for StoredModel {
         let RunDescription { experiment, config, vocabulary, .. } = description;
         let encodings = Some(experiment.encoding.names());
         Self { config, vocabulary, weights: snapshot.weights, encodings }
-    }
-}
-
-/// Checkpoints of a run of an experiment, in its directory.
-#[derive(Debug)]
-pub(crate) struct RunCheckpoints {
-    pub(crate) run_dir: Arc<RunDir>,
-    pub(crate) description: RunDescription,
-}
-
-impl Checkpoints for RunCheckpoints {
-    fn save(&mut self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
-        self.run_dir.store().write(&self.description.checkpoint(snapshot))
-    }
-
-    fn latest(&mut self) -> Result<Option<LatestSnapshot>, CheckpointError> {
-        let latest = latest(self.run_dir.path(), Snapshot::load)?;
-        Ok(latest.map(|Latest { checkpoint: snapshot, skipped: passed_over }| LatestSnapshot { snapshot, passed_over }))
-    }
-
-    fn load(&mut self, step: u64) -> Result<Option<Snapshot>, CheckpointError> {
-        let path = self.run_dir.checkpoint_path(step);
-        path.exists().then(|| Snapshot::load(&path)).transpose()
-    }
-
-    fn remove_oldest(&mut self, step: u64, kept: &[u64]) -> Result<(), CheckpointError> {
-        self.run_dir.store().remove_oldest(step, kept)
-    }
-
-    fn remove_after(&mut self, step: u64) -> Result<(), CheckpointError> {
-        self.run_dir.store().remove_after(step)
     }
 }
 

@@ -5,18 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use numformer_data::read_text;
+use numformer_evaluate::FigureName;
+use numformer_store::files::{create_durably, write_atomically};
+use numformer_store::{CheckpointError, Latest, RunStore, latest, steps};
+use numformer_train::{Difference, EvaluationReport, METRICS, MetricsLog, Record, TensorBoard, read_up_to_damage};
 
 use crate::curve::LearningCurve;
-use crate::experiment::{Experiment, ExperimentError};
+use crate::experiment::Experiment;
+use crate::experiment_error::ExperimentError;
 use crate::run_checkpoint::RunCheckpoint;
-use numformer_evaluate::FigureName;
-use numformer_store::CheckpointError;
-use numformer_store::files::{create_durably, write_atomically};
-use numformer_store::{Latest, RunStore, latest, steps};
-use numformer_train::Difference;
-use numformer_train::EvaluationReport;
-use numformer_train::TensorBoard;
-use numformer_train::{METRICS, MetricsLog, Record, read_up_to_damage};
 
 pub(crate) const EXPERIMENT: &str = "experiment.toml";
 

@@ -4,16 +4,15 @@ use std::io;
 use std::path::PathBuf;
 
 use numformer_data::TaskError;
-
-use crate::data_files::DataFileError;
-use crate::experiment::ExperimentError;
-use crate::run_dir::RunDirError;
-use crate::warm_start::StartError;
 use numformer_evaluate::EvaluateError;
 use numformer_evaluate::text::did_you_mean;
 use numformer_store::CheckpointError;
-use numformer_train::Difference;
-use numformer_train::TrainError;
+use numformer_train::{Difference, TrainError};
+
+use crate::data_files::DataFileError;
+use crate::experiment_error::ExperimentError;
+use crate::run_dir::RunDirError;
+use crate::warm_start::StartError;
 
 /// Why the run of an experiment cannot begin or go on, or its model not be used.
 #[derive(Debug, thiserror::Error)]

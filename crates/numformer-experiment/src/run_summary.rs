@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use numformer_data::read_text;
 use numformer_metrics::Tolerance;
+use numformer_store::steps;
+use numformer_train::{METRICS, Record, read_metrics};
 use serde::Serialize;
 
 use crate::experiment::Experiment;
 use crate::run_dir::{EXPERIMENT, RunDirError};
-use numformer_store::steps;
-use numformer_train::{METRICS, Record, read_metrics};
 
 /// A run at a glance: its experiment, and the last figures it wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,14 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
+use numformer_evaluate::text::{Align, table};
+use numformer_evaluate::{Better, Evaluation, Figure, FigureName};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ExpectedConfig;
 use crate::experiment::Experiment;
-use numformer_evaluate::Evaluation;
-use numformer_evaluate::FigureName;
-use numformer_evaluate::text::{Align, table};
-use numformer_evaluate::{Better, Figure};
 
 /// What a run came to, and where it was computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,25 +9,21 @@ use std::sync::Arc;
 use candle_core::Device;
 use numformer_data::{BatchSource, Example, Split, Task, read_text};
 use numformer_encoding::DenseMatrix;
+use numformer_evaluate::{
+    Answerer, Answering, Evaluation, EvaluationTable, FigureName, Solved, evaluate_with, solve_batch, solve_example,
+    solve_in_every_way,
+};
 use numformer_model::Model;
+use numformer_store::{CheckpointError, Latest, StoredModel, checkpoint_path, latest, steps};
 
 use crate::catalogue::Catalogue;
-use crate::config::DataConfig;
+use crate::config::{DataConfig, TEST};
 use crate::data_files::{Amount, DataFile, DataFingerprints};
-use crate::experiment::{Experiment, TEST};
+use crate::experiment::Experiment;
 use crate::experiment_difference::is_part;
 use crate::run_checkpoint::RunCheckpoint;
 use crate::run_dir::{EXPERIMENT, RunDirError};
 use crate::run_error::RunError;
-use numformer_evaluate::Evaluation;
-use numformer_evaluate::EvaluationTable;
-use numformer_evaluate::FigureName;
-use numformer_evaluate::evaluate_with;
-use numformer_evaluate::{Answerer, Answering};
-use numformer_evaluate::{Solved, solve_batch, solve_example, solve_in_every_way};
-use numformer_store::CheckpointError;
-use numformer_store::StoredModel;
-use numformer_store::{Latest, checkpoint_path, latest, steps};
 
 /// The model of a run as its latest good checkpoint has it, to be judged and asked. The run may still be training.
 ///

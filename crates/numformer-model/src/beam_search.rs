@@ -6,7 +6,7 @@ use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
 use crate::constraint::{Constraint, Unconstrained};
-use crate::generate::{End, Hypothesis};
+use crate::hypothesis::{End, Hypothesis};
 use crate::mode::Mode;
 use crate::padded::Padded;
 use crate::scores::{Scores, largest, nothing_allowed, runs};

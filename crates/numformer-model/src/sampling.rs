@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::batched::Batched;
 use crate::constraint::Constraint;
-use crate::generate::{Hypothesis, Paths, follow};
+use crate::follow::{Paths, follow};
+use crate::hypothesis::Hypothesis;
 use crate::mode::Mode;
 use crate::padded::Padded;
 use crate::parameters::fnv1a;

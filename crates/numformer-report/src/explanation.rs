@@ -9,8 +9,6 @@ use numformer_experiment::{Catalogue, RunError, StoredRun};
 use numformer_model::{Mode, Model, ModelMemory, Padded, Seq2Seq};
 
 use crate::ReportError;
-use crate::page::page;
-use crate::section::explanation;
 
 /// Number of candidate tokens listed at each position.
 const CANDIDATES: usize = 4;
@@ -128,14 +126,6 @@ impl Explanation {
         let source_places = places_of_source(&solved.input, &*input, src.len());
         let looked_at = weights.into_iter().map(|heads| gather(heads, &source_places)).collect();
         Ok(Self { solved: solved.clone(), written: written.collect(), looked_at })
-    }
-
-    /// The explanation as a page: one self-contained file.
-    ///
-    /// # Errors
-    /// When a figure cannot be drawn.
-    pub fn to_html(&self) -> Result<String, ReportError> {
-        Ok(page("How the model came to its answer", &explanation(self)?))
     }
 }
 

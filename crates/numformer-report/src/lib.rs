@@ -32,6 +32,7 @@ mod assessment;
 mod chart;
 mod error;
 mod explanation;
+mod explanation_page;
 mod figure;
 mod format;
 mod markup;

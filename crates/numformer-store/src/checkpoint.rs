@@ -13,7 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::files::{is_full_disk, sync_dir, write_synced};
-use crate::layout::LayoutError;
+use crate::layout::{LayoutError, NamedTensors};
 
 /// Version of the format; raised when older programs could misread a newer file.
 const FORMAT: u32 = 1;
@@ -61,9 +61,6 @@ pub struct Checkpoint<'a> {
     /// What the optimizer remembers, by name.
     pub memory: Cow<'a, NamedTensors>,
 }
-
-/// `f32` tensors by name: shape and row-major coefficients.
-pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 #[derive(Serialize, Deserialize)]
 struct State {

@@ -5,7 +5,8 @@ use std::fmt;
 
 use numformer_model::{ConfigError, FlatLayout, ModelConfig};
 
-use crate::checkpoint::NamedTensors;
+/// `f32` tensors by name: shape and row-major coefficients.
+pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Cuts a flat vector into named tensors, `prefix` before each name.
 pub fn named(layout: &FlatLayout, prefix: &str, flat: &[f32]) -> NamedTensors {

@@ -32,7 +32,7 @@ mod run_store;
 mod stored_model;
 
 pub use candle_core;
-pub use checkpoint::{CONFIG, Checkpoint, CheckpointError, NamedTensors, VOCABULARY};
-pub use layout::{LayoutError, TensorNames, check_weights, flat, named};
+pub use checkpoint::{CONFIG, Checkpoint, CheckpointError, VOCABULARY};
+pub use layout::{LayoutError, NamedTensors, TensorNames, check_weights, flat, named};
 pub use run_store::{Latest, RunStore, checkpoint_path, latest, steps};
 pub use stored_model::{ENCODINGS, EncodingNames, StoredModel};

@@ -10,11 +10,11 @@ use numformer_model::{FlatLayout, Model, ModelConfig, Parameters};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{
-    CONFIG, Checkpoint, CheckpointError, MODEL, NamedTensors, STATE, VOCABULARY, from_json, from_safetensors, read,
-    to_json, to_safetensors,
+    CONFIG, Checkpoint, CheckpointError, MODEL, STATE, VOCABULARY, from_json, from_safetensors, read, to_json,
+    to_safetensors,
 };
 use crate::files::{sync_dir, write_synced};
-use crate::layout::{check_weights, named};
+use crate::layout::{NamedTensors, check_weights, named};
 
 /// The encodings of a [`StoredModel`].
 pub const ENCODINGS: &str = "encodings.json";

@@ -6,7 +6,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use numformer_model::FlatLayout;
 
-use crate::optimizer::{Optimizer, OptimizerConfig, Update};
+use crate::optimizer::{Optimizer, Update};
+use crate::optimizer_config::OptimizerConfig;
 
 /// One of our optimizers, for candle's variables: it has the methods of [`candle_nn::Optimizer`], so that it serves where
 /// candle's own do. A [`Trainer`](crate::Trainer) takes an [`Optimizer`] itself: its weights are one vector already.

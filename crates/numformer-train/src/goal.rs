@@ -2,11 +2,10 @@
 
 use std::fmt;
 
+use numformer_evaluate::{Evaluation, FigureName};
 use serde::{Deserialize, Serialize};
 
 use crate::stop_rule::{PastEvaluation, StopRule};
-use numformer_evaluate::Evaluation;
-use numformer_evaluate::FigureName;
 
 /// A value that a figure of an evaluation is to reach. As a [`StopRule`] it ends a run that has reached it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process;
 use std::time::Instant;
 
+use numformer_store::files::write_atomically;
 use serde::{Deserialize, Serialize};
 
 use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
-use numformer_store::files::write_atomically;
 
 /// Name of the log of what depends on the experiment alone.
 pub const METRICS: &str = "metrics.jsonl";

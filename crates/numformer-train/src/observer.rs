@@ -6,13 +6,13 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use numformer_evaluate::Evaluation;
 use numformer_model::FlatLayout;
+use numformer_store::CheckpointError;
 use serde::{Deserialize, Serialize};
 
 use crate::difference::Difference;
 use crate::divergence::DivergenceReport;
-use numformer_evaluate::Evaluation;
-use numformer_store::CheckpointError;
 
 /// Watches a run and may end it. Every method has an empty default; implement what you need. After the run
 /// [`Trainer::observer`](crate::Trainer::observer) gives it back.

@@ -1,9 +1,9 @@
 //! Ending a run that no longer improves.
 
+use numformer_evaluate::FigureName;
 use serde::{Deserialize, Serialize};
 
 use crate::stop_rule::{PastEvaluation, StopRule};
-use numformer_evaluate::FigureName;
 
 /// Ends a run whose figure no longer improves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use numformer_store::CheckpointError;
 
 use crate::difference::Difference;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
-use numformer_store::CheckpointError;
 
 /// Steps between plain lines are at least this far apart.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);

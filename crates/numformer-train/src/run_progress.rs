@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use numformer_evaluate::FigureName;
 use serde::{Deserialize, Serialize};
 
 use crate::stop_rule::PastEvaluation;
-use numformer_evaluate::FigureName;
 
 /// What happened in a run, as far as the rest of it depends on that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use numformer_store::{Checkpoint, CheckpointError, Latest, NamedTensors, RunStore, latest};
 use serde_json::Map;
 
 use crate::run_progress::RunProgress;
-use numformer_store::{Checkpoint, CheckpointError, Latest, NamedTensors, RunStore, latest};
 
 /// All that the rest of a run depends on, beside what it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]

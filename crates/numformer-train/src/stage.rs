@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use numformer_data::BatchSource;
+use numformer_evaluate::Evaluate;
 
 use crate::goal::Goal;
-use numformer_evaluate::Evaluate;
 
 /// What a run learns from before its main source of batches: for so many steps, until a goal is reached, or whatever comes
 /// first.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use numformer_evaluate::{Figure, FigureName};
 use serde::{Deserialize, Serialize};
 
 use crate::observer::EvaluationReport;
-use numformer_evaluate::Figure;
-use numformer_evaluate::FigureName;
 
 /// When a run ends before all its steps are taken. It is asked after every evaluation, and when a run goes on.
 ///

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, SystemTime};
 
+use numformer_evaluate::FigureName;
+
 use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
-use numformer_evaluate::FigureName;
 
 /// Writes event files that TensorBoard opens: `tensorboard --logdir DIR`.
 ///

@@ -3,10 +3,8 @@
 use std::error::Error;
 
 use numformer_data::TaskError;
-
 use numformer_evaluate::EvaluateError;
-use numformer_store::CheckpointError;
-use numformer_store::LayoutError;
+use numformer_store::{CheckpointError, LayoutError};
 
 /// Why training cannot begin or go on.
 #[derive(Debug, thiserror::Error)]

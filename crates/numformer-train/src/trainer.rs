@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use numformer_data::BatchSource;
+use numformer_evaluate::{Evaluate, FigureName};
 use numformer_model::Parameters;
+use numformer_store::{CheckpointError, NamedTensors, flat, named};
 
 use crate::difference::Difference;
 use crate::divergence::DivergencePolicy;
@@ -17,10 +19,6 @@ use crate::snapshot::{Checkpoints, LatestSnapshot, Snapshot};
 use crate::stage::Stage;
 use crate::stop_rule::{PastEvaluation, StopRule};
 use crate::train_error::TrainError;
-use numformer_evaluate::Evaluate;
-use numformer_evaluate::FigureName;
-use numformer_store::{CheckpointError, NamedTensors};
-use numformer_store::{flat, named};
 
 /// Trains weights on batches. Each of its parts is a value that is handed to it, one of ours or one of your own.
 ///

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use numformer_data::{Batch, TaskError, prefetch};
+use numformer_evaluate::{EvaluateError, Evaluation, Watch};
 use numformer_model::StepOutcome;
+use numformer_store::CheckpointError;
 
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
 use crate::learner::Step;
@@ -18,10 +20,6 @@ use crate::snapshot::Snapshot;
 use crate::stop_rule::PastEvaluation;
 use crate::train_error::TrainError;
 use crate::trainer::{Settings, Trainer};
-use numformer_evaluate::EvaluateError;
-use numformer_evaluate::Evaluation;
-use numformer_evaluate::Watch;
-use numformer_store::CheckpointError;
 
 /// Between attempts to save where there was no room.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use numformer_encoding::{Balanced, EncodingError, Floating, NumberEncoding, Positional, Preset};
 use numformer_model::{CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig};
+use numformer_store::EncodingNames;
+
+use crate::pytorch::{Id, Pickle};
 
 use super::ImportError;
-use crate::pytorch::{Id, Pickle};
-use numformer_store::EncodingNames;
 
 /// What the checkpoint's parameters say about the model.
 pub(super) struct Options {

@@ -9,7 +9,7 @@ use super::stacks::{DecodedStep, Encoded};
 use super::sublayers::Sizes;
 use super::vectors::Pass;
 use crate::config::TransformerConfig;
-use crate::generate::{End, Hypothesis};
+use crate::hypothesis::{End, Hypothesis};
 use crate::training_step::TokenRows;
 
 /// Number of positions between two checks whether all sequences have ended.

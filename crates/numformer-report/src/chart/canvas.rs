@@ -4,9 +4,10 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::theme::Ink;
+
 use super::DrawError;
 use super::marker::draw_marker;
-use crate::theme::Ink;
 
 /// Width of a drawing, in the unit of its coordinates. It is small, so that text is legible on a phone.
 pub(crate) const WIDTH: u32 = 400;

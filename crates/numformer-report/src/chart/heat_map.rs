@@ -3,9 +3,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use crate::theme::{Ink, scale};
+
 use super::DrawError;
 use super::canvas::{Area, WIDTH, anchored, draw, fit, letters, letters_in, text_width};
-use crate::theme::{Ink, scale};
 
 /// The size of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

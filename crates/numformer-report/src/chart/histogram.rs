@@ -3,10 +3,11 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::DrawError;
-use super::canvas::{Area, WIDTH, anchored, draw, letters};
 use crate::format::percent_short;
 use crate::theme::Ink;
+
+use super::DrawError;
+use super::canvas::{Area, WIDTH, anchored, draw, letters};
 
 /// The powers of ten between which the bins lie; each power has four bins.
 const DECADES: (i32, i32) = (-4, 1);

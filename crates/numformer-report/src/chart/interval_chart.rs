@@ -3,11 +3,12 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use crate::format::percent_short;
+use crate::theme::Ink;
+
 use super::DrawError;
 use super::canvas::{Area, WIDTH, anchored, draw, draw_legend, fit, legend_height, letters, text_width};
 use super::marker::draw_marker;
-use crate::format::percent_short;
-use crate::theme::Ink;
 
 /// Height of one interval, and space between groups.
 const LINE: i32 = 14;

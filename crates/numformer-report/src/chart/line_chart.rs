@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use plotters::prelude::*;
 
+use crate::theme::Ink;
+
 use super::DrawError;
 use super::canvas::{Area, WIDTH, draw, draw_legend, legend_height, letters};
 use super::marker::draw_marker;
-use crate::theme::Ink;
 
 /// Number of markers along a line.
 const MARKERS: usize = 8;

@@ -2,9 +2,10 @@
 
 use plotters::prelude::*;
 
+use crate::theme::Ink;
+
 use super::DrawError;
 use super::canvas::Area;
-use crate::theme::Ink;
 
 /// Draws the marker of a series around a point of the drawing.
 pub(super) fn draw_marker(area: &Area<'_>, series: usize, (x, y): (i32, i32)) -> Result<(), DrawError> {

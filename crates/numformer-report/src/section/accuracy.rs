@@ -6,10 +6,11 @@ use numformer_data::Split;
 use numformer_evaluate::{Estimate, Evaluation};
 use numformer_metrics::Norm;
 
-use super::{Block, Named};
 use crate::chart::interval_chart::{Interval, IntervalChart};
 use crate::format::{count, percent, significant};
 use crate::{Cell, ReportError, Table};
+
+use super::{Block, Named};
 
 /// The accuracies of a run: from its assessment on unseen matrices, or else from its last evaluation.
 pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {

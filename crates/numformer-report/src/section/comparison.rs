@@ -1,10 +1,11 @@
 //! Several runs side by side.
 
+use crate::chart::line_chart::Series;
+use crate::{Cell, ReportError, Table};
+
 use super::curves::{Horizontal, accuracy_axis, line_figure, loss_axis};
 use super::summary::{self, within_five_percent};
 use super::{Block, Named};
-use crate::chart::line_chart::Series;
-use crate::{Cell, ReportError, Table};
 
 /// Tables and curves of several runs; empty for a single run.
 pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {

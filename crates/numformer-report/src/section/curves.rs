@@ -1,9 +1,10 @@
 //! Learning curves, against examples and against time.
 
-use super::{Block, Named};
 use crate::chart::line_chart::{Axis, LineChart, Series};
 use crate::format::{count, percent_short, short, significant};
 use crate::{Cell, ReportError, ReportedRun, Table};
+
+use super::{Block, Named};
 
 /// The quantity on the horizontal axis of curves.
 pub(super) struct Horizontal {

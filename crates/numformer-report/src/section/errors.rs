@@ -3,11 +3,12 @@
 use numformer_encoding::DenseMatrix;
 use numformer_evaluate::Solved;
 
-use super::{Block, Named};
 use crate::chart::histogram::ErrorHistogram;
 use crate::format::{count, percent, percent_short, verdict, with_causes};
 use crate::markup::escape;
 use crate::{Assessment, Cell, ReportError, Table, WorstCase};
+
+use super::{Block, Named};
 
 /// The histogram of errors and the worst cases; empty if the run has no assessment.
 pub(crate) fn errors(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {

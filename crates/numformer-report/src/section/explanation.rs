@@ -1,11 +1,12 @@
 //! How a model came to an answer.
 
-use super::Block;
-use super::errors::matrices;
 use crate::chart::heat_map::{HeatMap, Size};
 use crate::format::{percent, significant, verdict};
 use crate::markup::escape;
 use crate::{Cell, Explanation, LookedAt, ReportError, Table, Written};
+
+use super::Block;
+use super::errors::matrices;
 
 /// The answer, the probabilities of its tokens, and where each layer looked.
 pub(crate) fn explanation(explanation: &Explanation) -> Result<Vec<Block>, ReportError> {

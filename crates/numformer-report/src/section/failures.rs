@@ -4,10 +4,11 @@ use numformer_evaluate::{Diagnosis, RefinementCounts};
 use numformer_metrics::{Accuracy, Detection, Metric, RocCurve, StepCounts};
 use numformer_problems::REFINED;
 
-use super::{Block, Named};
 use crate::chart::line_chart::{Axis, LineChart, Series};
 use crate::format::{count, percent, percent_short, significant};
 use crate::{Cell, ReportError, Table};
+
+use super::{Block, Named};
 
 /// The analysis of failures for each problem that has one; empty if the run has no assessment.
 pub(crate) fn failures(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {

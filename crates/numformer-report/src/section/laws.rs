@@ -1,10 +1,11 @@
 //! Accuracy on matrices from other laws than the training matrices.
 
-use super::summary::within_five_percent;
-use super::{Block, Named};
 use crate::chart::heat_map::{HeatMap, Size};
 use crate::format::{count, percent};
 use crate::{Cell, ReportError, Table};
+
+use super::summary::within_five_percent;
+use super::{Block, Named};
 
 /// The matrix of training laws and test laws; empty if no model was assessed on other laws.
 pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, ReportError> {

@@ -4,9 +4,10 @@ use numformer_evaluate::Evaluation;
 use numformer_experiment::MatricesConfig;
 use numformer_metrics::Tolerance;
 
-use super::{Block, Named};
 use crate::format::{count, percent, significant};
 use crate::{Cell, ReportedRun, Table};
+
+use super::{Block, Named};
 
 pub(super) const FIVE_PERCENT: Tolerance = Tolerance::relative(0.05);
 

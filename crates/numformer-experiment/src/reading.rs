@@ -1,0 +1,251 @@
+//! Experiments as they are read: presets, files of TOML, settings.
+
+use std::path::Path;
+
+use numformer_data::read_text;
+use toml::{Table, Value};
+
+use crate::catalogue::Catalogue;
+use crate::config::TrainConfig;
+use crate::draft::{Draft, apply, key_and_value};
+use crate::experiment::Experiment;
+use crate::experiment_error::ExperimentError;
+use crate::syntax::SyntaxError;
+use crate::{presets, signed};
+
+impl Experiment {
+    /// An embedded experiment by name; see [`presets::PRESETS`].
+    ///
+    /// # Errors
+    /// When there is no preset of that name.
+    pub fn preset(name: &str) -> Result<Self, ExperimentError> {
+        let (toml, origin) = preset_text(name)?;
+        Self::from_toml(&toml, &origin, &Catalogue::standard())
+    }
+
+    /// Reads a preset's name or the path of a TOML file: what ends in `.toml` or holds a path separator is a file. Names
+    /// are those of the standard catalogue.
+    ///
+    /// # Errors
+    /// When there is no such preset or file, or as [`Experiment::from_toml`].
+    pub fn load(name_or_path: &str) -> Result<Self, ExperimentError> {
+        let (toml, origin) = Self::read(name_or_path)?;
+        Self::from_toml(&toml, &origin, &Catalogue::standard())
+    }
+
+    /// The text that [`Experiment::load`] reads, and what names it in errors.
+    pub(crate) fn read(name_or_path: &str) -> Result<(String, String), ExperimentError> {
+        let path = Path::new(name_or_path);
+        let is_file = path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1;
+        if !is_file {
+            return preset_text(name_or_path);
+        }
+        let toml = read_text(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
+        Ok((toml, name_or_path.to_owned()))
+    }
+
+    /// Reads and checks an experiment; `origin` names the text in errors, `catalogue` says what its names stand for.
+    ///
+    /// # Errors
+    /// When the text is not TOML, a key is unknown or missing, or a value is impossible.
+    pub fn from_toml(toml: &str, origin: &str, catalogue: &Catalogue) -> Result<Self, ExperimentError> {
+        Draft::from_toml(toml, origin, &[] as &[&str])?.check(catalogue)
+    }
+
+    /// The experiment with some values set: each setting is `KEY=VALUE`, the key a dotted path, the value as in TOML. What
+    /// is not TOML is text, so that names need no quotes. Of several problems, the key counts them from 0:
+    /// `problem.1.weight=2`. With another `model.architecture`, what that one lacks is left out. Check the result with
+    /// [`Experiment::validate`]; for settings of what is not read yet, see [`Draft`].
+    ///
+    /// # Errors
+    /// When a setting is not of that form, or sets an unknown key or an impossible type.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_experiment::Experiment;
+    ///
+    /// let experiment = Experiment::preset("transpose-3x3")?;
+    /// let larger = experiment.with_settings(&["model.encoder.n_layers=4", "problem.name=inversion"])?;
+    /// assert_eq!(larger.model.encoder.n_layers, 4);
+    /// let error = larger.with_settings(&["train.stepz=3"]).unwrap_err();
+    /// assert!(error.to_string().contains("did you mean `steps`?"));
+    /// # Ok::<(), numformer_experiment::ExperimentError>(())
+    /// ```
+    pub fn with_settings(&self, settings: &[impl AsRef<str>]) -> Result<Self, ExperimentError> {
+        apply(signed::table(self), settings).map(|(experiment, _)| experiment)
+    }
+
+    /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its
+    /// value is one.
+    ///
+    /// # Errors
+    /// When the setting is not `KEY=VALUE`.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_experiment::Experiment;
+    ///
+    /// assert_eq!(Experiment::keys_of_setting("train.lr=1e-3")?, ["train.lr"]);
+    /// assert_eq!(Experiment::keys_of_setting("data={test='t.tsv', noise=0.1}")?, ["data.noise", "data.test"]);
+    /// # Ok::<(), numformer_experiment::ExperimentError>(())
+    /// ```
+    pub fn keys_of_setting(setting: &str) -> Result<Vec<String>, ExperimentError> {
+        fn push(path: &str, value: &Value, keys: &mut Vec<String>) {
+            match value {
+                Value::Table(table) => {
+                    table.iter().for_each(|(key, value)| push(&format!("{path}.{key}"), value, keys))
+                }
+                _ => keys.push(path.to_owned()),
+            }
+        }
+        let (path, value) = key_and_value(setting)
+            .map_err(|problem| ExperimentError::Setting { setting: setting.to_owned(), problem })?;
+        let mut keys = Vec::new();
+        push(path, &value, &mut keys);
+        Ok(keys)
+    }
+
+    /// Reads an experiment without checking its values.
+    pub(crate) fn parse(toml: &str, origin: &str) -> Result<Self, ExperimentError> {
+        let syntax = |error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error));
+        let experiment: Self = toml::from_str(toml).map_err(syntax)?;
+        Ok(experiment.completed(&toml::from_str(toml).map_err(syntax)?))
+    }
+
+    /// With the one default that depends on another value, where the table that the experiment was read from has none.
+    pub(crate) fn completed(mut self, written: &Table) -> Self {
+        if written.get("train").and_then(|train| train.get("warmup_steps")).is_none() {
+            self.train.warmup_steps = TrainConfig::fitting_warmup_steps(self.train.steps);
+        }
+        self
+    }
+}
+
+/// The text of a preset, and what names it in errors.
+fn preset_text(name: &str) -> Result<(String, String), ExperimentError> {
+    let preset = presets::find(name)
+        .ok_or_else(|| ExperimentError::UnknownPreset { name: name.to_owned(), known: presets::names() })?;
+    Ok((preset.toml.to_owned(), format!("preset {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_toml(toml: &str) -> Result<Experiment, ExperimentError> {
+        Experiment::from_toml(toml, "my.toml", &Catalogue::standard())
+    }
+
+    const SMALL: &str = include_str!("../presets/cpu/transpose-3x3.toml");
+
+    fn toml_with(from: &str, to: &str) -> String {
+        let toml = SMALL;
+        assert!(toml.contains(from), "{from} is not in the preset");
+        toml.replacen(from, to, 1)
+    }
+
+    fn error_with(from: &str, to: &str) -> String {
+        from_toml(&toml_with(from, to)).expect_err("a mistake").to_string()
+    }
+
+    #[test]
+    fn every_preset_reads_and_carries_its_own_name() {
+        for preset in presets::PRESETS {
+            let experiment = Experiment::preset(preset.name).expect("embedded");
+            assert_eq!(experiment.name, preset.name);
+        }
+    }
+
+    #[test]
+    fn toml_round_trip_keeps_the_experiment() {
+        let experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        let again = from_toml(&experiment.to_toml()).expect("its own output");
+        assert_eq!(again, experiment);
+    }
+
+    #[test]
+    fn unknown_keys_give_the_line_and_the_nearest_key() {
+        let error = error_with("warmup_steps = 500", "warmup_step = 500");
+        let line = 1 + SMALL.lines().position(|line| line.starts_with("warmup_steps")).expect("in the preset");
+        let expected = format!("my.toml, line {line}: unknown key `warmup_step`; did you mean `warmup_steps`? ");
+        assert!(error.starts_with(&expected), "{error}");
+        let error = error_with("n_layers = 1", "n_layer = 1");
+        assert!(error.contains("; did you mean `n_layers`? "), "{error}");
+    }
+
+    #[test]
+    fn unknown_names_list_what_there_is() {
+        let error = error_with("\"p1000\"", "\"p100\"");
+        assert!(error.contains("p100") && error.contains("p1000") && error.contains("line"), "{error}");
+        let error = error_with("\"transpose\"", "\"transposed\"");
+        assert!(error.contains("did you mean `transpose`?"), "{error}");
+        let error = Experiment::load("transpose-3x").expect_err("no preset").to_string();
+        assert!(error.starts_with("no preset `transpose-3x`; did you mean `transpose-3x3`?"), "{error}");
+    }
+
+    /// As PowerShell and other programs for Windows write text.
+    #[test]
+    fn files_are_read_whatever_the_encoding_of_the_text() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("my.toml");
+        let load = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            Experiment::load(path.to_str().expect("a name"))
+        };
+        let expected = from_toml(SMALL).expect("an experiment");
+        let marked = format!("\u{feff}{SMALL}");
+        assert_eq!(load(marked.as_bytes()).expect("an experiment"), expected);
+        let utf16 = |bytes: fn(u16) -> [u8; 2]| marked.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        assert_eq!(load(&utf16(u16::to_le_bytes)).expect("an experiment"), expected);
+        assert_eq!(load(&utf16(u16::to_be_bytes)).expect("an experiment"), expected);
+        let error = load(b"name = \"l\xe4ufe\"").expect_err("latin-1");
+        let source = std::error::Error::source(&error).expect("a cause").to_string();
+        assert_eq!(source, "expected text in UTF-8 or UTF-16, found neither at byte 9");
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        for (from, to) in [("rows = 3", "rows = 0"), ("bound = 10.0", "bound = -1.0")] {
+            let error = from_toml(&toml_with(from, to)).expect_err("impossible");
+            assert!(matches!(error, ExperimentError::Ensemble(_)), "{error}");
+        }
+        assert!(error_with("steps = 1500", "steps = 0").ends_with(": train.steps must be at least 1, found 0"));
+        assert!(error_with("lr = 1e-3", "lr = nan").ends_with(": train.lr must be positive and finite, found NaN"));
+        assert_eq!(error_with("n_heads = 4", "n_heads = 5"), "impossible model");
+        assert!(error_with("\"transpose-3x3\"", "\"../x\"").contains("found `../x`"));
+        assert!(error_with("batch_size = 64", "batch_size = 1000000000").contains("at most 65536"));
+        let error = error_with("[model.encoder]", "[model]\nmax_positions = 30\n[model.encoder]");
+        let expected = ": model.max_positions must be at least 31, the longest sequence of the task, found 30";
+        assert!(error.ends_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_warm_up_that_is_not_given_fits_the_steps() {
+        let of = |steps: &str, given: &str| {
+            let toml = SMALL.replace("warmup_steps = 500", given);
+            let line = toml.lines().find(|line| line.starts_with("steps")).expect("in the preset").to_owned();
+            Experiment::parse(&toml.replace(&line, &format!("steps = {steps}")), "x").expect("an experiment").train
+        };
+        assert_eq!(of("1500", "").warmup_steps, 150);
+        assert_eq!(of("3000000", "").warmup_steps, 10_000);
+        assert_eq!(of("5", "").warmup_steps, 0);
+        assert_eq!(of("5", "warmup_steps = 10000").warmup_steps, 10_000);
+        assert!(of("5", "warmup_steps = 6").ends_in_warmup() && !of("5", "warmup_steps = 5").ends_in_warmup());
+        // Written out, so that a run which is made longer keeps its own.
+        let mut experiment = Experiment::parse(&SMALL.replace("warmup_steps = 500", ""), "x").expect("an experiment");
+        let warmup = experiment.train.warmup_steps;
+        experiment.train.steps *= 10;
+        assert_eq!(Experiment::parse(&experiment.to_toml(), "x").expect("an experiment").train.warmup_steps, warmup);
+    }
+
+    #[test]
+    fn difference_names_the_key_but_not_the_steps() {
+        let a = Experiment::preset("transpose-3x3").expect("embedded");
+        let mut b = a.clone();
+        b.train.steps = 1;
+        assert_eq!(a.difference(&b), None);
+        b.model.encoder.d_ff = Some(7);
+        let found = a.difference(&b).expect("d_ff");
+        assert_eq!(found.to_string(), "model.encoder.d_ff is absent there and 7 here");
+    }
+}

@@ -1,0 +1,188 @@
+//! Whether an experiment is possible.
+
+use numformer_data::Task;
+use numformer_problems::MAX_DIMENSION;
+use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig, SgdConfig};
+
+use crate::catalogue::Catalogue;
+use crate::config::{MatricesConfig, Span, TEST};
+use crate::experiment::Experiment;
+use crate::experiment_error::ExperimentError;
+use crate::signed;
+
+/// Examples of a window of buckets, at most: their lengths are looked at for every batch.
+const MAX_WINDOW_EXAMPLES: u64 = 1 << 18;
+
+impl Experiment {
+    /// Checks every value, and that an example can be made; [`Experiment::task`] and [`Experiment::model_config`] cannot
+    /// fail after it.
+    ///
+    /// # Errors
+    /// Names the first impossible value.
+    pub fn validate(&self, catalogue: &Catalogue) -> Result<(), ExperimentError> {
+        let at_least_one = [
+            ("train.batch_size", self.train.batch_size as u64),
+            ("train.steps", self.train.steps),
+            ("train.accumulate", u64::from(self.train.accumulate)),
+            ("evaluate.every", self.evaluate.every),
+            ("evaluate.examples", self.evaluate.examples),
+            ("checkpoint.every", self.checkpoint.every),
+            ("checkpoint.keep", self.checkpoint.keep as u64),
+            ("log.every", self.log.every),
+            ("data.bucket_window", u64::from(self.data.bucket_window)),
+        ];
+        for (key, found) in at_least_one {
+            if found == 0 {
+                return Err(ExperimentError::Zero { key });
+            }
+        }
+        // A batch beyond its limit would not fit in memory.
+        let at_most =
+            [("train.steps", self.train.steps, 1 << 40), ("train.batch_size", self.train.batch_size as u64, 1 << 16)];
+        for (key, found, limit) in at_most {
+            if found > limit {
+                return Err(ExperimentError::TooLarge { key: key.to_owned(), limit, found });
+            }
+        }
+        if let Some((key, found)) = signed::larger_than_toml(self) {
+            return Err(ExperimentError::TooLarge { key, limit: signed::LARGEST, found });
+        }
+        // Lengths are looked at a window at a time.
+        let (window, limit) = (u64::from(self.data.bucket_window), MAX_WINDOW_EXAMPLES / self.train.batch_size as u64);
+        if window > limit.max(1) {
+            return Err(ExperimentError::TooLarge { key: "data.bucket_window".to_owned(), limit, found: window });
+        }
+        let problems =
+            self.problem.0.iter().chain(self.stage.iter().filter_map(|s| s.problem.as_ref()).flat_map(|p| &p.0));
+        let matrices = problems.filter_map(|problem| problem.matrices.as_ref()).chain([&self.matrices]);
+        for MatricesConfig { rows, cols, .. } in matrices {
+            for (key, span) in [("matrices.rows", Some(*rows)), ("matrices.cols", *cols)] {
+                if let Some(Span { max, .. }) = span
+                    && max > MAX_DIMENSION
+                {
+                    let (limit, found) = (MAX_DIMENSION as u64, max as u64);
+                    return Err(ExperimentError::TooLarge { key: key.to_owned(), limit, found });
+                }
+            }
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(is_plain) {
+            return Err(ExperimentError::Name { found: self.name.clone() });
+        }
+        for (key, found) in [("train.lr", self.train.lr), ("train.clip_norm", self.train.clip_norm)] {
+            if !(found.is_finite() && found > 0.0) {
+                return Err(ExperimentError::NotPositive { key, found });
+            }
+        }
+        for (key, found) in [("train.weight_decay", self.train.weight_decay), ("data.noise", self.data.noise)] {
+            if !(found.is_finite() && found >= 0.0) {
+                return Err(ExperimentError::Negative { key, found });
+            }
+        }
+        if let AfterWarmUp::Cosine { period, multiplier, shrink, min_lr } = self.train.schedule {
+            if period == 0 {
+                return Err(ExperimentError::Zero { key: "train.schedule.period" });
+            }
+            if !(multiplier.is_finite() && multiplier >= 1.0) {
+                let key = "train.schedule.multiplier";
+                return Err(ExperimentError::OutOfRange { key, expected: "1 or more", found: multiplier });
+            }
+            if !(shrink > 0.0 && shrink <= 1.0) {
+                let key = "train.schedule.shrink";
+                return Err(ExperimentError::OutOfRange { key, expected: "above 0 and at most 1", found: shrink });
+            }
+            if !(0.0..=self.train.lr).contains(&min_lr) {
+                let key = "train.schedule.min_lr";
+                return Err(ExperimentError::OutOfRange { key, expected: "from 0 to train.lr", found: min_lr });
+            }
+        }
+        self.validate_optimizer()?;
+        self.validate_ends()?;
+        self.validate_test_sets()?;
+        let task = self.task(catalogue)?;
+        // A law that never suits its problem shows at once.
+        task.try_every_law(self.seed)?;
+        let longest = |task: &Task| task.max_src_len().max(task.max_tgt_len());
+        let limit = self.model_config(&task)?.max_positions();
+        for (stage, task) in self.stage.iter().zip(self.stage_tasks(catalogue, &task)?) {
+            task.try_every_law(self.seed).map_err(|source| stage.error(source.into()))?;
+            if let Some(found) = limit.filter(|limit| longest(&task) > *limit) {
+                return Err(stage.error(ExperimentError::TooFewPositions { found, needed: longest(&task) }));
+            }
+        }
+        for set in &self.evaluate.set {
+            let of_set = self.of_test_set(set).task_written_as(catalogue, &task).map_err(|error| set.error(error))?;
+            if let Some(found) = limit.filter(|limit| longest(&of_set) > *limit) {
+                return Err(set.error(ExperimentError::TooFewPositions { found, needed: longest(&of_set) }));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_test_sets(&self) -> Result<(), ExperimentError> {
+        for (index, set) in self.evaluate.set.iter().enumerate() {
+            if set.name == TEST || self.evaluate.set[..index].iter().any(|earlier| earlier.name == set.name) {
+                return Err(ExperimentError::SameTestSetName { set: set.name.clone() });
+            }
+            if let Some(found) = set.noise.filter(|noise| !(noise.is_finite() && *noise >= 0.0)) {
+                return Err(ExperimentError::Negative { key: "evaluate.set.noise", found });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_optimizer(&self) -> Result<(), ExperimentError> {
+        let share = |key, found: f64| match found {
+            0.0..1.0 => Ok(()),
+            _ => Err(ExperimentError::OutOfRange { key, expected: "from 0, below 1", found }),
+        };
+        share("train.label_smoothing", self.train.label_smoothing)?;
+        match self.train.optimizer {
+            OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon }) => {
+                share("train.optimizer.beta1", beta1)?;
+                share("train.optimizer.beta2", beta2)?;
+                if !(epsilon.is_finite() && epsilon > 0.0) {
+                    return Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon });
+                }
+            }
+            OptimizerConfig::Sgd(SgdConfig { momentum, .. }) => share("train.optimizer.momentum", momentum)?,
+        }
+        if let DivergencePolicy::RollBack { lr_factor, .. } = self.train.divergence
+            && !(lr_factor > 0.0 && lr_factor < 1.0)
+        {
+            let key = "train.divergence.lr_factor";
+            return Err(ExperimentError::OutOfRange { key, expected: "above 0, below 1", found: lr_factor });
+        }
+        Ok(())
+    }
+
+    fn validate_ends(&self) -> Result<(), ExperimentError> {
+        if let Some(patience) = &self.stop.patience {
+            if patience.evaluations == 0 {
+                return Err(ExperimentError::Zero { key: "stop.patience.evaluations" });
+            }
+            if !(patience.min_delta.is_finite() && patience.min_delta >= 0.0) {
+                return Err(ExperimentError::Negative { key: "stop.patience.min_delta", found: patience.min_delta });
+            }
+        }
+        if !self.stage.is_empty() && self.data.train.is_some() {
+            return Err(ExperimentError::StagesOfAFile);
+        }
+        let steps = self.stage.iter().filter_map(|stage| stage.steps).fold(0, u64::saturating_add);
+        if !self.stage.is_empty() && steps >= self.train.steps {
+            return Err(ExperimentError::StagesTooLong { found: steps, limit: self.train.steps });
+        }
+        for (index, stage) in self.stage.iter().enumerate() {
+            if stage.steps == Some(0) {
+                return Err(ExperimentError::Zero { key: "stage.steps" });
+            }
+            if stage.steps.is_none() && stage.until.is_none() {
+                return Err(ExperimentError::EndlessStage { stage: stage.name.clone() });
+            }
+            if self.stage[..index].iter().any(|earlier| earlier.name == stage.name) || stage.name == self.name {
+                return Err(ExperimentError::SameStageName { stage: stage.name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
