@@ -64,7 +64,7 @@ fn bare_loop(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
     let mut weights = vec![0.0; step.layout().len()];
     step.layout().read(&parameters, &mut weights)?;
     let mut gradients = vec![0.0; weights.len()];
-    let mut optimizer = experiment.train.optimizer.build();
+    let mut optimizer = Catalogue::standard().optimizer(&experiment.train.optimizer)?;
     optimizer.begin(step.layout());
     let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
     let [src, tgt] =

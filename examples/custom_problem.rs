@@ -65,7 +65,7 @@ fn main() -> Result<()> {
     let catalogue = Catalogue::standard().with_problem(
         "maximum",
         "[A | B] to the larger of each two entries, r×2c to r×c",
-        |_| Box::new(Maximum),
+        |_| Ok(Box::new(Maximum)),
     );
     let experiment = Experiment::from_toml(EXPERIMENT, "custom_problem.rs", &catalogue)?;
     let mut run = Run::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());

@@ -380,7 +380,7 @@ fn runs_of_every_optimizer_resume_with_the_same_bits() {
     let adam = OptimizerConfig::Adam(AdamConfig { beta2: 0.98, ..AdamConfig::default() });
     for optimizer in [sgd, adam] {
         let mut experiment = tiny();
-        experiment.train.optimizer = optimizer;
+        experiment.train.optimizer = optimizer.into();
         assert_resumes_exactly(&experiment, &[5]);
     }
 }

@@ -21,11 +21,11 @@ const STEPS: u64 = 4;
 /// Numbers of four bytes that training keeps for each parameter: the weight, its gradient, what the optimizer
 /// remembers, one more gradient where several batches make a step, and two copies of weights and optimizer of a run
 /// that may go back.
-fn numbers_per_parameter(train: &TrainConfig) -> u64 {
-    let remembered = train.optimizer.build().memory().len() as u64;
+fn numbers_per_parameter(train: &TrainConfig) -> Result<u64> {
+    let remembered = Catalogue::standard().optimizer(&train.optimizer)?.memory().len() as u64;
     let of_accumulation = u64::from(train.accumulate > 1);
     let copies = if matches!(train.divergence, DivergencePolicy::RollBack { .. }) { 2 * (1 + remembered) } else { 0 };
-    2 + remembered + of_accumulation + copies
+    Ok(2 + remembered + of_accumulation + copies)
 }
 
 /// Prints sizes, memory and time of the run that `path` would hold, and leaves nothing there.
@@ -52,7 +52,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
         ),
     );
     text += &text::folded(&format!("parameters:\n{counts}\n"), width);
-    let bytes = 4 * numbers_per_parameter(&experiment.train) * counts.total();
+    let bytes = 4 * numbers_per_parameter(&experiment.train)? * counts.total();
     text += &entry("memory:", format!("{:.0} MB for weights, gradients and optimizer", bytes as f64 / 1e6));
     text += &entry(
         "time:",

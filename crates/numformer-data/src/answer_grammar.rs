@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use numformer_encoding::{MatrixGrammar, MatrixState, TokenId};
 
-use crate::task::no_answer;
+use crate::error::no_answer;
 use crate::{Task, TaskError};
 
 /// The grammar of answers to the sources of a task: which tokens may come next. It allows exactly what reads as a

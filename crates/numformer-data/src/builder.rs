@@ -6,8 +6,9 @@ use numformer_encoding::{EncodeError, MatrixEncoding, NumberEncoding, Vocabulary
 use numformer_problems::{Ensemble, Magnitudes, Problem};
 use serde::{Deserialize, Serialize};
 
-use crate::TaskError;
-use crate::task::{Part, Posed, Task, no_answer, unwritable};
+use crate::error::{no_answer, unwritable};
+use crate::task::{Part, Posed};
+use crate::{Task, TaskError};
 
 /// The vocabulary has room for noise of this many standard deviations, which a normal variable exceeds once in 10¹⁵
 /// draws. A matrix that cannot be written is drawn again.
@@ -91,8 +92,32 @@ impl Letter {
     }
 }
 
+impl Task {
+    /// A task with one problem and one ensemble. Its inputs are matrices of `ensemble`, written with the encoding
+    /// `input`. Its answers are those of `problem`, written with the encoding `output`.
+    ///
+    /// The problem and the ensemble may be boxed trait objects.
+    ///
+    /// # Errors
+    /// When [`TaskBuilder::build`] fails.
+    pub fn new(
+        problem: impl Problem + 'static,
+        ensemble: impl Ensemble + 'static,
+        input: Arc<dyn NumberEncoding>,
+        output: Arc<dyn NumberEncoding>,
+    ) -> Result<Self, TaskError> {
+        Self::builder(input, output).with_problem(problem, 1.0, vec![Box::new(ensemble)]).build()
+    }
+
+    /// A builder of a task with several problems or ensembles, or with options, that is written with these encodings.
+    #[must_use]
+    pub fn builder(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> TaskBuilder {
+        TaskBuilder::new(input, output)
+    }
+}
+
 impl TaskBuilder {
-    pub(crate) fn new(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> Self {
+    fn new(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> Self {
         let vocabulary = VocabularyKind::default();
         Self {
             input,

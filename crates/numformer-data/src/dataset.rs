@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use numformer_encoding::{TokenId, VocabularyError};
+use numformer_encoding::TokenId;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Row, RowAccessor};
-use serde::Deserialize;
 
+use crate::record::Record;
+use crate::record_error::MAX_LINE;
 use crate::shuffle::shuffled;
-use crate::{Batch, BatchSource, Format, Sequences, Task, TaskError, TextReader};
+use crate::{Batch, BatchSource, DatasetError, Format, RecordError, Sequences, Task, TaskError, TextReader};
 
 /// Examples that were read from a file, as tokens of a task.
 ///
@@ -161,19 +161,7 @@ impl Dataset {
     }
 
     fn add(&mut self, record: Record, task: &Task) -> Result<(), RecordError> {
-        let (src, tgt) = match record {
-            Record::Tokens { src, tgt } => {
-                let read = |which, text: &str| {
-                    let inner = task.vocabulary().tokenize(text);
-                    let inner = inner.map_err(|source| RecordError::Symbol { which, source })?;
-                    let delimiter = [task.vocabulary().delimiter()];
-                    Ok::<_, RecordError>([&delimiter, &inner[..], &delimiter].concat())
-                };
-                (read("source", &src)?, read("target", &tgt)?)
-            }
-            Record::Matrices { problem, src, tgt } => task.write_pair(problem.as_deref(), &src, &tgt)?,
-        };
-        task.check_pair(&src, &tgt)?;
+        let (src, tgt) = record.sequences(task)?;
         for sequence in [src, tgt] {
             self.tokens.extend(sequence);
             self.ends.push(self.tokens.len());
@@ -188,9 +176,6 @@ fn without_panic<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T,
     let read = panic::catch_unwind(AssertUnwindSafe(read));
     read.unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".to_owned())))
 }
-
-/// The length of the longest line that is read. An example of two 100x100 matrices takes less than a tenth of it.
-const MAX_LINE: u64 = 16 << 20;
 
 /// Batches of a [`Dataset`].
 #[derive(Debug)]
@@ -240,173 +225,4 @@ impl BatchSource for DatasetBatches {
     fn batch_size(&self) -> usize {
         self.batch_size
     }
-}
-
-/// One example as a file holds it.
-#[derive(Debug)]
-enum Record {
-    Tokens { src: String, tgt: String },
-    Matrices { problem: Option<String>, src: Vec<Vec<f64>>, tgt: Vec<Vec<f64>> },
-}
-
-/// The fields of a line of JSON; others are ignored.
-#[derive(Deserialize)]
-struct Fields {
-    problem: Option<String>,
-    src: Option<Vec<Vec<f64>>>,
-    tgt: Option<Vec<Vec<f64>>>,
-    src_tokens: Option<String>,
-    tgt_tokens: Option<String>,
-}
-
-impl Record {
-    fn from_tsv(line: &str) -> Result<Self, RecordError> {
-        let mut fields = line.split('\t');
-        match (fields.next(), fields.next(), fields.next()) {
-            (Some(src), Some(tgt), None) => Ok(Self::Tokens { src: src.to_owned(), tgt: tgt.to_owned() }),
-            _ => Err(RecordError::Fields { found: line.split('\t').count() }),
-        }
-    }
-
-    fn from_json(line: &str) -> Result<Self, RecordError> {
-        let Fields { problem, src, tgt, src_tokens, tgt_tokens } = serde_json::from_str(line)?;
-        match ((src_tokens, tgt_tokens), (src, tgt)) {
-            ((Some(src), Some(tgt)), _) => Ok(Self::Tokens { src, tgt }),
-            (_, (Some(src), Some(tgt))) => Ok(Self::Matrices { problem, src, tgt }),
-            _ => Err(RecordError::NoExample),
-        }
-    }
-
-    fn from_row(row: &Row, [src, tgt]: [usize; 2]) -> Result<Self, RecordError> {
-        Ok(Self::Tokens { src: row.get_string(src)?.clone(), tgt: row.get_string(tgt)?.clone() })
-    }
-}
-
-/// Why a file of examples cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DatasetError {
-    /// A file's name does not tell its format.
-    #[error("expected a name that ends in .tsv, .jsonl or .parquet, found {}", path.display())]
-    Extension {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Cause.
-        source: std::io::Error,
-    },
-    /// A file is not in the format Parquet, or damaged.
-    #[error("cannot read {} as Parquet", path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// Cause.
-        source: ParquetError,
-    },
-    /// A Parquet file lacks a column.
-    #[error("expected a column `{name}` in {}, found none", path.display())]
-    Column {
-        /// The file.
-        path: PathBuf,
-        /// The column.
-        name: &'static str,
-    },
-    /// A file holds no examples.
-    #[error("expected examples in {}, found none", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A line or row is not an example of the task.
-    #[error("{}, line {number}", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// The line or row, from 1.
-        number: u64,
-        /// What is wrong with it.
-        source: RecordError,
-    },
-    /// An example cannot be made.
-    #[error("example {index} cannot be made")]
-    Example {
-        /// Its index.
-        index: u64,
-        /// Why.
-        source: TaskError,
-    },
-    /// Examples cannot be written.
-    #[error("cannot write examples")]
-    Write(#[source] std::io::Error),
-}
-
-/// Why a record is not an example of the task.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// The bytes are not text.
-    #[error("expected UTF-8 text")]
-    Utf8(#[from] std::str::Utf8Error),
-    /// A line does not end within the limit.
-    #[error("expected a line of at most {MAX_LINE} bytes")]
-    TooLongLine,
-    /// A line of a TSV file does not have two fields.
-    #[error("expected a source and a target with a tab between them, found {found} fields")]
-    Fields {
-        /// The number of fields.
-        found: usize,
-    },
-    /// A line is not a JSON object with fields of the right types.
-    #[error("expected a JSON object with fields of the right types")]
-    Json(#[from] serde_json::Error),
-    /// A JSON object lacks fields.
-    #[error("expected the fields `src_tokens` and `tgt_tokens`, or `src` and `tgt`")]
-    NoExample,
-    /// A cell of a Parquet file is not text.
-    #[error("expected text")]
-    Cell(#[from] ParquetError),
-    /// A symbol is not in the task's vocabulary.
-    #[error("the {which} holds a symbol that the task does not use")]
-    Symbol {
-        /// `source` or `target`.
-        which: &'static str,
-        /// The symbol.
-        source: VocabularyError,
-    },
-    /// A list of rows is not a matrix.
-    #[error("expected rows of one length in the {which}, found {first} and {found} numbers")]
-    Ragged {
-        /// `source` or `target`.
-        which: &'static str,
-        /// Length of the first row.
-        first: usize,
-        /// Length of another.
-        found: usize,
-    },
-    /// The problem is not one of the task's.
-    #[error("expected one of the problems {}, found {}", known.join(", "), found.as_deref().unwrap_or("none"))]
-    Problem {
-        /// Names of the task's problems.
-        known: Vec<&'static str>,
-        /// The name found, if there is one.
-        found: Option<String>,
-    },
-    /// A sequence is longer than the task's longest.
-    #[error("expected a {which} of at most {limit} tokens, delimiters included, found {found}")]
-    TooLong {
-        /// `source` or `target`.
-        which: &'static str,
-        /// Length of the task's longest.
-        limit: usize,
-        /// Length found.
-        found: usize,
-    },
-    /// The tokens are not an input of the task and a matrix of the shape of its answer.
-    #[error(transparent)]
-    Task(#[from] TaskError),
 }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use numformer_encoding::{DecodeError, EncodeError, GrammarError, VocabularyError};
-use numformer_problems::{EnsembleError, SolveError};
+use numformer_problems::{EnsembleError, Problem, SolveError};
 
 /// Why a task or one of its examples is impossible.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -199,6 +199,26 @@ impl TaskError {
     #[must_use]
     pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Other(OtherError(Arc::from(error.into())))
+    }
+}
+
+/// Why a problem has no answer.
+pub(crate) fn no_answer(problem: &impl Problem, source: SolveError) -> TaskError {
+    TaskError::Solve { problem: problem.name(), source }
+}
+
+/// Why the input or the answer of a problem cannot be written.
+pub(crate) fn unwritable(problem: &impl Problem, matrix: &'static str, source: EncodeError) -> TaskError {
+    TaskError::Encode { matrix, problem: problem.name(), source }
+}
+
+/// Why a solver's answer cannot be written.
+pub(crate) fn unwritable_solution(problem: &impl Problem, source: EncodeError) -> TaskError {
+    match source {
+        EncodeError::Coefficient { row, column, value, .. } if !value.is_finite() => {
+            TaskError::AnswerNotFinite { problem: problem.name(), row, column, value }
+        }
+        source => unwritable(problem, "answer", source),
     }
 }
 

@@ -4,7 +4,8 @@ use numformer_encoding::TokenId;
 use numformer_metrics::{Accuracy, Norm, Tolerance, Verdict, coefficients_within};
 use numformer_problems::Instance;
 
-use crate::task::{no_answer, view};
+use crate::error::no_answer;
+use crate::task::view;
 use crate::{Task, TaskError};
 
 /// The tolerance of a single coefficient: that of the paper's figures.
@@ -108,6 +109,20 @@ impl Task {
         };
         let verdicts = Norm::ALL.iter().map(verdict).collect::<Result<_, TaskError>>()?;
         Ok(judgement(verdicts, coefficients_within(view(&candidate), view(&target), COEFFICIENT)))
+    }
+
+    /// Judges predicted tokens in one norm, which is a part of the [`judgement`](Self::judgement).
+    ///
+    /// # Errors
+    /// When [`judgement`](Self::judgement) fails.
+    pub fn judge(
+        &self,
+        src: &[TokenId],
+        tgt: &[TokenId],
+        hypothesis: &[TokenId],
+        norm: Norm,
+    ) -> Result<Verdict, TaskError> {
+        Ok(self.judgement(src, tgt, Some(hypothesis))?.verdict(norm))
     }
 }
 

@@ -53,9 +53,25 @@ pub fn evaluate_with(
     answering: Answering,
     device: &Device,
 ) -> Result<Evaluation, EvaluateError> {
+    evaluate_measured(model, task, source, count, answering, OwnMetrics::default(), device)
+}
+
+/// As [`evaluate_with`], with custom metrics beside the usual ones.
+///
+/// # Errors
+/// As [`evaluate_with`].
+pub fn evaluate_measured(
+    model: &(impl Seq2Seq + Sync),
+    task: &Task,
+    source: &dyn BatchSource,
+    count: u64,
+    answering: Answering,
+    mut metrics: OwnMetrics,
+    device: &Device,
+) -> Result<Evaluation, EvaluateError> {
     let answerer = Answerer::new(model, task, answering)?;
     let examination = Examination { answerer: &answerer, source, count, device };
-    examination.run(&mut OwnMetrics::default(), &mut Watch::unwatched())
+    examination.run(&mut metrics, &mut Watch::unwatched())
 }
 
 /// Asks, during an evaluation, whether it is to go on.

@@ -147,6 +147,12 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         self
     }
 
+    /// Sets all custom metrics.
+    #[must_use]
+    pub fn with_metrics(self, metrics: OwnMetrics) -> Self {
+        Self { own: metrics, ..self }
+    }
+
     fn evaluate_tokens(&self, max_len: usize, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
         let device = self.parameters.device();
         let judge = |Chunk { examples, .. }: Chunk| {

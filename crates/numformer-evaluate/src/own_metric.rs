@@ -34,19 +34,22 @@ impl Answered {
     }
 }
 
-/// Metrics of one's own by name.
+/// Custom metrics by name, each as it is before the first example.
 #[derive(Default)]
-pub(crate) struct OwnMetrics(Vec<(String, Better, Box<dyn Own>)>);
+pub struct OwnMetrics(Vec<(String, Better, Box<dyn Own>)>);
 
 impl OwnMetrics {
-    pub(crate) fn push<M>(&mut self, name: &str, better: Better, metric: M)
+    /// Adds a metric.
+    pub fn push<M>(&mut self, name: &str, better: Better, metric: M)
     where
         M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static,
     {
         self.0.push((name.to_owned(), better, Box::new(metric)));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

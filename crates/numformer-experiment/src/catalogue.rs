@@ -4,20 +4,27 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use numformer_data::Task;
 use numformer_encoding::{NumberEncoding, Preset, encoding_by_name};
+use numformer_evaluate::{Answered, Better, OwnMetrics};
+use numformer_metrics::Metric;
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, EnsembleError, Entries, GaussianEntries,
     HaarOrthogonal, Inversion, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
     PolynomialRoots, Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
     Transpose, UniformEntries,
 };
+use numformer_train::{AfterWarmUp, Optimizer, OptimizerConfig, Schedule, WarmUp};
 
-use crate::config::ProblemConfig;
+use crate::choice::{BuiltIn, Choice, CustomConfig};
+use crate::config::{ProblemConfig, ScheduleParameters};
 use crate::experiment_error::ExperimentError;
+use crate::options::{MakeError, Options};
 
-/// Problems, laws of random matrices and encodings by the names that experiments give them.
+/// What experiments name: problems, laws of random matrices, encodings, optimizers, schedules and metrics.
 ///
-/// [`Catalogue::standard`] holds those of this workspace. One's own are added to it, and experiments may then name them.
+/// [`Catalogue::standard`] holds those of this workspace. Custom ones are added to it, and experiments may then name them. A
+/// constructor is given the options that an experiment has for it.
 ///
 /// # Examples
 /// ```
@@ -33,19 +40,27 @@ use crate::experiment_error::ExperimentError;
 /// assert_eq!(experiment.task(&catalogue)?.vocabulary().tokenize("+ 1 19 0")?.len(), 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Catalogue {
     problems: BTreeMap<String, (String, MakeProblem)>,
     laws: BTreeMap<String, MakeLaw>,
     encodings: BTreeMap<String, Arc<dyn NumberEncoding>>,
+    families: BTreeMap<String, MakeEncoding>,
+    optimizers: BTreeMap<String, MakeOptimizer>,
+    schedules: BTreeMap<String, MakeSchedule>,
+    metrics: BTreeMap<String, AddMetric>,
 }
 
-type MakeProblem = Arc<dyn Fn(&mut ProblemConfig) -> Box<dyn Problem> + Send + Sync>;
-type MakeLaw = Arc<dyn Fn(&LawParameters) -> Result<Box<dyn Ensemble>, EnsembleError> + Send + Sync>;
+type MakeProblem = Arc<dyn Fn(&mut ProblemConfig) -> Result<Box<dyn Problem>, MakeError> + Send + Sync>;
+type MakeLaw = Arc<dyn Fn(&LawParameters<'_>) -> Result<Box<dyn Ensemble>, MakeError> + Send + Sync>;
+type MakeEncoding = Arc<dyn Fn(&Options) -> Result<Arc<dyn NumberEncoding>, MakeError> + Send + Sync>;
+type MakeOptimizer = Arc<dyn Fn(&Options) -> Result<Box<dyn Optimizer>, MakeError> + Send + Sync>;
+type MakeSchedule = Arc<dyn Fn(&ScheduleParameters, &Options) -> Result<Box<dyn Schedule>, MakeError> + Send + Sync>;
+type AddMetric = Arc<dyn Fn(&Arc<Task>, &Options, &mut OwnMetrics) -> Result<(), MakeError> + Send + Sync>;
 
 /// What a law of random matrices is made from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LawParameters {
+#[derive(Clone, Copy, Debug)]
+pub struct LawParameters<'a> {
     /// Number of rows of a matrix.
     pub rows: usize,
     /// Number of columns.
@@ -54,9 +69,11 @@ pub struct LawParameters {
     pub bound: f64,
     /// The experiment's `matrices.entries`.
     pub entries: Entries,
+    /// The experiment's `matrices.options`.
+    pub options: &'a Options,
 }
 
-impl LawParameters {
+impl LawParameters<'_> {
     /// The number of rows and columns, for laws of square matrices.
     ///
     /// # Errors
@@ -71,67 +88,67 @@ impl Catalogue {
     /// All that this workspace has.
     #[must_use]
     pub fn standard() -> Self {
-        let empty = Self { problems: BTreeMap::new(), laws: BTreeMap::new(), encodings: BTreeMap::new() };
+        let empty = Self::default();
         Preset::ALL
             .into_iter()
             .fold(empty, |catalogue, preset| catalogue.with_encoding(preset.name(), preset.encoding()))
-            .with_problem("addition", "[A | B] to A + B, r×2c to r×c", |_| Box::new(Addition))
+            .with_problem("addition", "[A | B] to A + B, r×2c to r×c", |_| Ok(Box::new(Addition)))
             .with_problem(
                 "cholesky",
                 "L lower triangular with positive diagonal, LLᵀ = A; n×n, symmetric positive definite",
-                |_| Box::new(Cholesky),
+                |_| Ok(Box::new(Cholesky)),
             )
-            .with_problem("determinant", "det A, n×n to 1×1", |_| Box::new(Determinant))
+            .with_problem("determinant", "det A, n×n to 1×1", |_| Ok(Box::new(Determinant)))
             .with_problem("eigenvalues", "eigenvalues in descending order, n×n symmetric to n×1", |_| {
-                Box::new(Eigenvalues)
+                Ok(Box::new(Eigenvalues))
             })
             .with_problem(
                 "eigenvectors",
                 "eigenvalues in ascending order, then V with VᵀAV diagonal, n×n symmetric to (n+1)×n",
-                |problem| Box::new(Eigenvectors { signs: problem.signs.take().unwrap_or_default() }),
+                |problem| Ok(Box::new(Eigenvectors { signs: problem.signs.take().unwrap_or_default() })),
             )
             .with_problem(
                 "inversion",
                 "A⁻¹, n×n; judged by AH - I, or with judgement = \"target\" by A⁻¹",
-                |problem| Box::new(Inversion { judgement: problem.judgement.take().unwrap_or_default() }),
+                |problem| Ok(Box::new(Inversion { judgement: problem.judgement.take().unwrap_or_default() })),
             )
-            .with_problem("linear-solve", "[A | b] to x with Ax = b, n×(n+1) to n×1", |_| Box::new(LinearSolve))
-            .with_problem("matrix-exponential", "exp A, n×n", |_| Box::new(MatrixExponential))
-            .with_problem("matrix-sign", "sign A, n×n", |_| Box::new(MatrixSign))
+            .with_problem("linear-solve", "[A | b] to x with Ax = b, n×(n+1) to n×1", |_| Ok(Box::new(LinearSolve)))
+            .with_problem("matrix-exponential", "exp A, n×n", |_| Ok(Box::new(MatrixExponential)))
+            .with_problem("matrix-sign", "sign A, n×n", |_| Ok(Box::new(MatrixSign)))
             .with_problem(
                 "matrix-vector",
                 "[A | v] to Aᵀv, r×(c+1) to c×1; with left = \"plain\" to Av, n×(n+1) to n×1",
-                |problem| Box::new(MatrixVector { left: problem.left.take().unwrap_or_default() }),
+                |problem| Ok(Box::new(MatrixVector { left: problem.left.take().unwrap_or_default() })),
             )
             .with_problem(
                 "multiplication",
                 "[A | B] to AᵀB, r×2c to c×c; with left = \"plain\" to AB, n×2n to n×n",
-                |problem| Box::new(Multiplication { left: problem.left.take().unwrap_or_default() }),
+                |problem| Ok(Box::new(Multiplication { left: problem.left.take().unwrap_or_default() })),
             )
             .with_problem(
                 "polynomial-roots",
                 "coefficients, highest first, to roots as real and imaginary parts, 1×(n+1) to n×2",
-                |_| Box::new(PolynomialRoots),
+                |_| Ok(Box::new(PolynomialRoots)),
             )
             .with_problem(
                 "qr",
                 "Q above R with A = QR, QᵀQ = I, R upper triangular, diag R not negative; r×c with r ≥ c to (r+c)×c",
-                |_| Box::new(Qr),
+                |_| Ok(Box::new(Qr)),
             )
-            .with_problem("rank", "numerical rank, r×c to 1×1", |_| Box::new(Rank))
+            .with_problem("rank", "numerical rank, r×c to 1×1", |_| Ok(Box::new(Rank)))
             .with_problem("singular-values", "singular values in descending order, r×c to min(r,c)×1", |_| {
-                Box::new(SingularValues)
+                Ok(Box::new(SingularValues))
             })
             .with_problem(
                 "svd",
                 "singular values in descending order, then U, then V, A = U diag(σ) Vᵀ, pairs of either sign; r×c to (1+r+c)×min(r,c)",
-                |problem| Box::new(Svd { signs: problem.signs.take().unwrap_or_default() }),
+                |problem| Ok(Box::new(Svd { signs: problem.signs.take().unwrap_or_default() })),
             )
             .with_problem("symmetric-inversion", "A⁻¹, n×n symmetric; judged as inversion", |problem| {
-                Box::new(SymmetricInversion { judgement: problem.judgement.take().unwrap_or_default() })
+                Ok(Box::new(SymmetricInversion { judgement: problem.judgement.take().unwrap_or_default() }))
             })
-            .with_problem("trace", "tr A, n×n to 1×1", |_| Box::new(Trace))
-            .with_problem("transpose", "Aᵀ, r×c to c×r", |_| Box::new(Transpose))
+            .with_problem("trace", "tr A, n×n to 1×1", |_| Ok(Box::new(Trace)))
+            .with_problem("transpose", "Aᵀ, r×c to c×r", |_| Ok(Box::new(Transpose)))
             .with_law("uniform", |law| Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound)?)))
             .with_law("gaussian", |law| {
                 // The standard deviation of uniform entries.
@@ -158,13 +175,13 @@ impl Catalogue {
 
     /// Adds a problem, in place of one of that name. `about` says in a line what it computes and between which shapes.
     ///
-    /// `make` takes the options it heeds out of the section that asks for the problem; one that is left is an error.
+    /// `make` takes the options it knows out of the section that asks for the problem; one that is left is an error.
     #[must_use]
     pub fn with_problem(
         mut self,
         name: &str,
         about: &str,
-        make: impl Fn(&mut ProblemConfig) -> Box<dyn Problem> + Send + Sync + 'static,
+        make: impl Fn(&mut ProblemConfig) -> Result<Box<dyn Problem>, MakeError> + Send + Sync + 'static,
     ) -> Self {
         self.problems.insert(name.to_owned(), (about.to_owned(), Arc::new(make)));
         self
@@ -175,7 +192,7 @@ impl Catalogue {
     pub fn with_law(
         mut self,
         name: &str,
-        make: impl Fn(&LawParameters) -> Result<Box<dyn Ensemble>, EnsembleError> + Send + Sync + 'static,
+        make: impl Fn(&LawParameters<'_>) -> Result<Box<dyn Ensemble>, MakeError> + Send + Sync + 'static,
     ) -> Self {
         self.laws.insert(name.to_owned(), Arc::new(make));
         self
@@ -185,6 +202,65 @@ impl Catalogue {
     #[must_use]
     pub fn with_encoding(mut self, name: &str, encoding: Arc<dyn NumberEncoding>) -> Self {
         self.encodings.insert(name.to_owned(), encoding);
+        self
+    }
+
+    /// Adds a family of encodings, in place of one of that name: experiments name a member with its options, as in
+    /// `mine(base=20, digits=3)`.
+    #[must_use]
+    pub fn with_encodings(
+        mut self,
+        name: &str,
+        make: impl Fn(&Options) -> Result<Arc<dyn NumberEncoding>, MakeError> + Send + Sync + 'static,
+    ) -> Self {
+        self.families.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Adds an optimizer: experiments ask for it as in `train.optimizer = { name = "lion", beta1 = 0.95 }`.
+    #[must_use]
+    pub fn with_optimizer<O: Optimizer + 'static>(
+        mut self,
+        name: &str,
+        make: impl Fn(&Options) -> Result<O, MakeError> + Send + Sync + 'static,
+    ) -> Self {
+        let make = move |options: &Options| -> Result<Box<dyn Optimizer>, MakeError> { Ok(Box::new(make(options)?)) };
+        self.optimizers.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Adds a schedule of learning rates: experiments ask for it as in `train.schedule = { name = "triangle", period = 100 }`.
+    #[must_use]
+    pub fn with_schedule<S: Schedule + 'static>(
+        mut self,
+        name: &str,
+        make: impl Fn(&ScheduleParameters, &Options) -> Result<S, MakeError> + Send + Sync + 'static,
+    ) -> Self {
+        let make = move |parameters: &ScheduleParameters, options: &Options| -> Result<Box<dyn Schedule>, MakeError> {
+            Ok(Box::new(make(parameters, options)?))
+        };
+        self.schedules.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Adds a metric: experiments ask for it as in `[[evaluate.metric]]` with its `name`. Its figure, of that name, is then
+    /// part of every evaluation; goals, patience and best checkpoints may name it.
+    #[must_use]
+    pub fn with_metric<M>(
+        mut self,
+        name: &str,
+        better: Better,
+        make: impl Fn(&Arc<Task>, &Options) -> Result<M, MakeError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static,
+    {
+        let figure = name.to_owned();
+        let add = move |task: &Arc<Task>, options: &Options, metrics: &mut OwnMetrics| {
+            metrics.push(&figure, better, make(task, options)?);
+            Ok(())
+        };
+        self.metrics.insert(name.to_owned(), Arc::new(add));
         self
     }
 
@@ -210,7 +286,7 @@ impl Catalogue {
     pub fn problem(&self, config: &ProblemConfig) -> Result<Box<dyn Problem>, ExperimentError> {
         let (_, make) = find(&self.problems, "problem.name", &config.name)?;
         let mut options = config.clone();
-        let problem = make(&mut options);
+        let problem = make(&mut options).map_err(|source| not_made("problem", &config.name, source))?;
         match options.first_option() {
             None => Ok(problem),
             Some(key) => Err(ExperimentError::UnheededOption { key, problem: config.name.clone() }),
@@ -221,8 +297,9 @@ impl Catalogue {
     ///
     /// # Errors
     /// When there is none, or it does not exist with these parameters.
-    pub fn law(&self, name: &str, parameters: &LawParameters) -> Result<Box<dyn Ensemble>, ExperimentError> {
-        Ok(find(&self.laws, "matrices.law", name)?(parameters)?)
+    pub fn law(&self, name: &str, parameters: &LawParameters<'_>) -> Result<Box<dyn Ensemble>, ExperimentError> {
+        let made = find(&self.laws, "matrices.law", name)?(parameters);
+        made.map_err(|source| not_made("matrices.law", name, source))
     }
 
     /// The encoding of that name, or a general one with its parameters, as [`encoding_by_name`] reads it; `key` is where an
@@ -231,18 +308,98 @@ impl Catalogue {
     /// # Errors
     /// When there is none.
     pub fn encoding(&self, key: &'static str, name: &str) -> Result<Arc<dyn NumberEncoding>, ExperimentError> {
-        if name.contains('(') && !self.encodings.contains_key(name) {
+        if let Some(encoding) = self.encodings.get(name) {
+            return Ok(Arc::clone(encoding));
+        }
+        if let Some((family, options)) = name.strip_suffix(')').and_then(|name| name.split_once('('))
+            && let Some(make) = self.families.get(family.trim())
+        {
+            let options = options_of_name(options).map_err(|source| not_made(key, name, source))?;
+            return made(&options, make(&options)).map_err(|source| not_made(key, name, source));
+        }
+        if name.contains('(') {
             return encoding_by_name(name).map_err(|source| ExperimentError::Encoding { key, source });
         }
         find(&self.encodings, key, name).cloned()
     }
+
+    /// The optimizer that an experiment asks for.
+    ///
+    /// # Errors
+    /// When there is none of that name, or its options are wrong.
+    pub fn optimizer(&self, choice: &Choice<OptimizerConfig>) -> Result<Box<dyn Optimizer>, ExperimentError> {
+        let CustomConfig { name, options } = match choice {
+            Choice::BuiltIn(config) => return Ok(config.build()),
+            Choice::Custom(custom) => custom,
+        };
+        let known = OptimizerConfig::NAMES.iter().map(|name| (*name).to_owned()).chain(self.optimizers.keys().cloned());
+        let make = self.optimizers.get(name).ok_or_else(|| unknown("train.optimizer.name", name, known.collect()))?;
+        let options = Options::new(options.clone());
+        made(&options, make(&options)).map_err(|source| not_made("train.optimizer", name, source))
+    }
+
+    /// The schedule of learning rates that an experiment asks for.
+    ///
+    /// # Errors
+    /// When there is none of that name, or its options are wrong.
+    pub fn schedule(
+        &self,
+        choice: &Choice<AfterWarmUp>,
+        parameters: &ScheduleParameters,
+    ) -> Result<Box<dyn Schedule>, ExperimentError> {
+        let ScheduleParameters { lr, warmup_steps, .. } = *parameters;
+        let CustomConfig { name, options } = match choice {
+            Choice::BuiltIn(then) => return Ok(Box::new(WarmUp::new(lr, warmup_steps).then(*then))),
+            Choice::Custom(custom) => custom,
+        };
+        let known = self.schedules.keys().cloned().collect();
+        let make = self.schedules.get(name).ok_or_else(|| unknown("train.schedule.name", name, known))?;
+        let options = Options::new(options.clone());
+        made(&options, make(parameters, &options)).map_err(|source| not_made("train.schedule", name, source))
+    }
+
+    /// The custom metrics that an experiment asks for.
+    ///
+    /// # Errors
+    /// When there is none of a name, or its options are wrong.
+    pub fn metrics(&self, configs: &[CustomConfig], task: &Arc<Task>) -> Result<OwnMetrics, ExperimentError> {
+        let mut metrics = OwnMetrics::default();
+        for CustomConfig { name, options } in configs {
+            let known = self.metrics.keys().cloned().collect();
+            let add = self.metrics.get(name).ok_or_else(|| unknown("evaluate.metric.name", name, known))?;
+            let options = Options::new(options.clone());
+            let added = add(task, &options, &mut metrics);
+            made(&options, added).map_err(|source| not_made("evaluate.metric", name, source))?;
+        }
+        Ok(metrics)
+    }
+}
+
+/// What was made, if it read the options that there are.
+fn made<T>(options: &Options, made: Result<T, MakeError>) -> Result<T, MakeError> {
+    let made = made?;
+    options.check_read().map(|()| made)
+}
+
+/// The options between the brackets of a name, as in `base=20, digits=3`.
+fn options_of_name(text: &str) -> Result<Options, MakeError> {
+    let table = toml::from_str(&text.replace(',', "\n"));
+    table.map(Options::new).map_err(|error: toml::de::Error| MakeError::Options { message: error.message().to_owned() })
+}
+
+fn not_made(key: &'static str, name: &str, source: MakeError) -> ExperimentError {
+    match source {
+        MakeError::Ensemble(source) => source.into(),
+        source => ExperimentError::NotMade { key, name: name.to_owned(), source },
+    }
+}
+
+fn unknown(key: &'static str, name: &str, known: Vec<String>) -> ExperimentError {
+    ExperimentError::UnknownName { key, found: name.to_owned(), known }
 }
 
 fn find<'c, T>(entries: &'c BTreeMap<String, T>, key: &'static str, name: &str) -> Result<&'c T, ExperimentError> {
-    entries.get(name).ok_or_else(|| {
-        let known = entries.keys().cloned().collect();
-        ExperimentError::UnknownName { key, found: name.to_owned(), known }
-    })
+    entries.get(name).ok_or_else(|| unknown(key, name, entries.keys().cloned().collect()))
 }
 
 impl fmt::Debug for Catalogue {

@@ -11,8 +11,14 @@ use numformer_model::Precision;
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
 use numformer_store::EncodingNames;
 use numformer_train::{AfterWarmUp, DivergencePolicy, Goal, Gradients, OptimizerConfig, Patience};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
+use serde::de::{
+    DeserializeOwned, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::Table;
+
+use crate::choice::{Choice, CustomConfig};
+use crate::options::{MakeError, Options};
 
 /// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
 /// `[[problem]]`.
@@ -144,13 +150,32 @@ pub struct ProblemConfig {
     /// Inversions: what an answer is judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judgement: Option<InverseJudgement>,
+    /// Custom problems: their options.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub options: Table,
 }
 
 impl ProblemConfig {
     /// The problem of this name, with defaults.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), weight: 1.0, matrices: None, left: None, signs: None, judgement: None }
+        Self {
+            name: name.to_owned(),
+            weight: 1.0,
+            matrices: None,
+            left: None,
+            signs: None,
+            judgement: None,
+            options: Table::new(),
+        }
+    }
+
+    /// Takes the options of a custom problem out, and reads them as a type of its own.
+    ///
+    /// # Errors
+    /// When an option is unknown, is missing, or has an impossible value.
+    pub fn take_options<T: DeserializeOwned>(&mut self) -> Result<T, MakeError> {
+        Options::new(std::mem::take(&mut self.options)).read()
     }
 
     /// The key of an option that is set.
@@ -159,6 +184,7 @@ impl ProblemConfig {
             ("problem.left", self.left.is_some()),
             ("problem.signs", self.signs.is_some()),
             ("problem.judgement", self.judgement.is_some()),
+            ("problem.options", !self.options.is_empty()),
         ];
         options.into_iter().find_map(|(key, is_set)| is_set.then_some(key))
     }
@@ -194,6 +220,9 @@ pub struct MatricesConfig {
     /// A matrix is multiplied by an integer drawn from this range, smallest and largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_scale: Option<[u32; 2]>,
+    /// Custom laws: their options.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub options: Table,
 }
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -211,6 +240,7 @@ impl MatricesConfig {
             bound: Self::default_bound(),
             entries: Entries::default(),
             random_scale: None,
+            options: Table::new(),
         }
     }
 
@@ -300,6 +330,17 @@ impl Default for DataConfig {
     }
 }
 
+/// What a custom schedule of learning rates is made from, beside its options.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScheduleParameters {
+    /// The experiment's `train.lr`.
+    pub lr: f64,
+    /// The experiment's `train.warmup_steps`.
+    pub warmup_steps: u64,
+    /// The experiment's `train.steps`.
+    pub steps: u64,
+}
+
 /// The optimisation: an optimizer with linear warm-up and clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -318,9 +359,9 @@ pub struct TrainConfig {
     /// 10,000; once read, it no longer changes with `steps`, so that a run can be made longer.
     #[serde(default = "TrainConfig::default_warmup_steps")]
     pub warmup_steps: u64,
-    /// What becomes of the learning rate after warm-up.
+    /// What becomes of the learning rate after warm-up, or a custom schedule in the place of both.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub schedule: AfterWarmUp,
+    pub schedule: Choice<AfterWarmUp>,
     /// Largest Euclidean norm of the gradient; a longer one is scaled down to it.
     #[serde(default = "TrainConfig::default_clip_norm")]
     pub clip_norm: f64,
@@ -332,7 +373,7 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     /// What moves the weights.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub optimizer: OptimizerConfig,
+    pub optimizer: Choice<OptimizerConfig>,
     /// What becomes of a step whose loss or gradient is not finite.
     #[serde(default, skip_serializing_if = "is_default")]
     pub divergence: DivergencePolicy,
@@ -354,15 +395,21 @@ impl TrainConfig {
             steps,
             lr,
             warmup_steps: Self::fitting_warmup_steps(steps),
-            schedule: AfterWarmUp::default(),
+            schedule: Choice::default(),
             clip_norm: Self::default_clip_norm(),
             weight_decay: 0.0,
             label_smoothing: 0.0,
-            optimizer: OptimizerConfig::default(),
+            optimizer: Choice::default(),
             divergence: DivergencePolicy::default(),
             gradients: Gradients::default(),
             precision: Precision::default(),
         }
+    }
+
+    /// What a custom schedule is made from.
+    pub(crate) fn schedule_parameters(&self) -> ScheduleParameters {
+        let Self { lr, warmup_steps, steps, .. } = *self;
+        ScheduleParameters { lr, warmup_steps, steps }
     }
 
     /// Training examples seen after `step` updates.
@@ -410,6 +457,9 @@ pub struct EvaluateConfig {
     /// Other matrices that a trained model is judged on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<TestSetConfig>,
+    /// Custom metrics: their figures are part of every evaluation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metric: Vec<CustomConfig>,
 }
 
 /// The name of the test split among test sets.
@@ -438,7 +488,7 @@ pub struct TestSetConfig {
 
 impl Default for EvaluateConfig {
     fn default() -> Self {
-        Self { every: 1_000, examples: 1_000, seed: 0, set: Vec::new() }
+        Self { every: 1_000, examples: 1_000, seed: 0, set: Vec::new(), metric: Vec::new() }
     }
 }
 
@@ -564,7 +614,16 @@ mod tests {
         let shapes = |cols| {
             let rows = Span { min: 2, max: 3 };
             let law = "uniform".to_owned().into();
-            MatricesConfig { law, rows, cols, bound: 1.0, entries: Entries::Uniform, random_scale: None }.shapes()
+            MatricesConfig {
+                law,
+                rows,
+                cols,
+                bound: 1.0,
+                entries: Entries::Uniform,
+                random_scale: None,
+                options: toml::Table::new(),
+            }
+            .shapes()
         };
         assert_eq!(shapes(None), [(2, 2), (3, 3)]);
         assert_eq!(shapes(Some(4.into())), [(2, 4), (3, 4)]);

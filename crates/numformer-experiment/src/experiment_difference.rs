@@ -15,7 +15,7 @@ impl Experiment {
     ///
     /// - `checkpoint.every`, where the run goes back to a checkpoint when it diverges,
     /// - `evaluate.every`, there, too, and where a stage ends by a goal,
-    /// - `evaluate.examples` and `evaluate.seed`, there, too, and where `other` has `checkpoint.best` or `stop.patience`.
+    /// - `evaluate.examples`, `evaluate.seed` and `evaluate.metric`, there, too, and where `other` has `checkpoint.best` or `stop.patience`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let depends = |difference: &Difference| other.depends_on(&difference.key) && !is_moved_file(difference);
@@ -31,7 +31,7 @@ impl Experiment {
             "train.steps" | "checkpoint.keep" => false,
             "checkpoint.every" => goes_back,
             "evaluate.every" => is_steered,
-            "evaluate.examples" | "evaluate.seed" => is_steered || compares,
+            "evaluate.examples" | "evaluate.seed" | "evaluate.metric" => is_steered || compares,
             _ => !["stop", "log", "expected", "checkpoint.best", "evaluate.set"].iter().any(|part| is_part(key, part)),
         }
     }

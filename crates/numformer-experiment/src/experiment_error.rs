@@ -9,6 +9,7 @@ use numformer_problems::EnsembleError;
 
 use crate::architecture::Architecture;
 use crate::config::TEST;
+use crate::options::MakeError;
 use crate::syntax::SyntaxError;
 
 /// Why there is no such experiment.
@@ -123,6 +124,26 @@ pub enum ExperimentError {
         /// Cause.
         source: EncodingNameError,
     },
+    /// A part cannot be made.
+    #[error("{key} `{name}`: {source}")]
+    NotMade {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// Its name.
+        name: String,
+        /// Cause.
+        source: MakeError,
+    },
+    /// No evaluation has this figure.
+    #[error("unknown figure `{found}` in {key}{}; known: {}", did_you_mean(found, known.iter().map(String::as_str)), known.join(", "))]
+    UnknownFigure {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// Name found.
+        found: String,
+        /// The figures of the experiment.
+        known: Vec<String>,
+    },
     /// An option means nothing to the problem it is given to.
     #[error("{key} is not an option of the problem `{problem}`")]
     UnheededOption {
@@ -224,7 +245,8 @@ impl ExperimentError {
     /// The key that a mistake is in, and its value where several may have the key.
     pub(crate) fn key(&self) -> Option<(&str, Option<&str>)> {
         match self {
-            Self::UnknownName { key, found, .. } => Some((key, Some(found))),
+            Self::UnknownName { key, found, .. } | Self::UnknownFigure { key, found, .. } => Some((key, Some(found))),
+            Self::NotMade { key, .. } => Some((key, None)),
             Self::UnheededOption { key, .. }
             | Self::Encoding { key, .. }
             | Self::Zero { key }

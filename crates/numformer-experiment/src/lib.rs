@@ -32,6 +32,7 @@
 
 mod architecture;
 mod catalogue;
+mod choice;
 mod config;
 mod curve;
 mod data_files;
@@ -40,6 +41,7 @@ mod experiment;
 mod experiment_difference;
 mod experiment_error;
 mod model_config;
+mod options;
 pub mod presets;
 mod reading;
 mod run;
@@ -59,9 +61,10 @@ mod warm_start;
 
 pub use architecture::Architecture;
 pub use catalogue::{Catalogue, LawParameters};
+pub use choice::{BuiltIn, Choice, CustomConfig};
 pub use config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
-    ProblemConfig, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
+    ProblemConfig, ScheduleParameters, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use data_files::{Amount, DataFileError, DataFingerprints};
@@ -69,6 +72,7 @@ pub use draft::Draft;
 pub use experiment::Experiment;
 pub use experiment_error::ExperimentError;
 pub use model_config::{Adaptation, ModelConfig, SizesConfig};
+pub use options::{MakeError, Options};
 pub use run::Run;
 pub use run_checkpoint::{RunCheckpoint, RunDescription};
 pub use run_dir::{RunDir, RunDirError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Split, Task};
-use numformer_evaluate::{Evaluation, Solved, evaluate, solve};
+use numformer_evaluate::{Answering, Evaluation, OwnMetrics, Solved, evaluate_measured, solve};
 use numformer_model::{DeviceStep, Model, ModelConfig, Parameters, Precision};
 use numformer_ops::device::Accelerator;
 use numformer_store::{CheckpointError, Latest, NamedTensors};
@@ -16,6 +16,7 @@ use numformer_train::{
 };
 
 use crate::catalogue::Catalogue;
+use crate::choice::Choice;
 use crate::config::TrainConfig;
 use crate::data_files::DataFiles;
 use crate::experiment::Experiment;
@@ -53,6 +54,7 @@ pub struct Run {
     config: ModelConfig,
     parameters: Parameters,
     trainer: Trainer,
+    metrics: OwnMetrics,
     /// For use: records nothing for a backward pass. Its weights are those of the last time that they were shown.
     model: Model,
     /// The device it trains on, in words; none for the CPU.
@@ -87,9 +89,10 @@ impl Run {
         let files = DataFiles::read(&experiment.data, &task)?;
         let config = experiment.model_config(&task)?;
         let parameters = Parameters::random(experiment.seed, &Device::Cpu);
-        let learner = learner(&experiment.train, &config, &parameters)?;
+        let learner = learner(&experiment.train, catalogue, &config, &parameters)?;
         let model = Model::new(&config, &parameters.frozen())?;
         let trainer = trainer(&experiment, catalogue, learner, &task, &files, &model, &parameters)?;
+        let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let mut run = Self {
             experiment,
             task,
@@ -97,6 +100,7 @@ impl Run {
             config,
             parameters,
             trainer,
+            metrics,
             model,
             device_name: None,
             run_dir: None,
@@ -150,19 +154,19 @@ impl Run {
     /// The optimizer of a device, if the experiment has nothing that none can do.
     fn adam_of_a_device(&self) -> Result<AdamConfig, RunError> {
         let missing = |what: &str| Err(RunError::NotOnDevice { what: what.to_owned() });
-        let TrainConfig { accumulate, optimizer, label_smoothing, .. } = self.experiment.train;
-        if accumulate > 1 {
+        let TrainConfig { accumulate, optimizer, label_smoothing, .. } = &self.experiment.train;
+        if *accumulate > 1 {
             return missing("train.accumulate above 1");
         }
-        if label_smoothing > 0.0 {
+        if *label_smoothing > 0.0 {
             return missing("label smoothing");
         }
         if let Some(what) = DeviceStep::missing(&self.config) {
             return missing(what);
         }
         match optimizer {
-            OptimizerConfig::Adam(adam) => Ok(adam),
-            OptimizerConfig::Sgd(_) => missing("optimizer but Adam"),
+            Choice::BuiltIn(OptimizerConfig::Adam(adam)) => Ok(*adam),
+            Choice::BuiltIn(OptimizerConfig::Sgd(_)) | Choice::Custom(_) => missing("optimizer but Adam"),
         }
     }
 
@@ -392,11 +396,12 @@ impl Run {
     /// Judges the model as trained so far on the first `count` examples of a split: all, if its file holds fewer.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate_measured`].
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, RunError> {
         self.trainer.show_weights(&self.parameters)?;
         let (source, count) = examples(&self.experiment, &self.task, &self.files, split, EVALUATION_BATCH, count);
-        Ok(evaluate(&self.model, &self.task, &*source, count, &Device::Cpu)?)
+        let (answering, metrics) = (Answering::default(), self.metrics.clone());
+        Ok(evaluate_measured(&self.model, &self.task, &*source, count, answering, metrics, &Device::Cpu)?)
     }
 
     /// Solves the first `count` examples of a split, to be looked at: all, if its file holds fewer.

@@ -10,8 +10,8 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Example, Split, Task, read_text};
 use numformer_encoding::DenseMatrix;
 use numformer_evaluate::{
-    Answerer, Answering, Evaluation, EvaluationTable, FigureName, Solved, evaluate_with, solve_batch, solve_example,
-    solve_in_every_way,
+    Answerer, Answering, Evaluation, EvaluationTable, FigureName, OwnMetrics, Solved, evaluate_measured, solve_batch,
+    solve_example, solve_in_every_way,
 };
 use numformer_model::Model;
 use numformer_store::{CheckpointError, Latest, StoredModel, checkpoint_path, latest, steps};
@@ -53,14 +53,24 @@ pub struct StoredRun {
     /// The longest sequence that the model reads or writes, if there is a limit.
     max_positions: Option<usize>,
     answering: Answering,
+    catalogue: Catalogue,
+    metrics: OwnMetrics,
     /// What its own files of examples held.
     data: DataFingerprints,
     passed_over: Vec<CheckpointError>,
 }
 
 /// The keys of an experiment that say on what a trained model is judged.
-const JUDGED_ON: &[&str] =
-    &["problem", "matrices", "data.noise", "data.validation", "data.test", "evaluate.seed", "evaluate.set"];
+const JUDGED_ON: &[&str] = &[
+    "problem",
+    "matrices",
+    "data.noise",
+    "data.validation",
+    "data.test",
+    "evaluate.seed",
+    "evaluate.set",
+    "evaluate.metric",
+];
 
 impl StoredRun {
     /// Reads a run by its directory. Names in its experiment are those of the standard catalogue.
@@ -100,7 +110,9 @@ impl StoredRun {
         let model = stored.model(&Device::Cpu)?;
         let max_positions = stored.config.max_positions();
         let answering = Answering::default();
-        Ok(Self { experiment, step, task, model, max_positions, answering, data, passed_over })
+        let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
+        let catalogue = catalogue.clone();
+        Ok(Self { experiment, step, task, model, max_positions, answering, catalogue, metrics, data, passed_over })
     }
 
     /// The same model on other examples: with some values of the experiment [set](Experiment::with_settings), as
@@ -114,7 +126,6 @@ impl StoredRun {
     /// When a setting is impossible or has no effect on what is judged, or the model cannot read or write matrices of that
     /// size.
     pub fn with_settings(mut self, settings: &[impl AsRef<str>]) -> Result<Self, RunError> {
-        let catalogue = Catalogue::standard();
         let keys = settings.iter().map(|setting| Experiment::keys_of_setting(setting.as_ref()));
         let keys = keys.collect::<Result<Vec<_>, _>>()?.concat();
         if let Some(key) = keys.iter().find(|key| !JUDGED_ON.iter().any(|known| is_part(key, known))) {
@@ -134,14 +145,15 @@ impl StoredRun {
                 *file = None;
             }
         }
-        let task = Arc::new(experiment.task_written_as(&catalogue, &self.task)?);
+        let task = Arc::new(experiment.task_written_as(&self.catalogue, &self.task)?);
         if let Some(limit) = self.max_positions {
             let needed = task.max_src_len().max(task.max_tgt_len());
             if needed > limit {
                 return Err(RunError::TooLong { limit, needed });
             }
         }
-        Ok(Self { experiment, task, ..self })
+        let metrics = self.catalogue.metrics(&experiment.evaluate.metric, &task)?;
+        Ok(Self { experiment, task, metrics, ..self })
     }
 
     /// Has answers found in another way than by greedy decoding.
@@ -155,6 +167,12 @@ impl StoredRun {
     #[must_use]
     pub fn experiment(&self) -> &Experiment {
         &self.experiment
+    }
+
+    /// What the names of the experiment stand for.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// Updates that the model has had.
@@ -185,10 +203,11 @@ impl StoredRun {
     /// that it makes.
     ///
     /// # Errors
-    /// As [`evaluate_with`]; when the file cannot be read, is not what it was at the checkpoint, or holds fewer examples.
+    /// As [`evaluate_measured`]; when the file cannot be read, is not what it was at the checkpoint, or holds fewer examples.
     pub fn evaluate(&self, split: Split, amount: impl Into<Amount>) -> Result<Evaluation, RunError> {
         let (source, count) = self.examples(split, amount.into())?;
-        Ok(evaluate_with(&self.model, &self.task, &*source, count, self.answering, &Device::Cpu)?)
+        let metrics = self.metrics.clone();
+        Ok(evaluate_measured(&self.model, &self.task, &*source, count, self.answering, metrics, &Device::Cpu)?)
     }
 
     /// The examples of a split in their order, and how many of them are asked for.
@@ -224,7 +243,7 @@ impl StoredRun {
     /// out. All are, if problems of the run have matrices of their own.
     ///
     /// # Errors
-    /// As [`evaluate_with`].
+    /// As [`evaluate_measured`].
     pub fn evaluate_laws(&self, laws: &[impl AsRef<str>], count: u64) -> Result<EvaluationTable, RunError> {
         let mut table = EvaluationTable::default();
         let has_one_law = self.experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
@@ -242,7 +261,7 @@ impl StoredRun {
 
     /// Judges the model on the test examples that another experiment makes, written as its own.
     fn evaluate_on(&self, experiment: &Experiment, count: u64) -> Result<Evaluation, RunError> {
-        let task = Arc::new(experiment.task_written_as(&Catalogue::standard(), &self.task)?);
+        let task = Arc::new(experiment.task_written_as(&self.catalogue, &self.task)?);
         if let Some(limit) = self.max_positions {
             let needed = task.max_src_len().max(task.max_tgt_len());
             if needed > limit {
@@ -250,7 +269,8 @@ impl StoredRun {
             }
         }
         let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
-        Ok(evaluate_with(&self.model, &task, &source, count, self.answering, &Device::Cpu)?)
+        let metrics = self.catalogue.metrics(&experiment.evaluate.metric, &task)?;
+        Ok(evaluate_measured(&self.model, &task, &source, count, self.answering, metrics, &Device::Cpu)?)
     }
 
     /// The model's answer for a matrix, beside the exact one: for the first of the run's problems.

@@ -7,6 +7,7 @@ use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::{EncodingConfig, MatricesConfig, OneOrMany, ProblemConfig, StageConfig, TestSetConfig};
 use crate::experiment::Experiment;
 use crate::experiment_error::ExperimentError;
+use crate::options::Options;
 
 impl Experiment {
     /// The task: what the model reads and writes.
@@ -78,6 +79,7 @@ impl Experiment {
             let problem = catalogue.problem(config)?;
             let matrices = config.matrices.as_ref().unwrap_or(&self.matrices);
             let MatricesConfig { bound, entries, random_scale, .. } = *matrices;
+            let options = Options::new(matrices.options.clone());
             if self.data.noise > 0.0 && bound.total_cmp(&self.matrices.bound).is_ne() {
                 return Err(ExperimentError::NoiseOfTwoBounds { bounds: [self.matrices.bound, bound] });
             }
@@ -85,7 +87,7 @@ impl Experiment {
             for shape in matrices.shapes() {
                 let (rows, cols) = problem.input_shape(shape);
                 for name in &matrices.law.0 {
-                    let law = catalogue.law(name, &LawParameters { rows, cols, bound, entries })?;
+                    let law = catalogue.law(name, &LawParameters { rows, cols, bound, entries, options: &options })?;
                     laws.push((
                         name.clone(),
                         match random_scale {
@@ -95,6 +97,10 @@ impl Experiment {
                     ));
                 }
             }
+            options.check_read().map_err(|source| {
+                let name = matrices.law.0.join(", ");
+                ExperimentError::NotMade { key: "matrices.law", name, source }
+            })?;
             builder = builder.with_named_laws(problem, config.weight, laws);
         }
         if task_letters.unwrap_or(self.problem.0.len() > 1) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use numformer_data::{BatchSource, Order, Split, Task};
 use numformer_evaluate::Evaluator;
 use numformer_model::{Model, ModelConfig, Parameters};
-use numformer_train::{HostLearner, Learner, Stage, Trainer, WarmUp, every, training_step};
+use numformer_train::{HostLearner, Learner, Stage, Trainer, every, training_step};
 
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
@@ -19,11 +19,13 @@ pub(crate) const EVALUATION_BATCH: usize = 256;
 /// What learns on the CPU, with fresh weights.
 pub(crate) fn learner(
     train: &TrainConfig,
+    catalogue: &Catalogue,
     config: &ModelConfig,
     parameters: &Parameters,
-) -> candle_core::Result<HostLearner> {
+) -> Result<HostLearner, RunError> {
     let (step, how) = training_step(config, parameters, train.gradients, train.label_smoothing)?;
-    Ok(HostLearner::new(step, train.optimizer.build(), parameters)?.described_as(&how))
+    let optimizer = catalogue.optimizer(&train.optimizer)?;
+    Ok(HostLearner::new(step, optimizer, parameters)?.described_as(&how))
 }
 
 /// A trainer of all that an experiment says of training.
@@ -41,14 +43,16 @@ pub(crate) fn trainer(
         Some(file) => Box::new(file.dataset().batches(train.batch_size, Order::Shuffled(*seed))),
         None => Box::new(task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window)),
     };
-    let evaluator = |task: &Arc<Task>, source: Box<dyn BatchSource>, count| {
-        Evaluator::new(model.clone(), parameters, task, source, count)
+    let evaluator = |task: &Arc<Task>, source: Box<dyn BatchSource>, count| -> Result<_, RunError> {
+        let metrics = catalogue.metrics(&evaluate.metric, task)?;
+        Ok(Evaluator::new(model.clone(), parameters, task, source, count)?.with_metrics(metrics))
     };
+    let schedule = catalogue.schedule(&train.schedule, &train.schedule_parameters())?;
     let (validation, count) = examples(experiment, task, files, Split::Validation, EVALUATION_BATCH, evaluate.examples);
     let mut trainer = Trainer::new(learner, batches)
         .named(name)
         .with_steps(train.steps)
-        .with_schedule(WarmUp::new(train.lr, train.warmup_steps).then(train.schedule))
+        .with_schedule(move |step| schedule.lr(step))
         .with_seed(*seed)
         .with_accumulation(train.accumulate)
         .with_clip_norm(train.clip_norm)

@@ -1,10 +1,14 @@
 //! Whether an experiment is possible.
 
+use std::sync::Arc;
+
 use numformer_data::Task;
+use numformer_evaluate::FigureName;
 use numformer_problems::MAX_DIMENSION;
 use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig, SgdConfig};
 
 use crate::catalogue::Catalogue;
+use crate::choice::Choice;
 use crate::config::{MatricesConfig, Span, TEST};
 use crate::experiment::Experiment;
 use crate::experiment_error::ExperimentError;
@@ -79,7 +83,7 @@ impl Experiment {
                 return Err(ExperimentError::Negative { key, found });
             }
         }
-        if let AfterWarmUp::Cosine { period, multiplier, shrink, min_lr } = self.train.schedule {
+        if let Choice::BuiltIn(AfterWarmUp::Cosine { period, multiplier, shrink, min_lr }) = self.train.schedule {
             if period == 0 {
                 return Err(ExperimentError::Zero { key: "train.schedule.period" });
             }
@@ -99,7 +103,12 @@ impl Experiment {
         self.validate_optimizer()?;
         self.validate_ends()?;
         self.validate_test_sets()?;
+        catalogue.optimizer(&self.train.optimizer)?;
+        catalogue.schedule(&self.train.schedule, &self.train.schedule_parameters())?;
         let task = self.task(catalogue)?;
+        self.validate_figures()?;
+        let task = Arc::new(task);
+        catalogue.metrics(&self.evaluate.metric, &task)?;
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
         let longest = |task: &Task| task.max_src_len().max(task.max_tgt_len());
@@ -114,6 +123,25 @@ impl Experiment {
             let of_set = self.of_test_set(set).task_written_as(catalogue, &task).map_err(|error| set.error(error))?;
             if let Some(found) = limit.filter(|limit| longest(&of_set) > *limit) {
                 return Err(set.error(ExperimentError::TooFewPositions { found, needed: longest(&of_set) }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that every figure that is named is one of the evaluations.
+    fn validate_figures(&self) -> Result<(), ExperimentError> {
+        let of_stage =
+            self.stage.iter().filter_map(|stage| stage.until.as_ref()).map(|goal| ("stage.until", &goal.metric));
+        let target = self.stop.target.iter().map(|goal| ("stop.target.metric", &goal.metric));
+        let patience = self.stop.patience.iter().map(|patience| ("stop.patience.metric", &patience.metric));
+        let best = self.checkpoint.best.iter().map(|figure| ("checkpoint.best", figure));
+        let expected = self.expected.iter().map(|expected| ("expected.metric", &expected.metric));
+        for (key, figure) in target.chain(patience).chain(best).chain(of_stage).chain(expected) {
+            let FigureName::Own(found) = figure else { continue };
+            if self.evaluate.metric.iter().all(|metric| metric.name != *found) {
+                let standard = FigureName::standard().map(|figure| figure.to_string());
+                let known = standard.chain(self.evaluate.metric.iter().map(|metric| metric.name.clone())).collect();
+                return Err(ExperimentError::UnknownFigure { key, found: found.clone(), known });
             }
         }
         Ok(())
@@ -138,14 +166,17 @@ impl Experiment {
         };
         share("train.label_smoothing", self.train.label_smoothing)?;
         match self.train.optimizer {
-            OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon }) => {
+            Choice::BuiltIn(OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon })) => {
                 share("train.optimizer.beta1", beta1)?;
                 share("train.optimizer.beta2", beta2)?;
                 if !(epsilon.is_finite() && epsilon > 0.0) {
                     return Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon });
                 }
             }
-            OptimizerConfig::Sgd(SgdConfig { momentum, .. }) => share("train.optimizer.momentum", momentum)?,
+            Choice::BuiltIn(OptimizerConfig::Sgd(SgdConfig { momentum, .. })) => {
+                share("train.optimizer.momentum", momentum)?;
+            }
+            Choice::Custom(_) => {}
         }
         if let DivergencePolicy::RollBack { lr_factor, .. } = self.train.divergence
             && !(lr_factor > 0.0 && lr_factor < 1.0)

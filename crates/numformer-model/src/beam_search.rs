@@ -6,6 +6,7 @@ use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
 use crate::constraint::{Constraint, Unconstrained};
+use crate::follow::has_work;
 use crate::hypothesis::{End, Hypothesis};
 use crate::mode::Mode;
 use crate::padded::Padded;
@@ -100,6 +101,9 @@ pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
     beam: &Beam,
     constraint: &C,
 ) -> Result<Vec<Vec<Ranked>>> {
+    if !has_work(model, src, max_len)? {
+        return Ok(Vec::new());
+    }
     beam.check()?;
     let batch = src.batch_size()?;
     if max_len < 2 {

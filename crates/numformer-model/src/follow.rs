@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 
 use crate::batched::Batched;
 use crate::constraint::Constraint;
@@ -11,6 +11,17 @@ use crate::mode::Mode;
 use crate::padded::Padded;
 use crate::scores::{Scores, nothing_allowed};
 use crate::seq2seq::Seq2Seq;
+
+/// Whether there are sources to answer, by a model that can write so many tokens.
+///
+/// # Errors
+/// When the model has too few positions: the last token of an answer needs none.
+pub(crate) fn has_work<M: Seq2Seq>(model: &M, src: &Padded, max_len: usize) -> Result<bool> {
+    match model.max_positions().map(|positions| positions + 1).filter(|limit| max_len > *limit) {
+        None => Ok(src.batch_size()? > 0),
+        Some(limit) => Err(Error::Msg(format!("expected answers of at most {limit} tokens, found {max_len}"))),
+    }
+}
 
 /// Answers that are written side by side and independently of each other.
 pub(crate) struct Paths<'d, M> {

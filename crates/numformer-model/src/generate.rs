@@ -4,7 +4,7 @@ use candle_core::Result;
 
 use crate::beam_search::{Beam, Ranked, beam_within};
 use crate::constraint::{Constraint, Unconstrained};
-use crate::follow::{Paths, follow};
+use crate::follow::{Paths, follow, has_work};
 use crate::hypothesis::Hypothesis;
 use crate::mode::Mode;
 use crate::padded::Padded;
@@ -95,6 +95,9 @@ fn greedy_within<M: Seq2Seq, C: Constraint>(
     max_len: usize,
     constraint: &C,
 ) -> Result<Vec<Hypothesis>> {
+    if !has_work(model, src, max_len)? {
+        return Ok(Vec::new());
+    }
     let sources = (0..src.batch_size()?).collect();
     let paths = Paths { memory: model.encode(src, Mode::Evaluate)?, sources, device: src.ids().device() };
     follow(model, paths, max_len, constraint, |_, scores, allowed| most_probable(scores, allowed))

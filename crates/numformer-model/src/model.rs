@@ -47,15 +47,6 @@ impl Model {
             ModelConfig::Recurrent(config) => Self::Recurrent(Recurrent::init(config, parameters)?),
         })
     }
-
-    /// Longest sequence, delimiters included; `None` for a model without a limit.
-    #[must_use]
-    pub fn max_positions(&self) -> Option<usize> {
-        match self {
-            Self::Transformer(model) => Some(model.config().max_positions),
-            Self::Recurrent(_) => None,
-        }
-    }
 }
 
 impl From<Transformer> for Model {
@@ -135,6 +126,13 @@ impl Seq2Seq for Model {
         match self {
             Self::Transformer(model) => model.delimiter_id(),
             Self::Recurrent(model) => model.delimiter_id(),
+        }
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        match self {
+            Self::Transformer(model) => model.max_positions(),
+            Self::Recurrent(model) => model.max_positions(),
         }
     }
 

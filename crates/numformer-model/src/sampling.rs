@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::batched::Batched;
 use crate::constraint::Constraint;
-use crate::follow::{Paths, follow};
+use crate::follow::{Paths, follow, has_work};
 use crate::hypothesis::Hypothesis;
 use crate::mode::Mode;
 use crate::padded::Padded;
@@ -71,6 +71,9 @@ pub(crate) fn sample<M: Seq2Seq, C: Constraint>(
     sampling: &Sampling,
     constraint: &C,
 ) -> Result<Vec<Vec<Hypothesis>>> {
+    if !has_work(model, src, max_len)? {
+        return Ok(Vec::new());
+    }
     sampling.check()?;
     let sources = src.batch_size()?;
     let of_source = |path: usize| path / sampling.count;

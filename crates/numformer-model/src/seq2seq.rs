@@ -69,6 +69,11 @@ pub trait Seq2Seq {
         1
     }
 
+    /// The longest sequence that the model reads or writes, delimiters included; `None` if there is no limit.
+    fn max_positions(&self) -> Option<usize> {
+        None
+    }
+
     /// Scores of every token, `[.., vocab_size]`, after the states `[.., d_model]`.
     ///
     /// # Errors

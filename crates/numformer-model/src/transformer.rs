@@ -103,6 +103,10 @@ impl Seq2Seq for Transformer {
         self.decoder.forward(memory, tgt, cache, mode)
     }
 
+    fn max_positions(&self) -> Option<usize> {
+        Some(self.config.max_positions)
+    }
+
     fn projection(&self) -> &Projection {
         &self.projection
     }

@@ -513,3 +513,17 @@ fn impossible_generations_are_errors() {
         assert!(message.contains("expected a positive, finite temperature, found"), "{message}");
     }
 }
+
+#[test]
+fn an_answer_that_is_too_long_is_refused_before_anything_is_computed() -> Result<()> {
+    let model = opinionated(11, 0.0, 2);
+    let (together, _) = sources();
+    for decoding in DECODINGS {
+        let error = hypotheses(&model, &together, 0, MAX_LEN + 2, &decoding, &Unconstrained).expect_err("too long");
+        assert_eq!(error.to_string().lines().next(), Some("expected answers of at most 51 tokens, found 52"));
+        // No sources have no answers.
+        let none = Padded::new(&[], &[], 0, CPU)?;
+        assert_eq!(hypotheses(&model, &none, 0, 12, &decoding, &Unconstrained)?, Vec::<Vec<Hypothesis>>::new());
+    }
+    Ok(())
+}

@@ -43,28 +43,39 @@ mod balance;
 mod comparison;
 mod dense;
 mod ensemble;
+mod ensemble_error;
 mod ensembles;
+mod instance;
 mod magnitudes;
+mod newton_inverse;
 mod problem;
 mod problems;
+mod rayleigh_quotient;
 mod refinement;
 mod residual;
 mod small;
+mod solve_error;
 #[cfg(test)]
 mod testing;
 
 pub use analysis::Analysis;
 pub use comparison::ReferenceComparison;
-pub use ensemble::{Ensemble, EnsembleError, MAX_DIMENSION};
+pub use ensemble::{Ensemble, MAX_DIMENSION};
+pub use ensemble_error::EnsembleError;
 pub use ensembles::{
     Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wigner, Wishart,
 };
+pub use instance::Instance;
 pub use magnitudes::Magnitudes;
-pub use problem::{Instance, MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
+pub use newton_inverse::NewtonInverse;
+pub use problem::Problem;
 pub use problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,
     MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank, Signs, SingularValues, Svd,
     SymmetricInversion, Trace, Transpose,
 };
-pub use refinement::{MAX_REFINEMENT_STEPS, NewtonInverse, REFINED, RayleighQuotient, Refinement, steps_to_refine};
+pub use rayleigh_quotient::RayleighQuotient;
+pub use refinement::{MAX_REFINEMENT_STEPS, REFINED, Refinement, steps_to_refine};
+pub use residual::MAX_RESIDUAL;
+pub use solve_error::{SolveError, require_finite, require_representable};

@@ -54,6 +54,11 @@ impl Magnitudes {
     }
 }
 
+/// Checks that the entries of a law do not overflow, given its bound if it has one.
+pub(crate) fn require_finite_bound<E: Ensemble>(law: E) -> Result<E, EnsembleError> {
+    Magnitudes::of(&law).map(|_| law)
+}
+
 #[cfg(test)]
 mod tests {
     use faer::Mat;

@@ -3,9 +3,17 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, norm, relative_error};
 
-use crate::MAX_RESIDUAL;
 use crate::dense::product;
 use crate::small::MAX_DIMENSION;
+use crate::solve_error::require_square;
+use crate::{SolveError, require_finite};
+
+/// The largest error that an answer may have by its problem's own measure. An answer with a larger error is not
+/// returned.
+///
+/// For inverses, this is the limit of the paper's authors, although they apply it only to the largest entry. It rejects
+/// almost no matrices with independent uniform entries.
+pub const MAX_RESIDUAL: f64 = 1e-10;
 
 /// A norm of the residual relative to another norm: 0 if there is no residual, whatever the other norm is.
 pub(crate) fn quotient(residual: f64, size: f64) -> f64 {
@@ -137,6 +145,35 @@ pub(crate) fn pair_residual(
         }
     }
     quotient(norm(residual.as_ref(), kind), norm(a, kind))
+}
+
+/// ‖AH - I‖ / ‖I‖ for a candidate H for the inverse of A.
+///
+/// # Errors
+/// When A holds an entry that is not finite.
+pub(crate) fn inverse_residual(a: MatRef<'_, f64>, h: MatRef<'_, f64>, kind: Norm) -> Result<f64, SolveError> {
+    require_finite(a)?;
+    Ok(solution_error(a, h, |i, j| if i == j { 1.0 } else { 0.0 }, kind))
+}
+
+/// The larger of ‖AV - VΛ‖ / ‖A‖ and ‖VᵀV - I‖ / ‖I‖ for a candidate with the eigenvalues Λ in its first row and the
+/// eigenvectors V below.
+///
+/// # Errors
+/// When A holds an entry that is not finite, or is not square.
+///
+/// # Panics
+/// If the candidate is not of the shape of an answer.
+pub(crate) fn eigenvector_residual(
+    a: MatRef<'_, f64>,
+    candidate: MatRef<'_, f64>,
+    kind: Norm,
+) -> Result<f64, SolveError> {
+    require_finite(a)?;
+    let n = require_square(a.shape())?;
+    assert_eq!(candidate.shape(), (n + 1, n), "shapes of the candidate and of an answer");
+    let (values, vectors) = candidate.split_at_row(1);
+    Ok(largest([pair_residual(a, vectors, vectors, values, kind), orthogonality_defect(vectors, kind)]))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{D, Device, Tensor};
 use numformer_encoding::{DenseMatrix, NumberEncoding};
 use numformer_evaluate::Solved;
-use numformer_experiment::{Catalogue, RunError, StoredRun};
+use numformer_experiment::{RunError, StoredRun};
 use numformer_model::{Mode, Model, ModelMemory, Padded, Seq2Seq};
 
 use crate::ReportError;
@@ -96,7 +96,7 @@ impl Explanation {
     fn ask(run: &StoredRun, solved: &Solved) -> Result<Self, Box<RunError>> {
         let (model, vocabulary) = (run.model(), run.task().vocabulary());
         let encoding = &run.experiment().encoding;
-        let catalogue = Catalogue::standard();
+        let catalogue = run.catalogue();
         let tokenize = |text: &str| -> Result<Vec<u32>, Box<RunError>> {
             let tokens = vocabulary.tokenize(text).map_err(|error| RunError::from(candle_core::Error::wrap(error)))?;
             Ok(tokens.iter().map(|token| token.0).collect())

@@ -58,7 +58,7 @@ pub enum AfterWarmUp {
     /// Loshchilov and Hutter (2017), *SGDR: stochastic gradient descent with warm restarts*, equation (5).
     /// <https://arxiv.org/abs/1608.03983>
     Cosine {
-        /// Updates of the first period.
+        /// Updates of the first period; 0 is taken for 1.
         period: u64,
         /// How much longer each period is than the one before: at least 1.
         #[serde(default = "one")]
@@ -101,7 +101,7 @@ impl Schedule for WarmUp {
             AfterWarmUp::Constant => lr,
             AfterWarmUp::InverseSqrt => lr * (warmup_steps.max(1) as f64 / step.max(1) as f64).sqrt(),
             AfterWarmUp::Cosine { period, multiplier, shrink, min_lr } => {
-                let (restarts, done) = restarts((step - warmup_steps) as f64, period as f64, multiplier);
+                let (restarts, done) = restarts((step - warmup_steps) as f64, period.max(1) as f64, multiplier);
                 let (high, low) = (lr * shrink.powf(restarts), min_lr * shrink.powf(restarts));
                 low + 0.5 * (high - low) * (1.0 + (PI * done).cos())
             }
@@ -173,6 +173,12 @@ mod tests {
         for (step, expected) in expected {
             assert!((schedule.lr(step) - expected).abs() < 1e-12, "step {step}: {}", schedule.lr(step));
         }
+    }
+
+    #[test]
+    fn no_period_gives_a_number() {
+        let cosine = AfterWarmUp::Cosine { period: 0, multiplier: 1.0, shrink: 1.0, min_lr: 0.0 };
+        assert!((0..5).all(|step| WarmUp::new(1.0, 0).then(cosine).lr(step).is_finite()));
     }
 
     #[test]

@@ -108,15 +108,7 @@ impl Accelerator {
         Ok(Pool::new(self.owner, region.address(), bytes))
     }
 
-    /// Makes room for the partial sums of operations on rows of up to `width` entries. Operations make this room
-    /// themselves, except while they are recorded.
-    ///
-    /// # Errors
-    /// As [`reserve`](Self::reserve).
-    pub fn reserve_scratch(&mut self, width: usize) -> Result<()> {
-        self.scratch(width.saturating_mul(2 * super::operations::CHUNKS)).map(drop)
-    }
-
+    /// Room for this many partial sums. Room that an earlier operation used may be given again.
     pub(super) fn scratch(&mut self, len: usize) -> Result<Region> {
         if self.scratch.len() < len {
             self.scratch = self.reserve(Element::F32, len)?;

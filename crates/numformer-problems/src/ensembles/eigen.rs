@@ -8,7 +8,7 @@ use faer::{ColMut, Mat, Par};
 use numformer_metrics::faer_limit;
 
 use super::mirror_lower_triangle;
-use crate::ensemble::MAX_DIMENSION;
+use crate::MAX_DIMENSION;
 use crate::small::{self, power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
 
 /// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: Q diag(λ) Qᵀ becomes Q diag(f(λ)) Qᵀ,

@@ -6,7 +6,9 @@ use rand_distr::StandardNormal;
 
 use super::entries::NORMAL_BOUND;
 use super::impl_distribution;
-use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite_bound, require_positive};
+use crate::ensemble_error::{require_dimension, require_positive};
+use crate::magnitudes::require_finite_bound;
+use crate::{Ensemble, EnsembleError};
 
 /// Matrices of a fixed shape whose entries are independent and normal, with mean 0.
 ///

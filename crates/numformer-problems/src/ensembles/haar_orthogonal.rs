@@ -5,7 +5,8 @@ use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 
 use super::impl_distribution;
-use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension};
+use crate::ensemble_error::require_dimension;
+use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 
 /// Uniformly distributed orthogonal matrices. Their law is Haar's, which no rotation or reflection changes.
 ///

@@ -4,7 +4,8 @@ use faer::Mat;
 use rand::{Rng, RngCore};
 
 use super::impl_distribution;
-use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_dimension};
+use crate::ensemble_error::require_dimension;
+use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 
 /// Products LR of an r × k and a k × c matrix of integers, where k is uniform in 0, …, min(r, c). They have rank k, or
 /// less if the factors happen to have lower rank.

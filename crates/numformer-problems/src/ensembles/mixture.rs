@@ -5,8 +5,8 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::{Rng, RngCore};
 
-use crate::Magnitudes;
-use crate::ensemble::{Ensemble, EnsembleError, require_positive};
+use crate::ensemble_error::require_positive;
+use crate::{Ensemble, EnsembleError, Magnitudes};
 
 /// A mixture of laws: each sample comes from one of them, chosen at random.
 ///

@@ -6,8 +6,8 @@ use faer::Mat;
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, RngCore};
 
-use crate::Magnitudes;
-use crate::ensemble::{Ensemble, EnsembleError, require_finite_bound};
+use crate::magnitudes::require_finite_bound;
+use crate::{Ensemble, EnsembleError, Magnitudes};
 
 /// Matrices of a law times an integer that is drawn for each sample, uniformly from a range.
 ///

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::eigen::map_spectrum;
 use super::entries::{Entries, LIPSCHITZ_BOUND, NORMAL_BOUND};
 use super::{Wigner, Wishart, impl_distribution};
-use crate::ensemble::{Ensemble, EnsembleError, MAX_DIMENSION, require_finite_bound};
+use crate::magnitudes::require_finite_bound;
+use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 
 /// The law of the eigenvalues of a symmetric matrix.
 ///

@@ -4,7 +4,8 @@ use faer::Mat;
 use rand::distr::Distribution;
 use rand::{Rng, RngCore};
 
-use crate::ensemble::{Ensemble, EnsembleError, require_dimension};
+use crate::ensemble_error::require_dimension;
+use crate::{Ensemble, EnsembleError};
 
 /// The share of the bound below which every entry is zero. It is less than 2⁻⁵¹, the spacing of the entries, to allow
 /// for rounding.

@@ -5,7 +5,9 @@ use rand::RngCore;
 
 use super::entries::Entries;
 use super::impl_distribution;
-use crate::ensemble::{Ensemble, EnsembleError, require_dimension, require_finite_bound, require_positive};
+use crate::ensemble_error::{require_dimension, require_positive};
+use crate::magnitudes::require_finite_bound;
+use crate::{Ensemble, EnsembleError};
 
 /// Symmetric matrices whose entries on and below the diagonal are independent and of one law.
 ///

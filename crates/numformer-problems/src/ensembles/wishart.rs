@@ -5,9 +5,9 @@ use rand::RngCore;
 
 use super::entries::Entries;
 use super::{impl_distribution, mirror_lower_triangle};
-use crate::ensemble::{
-    Ensemble, EnsembleError, MAX_DIMENSION, require_dimension, require_finite_bound, require_positive,
-};
+use crate::ensemble_error::{require_dimension, require_positive};
+use crate::magnitudes::require_finite_bound;
+use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 
 /// Positive semidefinite matrices MᵀM, where M is square with independent entries.
 ///

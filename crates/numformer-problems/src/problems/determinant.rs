@@ -2,12 +2,12 @@
 
 use faer::{Mat, MatRef};
 
-use super::eigen::require_square;
 use super::inverse::invert;
 use crate::dense::{product, require_method};
 use crate::small::{
     Lu, power_of_two, power_of_two_scale, reshape, scaled_columns, scaled_columns_of_large, with_capacity,
 };
+use crate::solve_error::require_square;
 use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
 /// The determinant of a square matrix: from n × n to 1 × 1.

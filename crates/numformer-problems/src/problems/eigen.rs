@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::comparison::diagonal_of_first_row;
 use crate::dense::{product, require_method};
-use crate::residual::{largest, orthogonality_defect, pair_residual};
+use crate::residual::eigenvector_residual;
 use crate::small::{
     from_fn, largest_magnitude, power_of_two_scale, require_symmetric, reshape, symmetric_eigen, symmetric_entry,
     with_capacity,
 };
+use crate::solve_error::require_square;
 use crate::{
     Analysis, Instance, Magnitudes, Problem, RayleighQuotient, ReferenceComparison, Refinement, SolveError,
     require_finite, require_representable,
@@ -189,10 +190,7 @@ impl Problem for Eigenvectors {
         candidate: MatRef<'_, f64>,
         norm: Norm,
     ) -> Result<Option<f64>, SolveError> {
-        require_finite(input)?;
-        assert_eq!(candidate.shape(), self.output_shape(input.shape())?, "shapes of the candidate and of an answer");
-        let (values, vectors) = candidate.split_at_row(1);
-        Ok(Some(largest([pair_residual(input, vectors, vectors, values, norm), orthogonality_defect(vectors, norm)])))
+        eigenvector_residual(input, candidate, norm).map(Some)
     }
 
     fn analysis(&self) -> Option<&dyn Analysis> {
@@ -263,14 +261,6 @@ pub(crate) fn clear_noise(
         }
         values[(0, j)] = 0.0;
     }
-}
-
-/// The number of rows of a square matrix.
-pub(crate) fn require_square((rows, columns): (usize, usize)) -> Result<usize, SolveError> {
-    if rows != columns {
-        return Err(SolveError::Shape { expected: "a square matrix", found: (rows, columns) });
-    }
-    Ok(rows)
 }
 
 fn small_eigenvalues<const N: usize>(
@@ -349,6 +339,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::residual::{orthogonality_defect, pair_residual};
     use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, symmetric, wild};
     use crate::{Ensemble, Trace, UniformEntries};
 

@@ -5,11 +5,11 @@ use faer::{Mat, MatRef};
 use numformer_metrics::{Deviations, Norm};
 use serde::{Deserialize, Serialize};
 
-use super::eigen::require_square;
 use super::svd::condition_number;
 use crate::dense::{product, require_method};
-use crate::residual::{require_solution, solution_error};
+use crate::residual::{inverse_residual, require_solution};
 use crate::small::{Lu, identity, require_symmetric, reshape, scaled_columns, scaled_columns_of_large, with_capacity};
+use crate::solve_error::require_square;
 use crate::{
     Analysis, Instance, MAX_RESIDUAL, NewtonInverse, Problem, ReferenceComparison, Refinement, SolveError,
     require_finite, require_representable,
@@ -95,11 +95,10 @@ impl InverseJudgement {
         candidate: MatRef<'_, f64>,
         norm: Norm,
     ) -> Result<Option<f64>, SolveError> {
-        require_finite(input)?;
-        Ok(match self {
-            Self::Residual => Some(solution_error(input, candidate, |i, j| if i == j { 1.0 } else { 0.0 }, norm)),
-            Self::Target => None,
-        })
+        match self {
+            Self::Residual => inverse_residual(input, candidate, norm).map(Some),
+            Self::Target => require_finite(input).map(|()| None),
+        }
     }
 
     fn reference_comparison(

@@ -1,0 +1,204 @@
+//! Custom parts of every kind, named by an experiment with their options: they are built, judged, saved and found again.
+
+use std::sync::Arc;
+
+use faer::{Mat, MatRef};
+use numformer_data::{Split, Task};
+use numformer_encoding::{NumberEncoding, Positional};
+use numformer_evaluate::{Answered, Better};
+use numformer_experiment::{Catalogue, Experiment, MakeError, Moment, Run, StoredRun};
+use numformer_metrics::Metric;
+use numformer_model::FlatLayout;
+use numformer_problems::{Ensemble, Problem, SolveError, UniformEntries};
+use numformer_train::{Optimizer, Update};
+use serde::Deserialize;
+
+/// Every entry times a factor.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scaled {
+    factor: f64,
+}
+
+impl Problem for Scaled {
+    fn name(&self) -> &'static str {
+        "scaled"
+    }
+
+    fn output_shape(&self, input: (usize, usize)) -> Result<(usize, usize), SolveError> {
+        Ok(input)
+    }
+
+    fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
+        output.resize_with(input.nrows(), input.ncols(), |_, _| 0.0);
+        output.copy_from(faer::Scale(self.factor) * input);
+        Ok(())
+    }
+}
+
+/// Descent by the sign of the gradient.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Sign {
+    momentum: f32,
+    #[serde(skip)]
+    velocity: Vec<f32>,
+}
+
+impl Optimizer for Sign {
+    fn begin(&mut self, layout: &FlatLayout) {
+        self.velocity = vec![0.0; layout.len()];
+    }
+
+    fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
+        for ((weight, gradient), velocity) in weights.iter_mut().zip(gradients).zip(&mut self.velocity) {
+            *velocity = self.momentum * *velocity + gradient;
+            *weight -= update.lr as f32 * velocity.signum();
+        }
+    }
+
+    fn memory(&self) -> Vec<(&str, &[f32])> {
+        vec![("velocity", &self.velocity)]
+    }
+
+    fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
+        vec![("velocity", &mut self.velocity)]
+    }
+}
+
+/// Mean number of tokens of an answer.
+#[derive(Clone, Default)]
+struct Length(u64, u64);
+
+impl Metric for Length {
+    type Sample = Answered;
+    type Value = f64;
+
+    fn update(&mut self, sample: &Answered) {
+        self.0 += sample.answer.as_ref().map_or(0, Vec::len) as u64;
+        self.1 += 1;
+    }
+    fn merge(&mut self, other: &Self) {
+        (self.0, self.1) = (self.0 + other.0, self.1 + other.1);
+    }
+    fn value(&self) -> Option<f64> {
+        (self.1 > 0).then(|| self.0 as f64 / self.1 as f64)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Range {
+    lower: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base {
+    base: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Period {
+    period: u64,
+}
+
+fn catalogue() -> Catalogue {
+    Catalogue::standard()
+        .with_problem("scaled", "factor · A", |problem| Ok(Box::new(problem.take_options::<Scaled>()?)))
+        .with_law("above", |law| {
+            let Range { lower } = law.options.read()?;
+            // Only that it is used shows here: the bound of the law.
+            Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound - lower)?) as Box<dyn Ensemble>)
+        })
+        .with_encodings("based", |options| {
+            let Base { base } = options.read()?;
+            let encoding = Positional::new(base, 3, -20..=20).map_err(MakeError::other)?;
+            Ok(Arc::new(encoding) as Arc<dyn NumberEncoding>)
+        })
+        .with_optimizer("sign", |options| options.read::<Sign>())
+        .with_schedule("saw", |parameters, options| {
+            let (lr, Period { period }) = (parameters.lr, options.read()?);
+            Ok(move |step: u64| lr * (1.0 - (step % period) as f64 / period as f64))
+        })
+        .with_metric("length", Better::Less, |_: &Arc<Task>, _| Ok(Length::default()))
+}
+
+const TOML: &str = r#"
+    name = "custom"
+    problem = { name = "scaled", options = { factor = 2.0 } }
+    matrices = { law = "above", rows = 1, options = { lower = 4.0 } }
+    encoding = { input = "based(base=20)", output = "p10" }
+    model.encoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+    model.decoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+    train = { batch_size = 8, steps = 12, lr = 1e-3, warmup_steps = 0, optimizer = { name = "sign", momentum = 0.5 }, schedule = { name = "saw", period = 5 } }
+    evaluate = { every = 4, examples = 20, metric = [{ name = "length" }] }
+    checkpoint = { every = 5, keep = 9, best = ["length"] }
+    stop.target = { metric = "length", value = -1.0 }
+    log.every = 1
+"#;
+
+#[test]
+fn custom_parts_are_built_judged_and_found_again() {
+    let catalogue = catalogue();
+    let experiment = Experiment::from_toml(TOML, "custom.toml", &catalogue).expect("an experiment");
+    assert_eq!(Experiment::from_toml(&experiment.to_toml(), "again", &catalogue).expect("its own output"), experiment);
+    let dir = tempfile::tempdir().expect("dir");
+    let run =
+        |dir| Run::with_catalogue(experiment.clone(), &catalogue).expect("a run").in_dir(dir).expect("a directory");
+    let whole = dir.path().join("whole");
+    let mut trained = run(&whole);
+    trained.run().expect("all steps");
+    let length = |evaluation: &numformer_evaluate::Evaluation| evaluation.own["length"].value;
+    let found = trained.evaluate(Split::Test, 30).expect("an evaluation");
+
+    // In parts: the same weights.
+    let parts = dir.path().join("parts");
+    run(&parts).run_until(7).expect("seven steps");
+    // Nothing was saved after the fifth: it goes on from there.
+    let mut resumed = run(&parts);
+    assert_eq!(resumed.step(), 5);
+    resumed.run().expect("all steps");
+    assert_eq!(resumed.weights(), trained.weights());
+
+    let stored = StoredRun::with_catalogue(&whole, &catalogue).expect("a run");
+    let again = stored.evaluate(Split::Test, 30).expect("an evaluation");
+    assert_eq!(again, found);
+    assert!(length(&found) >= 0.0);
+    // On other matrices, by the names of the same catalogue.
+    let other = stored.with_settings(&["matrices.options={lower=9.0}"]).expect("settings");
+    assert!(other.evaluate(Split::Test, 30).expect("an evaluation").own.contains_key("length"));
+    let best = StoredRun::load_at(&whole, Moment::Best("length".into()), &catalogue).expect("the best");
+    assert!([4, 8, 12].contains(&best.step()));
+    assert_eq!(best.task().example(0, Split::Test, 0).expect("an example").problem, 0);
+}
+
+#[test]
+fn mistakes_in_options_are_named() {
+    let error = |from: &str, to: &str| {
+        assert!(TOML.contains(from), "{from}");
+        let error = Experiment::from_toml(&TOML.replace(from, to), "my.toml", &catalogue()).expect_err(to);
+        error.to_string()
+    };
+    let cases = [
+        ("momentum = 0.5", "momentu = 0.5", "unknown key `momentu`; did you mean `momentum`?"),
+        ("\"sign\"", "\"signs\"", "unknown name `signs` in train.optimizer.name; did you mean `sign`?"),
+        ("period = 5", "periods = 5", "unknown key `periods`; did you mean `period`?"),
+        ("\"saw\"", "\"sew\"", "unknown name `sew` in train.schedule.name"),
+        ("lower = 4.0", "upper = 4.0", "unknown key `upper`"),
+        ("factor = 2.0", "factor = 2.0, power = 3", "unknown key `power`"),
+        ("base=20", "bas=20", "unknown key `bas`; did you mean `base`?"),
+        ("{ name = \"length\" }", "{ name = \"length\", unit = 1 }", "it has no options, found `unit`"),
+        (
+            "metric = \"length\"",
+            "metric = \"lengths\"",
+            "unknown figure `lengths` in stop.target.metric; did you mean `length`?",
+        ),
+        ("law = \"above\"", "law = \"uniform\"", "it has no options, found `lower`"),
+    ];
+    for (from, to, expected) in cases {
+        let found = error(from, to);
+        assert!(found.starts_with("my.toml, line ") && found.contains(expected), "{to}: {found}");
+    }
+}
