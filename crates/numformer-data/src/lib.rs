@@ -33,6 +33,12 @@
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
 //! - [`TextReader`], [`read_text`]: text in UTF-8 or UTF-16, with a byte order mark or without.
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-data = { path = "../numformer/crates/numformer-data" }
+//! ```
+//!
 //! # References
 //! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 
@@ -68,6 +74,7 @@ pub use dataset_error::DatasetError;
 pub use dissection::{Dissection, RefinementSteps};
 pub use error::{OtherError, TaskError};
 pub use example::Example;
+pub use faer;
 pub use format::Format;
 pub use judgement::Judgement;
 pub use numformer_encoding::Sequences;

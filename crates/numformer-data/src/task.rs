@@ -25,7 +25,7 @@ const MAX_DRAWS: u32 = 1_000;
 /// use std::sync::Arc;
 /// use numformer_data::{Split, Task};
 /// use numformer_encoding::Positional;
-/// use numformer_metrics::Norm;
+/// use numformer_metrics::{Norm, Verdict};
 /// use numformer_problems::{Transpose, UniformEntries};
 ///
 /// let ensemble = UniformEntries::new(2, 3, 10.0)?;

@@ -22,6 +22,12 @@
 //! - [`MatrixGrammar`]: which tokens may follow which in a matrix; [`WordGrammar`]: the same for a single number.
 //! - [`EncodeError`], [`DecodeError`]: why a number or a list of tokens was refused.
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-encoding = { path = "../numformer/crates/numformer-encoding" }
+//! ```
+//!
 //! # Reference
 //! Charton (2022), *Linear algebra with transformers*, section 2. <https://arxiv.org/abs/2112.01898>
 

@@ -28,6 +28,12 @@
 //! - [`solve`], [`Solved`]: single answers to be looked at; [`diagnose`] says why answers are wrong.
 //! - [`Scorer`]: how probable a model finds given answers.
 //! - [`text`]: tables that fit a width.
+//!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-evaluate = { path = "../numformer/crates/numformer-evaluate" }
+//! ```
 #![forbid(unsafe_code)]
 
 mod answering;

@@ -23,6 +23,12 @@
 //! - [`StoredRun`]: the model of a run on disk, to be judged and asked.
 //! - [`Scorecard`]: what runs came to, beside what was expected of them.
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-experiment = { path = "../numformer/crates/numformer-experiment" }
+//! ```
+//!
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`Run::on_device`]). No GPU has run this yet. Off by default.
 //!
@@ -41,6 +47,7 @@ mod experiment;
 mod experiment_difference;
 mod experiment_error;
 mod model_config;
+mod one_or_many;
 mod options;
 pub mod presets;
 mod reading;
@@ -63,8 +70,8 @@ pub use architecture::Architecture;
 pub use catalogue::{Catalogue, LawParameters};
 pub use choice::{BuiltIn, Choice, CustomConfig};
 pub use config::{
-    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig, OneOrMany,
-    ProblemConfig, ScheduleParameters, Span, StageConfig, StopConfig, TestSetConfig, TrainConfig,
+    CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig,
+    ProblemConfig, ScheduleParameters, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use data_files::{Amount, DataFileError, DataFingerprints};
@@ -72,6 +79,7 @@ pub use draft::Draft;
 pub use experiment::Experiment;
 pub use experiment_error::ExperimentError;
 pub use model_config::{Adaptation, ModelConfig, SizesConfig};
+pub use one_or_many::{OneOrMany, Span};
 pub use options::{MakeError, Options};
 pub use run::Run;
 pub use run_checkpoint::{RunCheckpoint, RunDescription};

@@ -4,9 +4,10 @@ use numformer_data::{Task, TaskBuilder};
 use numformer_problems::{Ensemble, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
-use crate::config::{EncodingConfig, MatricesConfig, OneOrMany, ProblemConfig, StageConfig, TestSetConfig};
+use crate::config::{EncodingConfig, MatricesConfig, ProblemConfig, StageConfig, TestSetConfig};
 use crate::experiment::Experiment;
 use crate::experiment_error::ExperimentError;
+use crate::one_or_many::OneOrMany;
 use crate::options::Options;
 
 impl Experiment {

@@ -9,9 +9,10 @@ use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig
 
 use crate::catalogue::Catalogue;
 use crate::choice::Choice;
-use crate::config::{MatricesConfig, Span, TEST};
+use crate::config::{MatricesConfig, TEST};
 use crate::experiment::Experiment;
 use crate::experiment_error::ExperimentError;
+use crate::one_or_many::Span;
 use crate::signed;
 
 /// Examples of a window of buckets, at most: their lengths are looked at for every batch.

@@ -9,6 +9,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-lawt = { path = "../numformer/crates/numformer-lawt" }
+//! ```
+//!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]

@@ -32,6 +32,12 @@
 //! - [`StepCounts`]: how many steps an iteration takes.
 //! - [`faer_limit`]: the largest matrices that faer decomposes on this processor.
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-metrics = { path = "../numformer/crates/numformer-metrics" }
+//! ```
+//!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 //! - Charton (2022), *What is my math transformer doing?* <https://arxiv.org/abs/2211.00170>
@@ -59,6 +65,7 @@ mod weighted_mean;
 pub use accuracy::Accuracy;
 pub use coefficients::{CoefficientAccuracy, coefficients_within};
 pub use deviations::{Deviations, Property};
+pub use faer;
 pub use failure_analysis::{FailureAnalysis, FailureSummary};
 pub use grouped::Grouped;
 pub use mean::Mean;

@@ -67,11 +67,16 @@ impl<M: Seq2Seq + Send> TrainingStep for Autodiff<M> {
         mode: Mode,
         gradients: &mut [f32],
     ) -> Result<f64> {
-        self.layout.write(&self.parameters, weights)?;
-        let device = self.parameters.device();
-        let loss = self.model.smoothed_loss(&src.padded(device)?, &tgt.padded(device)?, mode, self.label_smoothing)?;
-        self.layout.read_gradients(&self.parameters, &loss.backward()?, gradients)?;
-        Ok(f64::from(loss.to_scalar::<f32>()?))
+        // On one of rayon's threads: the operations divide their work among them, and to hand work over from outside costs
+        // more than most of it.
+        rayon::scope(|_| {
+            self.layout.write(&self.parameters, weights)?;
+            let device = self.parameters.device();
+            let (src, tgt) = (src.padded(device)?, tgt.padded(device)?);
+            let loss = self.model.smoothed_loss(&src, &tgt, mode, self.label_smoothing)?;
+            self.layout.read_gradients(&self.parameters, &loss.backward()?, gradients)?;
+            Ok(f64::from(loss.to_scalar::<f32>()?))
+        })
     }
 
     fn how(&self) -> String {

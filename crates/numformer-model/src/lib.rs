@@ -29,6 +29,12 @@
 //! - [`generate`]: answers of any model, found by a [`Decoding`] under a [`Constraint`]; [`greedy`] and [`beam`] have
 //!   no constraint. What a model remembers of a batch is [`Batched`]; a transformer has a [`Cache`] of keys and values.
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-model = { path = "../numformer/crates/numformer-model" }
+//! ```
+//!
 //! # Features
 //! - `cuda`: NVIDIA GPUs as devices of [`DeviceStep`]. It has not yet run on a GPU: it is tested on the host, where the
 //!   same kernels are compiled as C++.
@@ -85,6 +91,8 @@ pub use autodiff::Autodiff;
 pub use batched::Batched;
 pub use beam_search::{Beam, Ranked, Stopping, beam};
 pub use cache::Cache;
+pub use candle_core;
+pub use candle_nn;
 pub use config::{
     ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
 };

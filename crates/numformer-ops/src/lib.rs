@@ -35,6 +35,12 @@
 //! millisecond after each addition. On a machine with few or shared cores, a step is faster with `CANDLE_NUM_THREADS=1`
 //! in the environment, which leaves the cores to rayon, and when the step runs inside rayon's pool (`rayon::scope`).
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-ops = { path = "../numformer/crates/numformer-ops" }
+//! ```
+//!
 //! # Features
 //! - `cuda`: NVIDIA GPUs as devices. The driver and cuBLASLt are loaded when a device is opened.
 //! - `emulation`: the same kernels compiled for the host, for tests.
@@ -66,6 +72,7 @@ mod testing;
 
 pub use adam::{AdamStep, adam_update, sum_of_squares};
 pub use attention::{Causality, attention};
+pub use candle_core;
 pub use embedding::embedding;
 pub use linear::{Activation, linear};
 pub use norm::{add_layer_norm, layer_norm};

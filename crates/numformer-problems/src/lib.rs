@@ -33,6 +33,12 @@
 //! - [`Refinement`], with [`NewtonInverse`] and [`RayleighQuotient`]: iterations that start from an answer.
 //! - Laws made from laws: [`Mixture`], [`RandomScale`].
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-problems = { path = "../numformer/crates/numformer-problems" }
+//! ```
+//!
 //! # References
 //! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 
@@ -66,6 +72,7 @@ pub use ensembles::{
     Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wigner, Wishart,
 };
+pub use faer;
 pub use instance::Instance;
 pub use magnitudes::Magnitudes;
 pub use newton_inverse::NewtonInverse;
@@ -75,6 +82,7 @@ pub use problems::{
     MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank, Signs, SingularValues, Svd,
     SymmetricInversion, Trace, Transpose,
 };
+pub use rand;
 pub use rayleigh_quotient::RayleighQuotient;
 pub use refinement::{MAX_REFINEMENT_STEPS, REFINED, Refinement, steps_to_refine};
 pub use residual::MAX_RESIDUAL;

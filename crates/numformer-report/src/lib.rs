@@ -26,6 +26,12 @@
 //!   fails.
 //! - [`Explanation`]: what a model looked at when it wrote an answer, and what else it might have written.
 //! - [`Report`]: the page, which consists of [`Figure`]s and [`Table`]s.
+//!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-report = { path = "../numformer/crates/numformer-report" }
+//! ```
 #![forbid(unsafe_code)]
 
 mod assessment;

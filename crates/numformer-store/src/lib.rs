@@ -23,6 +23,12 @@
 //! - [`RunStore`]: the directory of a run, held by one process at a time, with its latest checkpoints.
 //! - [`NamedTensors`]: weights by name; [`named`] and [`flat`] lead from flat vectors to them and back.
 //! - [`files`]: writing files so that a crash leaves the old one or the new one.
+//!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-store = { path = "../numformer/crates/numformer-store" }
+//! ```
 #![forbid(unsafe_code)]
 
 mod checkpoint;

@@ -37,6 +37,12 @@
 //! Beside these: [`Stage`]s that are learned before, a [`DivergencePolicy`] for steps that cannot be taken, [`every`] for how
 //! often something is done. [`Workload`]s are fixed shapes of training, to be timed.
 //!
+//! # As a dependency
+//! ```toml
+//! [dependencies]
+//! numformer-train = { path = "../numformer/crates/numformer-train" }
+//! ```
+//!
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]), with the kernels of numformer-ops and cuBLASLt; candle stays on the
 //!   CPU, as do evaluations. No GPU has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to start
