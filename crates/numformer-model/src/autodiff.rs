@@ -69,12 +69,13 @@ impl<M: Seq2Seq + Send> TrainingStep for Autodiff<M> {
     ) -> Result<f64> {
         // On one of rayon's threads: the operations divide their work among them, and to hand work over from outside costs
         // more than most of it.
-        rayon::scope(|_| {
-            self.layout.write(&self.parameters, weights)?;
-            let device = self.parameters.device();
+        let Self { model, layout, parameters, label_smoothing } = self;
+        rayon::scope(move |_| {
+            layout.write(parameters, weights)?;
+            let device = parameters.device();
             let (src, tgt) = (src.padded(device)?, tgt.padded(device)?);
-            let loss = self.model.smoothed_loss(&src, &tgt, mode, self.label_smoothing)?;
-            self.layout.read_gradients(&self.parameters, &loss.backward()?, gradients)?;
+            let loss = model.smoothed_loss(&src, &tgt, mode, *label_smoothing)?;
+            layout.read_gradients(parameters, &loss.backward()?, gradients)?;
             Ok(f64::from(loss.to_scalar::<f32>()?))
         })
     }
