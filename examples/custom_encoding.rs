@@ -14,7 +14,8 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use numformer::data::Split;
 use numformer::encoding::{DecodeError, EncodeError, NumberEncoding, TokenId};
-use numformer::experiment::{Catalogue, Experiment, Run};
+use numformer::experiment::{Catalogue, Experiment, ModelConfig, Run, TrainConfig};
+use numformer::model::StackConfig;
 use numformer::train::Progress;
 
 /// Levels are powers of 1.1, from 1.1^-40 = 0.022 to 1.1^25 = 10.8; below is zero. Rounding costs 5% at most.
@@ -71,13 +72,14 @@ impl NumberEncoding for Logarithmic {
 
 fn main() -> Result<()> {
     let logarithmic = Arc::new(Logarithmic::new());
-    let mut word = Vec::new();
-    logarithmic.encode(2.5, &mut word)?;
-    let symbols: Vec<&str> = word.iter().map(|id| logarithmic.symbols()[id.0 as usize].as_str()).collect();
-    println!("2.5 is written {}, which reads {:.3}", symbols.join(" "), logarithmic.decode(&word)?.0);
+    let word = logarithmic.render(2.5)?;
+    println!("2.5 is written {word}, which reads {:.3}", logarithmic.parse(&word)?);
 
     let catalogue = Catalogue::standard().with_encoding("logarithmic", logarithmic);
-    let experiment = Experiment::from_toml(EXPERIMENT, "custom_encoding.rs", &catalogue)?;
+    let mut experiment = Experiment::new("transpose", "uniform", 2).encoded("logarithmic", "logarithmic");
+    experiment.model = ModelConfig::symmetric(StackConfig::new(64, 4, 1));
+    experiment.train = TrainConfig { warmup_steps: 200, ..TrainConfig::new(600, 1e-3) };
+    (experiment.evaluate.every, experiment.evaluate.examples) = (200, 200);
     let mut run = Run::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
     run.run()?;
     let evaluation = run.evaluate(Split::Test, 1_000)?;
@@ -85,14 +87,3 @@ fn main() -> Result<()> {
     ensure!(evaluation.exact > 0.95, "expected more than 95% exact answers, found {:.1}%", 100.0 * evaluation.exact);
     Ok(())
 }
-
-const EXPERIMENT: &str = r#"
-name = "transpose-2x2-logarithmic"
-problem = { name = "transpose" }
-matrices = { law = "uniform", rows = 2 }
-encoding = { input = "logarithmic", output = "logarithmic" }
-model.encoder = { d_model = 64, n_heads = 4, n_layers = 1 }
-model.decoder = { d_model = 64, n_heads = 4, n_layers = 1 }
-train = { steps = 600, lr = 1e-3, warmup_steps = 200 }
-evaluate = { every = 200, examples = 200 }
-"#;

@@ -12,7 +12,8 @@
 use anyhow::{Result, ensure};
 use faer::{Mat, MatRef};
 use numformer::data::Split;
-use numformer::experiment::{Catalogue, Experiment, Run};
+use numformer::experiment::{Catalogue, Experiment, ModelConfig, Run, TrainConfig};
+use numformer::model::StackConfig;
 use numformer::problems::{Magnitudes, Problem, SolveError, require_finite};
 use numformer::train::Progress;
 
@@ -67,7 +68,11 @@ fn main() -> Result<()> {
         "[A | B] to the larger of each two entries, r×2c to r×c",
         |_| Ok(Box::new(Maximum)),
     );
-    let experiment = Experiment::from_toml(EXPERIMENT, "custom_problem.rs", &catalogue)?;
+    let mut experiment = Experiment::new("maximum", "uniform", 1).encoded("p10", "p10");
+    experiment.matrices.cols = Some(2.into());
+    experiment.model = ModelConfig::symmetric(StackConfig::new(64, 4, 1));
+    experiment.train = TrainConfig::new(1_000, 2e-3);
+    (experiment.evaluate.every, experiment.evaluate.examples) = (250, 250);
     let mut run = Run::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());
     for index in 0..2 {
         let example = run.task().example(0, Split::Test, index)?;
@@ -81,14 +86,3 @@ fn main() -> Result<()> {
     ensure!(share > 0.9, "expected more than 90% of the answers within {tolerance}, found {:.1}%", 100.0 * share);
     Ok(())
 }
-
-const EXPERIMENT: &str = r#"
-name = "maximum-1x2"
-problem = { name = "maximum" }
-matrices = { law = "uniform", rows = 1, cols = 2 }
-encoding = { input = "p10", output = "p10" }
-model.encoder = { d_model = 64, n_heads = 4, n_layers = 1 }
-model.decoder = { d_model = 64, n_heads = 4, n_layers = 1 }
-train = { steps = 1000, lr = 2e-3, warmup_steps = 100 }
-evaluate = { every = 250, examples = 250 }
-"#;

@@ -78,6 +78,12 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// A transformer with encoder and decoder of the same sizes.
+    #[must_use]
+    pub fn symmetric(sizes: StackConfig) -> Self {
+        Self { encoder: sizes.clone().into(), decoder: sizes.into(), ..Self::default() }
+    }
+
     /// The model for sequences of `vocabulary`, at most `needed` tokens long.
     pub(crate) fn of(
         &self,

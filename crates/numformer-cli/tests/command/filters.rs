@@ -146,7 +146,7 @@ fn verify_counts_coefficients_strictly() {
 /// With `--reference`, the errors are those recorded from the published program, for every problem it has.
 #[test]
 fn verify_agrees_with_the_recorded_errors() {
-    let recorded = include_str!("../../numformer-problems/tests/reference.json");
+    let recorded = include_str!("../../../numformer-problems/tests/reference.json");
     let recorded: serde_json::Map<String, serde_json::Value> = serde_json::from_str(recorded).unwrap();
     for (problem, cases) in recorded.iter().filter(|(name, _)| *name != "about") {
         let cases = cases.as_array().unwrap();
