@@ -18,8 +18,8 @@
 //!
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs, with kernels of our own and cuBLASLt; candle stays on the CPU, as do evaluations. No GPU
-//!   has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to start what was built: the driver
-//!   is looked for when a device is opened. Off by default; `docs/gpu.md` has the details.
+//!   has run this yet. Building it needs a CUDA compiler; the binary starts without CUDA, since the driver
+//!   is loaded when a device is opened. Off by default; `docs/gpu.md` has the details.
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 

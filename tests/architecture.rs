@@ -86,7 +86,7 @@ fn modules(src: &Path) -> Uses {
     let exports = fs::read_to_string(src.join("lib.rs")).unwrap_or_default();
     let exports = exports.split("pub use ").skip(1).filter_map(|export| export.split(';').next()?.split_once("::"));
     let mut owner: BTreeMap<&str, &str> = code.keys().map(|module| (module.as_str(), module.as_str())).collect();
-    for (module, names) in exports {
+    for (module, names) in exports.filter(|(module, _)| code.contains_key(*module)) {
         owner.extend(words(names).map(|name| (name, module)));
     }
     let uses = |(module, text): (&String, &String)| {

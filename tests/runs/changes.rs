@@ -1,11 +1,11 @@
-//! Runs that go on with other values than before.
+//! Runs that go on with other values than before, or stay where they ended.
 
 use std::fs;
 use std::path::Path;
 
 use numformer::evaluate::FigureName;
 use numformer::experiment::{Catalogue, Experiment, Moment, Run, RunDir, StoredRun, TrainConfig};
-use numformer::train::{Record, read_metrics};
+use numformer::train::{Goal, Record, read_metrics};
 
 use super::{DieAfter, StopAfter, open, result, tiny, uninterrupted};
 
@@ -127,4 +127,18 @@ fn a_run_that_goes_on_keeps_as_many_checkpoints_as_it_should() {
     assert_eq!(steps_of_checkpoints(other.path()), names(&expected));
     drop(open(&one.with_settings(&["checkpoint.best=[]"]).unwrap(), other.path()));
     assert_eq!(steps_of_checkpoints(other.path()), names(&[12]));
+}
+
+#[test]
+fn a_run_ends_at_its_target() {
+    let mut experiment = tiny();
+    experiment.stop.target = Some(Goal::new(FigureName::CrossEntropy, 100.0));
+    let dir = tempfile::tempdir().unwrap();
+    // It stays there, whatever became of its log.
+    for is_first in [true, false] {
+        let report = open(&experiment, dir.path()).run().unwrap();
+        assert_eq!((report.step, report.checkpoint.is_some()), (5, is_first));
+        assert_eq!(report.stop.to_string(), "stopped: target reached at step 5: cross_entropy 100");
+        fs::remove_file(dir.path().join("metrics.jsonl")).unwrap();
+    }
 }

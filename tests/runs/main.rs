@@ -589,17 +589,3 @@ fn a_run_that_begins_with_the_weights_of_another_goes_on_without_them() {
     let error = Run::new(experiment).unwrap().check_start().unwrap_err().to_string();
     assert!(error.contains("holds no model"), "{error}");
 }
-
-#[test]
-fn a_run_ends_at_its_target() {
-    let mut experiment = tiny();
-    experiment.stop.target = Some(Goal::new(FigureName::CrossEntropy, 100.0));
-    let dir = tempfile::tempdir().unwrap();
-    // It stays there, whatever became of its log.
-    for is_first in [true, false] {
-        let report = open(&experiment, dir.path()).run().unwrap();
-        assert_eq!((report.step, report.checkpoint.is_some()), (5, is_first));
-        assert_eq!(report.stop.to_string(), "stopped: target reached at step 5: cross_entropy 100");
-        fs::remove_file(dir.path().join("metrics.jsonl")).unwrap();
-    }
-}

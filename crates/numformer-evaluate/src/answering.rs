@@ -28,10 +28,10 @@ use crate::pairs::{Pair, finished, padded, tokens_of};
 pub struct Answering {
     /// How candidates are found.
     pub decoding: Decoding,
-    /// Whether only matrices of the shape of an answer are written, as the [`AnswerGrammar`] says.
+    /// Whether answers are constrained to matrices of the right shape, as defined by the [`AnswerGrammar`].
     pub constrained: bool,
-    /// Whether the candidate with the smallest [residual](Task::residual), relative L1, is the answer; where the problem
-    /// has no residual, and otherwise, it is the first candidate.
+    /// Whether the candidate with the smallest [residual](Task::residual), relative L1, is the answer. If not, or if
+    /// the problem has no residual, the first candidate is the answer.
     pub verified: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Answering {
 pub struct Answerer<'a, M> {
     model: &'a M,
     task: &'a Task,
-    /// Where answers are constrained.
+    /// Set if answers are constrained.
     grammar: Option<AnswerGrammar<'a>>,
     answering: Answering,
 }
@@ -51,10 +51,10 @@ impl<M> fmt::Debug for Answerer<'_, M> {
 }
 
 impl<'a, M: Seq2Seq> Answerer<'a, M> {
-    /// A model that answers by `answering`.
+    /// A model that answers as `answering` says.
     ///
     /// # Errors
-    /// When answers are to be constrained and their encoding has no grammar.
+    /// When answers should be constrained but their encoding has no grammar.
     pub fn new(model: &'a M, task: &'a Task, answering: Answering) -> Result<Self, TaskError> {
         let grammar = answering.constrained.then(|| task.answer_grammar()).transpose()?;
         Ok(Self { model, task, grammar, answering })
@@ -68,7 +68,8 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         self.task
     }
 
-    /// All candidates for one source, in the order in which they were found: those of a beam best first.
+    /// All candidates for one source, in the order in which they were found. Candidates of a beam are sorted best
+    /// first.
     pub(crate) fn all(
         &self,
         src: &[u32],
@@ -80,11 +81,11 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         Ok(candidates.into_iter().flatten().collect())
     }
 
-    /// An answer to each source; sources and the at most `limit` tokens include the delimiters. Samples are drawn by the
-    /// indices of the sources, which count from `first_index`.
+    /// An answer to each source. Answers have at most `limit` tokens; sources and answers include the delimiters.
+    /// Samples depend on the indices of the sources, which count from `first_index`.
     ///
     /// # Errors
-    /// When the model cannot read a source, its scores are not finite, or no answer is so short.
+    /// When the model cannot read a source, its scores are not finite, or no answer fits into `limit` tokens.
     pub fn answers(
         &self,
         sources: &[&[u32]],
@@ -124,7 +125,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         generate(self.model, src, first_index, limit, &self.answering.decoding, constraint)
     }
 
-    /// The candidate with the smallest residual, if that is asked for and known; otherwise the first.
+    /// The candidate with the smallest residual, if this is requested and residuals are known; otherwise the first.
     fn choose(&self, src: &[TokenId], mut candidates: Vec<Candidate>) -> Result<Candidate, TaskError> {
         let mut best = (0, f64::INFINITY);
         if self.answering.verified && candidates.len() > 1 {
@@ -141,8 +142,8 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         Ok(candidates.swap_remove(best.0))
     }
 
-    /// As [`answers`](Self::answers) to the sources of pairs whose targets the model finds so probable. Greedy decoding is
-    /// spared where it would write the target.
+    /// Like [`answers`](Self::answers), for the sources of pairs whose targets have these cross-entropies. Greedy
+    /// decoding is skipped where it would write the target.
     pub(crate) fn answers_to_scored(
         &self,
         pairs: &[Pair],
@@ -157,7 +158,7 @@ impl<'a, M: Seq2Seq> Answerer<'a, M> {
         let spared: Vec<bool> = pairs.iter().zip(cross_entropies).map(is_spared).collect();
         let asked = pairs.iter().zip(&spared).filter(|(_, spared)| !**spared);
         let sources: Vec<&[u32]> = asked.map(|(pair, _)| pair.src.as_slice()).collect();
-        // Where some are spared, decoding is greedy, and indices do not matter.
+        // If some are skipped, decoding is greedy, and indices do not matter.
         let written = if sources.is_empty() { Vec::new() } else { self.answers(&sources, first_index, limit, device)? };
         let mut written = written.into_iter();
         let answer = |(pair, spared): (&Pair, &bool)| {
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(chosen(&inversion, "V1 V1 + 4 E0", &candidates, true), Some(3));
         assert_eq!(chosen(&inversion, "V1 V1 + 4 E0", &candidates, false), Some(0));
         assert_eq!(chosen(&inversion, "V1 V1 + 4 E0", &candidates[..2], true), Some(0));
-        // A sum is known by its computation only.
+        // The model can determine a sum only by computing it.
         let p10 = Arc::new(Positional::p10());
         let law = UniformEntries::new(1, 2, 10.0).expect("a law");
         let addition = Task::new(Addition, law, p10.clone(), p10).expect("a task");

@@ -1,4 +1,4 @@
-//! Why answers are wrong, and what they are worth as starts.
+//! Why answers are wrong, and how useful they are as starting points.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,15 +16,15 @@ use crate::text::{Align, table};
 /// The tolerance at which an answer counts as correct in a diagnosis.
 pub const DIAGNOSED_TOLERANCE: Tolerance = Tolerance::relative(0.05);
 
-/// Why a model's answers to one problem are wrong, and how many steps of a classical iteration separate them from the exact
-/// answer.
+/// Why a model's answers to one problem are wrong, and how many steps of a classical iteration separate them from the
+/// exact answer.
 ///
-/// Answers that are no matrix of the right shape are counted, and have no other part in it.
+/// Answers that are not a matrix of the right shape are counted, but otherwise ignored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diagnosis {
-    /// How many answers are matrices of the right shape, of how many.
+    /// The number of answers that are matrices of the right shape, and the number of all answers.
     pub shaped: Accuracy,
-    /// Which properties of exact answers they keep; correct are those within 5% in the norm L1.
+    /// Which properties of exact answers these answers keep. An answer is correct if it is within 5% in the norm L1.
     pub failures: FailureAnalysis,
     /// Steps to the exact answer, if the problem has an iteration.
     pub refinement: Option<RefinementCounts>,
@@ -33,11 +33,11 @@ pub struct Diagnosis {
 /// Steps of an iteration until the residual is at most [`REFINED`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefinementCounts {
-    /// From the model's answers.
+    /// Steps from the model's answers.
     pub from_answers: StepCounts,
-    /// From those of them that are within 5%.
+    /// Steps from those of the model's answers that are within 5%.
     pub from_correct_answers: StepCounts,
-    /// From the usual start of the iteration, for the same inputs.
+    /// Steps from the usual start of the iteration, for the same inputs.
     pub from_cold_starts: StepCounts,
 }
 
@@ -53,7 +53,8 @@ impl RefinementCounts {
     }
 }
 
-/// Diagnoses answers to the problems of a task, problem by problem: those whose answers have properties to tell apart.
+/// Diagnoses answers to the problems of a task, problem by problem. It covers the problems whose answers have
+/// properties to check.
 ///
 /// # Examples
 /// ```
@@ -81,11 +82,11 @@ pub fn diagnose(task: &Task, solved: &[Solved]) -> BTreeMap<String, Diagnosis> {
     let mut diagnoses = BTreeMap::<String, Diagnosis>::new();
     for solved in solved {
         let dissect = |answer| task.dissect(solved.problem, &solved.input, &solved.exact, answer);
-        // Whether the problem has properties to tell apart: that of the exact answer tells.
+        // The exact answer shows whether the problem has properties to check.
         if dissect(&solved.exact).is_none() {
             continue;
         }
-        // What the model did not end has no error, though its tokens may be a matrix.
+        // An answer that the model did not end has no error, even if its tokens form a matrix.
         let answer = solved.found.as_ref().ok().filter(|_| solved.verdict.error().is_some());
         diagnoses.entry(solved.problem.to_owned()).or_default().update(answer.and_then(dissect), solved);
     }
@@ -205,7 +206,7 @@ mod tests {
             .expect("a task")
     }
 
-    /// An answer of these coefficients, row by row, to the problem of this number; none, if it was never ended.
+    /// An answer of these coefficients, row by row, to the problem of this number; `None` if it was never ended.
     fn answered(task: &Task, problem: usize, answer: &str) -> Solved {
         let example = task.example_of(problem, &"2 0; 0 4".parse().expect("a matrix")).expect("an example");
         let words = answer.split_whitespace().map(|number| {
@@ -236,12 +237,13 @@ mod tests {
         let solved = [
             inverse("0.5 0 0 0.25"),
             inverse("0.505 0 0 0.25"),
-            // As good a direction, but twice as large: from there, Newton's iteration does not converge.
+            // The direction is as good, but the matrix is twice as large. Newton's iteration does not converge from
+            // there.
             inverse("1 0 0 0.5"),
             inverse(""),
             answered(&task, TRACE, "6"),
             eigen("2 4 1 0 0 1"),
-            // Both vectors are near the first: refined, they are the same.
+            // Both vectors are near the first, so they become the same after refinement.
             eigen("2 4 1 1 0 0.1"),
         ];
         let diagnoses = diagnose(&task, &solved);

@@ -1,20 +1,20 @@
-//! Why a model cannot be judged.
+//! Errors of judging a model.
 
 use std::error::Error;
 
 use numformer_data::TaskError;
 
-/// Why a model cannot be judged, or gives no answers.
+/// The reason that a model cannot be judged, or gives no answers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
-    /// An example cannot be made, or an answer not be judged.
+    /// An example cannot be made, or an answer cannot be judged.
     #[error(transparent)]
     Task(#[from] TaskError),
     /// The model failed.
     #[error("the model failed")]
     Model(#[from] candle_core::Error),
-    /// The model gives no finite numbers.
+    /// The numbers that the model gives are not finite.
     #[error(
         "the model gives no finite numbers (cross-entropy {loss}): training diverged; take an earlier checkpoint of the run, with --checkpoint STEP"
     )]
@@ -22,19 +22,19 @@ pub enum EvaluateError {
         /// The mean cross-entropy of its answers.
         loss: f64,
     },
-    /// An evaluation on no examples.
+    /// The evaluation has no examples.
     #[error("expected at least one example to evaluate on, found none")]
     NothingToEvaluate,
-    /// Whoever watches the evaluation broke it off: see [`Watch`](crate::Watch).
+    /// The evaluation was interrupted through its [`Watch`](crate::Watch).
     #[error("the evaluation was broken off")]
     Interrupted,
-    /// An evaluation of one's own failed.
+    /// A custom evaluation failed.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
 }
 
 impl EvaluateError {
-    /// An error of one's own.
+    /// A custom error.
     pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Other(error.into())
     }

@@ -17,20 +17,21 @@ use crate::figures::Evaluation;
 use crate::own_metric::{Answered, OwnMetrics};
 use crate::pairs::{Batch as ScoredBatch, Pair, Scored, finished, score_pairs, tokens_of};
 
-/// Examples judged together, on one thread of rayon. They are gathered from as many batches as it takes, and the figures of
-/// chunks are merged in their order, so that not even the rounding of the cross-entropy depends on the size of a source's
-/// batches or the number of threads.
+/// Number of examples judged together, on one rayon thread. A chunk takes examples from as many batches as needed, and
+/// the figures of chunks are merged in order. So not even the rounding of the cross-entropy depends on the size of a
+/// source's batches or the number of threads.
 const TOGETHER: usize = 256;
 
 /// Judges `model` by greedy decoding on the first `count` examples of a source. The figures are a function of the model
 /// and the examples: they depend neither on how the source cuts them into batches nor on the number of threads.
 ///
-/// Where the model finds the target more probable than all else together, greedy decoding would write it, and is skipped.
+/// If the model finds the target more probable than all other answers together, greedy decoding would write the target,
+/// so it is skipped.
 ///
 /// Build `model` on [`Parameters::frozen`](numformer_model::Parameters::frozen).
 ///
 /// # Errors
-/// When `count` is zero, examples cannot be made, the model cannot read them, or gives no finite numbers.
+/// When `count` is zero, examples cannot be made, or the model cannot read them or gives numbers that are not finite.
 pub fn evaluate(
     model: &(impl Seq2Seq + Sync),
     task: &Task,
@@ -41,10 +42,11 @@ pub fn evaluate(
     evaluate_with(model, task, source, count, Answering::default(), device)
 }
 
-/// As [`evaluate`], by answers that are found in another way.
+/// Like [`evaluate`], but finds answers as `answering` says.
 ///
 /// # Errors
-/// As [`evaluate`]; when the decoding is impossible; and for constrained answers when their encoding has no grammar.
+/// When [`evaluate`] fails; when the decoding is impossible; for constrained answers, when their encoding has no
+/// grammar.
 pub fn evaluate_with(
     model: &(impl Seq2Seq + Sync),
     task: &Task,
@@ -56,10 +58,10 @@ pub fn evaluate_with(
     evaluate_measured(model, task, source, count, answering, OwnMetrics::default(), device)
 }
 
-/// As [`evaluate_with`], with custom metrics beside the usual ones.
+/// Like [`evaluate_with`], with custom metrics in addition to the usual ones.
 ///
 /// # Errors
-/// As [`evaluate_with`].
+/// When [`evaluate_with`] fails.
 pub fn evaluate_measured(
     model: &(impl Seq2Seq + Sync),
     task: &Task,
@@ -74,25 +76,25 @@ pub fn evaluate_measured(
     examination.run(&mut metrics, &mut Watch::unwatched())
 }
 
-/// Asks, during an evaluation, whether it is to go on.
+/// A check, during an evaluation, whether it should continue.
 pub struct Watch<'a>(Option<&'a mut dyn FnMut() -> ControlFlow<()>>);
 
 impl<'a> Watch<'a> {
-    /// To ask `ask`: a break ends the evaluation.
+    /// A watch that calls `ask`. A break ends the evaluation.
     pub fn new(ask: &'a mut dyn FnMut() -> ControlFlow<()>) -> Self {
         Self(Some(ask))
     }
 
-    /// For an evaluation that nobody ends.
+    /// A watch for an evaluation that is never interrupted.
     #[must_use]
     pub fn unwatched() -> Self {
         Self(None)
     }
 
-    /// Call it now and then, every second or so.
+    /// Asks whether to continue. Call this about once a second.
     ///
     /// # Errors
-    /// [`EvaluateError::Interrupted`] when the evaluation is to end.
+    /// When the evaluation should end: [`EvaluateError::Interrupted`].
     pub fn check(&mut self) -> Result<(), EvaluateError> {
         match self.0.as_mut().map(|ask| ask()) {
             Some(ControlFlow::Break(())) => Err(EvaluateError::Interrupted),
@@ -107,7 +109,7 @@ impl fmt::Debug for Watch<'_> {
     }
 }
 
-/// A model, how it answers, and the examples it is asked.
+/// A model, how it answers, and the examples that it is judged on.
 pub(crate) struct Examination<'a, M> {
     pub(crate) answerer: &'a Answerer<'a, M>,
     pub(crate) source: &'a dyn BatchSource,
@@ -116,7 +118,7 @@ pub(crate) struct Examination<'a, M> {
 }
 
 impl<M: Seq2Seq + Sync> Examination<'_, M> {
-    /// Judges the model; `own` are metrics beside the usual ones.
+    /// Judges the model. `own` holds the metrics in addition to the usual ones.
     pub(crate) fn run(&self, own: &mut OwnMetrics, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
         let mut metrics = EvaluationMetrics::default();
         let alone = own.is_empty();
@@ -129,7 +131,7 @@ impl<M: Seq2Seq + Sync> Examination<'_, M> {
         Ok(Evaluation { own: own.figures(), ..finite(judged, self.answerer.model(), self.source, self.device)? })
     }
 
-    /// Judges the examples of one chunk; their answers are returned, too, unless nobody asks for them.
+    /// Judges the examples of one chunk. Their answers are also returned if they are needed.
     fn judge(&self, chunk: Chunk, alone: bool) -> Result<(EvaluationMetrics, Vec<Answered>), EvaluateError> {
         let (pairs, origins): (Vec<_>, Vec<_>) = chunk.examples.into_iter().unzip();
         let task = self.answerer.task();
@@ -149,7 +151,7 @@ impl<M: Seq2Seq + Sync> Examination<'_, M> {
     }
 }
 
-/// Judges the first examples of a source, a chunk on each thread; what is found is taken in the order of the examples.
+/// Judges the first examples of a source, one chunk per thread. Results are processed in the order of the examples.
 pub(crate) fn judge_chunks<J: Send>(
     source: &dyn BatchSource,
     count: u64,
@@ -168,14 +170,14 @@ pub(crate) fn judge_chunks<J: Send>(
             return Ok(());
         }
         let judged = chunks.into_par_iter().map(&judge).collect::<Vec<_>>();
-        // In their order, of failures too: the first is told.
+        // Failures are also in order: the first one is reported.
         for part in judged {
             take(part?);
         }
     }
 }
 
-/// An evaluation, if the model gave finite numbers.
+/// Returns the evaluation if the model gave finite numbers.
 pub(crate) fn finite(
     judged: Result<Evaluation, EvaluateError>,
     model: &impl Seq2Seq,
@@ -184,7 +186,7 @@ pub(crate) fn finite(
 ) -> Result<Evaluation, EvaluateError> {
     match judged {
         Ok(Evaluation { cross_entropy: loss, .. }) if !loss.is_finite() => Err(EvaluateError::NoNumbers { loss }),
-        // Scores that are no numbers have no answers: the loss tells whether that is it.
+        // Scores that are NaN give no answers. The loss shows whether this is the cause.
         Err(EvaluateError::Model(error)) => {
             let batch = source.batch(0)?;
             let [src, tgt] = [TokenRows::from(&batch.src).padded(device)?, TokenRows::from(&batch.tgt).padded(device)?];
@@ -197,7 +199,7 @@ pub(crate) fn finite(
 
 /// Examples that are judged together.
 pub(crate) struct Chunk {
-    /// The number of the first among all.
+    /// The index of the first example among all.
     pub(crate) first_index: u64,
     pub(crate) examples: Vec<(Pair, Origin)>,
 }
@@ -206,7 +208,7 @@ pub(crate) struct Chunk {
 struct Chunks<'s> {
     source: &'s dyn BatchSource,
     count: u64,
-    /// The number of the first of the next chunk.
+    /// The index of the first example of the next chunk.
     first_index: u64,
     next_batch: u64,
     waiting: VecDeque<(Pair, Origin)>,
@@ -229,7 +231,7 @@ impl Iterator for Chunks<'_> {
         }
         while (self.waiting.len() as u64) < size {
             match self.source.batch(self.next_batch) {
-                // A source of one's own may end.
+                // A custom source may end.
                 Ok(batch) if batch.src.is_empty() => {
                     self.count = first_index + self.waiting.len() as u64;
                     return self.next();
@@ -244,7 +246,7 @@ impl Iterator for Chunks<'_> {
     }
 }
 
-/// What is known of an example beside its tokens.
+/// The properties of an example apart from its tokens.
 pub(crate) struct Origin {
     law: Option<usize>,
     rejected: u32,
@@ -252,7 +254,7 @@ pub(crate) struct Origin {
 
 fn example(batch: &Batch, row: usize) -> (Pair, Origin) {
     let pair = Pair { src: batch.src.row(row).to_vec(), tgt: batch.tgt.row(row).to_vec() };
-    // A source of one's own may leave these lists empty.
+    // A custom source may leave these lists empty.
     let law = batch.laws.get(row).copied().flatten();
     (pair, Origin { law, rejected: batch.rejected.get(row).copied().unwrap_or(0) })
 }

@@ -1,4 +1,4 @@
-//! What an evaluation gathers.
+//! Collecting the figures of an evaluation.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{Estimate, Evaluation};
 use crate::shape::Shape;
 
-/// One example beside a model's answer: a sample of [`EvaluationMetrics`].
+/// One example beside a model's answer: a sample for [`EvaluationMetrics`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// What the answer was found to be, and which problem it answers.
+    /// The verdict on the answer, and the problem that it answers.
     pub judgement: Judgement,
     /// The name of the law that the input was drawn from, if it has one.
     pub law: Option<String>,
@@ -24,14 +24,15 @@ pub struct Judged {
     pub cross_entropy: f64,
     /// Number of tokens in that mean.
     pub target_tokens: u64,
-    /// Matrices that were drawn for the example and had no answer that can be trusted and written.
+    /// Number of matrices that were drawn for the example but rejected: they had no answer that can be trusted and
+    /// written.
     pub rejected: u32,
 }
 
 /// The figures of an [`Evaluation`], over all examples and over those of each dimension, problem and law.
 ///
-/// Merged parts give the figures of the whole: of all but the cross-entropy to the last bit, of the cross-entropy up to the
-/// rounding of a sum. Parts may be stored and read back.
+/// Merged parts give the figures of the whole. All figures agree to the last bit, except that the cross-entropy agrees
+/// up to the rounding of a sum. Parts may be stored and read back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationMetrics {
     all: Tally,
@@ -70,7 +71,7 @@ impl Metric for EvaluationMetrics {
     }
 }
 
-/// The figures of the groups, unless there is but one: it would repeat those of all examples.
+/// The figures of the groups; empty if there is only one, as it would repeat the figures of all examples.
 fn several<K: Ord + Clone>(groups: &Grouped<K, Tally>) -> BTreeMap<K, Evaluation> {
     groups.value().filter(|groups| groups.len() > 1).unwrap_or_default()
 }
@@ -144,7 +145,7 @@ fn estimate((tolerance, accuracy): &(Tolerance, Accuracy)) -> Option<Estimate> {
     Some(Estimate { tolerance: *tolerance, share: accuracy.value()?, interval: interval(accuracy)? })
 }
 
-/// To six decimals: more say nothing, and would make logs long.
+/// Rounded to six decimals: more would carry no information and make logs longer.
 pub(crate) fn interval(accuracy: &Accuracy) -> Option<(f64, f64)> {
     let rounded = |x: f64| (1e6 * x).round() / 1e6;
     accuracy.confidence_interval().map(|(lower, upper)| (rounded(lower), rounded(upper)))
@@ -158,7 +159,8 @@ mod tests {
 
     use super::*;
 
-    /// An example whose answer, of two coefficients, has this error in every norm; malformed without one.
+    /// An example whose answer, of two coefficients, has this error in every norm; without an error, the answer is
+    /// malformed.
     fn judged(problem: &'static str, rows: usize, law: Option<&str>, error: Option<f64>) -> Judged {
         let verdict = error.map_or(Verdict::Malformed, |error| Verdict::Measured { error });
         let correct = error.map_or(0, |error| 1 + u64::from(error < 0.01));

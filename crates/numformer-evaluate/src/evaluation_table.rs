@@ -7,8 +7,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::figures::{Evaluation, side_by_side};
 use crate::text::{Align, table};
 
-/// How a model did on several sets of examples. `Display` shows a line for each, accuracies in the norm L1 with their intervals
-/// in per cent, and with a width, as in `{:40}`, a list where that would be wider; serialized as an object, set by set.
+/// The results of a model on several sets of examples. `Display` shows a line for each set: accuracies in the norm L1
+/// with their intervals, in per cent. If a width is given, as in `{:40}`, a table wider than that becomes a list. The
+/// table is serialized as an object with an entry for each set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EvaluationTable {
     rows: Vec<(String, Evaluation)>,
@@ -31,14 +32,15 @@ impl EvaluationTable {
         self.rows.iter().find(|(known, _)| known == name).map(|(_, evaluation)| evaluation)
     }
 
-    /// Whether there is no set.
+    /// Whether the table has no sets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// All figures as comma-separated values, one in a line: set, group, norm, figure, tolerance, share and the ends of its
-    /// interval. Groups are `all`, and `dimension 5x5`, `problem NAME` and `law NAME` where there are several.
+    /// All figures as comma-separated values, one per line: set, group, norm, figure, tolerance, share and the ends of
+    /// its interval. Groups are `all` and, if there are several of a kind, `dimension 5x5`, `problem NAME` and `law
+    /// NAME`.
     #[must_use]
     pub fn to_csv(&self) -> String {
         let mut lines = "set,group,examples,norm,figure,tolerance,value,lower,upper\n".to_owned();
@@ -76,7 +78,7 @@ fn push_lines(lines: &mut String, set: &str, group: &str, evaluation: &Evaluatio
     *lines += &format!("{begin},,cross_entropy,,{},,\n", evaluation.cross_entropy);
 }
 
-/// A field as RFC 4180 has it.
+/// Formats a field as defined by RFC 4180.
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\""))

@@ -1,4 +1,4 @@
-//! What judges a model during training.
+//! Judging a model during training.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::figures::Evaluation;
 use crate::own_metric::{Answered, OwnMetrics};
 use crate::pairs::{Batch as ScoredBatch, padded, score_pairs};
 
-/// Judges a model by its weights.
+/// An evaluation of a model by its weights.
 ///
 /// # Examples
-/// An evaluation of one's own, of a single figure:
+/// A custom evaluation with a single figure:
 /// ```
 /// use numformer_evaluate::{Evaluate, EvaluateError, Evaluation, Figure, Watch};
 ///
@@ -38,15 +38,15 @@ use crate::pairs::{Batch as ScoredBatch, padded, score_pairs};
 /// # Ok::<(), EvaluateError>(())
 /// ```
 pub trait Evaluate: Send {
-    /// Judges the model with these weights, in the order of its [layout](FlatLayout). One that takes long asks `watch` now
-    /// and then.
+    /// Judges the model with these weights, in the order of its [layout](FlatLayout). A long evaluation should ask
+    /// `watch` from time to time.
     ///
     /// # Errors
     /// When the model cannot be judged. [`EvaluateError::NoNumbers`] says that training diverged.
     fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError>;
 }
 
-/// Judges a model on the first examples of a source, of matrices or of any other sequences.
+/// An evaluation of a model on the first examples of a source, of matrices or of any other sequences.
 ///
 /// # Examples
 /// ```
@@ -77,16 +77,16 @@ pub struct Evaluator<M> {
     own: OwnMetrics,
 }
 
-/// What answers are judged by.
+/// How answers are judged.
 enum Judge {
-    /// Read as matrices.
+    /// Answers are read as matrices.
     Task(Arc<Task>, Answering),
-    /// Token by token; answers are at most so long, delimiters included.
+    /// Answers are compared token by token. They have at most this many tokens, including delimiters.
     Tokens { max_len: usize },
 }
 
 impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
-    /// Judges `model`, built on [`Parameters::frozen`] of `parameters`, on the first `count` examples of a task: as
+    /// Judges `model`, built on [`Parameters::frozen`] of `parameters`, on the first `count` examples of a task, as
     /// [`evaluate`](crate::evaluate) does.
     ///
     /// # Errors
@@ -102,8 +102,8 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         Self::by(judge, model, parameters, Arc::new(source), count)
     }
 
-    /// Judges `model` on sequences that need not be matrices, by whether its answers, of at most `max_len` tokens with both
-    /// delimiters, are exact.
+    /// Judges `model` on sequences that need not be matrices, by whether its answers, of at most `max_len` tokens with
+    /// both delimiters, are exact.
     ///
     /// # Errors
     /// When the model has no parameters.
@@ -128,7 +128,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         Ok(Self { model, parameters: parameters.clone(), layout, judge, source, count, own: OwnMetrics::default() })
     }
 
-    /// Has answers to a task found in another way than by greedy decoding.
+    /// Sets how answers to a task are found, instead of by greedy decoding.
     #[must_use]
     pub fn with_answering(mut self, answering: Answering) -> Self {
         if let Judge::Task(_, own) = &mut self.judge {
@@ -137,7 +137,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         self
     }
 
-    /// Adds a metric of one's own, which begins as `metric` at each evaluation. It sees the examples in their order.
+    /// Adds a custom metric, which starts as a copy of `metric` at each evaluation. It sees the examples in order.
     #[must_use]
     pub fn with_metric<S>(mut self, name: &str, better: Better, metric: S) -> Self
     where

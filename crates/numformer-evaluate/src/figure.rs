@@ -1,4 +1,4 @@
-//! A number of an evaluation, of which it is known whether more is better.
+//! A number of an evaluation that knows whether more is better.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,33 +18,33 @@ use serde::{Deserialize, Serialize};
 pub struct Figure {
     /// The number.
     pub value: f64,
-    /// Which of two is the better.
+    /// Which of two numbers is better.
     pub better: Better,
 }
 
-/// Which of two numbers is the better.
+/// Which of two numbers is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
-    /// The larger, as of an accuracy.
+    /// The larger number is better, as for an accuracy.
     More,
-    /// The smaller, as of a loss.
+    /// The smaller number is better, as for a loss.
     Less,
 }
 
 impl Figure {
-    /// A number as an accuracy is one.
+    /// A number of which more is better, such as an accuracy.
     #[must_use]
     pub fn more_is_better(value: f64) -> Self {
         Self { value, better: Better::More }
     }
 
-    /// A number as a loss is one.
+    /// A number of which less is better, such as a loss.
     #[must_use]
     pub fn less_is_better(value: f64) -> Self {
         Self { value, better: Better::Less }
     }
 
-    /// Whether the number is better than `other`. What is not a number is never better.
+    /// Whether the number is better than `other`. NaN is never better.
     #[must_use]
     pub fn is_better_than(self, other: f64) -> bool {
         match self.better {
@@ -53,7 +53,7 @@ impl Figure {
         }
     }
 
-    /// Whether the number is `goal`, or better.
+    /// Whether the number equals `goal` or is better.
     #[must_use]
     pub fn reaches(self, goal: f64) -> bool {
         match self.better {

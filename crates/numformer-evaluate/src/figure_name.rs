@@ -10,9 +10,9 @@ use crate::figure::Figure;
 use crate::figures::Evaluation;
 use crate::text::did_you_mean;
 
-/// A figure of an [`Evaluation`] by its name: `cross_entropy`, `exact`, `decodable`, `coefficients`, or `within_5%` for the
-/// share of answers within a tolerance (in the norm L1): 5, 2, 1 or 0.5 per cent. Any other name is that of a metric of
-/// one's own.
+/// A figure of an [`Evaluation`] by its name: `cross_entropy`, `exact`, `decodable`, `coefficients`, or `within_5%` for
+/// the share of answers within a tolerance (in the norm L1): 5, 2, 1 or 0.5 per cent. Any other name is that of a
+/// custom metric.
 ///
 /// # Examples
 /// ```
@@ -28,7 +28,7 @@ use crate::text::did_you_mean;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum FigureName {
-    /// [`Evaluation::cross_entropy`]; the lower, the better, unlike all others.
+    /// [`Evaluation::cross_entropy`]. Lower is better, unlike for the other built-in figures.
     CrossEntropy,
     /// [`Evaluation::exact`].
     Exact,
@@ -36,7 +36,7 @@ pub enum FigureName {
     Decodable,
     /// [`Evaluation::coefficients`].
     Coefficients,
-    /// [`Evaluation::accuracy`] at a tolerance: its place in [`Tolerance::STANDARD`].
+    /// [`Evaluation::accuracy`] at a tolerance, given by its index in [`Tolerance::STANDARD`].
     Within(usize),
     /// One of [`Evaluation::own`], by its name.
     Own(String),
@@ -49,7 +49,7 @@ impl FigureName {
         [Self::CrossEntropy, Self::Exact, Self::Decodable, Self::Coefficients].into_iter().chain(within)
     }
 
-    /// The figure; none if the evaluation has no such tolerance.
+    /// The figure; `None` if the evaluation lacks it.
     #[must_use]
     pub fn of(&self, evaluation: &Evaluation) -> Option<Figure> {
         let share = match self {
@@ -83,13 +83,13 @@ impl fmt::Display for FigureName {
     }
 }
 
-/// No figure that every evaluation has is of this name.
+/// The error for a name that no standard figure has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no figure `{found}`{}; figures: {}", did_you_mean(found, known.iter().map(String::as_str)), known.join(", "))]
 pub struct FigureNameError {
     /// Name found.
     pub found: String,
-    /// Names there are.
+    /// The known names.
     pub known: Vec<String>,
 }
 

@@ -10,29 +10,31 @@ use crate::figure::Figure;
 use crate::shape::Shape;
 use crate::text::{Align, entry, table};
 
-/// How a model did on a set of examples. What an evaluation of one's own does not know is left as in the default.
+/// The results of a model on a set of examples. A custom evaluation leaves the figures that it does not compute at
+/// their defaults.
 ///
-/// Intervals are Wilson's 95% confidence intervals for the share of all examples there could be; their ends are given to
-/// six decimals. [`EvaluationMetrics`](crate::EvaluationMetrics) gathers the figures, [`evaluate`](crate::evaluate) makes
-/// them.
+/// Intervals are Wilson's 95% confidence intervals for the share among all possible examples. Their ends are given to
+/// six decimals. [`EvaluationMetrics`](crate::EvaluationMetrics) collects the figures; [`evaluate`](crate::evaluate)
+/// computes them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of examples.
     pub count: u64,
-    /// Share of answers whose relative error in the norm L1 is below each tolerance: what "accuracy" means unless a norm
-    /// is named.
+    /// Share of answers whose relative error in the norm L1 is below each tolerance: this is what "accuracy" means
+    /// unless a norm is named.
     pub accuracy: Vec<(Tolerance, f64)>,
     /// Share of answers equal to the exact one token for token.
     pub exact: f64,
-    /// Share of answers that read as a matrix.
+    /// Share of answers that can be read as a matrix.
     pub decodable: f64,
     /// Mean cross-entropy per target token under teacher forcing, in nats.
     pub cross_entropy: f64,
-    /// Matrices that were drawn for the examples and had no answer that can be trusted and written.
+    /// Number of matrices that were drawn for the examples but rejected: they had no answer that can be trusted and
+    /// written.
     #[serde(default)]
     pub rejected: u64,
-    /// Share of coefficients within 1% of the exact answer's, mean over the examples; an answer that cannot be read, or of
-    /// the wrong shape, has none.
+    /// Share of coefficients within 1% of the exact answer's, averaged over the examples. The share of an answer that
+    /// cannot be read or has the wrong shape is zero.
     #[serde(default)]
     pub coefficients: f64,
     /// The accuracies in every norm, L1 included, with their intervals.
@@ -44,16 +46,17 @@ pub struct Evaluation {
     /// Interval of `decodable`.
     #[serde(default = "anything")]
     pub decodable_interval: (f64, f64),
-    /// The figures of metrics of one's own, by name.
+    /// The figures of custom metrics, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub own: BTreeMap<String, Figure>,
-    /// The same for each shape of the input; empty if there is one only, as are the other groups.
+    /// The same figures for each shape of the input. This group, like the others, is empty if it would have only one
+    /// entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_dimension: BTreeMap<Shape, Evaluation>,
-    /// The same for each problem.
+    /// The same figures for each problem.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_problem: BTreeMap<String, Evaluation>,
-    /// The same for each named law of random matrices.
+    /// The same figures for each named law of random matrices.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_law: BTreeMap<String, Evaluation>,
 }
@@ -66,7 +69,7 @@ pub struct Evaluation {
 pub struct Estimate {
     /// The tolerance.
     pub tolerance: Tolerance,
-    /// The share found.
+    /// The measured share.
     pub share: f64,
     /// The lower and the upper end of the interval.
     pub interval: (f64, f64),
@@ -84,14 +87,14 @@ impl From<Estimate> for (Tolerance, f64, f64, f64) {
     }
 }
 
-/// The interval where nothing is known: in logs of versions that wrote none.
+/// The interval when nothing is known, as in logs of versions that wrote no intervals.
 fn anything() -> (f64, f64) {
     (0.0, 1.0)
 }
 
 impl fmt::Display for Evaluation {
-    /// On one line, or with `{:#}` as tables with intervals, in per cent; with a width, as in `{:#40}`, as lists where the
-    /// tables would be wider.
+    /// Formats the figures on one line or, with `{:#}`, as tables with intervals, in per cent. If a width is given, as
+    /// in `{:#40}`, tables wider than that become lists.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {
             for (tolerance, share) in &self.accuracy {
@@ -129,7 +132,7 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// Before each line of the tables.
+/// The indentation of each line of the tables.
 const INDENT: &str = "  ";
 
 /// A share and its interval with `DIGITS` decimals: `97.30 (95.21-98.50)`.
@@ -138,7 +141,7 @@ fn percent<const DIGITS: usize>(share: f64, (lower, upper): (f64, f64)) -> Strin
     format!("{share:.DIGITS$} ({lower:.DIGITS$}-{upper:.DIGITS$})")
 }
 
-/// A table with a line for each group, after an empty line; nothing where there are none.
+/// A table with a line for each group, after an empty line. Empty if there are no groups.
 fn groups<K: fmt::Display>(name: &str, groups: &BTreeMap<K, Evaluation>, width: Option<usize>) -> String {
     if groups.is_empty() {
         return String::new();
@@ -147,8 +150,8 @@ fn groups<K: fmt::Display>(name: &str, groups: &BTreeMap<K, Evaluation>, width: 
     format!("\n{}", table(&titles, &rows, Align::Left, width))
 }
 
-/// Titles and rows of a table of several sets of examples: their number, accuracies in the norm L1 and exact answers, in per
-/// cent. All were judged by the same tolerances.
+/// Titles and rows of a table of several sets of examples: their number, accuracies in the norm L1 and exact answers,
+/// in per cent. All were judged by the same tolerances.
 pub(crate) fn side_by_side<'a>(
     name: &str,
     sets: impl IntoIterator<Item = (String, &'a Evaluation)>,
@@ -162,7 +165,7 @@ pub(crate) fn side_by_side<'a>(
         let shares = shares.map(|estimate| percent::<1>(estimate.share, estimate.interval));
         let mut row = vec![set, evaluation.count.to_string()];
         row.extend(shares);
-        // A log of an older version has no intervals.
+        // Logs of older versions have no intervals.
         row.extend(evaluation.accuracy.iter().skip(row.len() - 2).map(|(_, share)| format!("{:.1}", 100.0 * share)));
         row.push(percent::<1>(evaluation.exact, evaluation.exact_interval));
         row

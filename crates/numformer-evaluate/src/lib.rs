@@ -1,4 +1,4 @@
-//! A model's answers, found and judged.
+//! Finding and judging a model's answers.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -19,13 +19,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`evaluate`], [`evaluate_with`]: the [`Evaluation`] of a model on a fixed set of examples; [`EvaluationMetrics`] gathers
-//!   the figures of parts that are judged apart, an [`EvaluationTable`] holds several.
-//! - [`Evaluate`]: how a model is judged during training; [`Evaluator`] is ours, with [metrics](Evaluator::with_metric) of
-//!   your own.
+//! - [`evaluate`], [`evaluate_with`]: the [`Evaluation`] of a model on a fixed set of examples; [`EvaluationMetrics`]
+//!   combines the figures of parts that are judged separately; an [`EvaluationTable`] holds several evaluations.
+//! - [`Evaluate`]: how a model is judged during training; [`Evaluator`] is the built-in implementation, which accepts
+//!   [custom metrics](Evaluator::with_metric).
 //! - [`FigureName`], [`Figure`]: one number of an evaluation, and whether more is better.
-//! - [`Answering`], [`Answerer`]: how answers are found: greedily, by beam search or at random, constrained, verified.
-//! - [`solve`], [`Solved`]: single answers to be looked at; [`diagnose`] says why answers are wrong.
+//! - [`Answering`], [`Answerer`]: how answers are found: greedily, by beam search or by sampling, optionally
+//!   constrained and verified.
+//! - [`solve`], [`Solved`]: single answers for inspection; [`diagnose`] says why answers are wrong.
 //! - [`Scorer`]: how probable a model finds given answers.
 //! - [`text`]: tables that fit a width.
 //!

@@ -1,4 +1,4 @@
-//! Metrics of one's own.
+//! Custom metrics.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use numformer_metrics::Metric;
 use crate::figure::{Better, Figure};
 use crate::pairs::{Pair, Scored, finished, tokens_of};
 
-/// An example and the answer of a model: a sample of metrics of one's own. Sequences have their delimiters, but for the
-/// answer.
+/// An example and the answer of a model: a sample for custom metrics. Sequences include their delimiters, except for
+/// the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
     /// What the model read.
     pub src: Vec<TokenId>,
     /// The exact answer.
     pub tgt: Vec<TokenId>,
-    /// The model's answer; none if it did not end it.
+    /// The model's answer; `None` if the model did not end it.
     pub answer: Option<Vec<TokenId>>,
     /// Mean cross-entropy per target token, in nats.
     pub cross_entropy: f64,
@@ -34,7 +34,7 @@ impl Answered {
     }
 }
 
-/// Custom metrics by name, each as it is before the first example.
+/// Custom metrics by name, each in its state before the first example.
 #[derive(Default)]
 pub struct OwnMetrics(Vec<(String, Better, Box<dyn Own>)>);
 
@@ -47,7 +47,7 @@ impl OwnMetrics {
         self.0.push((name.to_owned(), better, Box::new(metric)));
     }
 
-    /// Whether there are none.
+    /// Whether there are no metrics.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -59,7 +59,7 @@ impl OwnMetrics {
         }
     }
 
-    /// What is known so far. A number that is not finite says nothing and is left out.
+    /// The figures so far. A number that is not finite carries no information and is left out.
     pub(crate) fn figures(&self) -> BTreeMap<String, Figure> {
         let figure = |(name, better, metric): &(String, Better, Box<dyn Own>)| {
             let value = metric.value().filter(|value| value.is_finite())?;
@@ -81,7 +81,7 @@ impl fmt::Debug for OwnMetrics {
     }
 }
 
-/// A [`Metric`] whose type is not known.
+/// A type-erased [`Metric`].
 trait Own: Send + Sync {
     fn update(&mut self, sample: &Answered);
     fn value(&self) -> Option<f64>;

@@ -1,4 +1,4 @@
-//! Pairs of source and target, and what a model makes of them.
+//! Pairs of source and target, and a model's results for them.
 
 use std::iter;
 
@@ -6,7 +6,7 @@ use candle_core::Device;
 use numformer_encoding::TokenId;
 use numformer_model::{Candidate, End, Hypothesis, Padded, Seq2Seq};
 
-/// Tokens that are run together, padding included, so that memory is bounded whatever the lengths.
+/// Maximum number of tokens that are run together, including padding. It bounds memory for sequences of any length.
 const TOKENS: usize = 16_384;
 
 /// A source and a target as ids, with their delimiters.
@@ -28,14 +28,14 @@ impl Pair {
     }
 }
 
-/// What a model makes of a pair, in ids.
+/// A model's result for a pair, in ids.
 pub(crate) struct Scored {
     pub(crate) cross_entropy: f64,
     pub(crate) answer: Option<Candidate>,
 }
 
 impl Scored {
-    /// Whether the model's own answer is the target; none if it was not asked for.
+    /// Whether the model's own answer is the target; `None` if no answer was requested.
     pub(crate) fn is_exact(&self, pair: &Pair) -> Option<bool> {
         let answer = self.answer.as_ref().map(|answer| &answer.hypothesis);
         answer.map(|answer| answer.end == End::Delimiter && answer.ids == pair.inner())
@@ -44,14 +44,14 @@ impl Scored {
 
 /// Pairs that are run together.
 pub(crate) struct Batch<'p> {
-    /// How many pairs there were before these.
+    /// Number of pairs before these.
     pub(crate) first: usize,
     pub(crate) pairs: &'p [Pair],
-    /// Mean cross-entropy of each.
+    /// Mean cross-entropy of each pair.
     pub(crate) cross_entropies: &'p [f64],
 }
 
-/// Scores pairs, in their order; `answer` is asked for the model's own answers.
+/// Scores pairs in order. `answer` provides the model's own answers.
 pub(crate) fn score_pairs<E: From<candle_core::Error>>(
     model: &impl Seq2Seq,
     pairs: &[Pair],
@@ -99,7 +99,7 @@ fn fitting(pairs: &[Pair]) -> usize {
     pairs.iter().enumerate().map(too_many).position(|too_many| too_many).unwrap_or(pairs.len()).max(1)
 }
 
-/// The tokens of an answer; none if the model did not end it.
+/// The tokens of an answer; `None` if the model did not end the answer.
 pub(crate) fn finished(answer: &Hypothesis) -> Option<Vec<TokenId>> {
     (answer.end == End::Delimiter).then(|| tokens_of(&answer.ids))
 }

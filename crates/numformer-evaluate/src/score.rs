@@ -29,25 +29,25 @@ pub struct Scorer {
     max_answer: usize,
 }
 
-/// What a model makes of a pair.
+/// The score of a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
     /// Mean cross-entropy over the target's tokens and the closing delimiter, under teacher forcing, in nats.
     pub cross_entropy: f64,
     /// Number of tokens in that mean: those of the target and the closing delimiter.
     pub target_tokens: usize,
-    /// Whether the model's own answer is the target; none if it was not asked for.
+    /// Whether the model's own answer is the target; `None` if no answer was requested.
     pub exact: Option<bool>,
-    /// The model's own answer, without delimiters; none if it was not asked for.
+    /// The model's own answer, without delimiters; `None` if it was not requested.
     pub generated: Option<String>,
-    /// The score of that answer in a beam: the logarithm of its probability, divided by a power of its length; none of other
-    /// decodings.
+    /// The score of that answer in a beam: the logarithm of its probability, divided by a power of its length; `None`
+    /// for other decodings.
     pub generated_score: Option<f64>,
 }
 
 impl Scorer {
-    /// The most tokens of an answer by default, delimiters included: enough for a 10×10 matrix in P10, the longest in the
-    /// paper.
+    /// The default maximum number of tokens of an answer, including delimiters: enough for a 10×10 matrix in P10, the
+    /// longest in the paper.
     pub const MAX_ANSWER: usize = 512;
 
     /// Puts a model on the CPU.
@@ -65,15 +65,16 @@ impl Scorer {
         })
     }
 
-    /// Asks the model for its own answers, too, found in this way. Of several candidates the first is the answer.
+    /// Also asks the model for its own answers, found by `decoding`. If there are several candidates, the first
+    /// is the answer.
     #[must_use]
     pub fn with_decoding(mut self, decoding: Decoding) -> Self {
         self.decoding = Some(decoding);
         self
     }
 
-    /// Sets the most tokens of the model's own answers, delimiters included, in the place of [`Self::MAX_ANSWER`]. A model
-    /// with fewer positions answers in as many as it has.
+    /// Sets the maximum number of tokens of the model's own answers, including delimiters, instead of
+    /// [`Self::MAX_ANSWER`]. If the model has fewer positions, their number is the maximum.
     #[must_use]
     pub fn with_max_answer(mut self, tokens: usize) -> Self {
         self.max_answer = tokens;
@@ -83,7 +84,8 @@ impl Scorer {
     /// Reads a line `source<TAB>target`: symbols separated by spaces, without delimiters.
     ///
     /// # Errors
-    /// When there is not one tab, a symbol is unknown or is the delimiter or padding, or a sequence is too long.
+    /// When the line does not have exactly one tab, a symbol is unknown or is the delimiter or padding, or a sequence
+    /// is too long.
     pub fn parse(&self, line: &str) -> Result<Pair, PairError> {
         let tabs = line.matches('\t').count();
         let (1, Some((src, tgt))) = (tabs, line.split_once('\t')) else { return Err(PairError::Tabs { found: tabs }) };
@@ -97,7 +99,7 @@ impl Scorer {
             let symbol = self.vocabulary.render(&tokens[position..=position]);
             return Err(PairError::Reserved { side, position, symbol });
         }
-        // Both delimiters need a place.
+        // Both delimiters need a position.
         let limit = self.model.max_positions().map(|limit| limit.saturating_sub(2));
         if let Some(limit) = limit.filter(|limit| tokens.len() > *limit) {
             return Err(PairError::TooLong { side, limit, found: tokens.len() });
@@ -116,15 +118,15 @@ impl Scorer {
         self.score_from(0, pairs)
     }
 
-    /// As [`score`](Self::score), of a part of more pairs, before which there were `first_index`: samples are drawn by the
-    /// index of a pair, so that the parts do not matter.
+    /// Like [`score`](Self::score), for a part of a longer list, with `first_index` pairs before it. Samples depend on
+    /// the index of a pair, so the division into parts does not matter.
     ///
     /// # Errors
-    /// As [`score`](Self::score).
+    /// When [`score`](Self::score) fails.
     pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> Result<Vec<Score>, ScoreError> {
         let limit = self.model.max_positions().map_or(self.max_answer, |limit| limit.min(self.max_answer));
         let answer = |batch: Batch<'_>| -> Result<Vec<Option<Candidate>>, ScoreError> {
-            // Before the model's own answer is looked for: there is none, either.
+            // This check comes before the search for the model's own answer, because that does not exist either.
             if let Some(place) = batch.cross_entropies.iter().position(|cross_entropy| !cross_entropy.is_finite()) {
                 let cross_entropy = batch.cross_entropies[place];
                 return Err(ScoreError::NotFinite { pair: batch.first + place, cross_entropy });
@@ -148,24 +150,24 @@ impl Scorer {
     }
 }
 
-/// Why pairs have no scores.
+/// The reason that pairs have no scores.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScoreError {
     /// The model failed.
     #[error("the model failed")]
     Model(#[from] candle_core::Error),
-    /// The model finds no probability for a pair.
+    /// The model gives no finite probability for a pair.
     #[error("expected a finite cross-entropy, found {cross_entropy}: the model's weights give no probabilities")]
     NotFinite {
-        /// The place of the pair among those that were to be scored together, from 0.
+        /// The index of the pair in the given list, from 0.
         pair: usize,
         /// What was found.
         cross_entropy: f64,
     },
 }
 
-/// Why a line is no pair of source and target. Positions count from 0.
+/// The reason that a line is not a pair of source and target. Positions count from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PairError {
@@ -183,22 +185,22 @@ pub enum PairError {
         /// Cause.
         source: VocabularyError,
     },
-    /// A symbol has a meaning of its own.
+    /// A symbol is reserved.
     #[error("{side}: expected no delimiters and no padding, found `{symbol}` at position {position}")]
     Reserved {
         /// `source` or `target`.
         side: &'static str,
-        /// Where it stands.
+        /// The position of the symbol.
         position: usize,
         /// The symbol.
         symbol: String,
     },
-    /// The model has no positions for so many tokens.
+    /// The model does not have enough positions.
     #[error("{side}: expected at most {limit} tokens, found {found}")]
     TooLong {
         /// `source` or `target`.
         side: &'static str,
-        /// Most tokens, without delimiters.
+        /// Maximum number of tokens, without delimiters.
         limit: usize,
         /// Number of tokens.
         found: usize,
@@ -217,7 +219,7 @@ mod tests {
         scorer_that_ends(0.0)
     }
 
-    /// An untrained model with the reference vocabulary of P10 and 12 positions, which ends its answers the sooner, the
+    /// An untrained model with the reference vocabulary of P10 and 12 positions, which ends its answers sooner the
     /// larger the bias.
     fn scorer_that_ends(delimiter_bias: f32) -> Scorer {
         Scorer::new(&stored(delimiter_bias)).expect("a model")
@@ -259,7 +261,7 @@ mod tests {
         assert_eq!(together.iter().map(|score| score.target_tokens).collect::<Vec<_>>(), [8, 11, 2, 1, 2]);
     }
 
-    /// A model that never ends its answer is cut at the limit, or where it has no more positions.
+    /// An answer that the model never ends is cut off at the limit, or where the model has no more positions.
     #[test]
     fn answers_are_as_long_as_they_may_be() {
         let scorer = scorer_that_ends(-1e3).with_decoding(Decoding::Greedy);
@@ -291,7 +293,7 @@ mod tests {
         assert_eq!((score.exact, &score.generated), (None, &None));
     }
 
-    /// The weights are finite, and what they give is not.
+    /// The weights are finite, but the results are not.
     #[test]
     fn a_score_that_is_no_number_is_an_error_that_names_the_pair() {
         let mut stored = stored(0.0);

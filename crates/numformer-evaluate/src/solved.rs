@@ -1,4 +1,4 @@
-//! One example beside the model's answer, to be looked at.
+//! One example beside the model's answer, for inspection.
 
 use std::error::Error;
 use std::fmt;
@@ -15,8 +15,8 @@ use crate::pairs::{finished, tokens_of};
 
 /// One example beside the model's answer, as tokens and as matrices.
 ///
-/// Matrices are what the tokens say: the input and the exact answer after rounding. `Display` shows all of it in a few
-/// lines.
+/// Matrices are decoded from the tokens, so the input and the exact answer are rounded. `Display` shows everything in a
+/// few lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solved {
     /// The name of the problem.
@@ -31,12 +31,12 @@ pub struct Solved {
     pub input: DenseMatrix,
     /// The exact answer.
     pub exact: DenseMatrix,
-    /// The model's answer, or why its tokens are no matrix.
+    /// The model's answer, or the reason that its tokens are not a matrix.
     pub found: Result<DenseMatrix, TaskError>,
-    /// How far the answer is from right, relative L1.
+    /// The error of the answer, relative L1.
     pub verdict: Verdict,
-    /// The score of the answer in a beam: the logarithm of its probability, divided by a power of its length. None of other
-    /// decodings.
+    /// The score of the answer in a beam: the logarithm of its probability, divided by a power of its length. `None`
+    /// for other decodings.
     pub score: Option<f64>,
 }
 
@@ -72,7 +72,7 @@ pub fn solve_batch(
     solved.collect()
 }
 
-/// Solves one example, the `index`-th of some.
+/// Solves one example, which has this index in its sequence.
 pub fn solve_example(
     answerer: &Answerer<'_, impl Seq2Seq>,
     task: &Task,
@@ -85,7 +85,7 @@ pub fn solve_example(
     solved(task, &example.src, &example.tgt, &candidate)
 }
 
-/// All answers that the decoding finds to one example, the `index`-th of some.
+/// All answers that the decoding finds for one example, which has this index in its sequence.
 pub fn solve_in_every_way(
     answerer: &Answerer<'_, impl Seq2Seq>,
     task: &Task,
@@ -98,7 +98,7 @@ pub fn solve_in_every_way(
     candidates.iter().map(|candidate| solved(task, &example.src, &example.tgt, candidate)).collect()
 }
 
-/// The source of an example, and the most tokens that an answer has.
+/// The source of an example, and the maximum number of tokens of an answer.
 fn asked(task: &Task, example: &Example) -> (Vec<u32>, usize) {
     (example.src.iter().map(|token| token.0).collect(), task.max_tgt_len().max(example.tgt.len()))
 }
@@ -163,7 +163,7 @@ impl fmt::Display for Solved {
     }
 }
 
-/// The rows of a matrix, columns aligned.
+/// The rows of a matrix, with aligned columns.
 fn grid(matrix: &DenseMatrix) -> Vec<String> {
     let cells: Vec<String> = matrix.coefficients.iter().map(f64::to_string).collect();
     let width = cells.iter().map(String::len).max().unwrap_or(0);

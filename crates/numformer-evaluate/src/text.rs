@@ -1,15 +1,15 @@
 //! Text in columns, within the width of a page or terminal.
 
-/// The least columns that text is given.
+/// The minimum number of columns for text.
 const LEAST: usize = 24;
 
-/// Columns that what is below its head stands further in.
+/// The number of columns by which text below its head is indented.
 const INDENT: usize = 4;
 
-/// Words in lines of at most `width` characters; a longer word has a line of its own.
+/// Wraps words into lines of at most `width` characters. A longer word gets its own line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    // A no-break space is none between words.
+    // A no-break space does not separate words.
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
@@ -22,7 +22,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A head, such as a padded name, and what is said of it beside it; below it, where that leaves too little room.
+/// Formats a head, such as a padded name, with its description beside it, or below it if there is too little room.
 ///
 /// ```
 /// use numformer_evaluate::text::entry;
@@ -42,7 +42,7 @@ pub fn entry(head: &str, text: &str, width: Option<usize>) -> String {
     entry_below(head, text, width)
 }
 
-/// A head, and what is said of it below it.
+/// Formats a head with its description below it.
 fn entry_below(head: &str, text: &str, width: usize) -> String {
     let mut lines = vec![head.trim_end().to_owned()];
     let below = wrapped(text, width.saturating_sub(INDENT).max(LEAST));
@@ -50,7 +50,7 @@ fn entry_below(head: &str, text: &str, width: usize) -> String {
     lines.join("\n") + "\n"
 }
 
-/// To which side of their column the cells of a table stand; those of the first column stand to the left.
+/// The alignment of a table's cells. The first column is always aligned to the left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     /// To the left: for text.
@@ -59,11 +59,11 @@ pub enum Align {
     Right,
 }
 
-/// A table with titles. Where that is too wide, it is a list below the first title: of each row the first cell, and below it
-/// the others that are not empty, with their titles.
+/// Formats a table with titles. If the table is too wide, it becomes a list below the first title: for each row, the
+/// first cell, and below it the other non-empty cells with their titles.
 ///
 /// # Panics
-/// If there is no title, or a row is empty.
+/// When there is no title, or a row is empty.
 ///
 /// ```
 /// use numformer_evaluate::text::{Align, table};
@@ -110,7 +110,7 @@ pub fn table(titles: &[impl AsRef<str>], rows: &[Vec<String>], align: Align, wid
     text
 }
 
-/// Names in lines, with commas, below what they belong to.
+/// Wraps names into lines, separated by commas, below their heading.
 ///
 /// ```
 /// assert_eq!(numformer_evaluate::text::names(&["one", "two", "three"], 12), "  one, two,\n  three\n");
@@ -122,7 +122,7 @@ pub fn names(names: &[impl AsRef<str>], width: usize) -> String {
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
-/// Each line that is too long in several, those after the first further in by two columns.
+/// Wraps each line that is too long. Continuation lines are indented by two columns.
 ///
 /// ```
 /// let text = "parameters:\n  without gradient  48, to which softmax is blind\n";
@@ -139,7 +139,7 @@ pub fn folded(text: &str, width: Option<usize>) -> String {
         if line.chars().count() <= width {
             return line.to_owned();
         }
-        // What is not broken keeps its columns.
+        // Lines that are not wrapped keep their spacing.
         let (mut lines, mut rest, mut indent) = (Vec::new(), words, indent);
         while indent + rest.chars().count() > width {
             let within = rest.char_indices().nth(width.saturating_sub(indent) + 1).map_or(rest.len(), |(at, _)| at);
@@ -158,7 +158,7 @@ pub fn folded(text: &str, width: Option<usize>) -> String {
     lines.join("\n")
 }
 
-/// `; did you mean `y`?` for the known name nearest to `name`, or nothing when none is near.
+/// `; did you mean `y`?` for the known name nearest to `name`, or an empty string if none is near.
 #[must_use]
 pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     // Similarity runs from 0 to 1; below 0.7 suggestions stop making sense to a reader.

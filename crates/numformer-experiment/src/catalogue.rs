@@ -1,4 +1,4 @@
-//! What the names in an experiment stand for.
+//! The catalogue that resolves the names in an experiment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +21,11 @@ use crate::config::{ProblemConfig, ScheduleParameters};
 use crate::experiment_error::ExperimentError;
 use crate::options::{MakeError, Options};
 
-/// What experiments name: problems, laws of random matrices, encodings, optimizers, schedules and metrics.
+/// The parts that experiments refer to by name: problems, laws of random matrices, encodings, optimizers, schedules and
+/// metrics.
 ///
-/// [`Catalogue::standard`] holds those of this workspace. Custom ones are added to it, and experiments may then name them. A
-/// constructor is given the options that an experiment has for it.
+/// [`Catalogue::standard`] holds the parts of this workspace. Custom parts can be added, and experiments may then name
+/// them. Each constructor receives the options that the experiment gives for its part.
 ///
 /// # Examples
 /// ```
@@ -58,7 +59,7 @@ type MakeOptimizer = Arc<dyn Fn(&Options) -> Result<Box<dyn Optimizer>, MakeErro
 type MakeSchedule = Arc<dyn Fn(&ScheduleParameters, &Options) -> Result<Box<dyn Schedule>, MakeError> + Send + Sync>;
 type AddMetric = Arc<dyn Fn(&Arc<Task>, &Options, &mut OwnMetrics) -> Result<(), MakeError> + Send + Sync>;
 
-/// What a law of random matrices is made from.
+/// The parameters that a law of random matrices is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct LawParameters<'a> {
     /// Number of rows of a matrix.
@@ -77,7 +78,7 @@ impl LawParameters<'_> {
     /// The number of rows and columns, for laws of square matrices.
     ///
     /// # Errors
-    /// When the two differ.
+    /// When the two numbers differ.
     pub fn dimension(&self) -> Result<usize, EnsembleError> {
         let Self { rows, cols: columns, .. } = *self;
         if rows == columns { Ok(rows) } else { Err(EnsembleError::NotSquare { rows, columns }) }
@@ -85,7 +86,7 @@ impl LawParameters<'_> {
 }
 
 impl Catalogue {
-    /// All that this workspace has.
+    /// The catalogue of all parts in this workspace.
     #[must_use]
     pub fn standard() -> Self {
         let empty = Self::default();
@@ -165,7 +166,7 @@ impl Catalogue {
             .with_spectrum("marchenko-pastur", Spectrum::MarchenkoPastur)
     }
 
-    /// Adds the law of symmetric matrices with such a spectrum.
+    /// Adds the law of symmetric matrices with this spectrum.
     fn with_spectrum(self, name: &str, spectrum: Spectrum) -> Self {
         self.with_law(name, move |law| {
             let law_of = SymmetricSpectrum::new(law.dimension()?, law.bound, spectrum)?;
@@ -173,9 +174,10 @@ impl Catalogue {
         })
     }
 
-    /// Adds a problem, in place of one of that name. `about` says in a line what it computes and between which shapes.
+    /// Adds a problem, replacing any problem of the same name. `about` says in one line what the problem computes and
+    /// between which shapes.
     ///
-    /// `make` takes the options it knows out of the section that asks for the problem; one that is left is an error.
+    /// `make` takes the options it knows from the section that asks for the problem. Any option left over is an error.
     #[must_use]
     pub fn with_problem(
         mut self,
@@ -187,7 +189,7 @@ impl Catalogue {
         self
     }
 
-    /// Adds a law of random matrices, in place of one of that name.
+    /// Adds a law of random matrices, replacing any law of the same name.
     #[must_use]
     pub fn with_law(
         mut self,
@@ -198,15 +200,15 @@ impl Catalogue {
         self
     }
 
-    /// Adds an encoding, in place of one of that name.
+    /// Adds an encoding, replacing any encoding of the same name.
     #[must_use]
     pub fn with_encoding(mut self, name: &str, encoding: Arc<dyn NumberEncoding>) -> Self {
         self.encodings.insert(name.to_owned(), encoding);
         self
     }
 
-    /// Adds a family of encodings, in place of one of that name: experiments name a member with its options, as in
-    /// `mine(base=20, digits=3)`.
+    /// Adds a family of encodings, replacing any family of the same name. Experiments name a member by its options, as
+    /// in `mine(base=20, digits=3)`.
     #[must_use]
     pub fn with_encodings(
         mut self,
@@ -217,7 +219,7 @@ impl Catalogue {
         self
     }
 
-    /// Adds an optimizer: experiments ask for it as in `train.optimizer = { name = "lion", beta1 = 0.95 }`.
+    /// Adds an optimizer. Experiments ask for it as in `train.optimizer = { name = "lion", beta1 = 0.95 }`.
     #[must_use]
     pub fn with_optimizer<O: Optimizer + 'static>(
         mut self,
@@ -229,7 +231,8 @@ impl Catalogue {
         self
     }
 
-    /// Adds a schedule of learning rates: experiments ask for it as in `train.schedule = { name = "triangle", period = 100 }`.
+    /// Adds a schedule of learning rates. Experiments ask for it as in `train.schedule = { name = "triangle", period =
+    /// 100 }`.
     #[must_use]
     pub fn with_schedule<S: Schedule + 'static>(
         mut self,
@@ -243,8 +246,8 @@ impl Catalogue {
         self
     }
 
-    /// Adds a metric: experiments ask for it as in `[[evaluate.metric]]` with its `name`. Its figure, of that name, is then
-    /// part of every evaluation; goals, patience and best checkpoints may name it.
+    /// Adds a metric. Experiments ask for it by its `name` in an `[[evaluate.metric]]` section. Its figure, of the same
+    /// name, is then part of every evaluation, and goals, patience and best checkpoints may use it.
     #[must_use]
     pub fn with_metric<M>(
         mut self,
@@ -282,7 +285,7 @@ impl Catalogue {
     /// The problem that a section of an experiment asks for.
     ///
     /// # Errors
-    /// When there is none of that name, or it does not heed an option.
+    /// When no problem has this name, or the problem does not use one of the options.
     pub fn problem(&self, config: &ProblemConfig) -> Result<Box<dyn Problem>, ExperimentError> {
         let (_, make) = find(&self.problems, "problem.name", &config.name)?;
         let mut options = config.clone();
@@ -293,20 +296,20 @@ impl Catalogue {
         }
     }
 
-    /// The law of that name.
+    /// The law with the given name.
     ///
     /// # Errors
-    /// When there is none, or it does not exist with these parameters.
+    /// When no law has this name, or the law cannot be made with these parameters.
     pub fn law(&self, name: &str, parameters: &LawParameters<'_>) -> Result<Box<dyn Ensemble>, ExperimentError> {
         let made = find(&self.laws, "matrices.law", name)?(parameters);
         made.map_err(|source| not_made("matrices.law", name, source))
     }
 
-    /// The encoding of that name, or a general one with its parameters, as [`encoding_by_name`] reads it; `key` is where an
-    /// experiment names it.
+    /// The encoding with the given name, or a general encoding with its parameters, as read by [`encoding_by_name`].
+    /// `key` is the experiment's key that names the encoding.
     ///
     /// # Errors
-    /// When there is none.
+    /// When no encoding has this name.
     pub fn encoding(&self, key: &'static str, name: &str) -> Result<Arc<dyn NumberEncoding>, ExperimentError> {
         if let Some(encoding) = self.encodings.get(name) {
             return Ok(Arc::clone(encoding));
@@ -326,7 +329,7 @@ impl Catalogue {
     /// The optimizer that an experiment asks for.
     ///
     /// # Errors
-    /// When there is none of that name, or its options are wrong.
+    /// When the name is unknown, or its options are wrong.
     pub fn optimizer(&self, choice: &Choice<OptimizerConfig>) -> Result<Box<dyn Optimizer>, ExperimentError> {
         let CustomConfig { name, options } = match choice {
             Choice::BuiltIn(config) => return Ok(config.build()),
@@ -341,7 +344,7 @@ impl Catalogue {
     /// The schedule of learning rates that an experiment asks for.
     ///
     /// # Errors
-    /// When there is none of that name, or its options are wrong.
+    /// When the name is unknown, or its options are wrong.
     pub fn schedule(
         &self,
         choice: &Choice<AfterWarmUp>,
@@ -361,7 +364,7 @@ impl Catalogue {
     /// The custom metrics that an experiment asks for.
     ///
     /// # Errors
-    /// When there is none of a name, or its options are wrong.
+    /// When a name is unknown, or its options are wrong.
     pub fn metrics(&self, configs: &[CustomConfig], task: &Arc<Task>) -> Result<OwnMetrics, ExperimentError> {
         let mut metrics = OwnMetrics::default();
         for CustomConfig { name, options } in configs {
@@ -375,7 +378,7 @@ impl Catalogue {
     }
 }
 
-/// What was made, if it read the options that there are.
+/// Returns what was made, if its constructor read all given options.
 fn made<T>(options: &Options, made: Result<T, MakeError>) -> Result<T, MakeError> {
     let made = made?;
     options.check_read().map(|()| made)

@@ -1,24 +1,24 @@
-//! A part of an experiment that is built in, or a custom one by its name.
+//! A part of an experiment: built in, or custom and referred to by name.
 
 use numformer_train::{AfterWarmUp, OptimizerConfig};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
-/// A part of an experiment: one that is built in, or a custom one that the [`Catalogue`](crate::Catalogue) knows by name. In
+/// A part of an experiment: a built-in one, or a custom one that the [`Catalogue`](crate::Catalogue) knows by name. In
 /// TOML, `optimizer = { name = "lion", beta1 = 0.95 }`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice<T> {
-    /// One of ours.
+    /// A built-in part.
     BuiltIn(T),
-    /// A custom one.
+    /// A custom part.
     Custom(CustomConfig),
 }
 
-/// A custom part: its name, and the options that are handed to its constructor.
+/// A custom part: its name, and the options for its constructor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CustomConfig {
-    /// The name, as the [`Catalogue`](crate::Catalogue) has it.
+    /// The name in the [`Catalogue`](crate::Catalogue).
     pub name: String,
     /// Its options.
     #[serde(flatten)]
@@ -37,11 +37,11 @@ impl<T> From<T> for Choice<T> {
     }
 }
 
-/// What is built in, and its names in TOML.
+/// A kind of built-in part, and its names in TOML.
 pub trait BuiltIn: Serialize + DeserializeOwned {
-    /// The key that names it.
+    /// The key that names the part.
     const TAG: &'static str;
-    /// The names of all there are.
+    /// The names of all built-in parts.
     const NAMES: &'static [&'static str];
 }
 

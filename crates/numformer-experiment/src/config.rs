@@ -22,10 +22,10 @@ use crate::options::{MakeError, Options};
 pub struct ProblemConfig {
     /// The problem, as the [`Catalogue`](crate::Catalogue) names it.
     pub name: String,
-    /// How often it is posed, relative to the other problems.
+    /// How often the problem is posed, relative to the other problems.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub weight: f64,
-    /// The matrices it is posed on; those of the experiment when absent.
+    /// The matrices that the problem is posed on; those of the experiment when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrices: Option<MatricesConfig>,
     /// Products: whether the left factor is transposed, as in the published program, or plain.
@@ -57,7 +57,7 @@ impl ProblemConfig {
         }
     }
 
-    /// Takes the options of a custom problem out, and reads them as a type of its own.
+    /// Removes the options of a custom problem and reads them as a custom type.
     ///
     /// # Errors
     /// When an option is unknown, is missing, or has an impossible value.
@@ -65,7 +65,7 @@ impl ProblemConfig {
         Options::new(std::mem::take(&mut self.options)).read()
     }
 
-    /// The key of an option that is set.
+    /// The key of an option that is set, if any.
     pub(crate) fn first_option(&self) -> Option<&'static str> {
         let options = [
             ("problem.left", self.left.is_some()),
@@ -81,7 +81,7 @@ fn one() -> f64 {
     1.0
 }
 
-/// The default of a weight and of a count, which files leave out.
+/// The default of weights and counts, which files may omit.
 fn is_one<T: From<u8> + PartialEq>(value: &T) -> bool {
     *value == T::from(1)
 }
@@ -90,10 +90,10 @@ fn is_one<T: From<u8> + PartialEq>(value: &T) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatricesConfig {
-    /// The law of the entries, as the [`Catalogue`](crate::Catalogue) names it; of several, each is as likely as the
-    /// others.
+    /// The law of the entries, as the [`Catalogue`](crate::Catalogue) names it; if there are several, all are equally
+    /// likely.
     pub law: OneOrMany<String>,
-    /// Number of rows: of the first operand, where a problem has two.
+    /// Number of rows; of the first operand, if a problem has two.
     pub rows: Span,
     /// Number of columns; as many as rows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl MatricesConfig {
-    /// Square matrices of a law, with so many rows, or a range of them.
+    /// Square matrices of a law. `rows` is their number of rows, or a range of it.
     #[must_use]
     pub fn new(law: &str, rows: impl Into<Span>) -> Self {
         Self {
@@ -136,7 +136,7 @@ impl MatricesConfig {
         10.0
     }
 
-    /// Every shape there is, each as likely as the others.
+    /// All possible shapes, equally likely.
     #[must_use]
     pub fn shapes(&self) -> Vec<(usize, usize)> {
         match self.cols {
@@ -154,10 +154,10 @@ pub struct EncodingConfig {
     pub input: String,
     /// Encoding of the target.
     pub output: String,
-    /// Which symbols there are.
+    /// The kind of vocabulary: which symbols exist.
     #[serde(default)]
     pub vocabulary: VocabularyKind,
-    /// Whether sequences begin with the letter of their problem; when absent, they do if there are several problems.
+    /// Whether sequences begin with the letter of their problem. When absent, they do if there are several problems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_letters: Option<bool>,
 }
@@ -173,18 +173,19 @@ impl EncodingConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// Normal noise on the entries of inputs, relative to the standard deviation of uniform ones: the standard deviation
-    /// of the noise is `noise · matrices.bound / √3`.
+    /// Normal noise on the entries of inputs, relative to the standard deviation of uniform ones: the standard
+    /// deviation of the noise is `noise · matrices.bound / √3`.
     pub noise: f64,
-    /// Batches whose examples are sorted by length together, against padding where dimensions are mixed; 1 for none.
+    /// Number of batches whose examples are sorted by length together. This reduces padding if dimensions are mixed. 1
+    /// turns sorting off.
     pub bucket_window: u32,
-    /// A file of examples to train on, instead of making them.
+    /// A file of examples to train on, instead of generated ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
-    /// A file of examples to watch training on.
+    /// A file of examples to validate on during training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
-    /// A file of examples to report on.
+    /// A file of examples to test on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
 }
@@ -217,7 +218,7 @@ impl Default for DataConfig {
     }
 }
 
-/// What a custom schedule of learning rates is made from, beside its options.
+/// The parameters, apart from options, that a custom schedule of learning rates is made from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScheduleParameters {
     /// The experiment's `train.lr`.
@@ -235,18 +236,19 @@ pub struct TrainConfig {
     /// Examples per step.
     #[serde(default = "TrainConfig::default_batch_size")]
     pub batch_size: usize,
-    /// Batches whose gradients make one step: as one batch of so many times the size, in the memory of one.
+    /// Number of batches whose gradients make one step. This equals one larger batch, but needs the memory of only one
+    /// of them.
     #[serde(default = "TrainConfig::default_accumulate", skip_serializing_if = "is_one")]
     pub accumulate: u32,
-    /// Optimizer updates in all. This and [`StopConfig`] may differ when a run is continued.
+    /// Total number of optimizer updates. This and [`StopConfig`] may differ when a run is continued.
     pub steps: u64,
     /// Learning rate after warm-up.
     pub lr: f64,
-    /// Steps over which the learning rate rises to `lr`. Where a file does not say, a tenth of its `steps`, at most
-    /// 10,000; once read, it no longer changes with `steps`, so that a run can be made longer.
+    /// Steps over which the learning rate rises to `lr`. If a file does not set it, it is a tenth of the file's
+    /// `steps`, at most 10,000. After reading, it no longer changes with `steps`, so a run can be extended.
     #[serde(default = "TrainConfig::default_warmup_steps")]
     pub warmup_steps: u64,
-    /// What becomes of the learning rate after warm-up, or a custom schedule in the place of both.
+    /// The schedule of the learning rate after warm-up, or a custom schedule that also replaces the warm-up.
     #[serde(default, skip_serializing_if = "is_default")]
     pub schedule: Choice<AfterWarmUp>,
     /// Largest Euclidean norm of the gradient; a longer one is scaled down to it.
@@ -255,25 +257,26 @@ pub struct TrainConfig {
     /// Decoupled weight decay: with Adam, AdamW.
     #[serde(default)]
     pub weight_decay: f64,
-    /// Share of the weight of a target that goes to all tokens alike: from 0, below 1.
+    /// Label smoothing: the share of a target's weight that is spread evenly over all tokens. At least 0 and below 1.
     #[serde(default, skip_serializing_if = "is_default")]
     pub label_smoothing: f64,
-    /// What moves the weights.
+    /// The optimizer, which updates the weights.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optimizer: Choice<OptimizerConfig>,
-    /// What becomes of a step whose loss or gradient is not finite.
+    /// What to do with a step whose loss or gradient is not finite.
     #[serde(default, skip_serializing_if = "is_default")]
     pub divergence: DivergencePolicy,
     /// How gradients are computed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gradients: Gradients,
-    /// In which numbers is computed; the CPU has `f32` alone.
+    /// Arithmetic precision. The CPU supports only `f32`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
 }
 
 impl TrainConfig {
-    /// So many steps at a learning rate, with the paper's batches and clipping, and a warm-up that fits the steps.
+    /// Training for a number of steps at a learning rate, with the paper's batches and clipping, and a warm-up that
+    /// fits the steps.
     #[must_use]
     pub fn new(steps: u64, lr: f64) -> Self {
         Self {
@@ -293,19 +296,19 @@ impl TrainConfig {
         }
     }
 
-    /// What a custom schedule is made from.
+    /// The parameters that a custom schedule is made from.
     pub(crate) fn schedule_parameters(&self) -> ScheduleParameters {
         let Self { lr, warmup_steps, steps, .. } = *self;
         ScheduleParameters { lr, warmup_steps, steps }
     }
 
-    /// Training examples seen after `step` updates.
+    /// Number of training examples seen after `step` updates.
     #[must_use]
     pub fn examples(&self, step: u64) -> u64 {
         step * u64::from(self.accumulate) * self.batch_size as u64
     }
 
-    /// The warm-up that fits so many steps: a tenth of them, at most the paper's 10,000.
+    /// The warm-up that fits a number of steps: a tenth of them, at most the paper's 10,000.
     pub(crate) fn fitting_warmup_steps(steps: u64) -> u64 {
         (steps / 10).min(Self::default_warmup_steps())
     }
@@ -331,7 +334,7 @@ impl TrainConfig {
     }
 }
 
-/// When and on what the model is judged.
+/// When the model is evaluated, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
@@ -339,12 +342,13 @@ pub struct EvaluateConfig {
     pub every: u64,
     /// Size of the validation set.
     pub examples: u64,
-    /// Seed of the validation and test sets: apart from the run's, so that runs are judged on the same examples.
+    /// Seed of the validation and test sets. It is separate from the run's seed, so that runs are judged on the same
+    /// examples.
     pub seed: u64,
     /// Other matrices that a trained model is judged on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<TestSetConfig>,
-    /// Custom metrics: their figures are part of every evaluation.
+    /// Custom metrics. Their figures are part of every evaluation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metric: Vec<CustomConfig>,
 }
@@ -352,8 +356,8 @@ pub struct EvaluateConfig {
 /// The name of the test split among test sets.
 pub(crate) const TEST: &str = "test";
 
-/// A set of examples that a trained model is judged on, beside those of its test split. They are written with the tokens of
-/// the experiment.
+/// A set of examples that a trained model is judged on, in addition to its test split. The examples are written with
+/// the tokens of the experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestSetConfig {
@@ -362,7 +366,7 @@ pub struct TestSetConfig {
     /// What is computed; the experiment's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<OneOrMany<ProblemConfig>>,
-    /// The matrices it is computed on; the experiment's when absent.
+    /// The matrices that the problem is computed on; the experiment's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrices: Option<MatricesConfig>,
     /// Noise on the inputs; the experiment's when absent.
@@ -383,11 +387,11 @@ impl Default for EvaluateConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// Steps between checkpoints; one more is written at the end.
+    /// Steps between checkpoints. One more checkpoint is written at the end.
     pub every: u64,
-    /// How many of the latest are kept.
+    /// How many of the latest checkpoints are kept.
     pub keep: usize,
-    /// The best by each of these figures of the validation set is kept, too.
+    /// For each of these figures of the validation set, the best checkpoint is also kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub best: Vec<FigureName>,
 }
@@ -402,10 +406,10 @@ impl Default for CheckpointConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopConfig {
-    /// A value that a figure of the validation set is to reach.
+    /// A goal: the run ends when a figure of the validation set reaches this value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Goal>,
-    /// How long a figure of the validation set may go without improving.
+    /// Patience: how long a figure of the validation set may go without improving.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<Patience>,
 }
@@ -416,9 +420,9 @@ pub struct StopConfig {
 pub struct ExpectedConfig {
     /// The figure.
     pub metric: FigureName,
-    /// The value: reached, or better.
+    /// The value to reach or surpass.
     pub value: f64,
-    /// Who has found it, and where; or that no published figure is at hand.
+    /// The source of the value, or a note that no published figure is available.
     pub source: String,
 }
 
@@ -432,7 +436,7 @@ impl ExpectedConfig {
 
 /// A stage of a curriculum: what is learned before the experiment proper, with its model, encodings and optimisation.
 ///
-/// It is over after its steps, or earlier when its goal is reached.
+/// A stage ends after its steps, or earlier if its goal is reached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
@@ -441,13 +445,13 @@ pub struct StageConfig {
     /// What is computed; the experiment's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<OneOrMany<ProblemConfig>>,
-    /// The matrices it is computed on; the experiment's when absent.
+    /// The matrices that the problem is computed on; the experiment's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrices: Option<MatricesConfig>,
-    /// Steps at most.
+    /// Maximum number of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// What an evaluation on the stage's own examples is to reach.
+    /// The goal that an evaluation on the stage's own examples must reach for the stage to end early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Goal>,
 }
@@ -458,7 +462,7 @@ pub struct StageConfig {
 pub struct LogConfig {
     /// Steps between lines of the metrics log.
     pub every: u64,
-    /// Whether TensorBoard's event files are written, too.
+    /// Whether TensorBoard event files are also written.
     #[serde(skip_serializing_if = "is_default")]
     pub tensorboard: bool,
 }

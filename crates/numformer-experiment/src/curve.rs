@@ -1,4 +1,4 @@
-//! The learning curve as a figure.
+//! The plot of the learning curve.
 
 use std::error::Error;
 use std::io;
@@ -23,7 +23,7 @@ pub struct LearningCurve {
 }
 
 const SIZE: (u32, u32) = (800, 600);
-/// Colours that readers with any colour vision tell apart (Okabe & Ito 2008).
+/// Colours that readers with any colour vision can tell apart (Okabe & Ito 2008).
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -36,7 +36,7 @@ impl LearningCurve {
     /// The curve of a run, from its `metrics.jsonl`.
     ///
     /// # Errors
-    /// As [`read_metrics`].
+    /// When [`read_metrics`] fails.
     pub fn read(metrics: &Path) -> io::Result<Self> {
         Ok(Self::from_records(&read_metrics(metrics)?))
     }
@@ -86,7 +86,7 @@ impl LearningCurve {
     /// Writes the figure to a file.
     ///
     /// # Errors
-    /// When the figure cannot be drawn, or the file not be written.
+    /// When the figure cannot be drawn, or the file cannot be written.
     pub fn write_svg(&self, path: &Path) -> io::Result<()> {
         let svg = self.to_svg().map_err(|error| io::Error::other(error.to_string()))?;
         write_atomically(path, svg.as_bytes())

@@ -7,7 +7,7 @@ use numformer_data::{BatchSource, Dataset, DatasetError, Order, Split, Task};
 
 use crate::config::DataConfig;
 
-/// The files of examples that an experiment names, read.
+/// The files of examples that an experiment names, after reading.
 #[derive(Debug)]
 pub(crate) struct DataFiles {
     train: Option<DataFile>,
@@ -50,11 +50,11 @@ impl DataFiles {
 }
 
 impl DataFile {
-    /// The file of a split; none if its examples are drawn.
+    /// The file of a split; `None` if its examples are drawn.
     pub(crate) fn read(data: &DataConfig, split: Split, task: &Task) -> Result<Option<Self>, DataFileError> {
         let Some(path) = data.file(split) else { return Ok(None) };
         let key = DataConfig::key(split);
-        // Errors say where it was looked for.
+        // Errors give the path where the file was expected.
         let path = path::absolute(path).unwrap_or_else(|_| path.clone());
         match Dataset::read(&path, task) {
             Ok(dataset) => Ok(Some(Self { key, path, dataset: Arc::new(dataset) })),
@@ -76,7 +76,7 @@ impl DataFile {
         Box::new(self.dataset.batches(batch_size, Order::AsRead))
     }
 
-    /// Checks that it holds what was noted at a checkpoint, if something was.
+    /// Checks that the file holds what was recorded at a checkpoint, if anything was recorded.
     pub(crate) fn check(&self, noted: Option<u32>, step: u64) -> Result<(), DataFileError> {
         match noted {
             Some(noted) if noted != self.dataset.fingerprint() => {
@@ -86,7 +86,7 @@ impl DataFile {
         }
     }
 
-    /// How many of its examples are asked for.
+    /// How many of the file's examples are requested.
     pub(crate) fn count(&self, amount: Amount) -> Result<u64, DataFileError> {
         let found = self.len();
         match amount {
@@ -99,7 +99,7 @@ impl DataFile {
     }
 }
 
-/// How many examples of a set a model is judged on. A number is [`Amount::Exactly`] so many.
+/// How many examples of a set a model is judged on. A plain number converts to [`Amount::Exactly`].
 ///
 /// # Examples
 /// ```
@@ -109,14 +109,14 @@ impl DataFile {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
-    /// The first so many; a file that holds fewer is an error.
+    /// This many examples from the start. A file that holds fewer is an error.
     Exactly(u64),
-    /// All that a file holds; the first so many where there is no file.
+    /// All examples of a file; without a file, this many drawn examples.
     WholeFileOr(u64),
 }
 
 impl Amount {
-    /// How many examples are drawn where there is no file.
+    /// How many examples are drawn if there is no file.
     #[must_use]
     pub fn of_drawn(self) -> u64 {
         let (Self::Exactly(count) | Self::WholeFileOr(count)) = self;
@@ -130,20 +130,20 @@ impl From<u64> for Amount {
     }
 }
 
-/// What tells, almost surely, whether the files of examples are what they were: the [fingerprint](Dataset::fingerprint)
-/// of each that there is.
+/// The [fingerprint](Dataset::fingerprint) of each file of examples. They show almost certainly whether a file has
+/// changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataFingerprints {
-    /// Of the examples to train on.
+    /// Fingerprint of the training examples.
     pub train: Option<u32>,
-    /// Of those to watch training on.
+    /// Fingerprint of the validation examples.
     pub validation: Option<u32>,
-    /// Of those to report on.
+    /// Fingerprint of the test examples.
     pub test: Option<u32>,
 }
 
 impl DataFingerprints {
-    /// That of a split.
+    /// The fingerprint of a split.
     #[must_use]
     pub fn of(&self, split: Split) -> Option<u32> {
         match split {
@@ -154,11 +154,11 @@ impl DataFingerprints {
     }
 }
 
-/// Why a file of examples cannot serve.
+/// Errors of using a file of examples.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataFileError {
-    /// It cannot be read, or is no file of examples of the task.
+    /// The file cannot be read, or does not hold examples of the task.
     #[error("{key}")]
     Unusable {
         /// Dotted path of the key that names it.
@@ -166,7 +166,7 @@ pub enum DataFileError {
         /// Cause.
         source: Box<DatasetError>,
     },
-    /// It is not what it was.
+    /// The file has changed.
     #[error(
         "{key}: {} does not hold the examples that the run had up to its checkpoint after step {step}: restore the file, or \
          begin another run",
@@ -180,16 +180,16 @@ pub enum DataFileError {
         /// Step of the checkpoint.
         step: u64,
     },
-    /// It holds fewer examples than asked for.
+    /// The file holds fewer examples than requested.
     #[error("{key}: expected {asked} examples in {}, found {found}: ask for no more than it holds", path.display())]
     TooFew {
         /// Dotted path of the key that names it.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// Examples asked for.
+        /// Number of requested examples.
         asked: u64,
-        /// Examples that it holds.
+        /// Number of examples in the file.
         found: u64,
     },
 }

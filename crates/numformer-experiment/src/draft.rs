@@ -1,4 +1,4 @@
-//! Experiments as they are written, before they are checked as a whole.
+//! Experiments that have been read but not yet checked as a whole.
 
 use toml::{Table, Value};
 
@@ -11,8 +11,8 @@ use crate::experiment_error::ExperimentError;
 use crate::model_config::{Adaptation, adapt};
 use crate::syntax::{SyntaxError, line_of, message_and_hint};
 
-/// An experiment that was read, with settings, and that is not checked yet: values of one table may still leave those of
-/// another.
+/// An experiment that was read, with settings applied, but not yet checked. Its values may still be inconsistent with
+/// each other.
 ///
 /// # Examples
 /// ```
@@ -28,9 +28,9 @@ use crate::syntax::{SyntaxError, line_of, message_and_hint};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// The experiment; its values may be set.
+    /// The experiment. Its values may be changed.
     pub experiment: Experiment,
-    /// What was changed beside what was set, so that it fits another architecture.
+    /// Further values that were changed so that the experiment fits another architecture.
     pub adaptations: Vec<Adaptation>,
     toml: String,
     origin: String,
@@ -40,23 +40,23 @@ impl Draft {
     /// Reads what [`Experiment::load`] reads, and sets some values as [`Experiment::with_settings`] does.
     ///
     /// # Errors
-    /// When there is no such preset or file, or as [`Draft::from_toml`].
+    /// When there is no such preset or file, or when [`Draft::from_toml`] fails.
     pub fn load(name_or_path: &str, settings: &[impl AsRef<str>]) -> Result<Self, ExperimentError> {
         let (toml, origin) = Experiment::read(name_or_path)?;
         Self::from_toml(&toml, &origin, settings)
     }
 
-    /// Reads an experiment; `origin` names the text in errors. Each setting replaces what the text says, or adds to it.
+    /// Reads an experiment; `origin` names the text in errors. Each setting replaces a value of the text or adds one.
     ///
     /// # Errors
-    /// When the text is not TOML, a setting is not of its form, or a key is unknown or missing after all are set.
+    /// When the text is not TOML, a setting is malformed, or a key is unknown or missing once all settings are applied.
     pub fn from_toml(toml: &str, origin: &str, settings: &[impl AsRef<str>]) -> Result<Self, ExperimentError> {
         let syntax = |error| ExperimentError::Syntax(SyntaxError::new(toml, origin, &error));
         let (experiment, adaptations) = if settings.is_empty() {
             (Experiment::parse(toml, origin)?, Vec::new())
         } else {
             apply(toml::from_str(toml).map_err(syntax)?, settings).map_err(|error| {
-                // A mistake in the text has a line there.
+                // For a mistake in the text, the error gives its line.
                 match (toml::from_str::<Experiment>(toml), &error) {
                     (Err(own), ExperimentError::Settings { message, .. }) if *message == message_and_hint(&own).0 => {
                         syntax(own)
@@ -68,10 +68,10 @@ impl Draft {
         Ok(Self { experiment, adaptations, toml: toml.to_owned(), origin: origin.to_owned() })
     }
 
-    /// The experiment, if every value of it is possible.
+    /// Checks the experiment and returns it if every value is possible.
     ///
     /// # Errors
-    /// As [`Experiment::validate`]; the line is told of what the text itself says.
+    /// When [`Experiment::validate`] fails. If the mistake is in the text itself, the error gives its line.
     pub fn check(self, catalogue: &Catalogue) -> Result<Experiment, ExperimentError> {
         match self.experiment.validate(catalogue) {
             Ok(()) => Ok(self.experiment),
@@ -91,7 +91,7 @@ impl Draft {
     fn line(&self, error: &ExperimentError) -> Option<usize> {
         let (key, value) = error.key()?;
         let written = Experiment::parse(&self.toml, &self.origin).ok()?;
-        // What was set stands elsewhere.
+        // Values from settings are not in the text.
         let is_set = |other: &str| is_part(key, other) || is_part(other, key);
         let differences = written.differences(&self.experiment);
         if differences.iter().any(|difference| is_set(&difference.key)) {
@@ -101,12 +101,12 @@ impl Draft {
     }
 }
 
-/// The experiment that settings make of a table, and what they changed beside what they set.
+/// Applies settings to a table. Returns the experiment and the further values that were adapted.
 pub(crate) fn apply(
     mut table: Table,
     settings: &[impl AsRef<str>],
 ) -> Result<(Experiment, Vec<Adaptation>), ExperimentError> {
-    // Fits the steps that the text has: a run that is made longer by a setting is the same up to there.
+    // The warm-up fits the steps in the text, so a run that a setting extends is the same up to there.
     fit_warmup(&mut table);
     let former = architecture(&table);
     for setting in settings.iter().map(AsRef::as_ref) {
@@ -130,7 +130,7 @@ pub(crate) fn apply(
     Ok((experiment.completed(&table), adaptations))
 }
 
-/// Fills in the warm-up that fits the steps of a table, where it has those alone.
+/// Fills in the warm-up that fits the steps of a table, if the table sets the steps but no warm-up.
 fn fit_warmup(table: &mut Table) {
     if let Some(Value::Table(train)) = table.get_mut("train")
         && let Some(steps) = train.get("steps").and_then(Value::as_integer).and_then(|steps| steps.try_into().ok())
@@ -140,7 +140,7 @@ fn fit_warmup(table: &mut Table) {
     }
 }
 
-/// The architecture that a table asks for, if there is one of that name.
+/// The architecture that a table asks for, if its name is known.
 fn architecture(table: &Table) -> Option<Architecture> {
     match table.get("model").and_then(|model| model.get("architecture")) {
         None => Some(Architecture::default()),
@@ -148,20 +148,20 @@ fn architecture(table: &Table) -> Option<Architecture> {
     }
 }
 
-/// The two sides of a setting; the error says what is wrong with it.
+/// Splits a setting into key and value. The error says what is wrong with the setting.
 pub(crate) fn key_and_value(setting: &str) -> Result<(&str, Value), String> {
     let (path, text) = setting.split_once('=').ok_or("expected KEY=VALUE, as in train.lr=1e-3")?;
     let (path, text) = (path.trim(), text.trim());
     let value = match toml::from_str::<Table>(&format!("value = {text}")) {
         Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").unwrap_or_else(|| Value::from(text)),
-        // It would be read as text.
+        // Without this check it would be read as text.
         _ if text.parse::<i128>().is_ok() => return Err(format!("expected an integer of at most {}", i64::MAX)),
         _ => Value::from(text),
     };
     Ok((path, value))
 }
 
-/// Sets one value of a table; the error says what is wrong with the setting.
+/// Sets one value of a table. The error says what is wrong with the setting.
 fn set(table: &mut Table, setting: &str) -> Result<(), String> {
     let (path, value) = key_and_value(setting)?;
     let mut keys = path.split('.').peekable();
@@ -182,12 +182,12 @@ fn set(table: &mut Table, setting: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What stands under a key of `at`, which itself stands under `last`.
+/// The value under a key of `at`, which is itself the value under `last`.
 fn below<'v>(at: &'v mut Value, last: &str, key: &str) -> Result<&'v mut Value, String> {
     match at {
         Value::Table(table) => Ok(table.entry(key).or_insert_with(|| Table::new().into())),
         Value::Array(elements) => match (key.parse::<usize>(), &mut elements[..]) {
-            // A list of one is that one, as it is where an experiment is read.
+            // A list of one element counts as that element, as when an experiment is read.
             (Err(_), [only]) => below(only, last, key),
             (index, elements) => {
                 let count = elements.len();
@@ -241,7 +241,7 @@ mod tests {
         let expected = "model.decoder.n_layers is 3 instead of 1: halves are alike in the architecture `gru`";
         assert_eq!(notes.last().map(String::as_str), Some(expected));
 
-        // The same of an experiment that is no text.
+        // The same for an experiment that was not read from text.
         let preset = Experiment::preset("transpose-3x3").expect("embedded");
         let lstm = preset.with_settings(&["model.architecture=lstm"]).expect("settings");
         assert_eq!(lstm.validate(&Catalogue::standard()).map_err(|error| error.to_string()), Ok(()));
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(found, "model.decoder.n_heads is not an option of the architecture `lstm`");
         let found = refused(&["model.architecture=lstm", "model.decoder={d_model=32,n_layers=1}"]);
         assert!(found.starts_with("model.decoder.d_model must be the encoder's"), "{found}");
-        // No other architecture: what the text says is meant.
+        // The architecture does not change, so the text is taken literally.
         let recurrent = SMALL.replacen("[model.encoder]", "[model]\narchitecture = \"lstm\"\n[model.encoder]", 1);
         let found = read(&recurrent, &["train.steps=5"]).expect_err("heads").to_string();
         assert!(found.starts_with("my.toml, line ") && found.contains("n_heads"), "{found}");
@@ -273,11 +273,11 @@ mod tests {
         assert_eq!(warmup(&[]), 150);
         assert_eq!(warmup(&["train.steps=15000"]), 150);
         assert_eq!(warmup(&["train.steps=15000", "train.warmup_steps=7"]), 7);
-        // All of the table anew.
+        // Replaces the whole table.
         assert_eq!(warmup(&["train={steps=200,lr=1e-3}"]), 20);
     }
 
-    /// A text that is none without its settings, and texts whose mistakes settings take away.
+    /// Covers a text that is no experiment without its settings, and texts whose mistakes are fixed by settings.
     #[test]
     fn settings_come_before_the_check() {
         let without = |part: &str| {

@@ -31,17 +31,17 @@ pub struct Experiment {
     /// Seed of the weights and of the training examples.
     #[serde(default)]
     pub seed: u64,
-    /// A run or a model whose weights this one begins with; random weights when absent. What belongs to a symbol or a
-    /// position that was not there before begins at random.
+    /// A run or a model whose weights this experiment starts from; random weights when absent. The weights of new
+    /// symbols and positions are initialized at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_from: Option<PathBuf>,
     /// What is computed: one problem or several.
     pub problem: OneOrMany<ProblemConfig>,
-    /// The matrices it is computed on.
+    /// The matrices that the problem is computed on.
     pub matrices: MatricesConfig,
     /// How numbers are written.
     pub encoding: EncodingConfig,
-    /// Where examples come from, other than the law of the matrices.
+    /// Sources of examples other than the law of the matrices.
     #[serde(default)]
     pub data: DataConfig,
     /// The model; of the paper's default sizes when absent.
@@ -49,7 +49,7 @@ pub struct Experiment {
     pub model: ModelConfig,
     /// The optimisation.
     pub train: TrainConfig,
-    /// When and on what the model is judged.
+    /// When the model is evaluated, and on what.
     #[serde(default)]
     pub evaluate: EvaluateConfig,
     /// When weights are saved.
@@ -61,7 +61,7 @@ pub struct Experiment {
     /// When a run ends before all its steps are taken.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stop: StopConfig,
-    /// What `numformer reproduce` holds the result against.
+    /// What `numformer reproduce` compares the result with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<ExpectedConfig>,
     /// What is learned before the experiment proper, stage by stage.
@@ -70,9 +70,9 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// The experiment of a problem on square matrices of a law, with so many rows, or a range of them: numbers written in
-    /// P1000, the model of the paper's smallest sizes, 20,000 steps of 64 examples at a learning rate of 1e-4. Every value may
-    /// be set afterwards.
+    /// Creates an experiment on square matrices drawn from a law. `rows` is their number of rows, or a range of it.
+    /// Numbers are written in P1000, the model has the paper's smallest sizes, and training takes 20,000 steps of 64
+    /// examples at a learning rate of 1e-4. Every value may be changed afterwards.
     ///
     /// # Examples
     /// ```
@@ -118,7 +118,7 @@ impl Experiment {
         self
     }
 
-    /// The experiment as TOML, defaults written out.
+    /// Formats the experiment as TOML, including defaults.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("an experiment is plain data")

@@ -1,4 +1,4 @@
-//! In what two experiments differ, and what a run depends on.
+//! The differences between experiments, and the keys that a run depends on.
 
 use numformer_data::Split;
 use numformer_train::{Difference, DivergencePolicy};
@@ -6,16 +6,17 @@ use numformer_train::{Difference, DivergencePolicy};
 use crate::{DataConfig, Experiment, signed};
 
 impl Experiment {
-    /// The first key in which `other` differs and on which a run depends: `None` when a run of this experiment can go on as
-    /// one of `other`, with the weights that it would have had.
+    /// The first key in which `other` differs and on which a run depends. `None` means that a run of this experiment
+    /// can continue as a run of `other`, with the same weights as if it had been one from the beginning.
     ///
     /// No run depends on `train.steps`, `stop`, `log`, `checkpoint.keep`, `checkpoint.best`, `evaluate.set` and
-    /// `expected`, nor on where its files of examples lie: checkpoints tell whether they hold the same. It depends on
-    /// the others of these where they steer it or figures would be compared that are not of the same examples:
+    /// `expected`, nor on the paths of its files of examples: checkpoints record whether the contents are the same. It
+    /// depends on the following keys if they affect training, or if figures on different examples would be compared:
     ///
-    /// - `checkpoint.every`, where the run goes back to a checkpoint when it diverges,
-    /// - `evaluate.every`, there, too, and where a stage ends by a goal,
-    /// - `evaluate.examples`, `evaluate.seed` and `evaluate.metric`, there, too, and where `other` has `checkpoint.best` or `stop.patience`.
+    /// - `checkpoint.every`, if the run returns to a checkpoint when it diverges,
+    /// - `evaluate.every`, in the same case, and if a stage ends by a goal,
+    /// - `evaluate.examples`, `evaluate.seed` and `evaluate.metric`, in the same cases, and if `other` has
+    ///   `checkpoint.best` or `stop.patience`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let depends = |difference: &Difference| other.depends_on(&difference.key) && !is_moved_file(difference);
@@ -36,8 +37,8 @@ impl Experiment {
         }
     }
 
-    /// In what `other`, as which a run goes on, differs; but when the run ends and what is expected of it is not told: a run
-    /// that was made longer is as one that was longer from the beginning.
+    /// The differences to `other`, as which a run continues. When the run ends and what is expected of it are left out:
+    /// an extended run is the same as one that was longer from the beginning.
     pub(crate) fn changes(&self, other: &Self) -> Vec<Difference> {
         let is_end = |key: &str| key == "train.steps" || is_part(key, "stop") || is_part(key, "expected");
         let is_told = |difference: &Difference| !is_end(&difference.key) && !is_moved_file(difference);
@@ -54,21 +55,21 @@ impl Experiment {
     }
 }
 
-/// Whether a key is `of`, or stands somewhere in it.
+/// Whether a key is `of`, or lies within it.
 pub(crate) fn is_part(key: &str, of: &str) -> bool {
     key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// What stands for a value that is not there.
+/// The placeholder for an absent value.
 const ABSENT: &str = "absent";
 
-/// Whether this is the place of a file of examples, of which there is one in both experiments.
+/// Whether this key is the path of a file of examples that both experiments have.
 fn is_moved_file(Difference { key, left, right }: &Difference) -> bool {
     let is_file = [Split::Train, Split::Validation, Split::Test].map(DataConfig::key).contains(&&**key);
     is_file && left != ABSENT && right != ABSENT
 }
 
-/// Compares what stands at `path` in two experiments.
+/// Compares the values at `path` in two experiments.
 fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, differences: &mut Vec<Difference>) {
     if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (left, right) {
         let only_right = b.keys().filter(|key| !a.contains_key(*key));
@@ -78,7 +79,7 @@ fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, 
         }
     } else if left != right {
         let [left, right] = [left, right].map(|value| value.map_or(ABSENT.to_owned(), toml::Value::to_string));
-        // What is no number is not equal to itself, and yet no difference.
+        // NaN is not equal to itself, but that is no difference.
         if left != right {
             differences.push(Difference { key: path.to_owned(), left, right });
         }
@@ -89,7 +90,7 @@ fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, 
 mod tests {
     use super::*;
 
-    /// Whether a run of the preset with these settings may go on with this change.
+    /// Whether a run of the preset with these settings may continue with this change.
     fn goes_on(settings: &[&str], change: &str) -> bool {
         let preset = Experiment::preset("transpose-3x3").expect("embedded");
         let run = preset.with_settings(settings).expect("settings");

@@ -1,4 +1,4 @@
-//! Why there is no such experiment.
+//! Errors of reading and checking experiments.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,16 @@ use crate::config::TEST;
 use crate::options::MakeError;
 use crate::syntax::SyntaxError;
 
-/// Why there is no such experiment.
+/// Errors of reading and checking experiments.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExperimentError {
-    /// No preset has this name. The message leaves the many names there are to those who have room for them.
+    /// No preset has this name. The message omits the list of names, which is long.
     #[error("no preset `{name}`{}; a file's name ends in .toml", did_you_mean(name, known.iter().copied()))]
     UnknownPreset {
-        /// Name asked for.
+        /// The requested name.
         name: String,
-        /// Names there are.
+        /// The known names.
         known: Vec<&'static str>,
     },
     /// A file cannot be read.
@@ -41,7 +41,7 @@ pub enum ExperimentError {
         /// Dotted path of the key.
         key: &'static str,
     },
-    /// A count is beyond what can be.
+    /// A count is too large.
     #[error("{key} must be at most {limit}, found {found}")]
     TooLarge {
         /// Dotted path of the key.
@@ -103,17 +103,17 @@ pub enum ExperimentError {
         /// Steps of the run.
         limit: u64,
     },
-    /// The examples of stages cannot come from the one file.
+    /// The examples of stages cannot all come from one file.
     #[error("stages make their own examples: expected no data.train beside them")]
     StagesOfAFile,
-    /// A name stands for nothing.
+    /// A name is unknown.
     #[error("unknown name `{found}` in {key}{}; known: {}", did_you_mean(found, known.iter().map(String::as_str)), known.join(", "))]
     UnknownName {
         /// Dotted path of the key.
         key: &'static str,
         /// Name found.
         found: String,
-        /// Names there are.
+        /// The known names.
         known: Vec<String>,
     },
     /// There is no such encoding.
@@ -144,7 +144,7 @@ pub enum ExperimentError {
         /// The figures of the experiment.
         known: Vec<String>,
     },
-    /// An option means nothing to the problem it is given to.
+    /// The problem does not use an option that it is given.
     #[error("{key} is not an option of the problem `{problem}`")]
     UnheededOption {
         /// Dotted path of the key.
@@ -152,10 +152,10 @@ pub enum ExperimentError {
         /// Name of the problem.
         problem: String,
     },
-    /// Noise is relative to a bound, and there are two.
+    /// Noise is relative to a bound, but there is more than one bound.
     #[error("data.noise is relative to matrices.bound; expected one bound for all problems, found {} and {}", bounds[0], bounds[1])]
     NoiseOfTwoBounds {
-        /// Two that differ.
+        /// Two bounds that differ.
         bounds: [f64; 2],
     },
     /// A number is negative or not finite.
@@ -174,7 +174,7 @@ pub enum ExperimentError {
         /// Value found.
         found: f64,
     },
-    /// A number is outside of its range.
+    /// A number is outside its range.
     #[error("{key} must be {expected}, found {found}")]
     OutOfRange {
         /// Dotted path of the key.
@@ -184,7 +184,7 @@ pub enum ExperimentError {
         /// Value found.
         found: f64,
     },
-    /// A setting is not `KEY=VALUE`, or goes through a value that is no table.
+    /// A setting is not `KEY=VALUE`, or its path goes through a value that is not a table.
     #[error("`{setting}`: {problem}")]
     Setting {
         /// The setting.
@@ -192,7 +192,7 @@ pub enum ExperimentError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The experiment that settings make is none.
+    /// The settings do not result in an experiment.
     #[error("{settings}: {message}{hint}")]
     Settings {
         /// What is wrong.
@@ -210,7 +210,7 @@ pub enum ExperimentError {
         /// Longest sequence of the task, delimiters included.
         needed: usize,
     },
-    /// An option means nothing to a recurrent model.
+    /// A recurrent model does not have an option that is set.
     #[error("{key} is not an option of the architecture `{architecture}`")]
     OptionOfTransformers {
         /// Dotted path of the key.
@@ -225,9 +225,9 @@ pub enum ExperimentError {
         key: &'static str,
         /// The architecture.
         architecture: Architecture,
-        /// The encoder's.
+        /// The encoder's size.
         expected: usize,
-        /// The decoder's.
+        /// The decoder's size.
         found: usize,
     },
     /// The matrices are impossible.
@@ -242,7 +242,7 @@ pub enum ExperimentError {
 }
 
 impl ExperimentError {
-    /// The key that a mistake is in, and its value where several may have the key.
+    /// The key that contains the mistake, and its value if several entries may have that key.
     pub(crate) fn key(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::UnknownName { key, found, .. } | Self::UnknownFigure { key, found, .. } => Some((key, Some(found))),

@@ -1,6 +1,6 @@
-//! Experiments as data, and their runs on disk. An [`Experiment`] says in plain data what a
-//! [`Trainer`](numformer_train::Trainer) is made of; a [`Run`] is an experiment as it is run. The same experiment gives the
-//! same weights, bit for bit, on the same machine, across interruptions.
+//! Experiments as data, and their runs on disk. An [`Experiment`] describes in plain data what a
+//! [`Trainer`](numformer_train::Trainer) is made of; a [`Run`] runs an experiment. The same experiment gives the same
+//! weights, bit for bit, on the same machine, across interruptions.
 //!
 //! ```
 //! use numformer_data::Split;
@@ -16,12 +16,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`Experiment`]: what is run, as plain data, made in Rust or read from TOML; [`presets`] come with the crate. A [`Draft`]
-//!   is one that is read and not checked yet, a [`Catalogue`] says what its names stand for.
-//! - [`Run`]: an experiment as it is run, [in a directory](Run::in_dir) or without one.
-//! - [`RunDir`], [`RunCheckpoint`]: what is on disk; [`RunSummary`]: what became of a run; [`LearningCurve`]: its drawing.
-//! - [`StoredRun`]: the model of a run on disk, to be judged and asked.
-//! - [`Scorecard`]: what runs came to, beside what was expected of them.
+//! - [`Experiment`]: everything that defines a run, as plain data, made in Rust or read from TOML; [`presets`] come
+//!   with the crate. A [`Draft`] is an experiment that is not checked yet; a [`Catalogue`] resolves its names.
+//! - [`Run`]: runs an experiment, [in a directory](Run::in_dir) or without one.
+//! - [`RunDir`], [`RunCheckpoint`]: the files of a run on disk; [`RunSummary`]: a summary of a run; [`LearningCurve`]:
+//!   the plot of its learning curve.
+//! - [`StoredRun`]: the model of a run on disk, for evaluation and for solving problems.
+//! - [`Scorecard`]: a comparison of the results of runs with what was expected.
 //!
 //! # As a dependency
 //! ```toml

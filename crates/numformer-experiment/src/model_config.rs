@@ -1,4 +1,4 @@
-//! The model of an experiment: which architecture, and how large.
+//! The model of an experiment: its architecture and sizes.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ use crate::architecture::Architecture;
 use crate::config::is_default;
 use crate::experiment_error::ExperimentError;
 
-/// Sizes of one half of the model, encoder or decoder. By default those of the paper's smallest models: one layer, 256
-/// dimensions, 8 heads (Charton 2022, section 4.1).
+/// Sizes of one half of the model, encoder or decoder. The defaults are those of the paper's smallest models: one
+/// layer, 256 dimensions, 8 heads (Charton 2022, section 4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SizesConfig {
@@ -24,7 +24,7 @@ pub struct SizesConfig {
     /// Transformers: attention heads; 8 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_heads: Option<usize>,
-    /// Number of layers; of a universal transformer, how often its layer is applied.
+    /// Number of layers; for a universal transformer, how often its layer is applied.
     pub n_layers: usize,
     /// Transformers: width of the hidden layer of the feed-forward network; 4 · `d_model` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ impl Default for SizesConfig {
     }
 }
 
-/// Heads of a half that does not say how many it has, as in all models of the paper.
+/// Default number of heads of a half, as in all models of the paper.
 const DEFAULT_HEADS: usize = 8;
 
 impl From<StackConfig> for SizesConfig {
@@ -46,7 +46,7 @@ impl From<StackConfig> for SizesConfig {
     }
 }
 
-/// The model; what the task implies (vocabulary, lengths) is not repeated here.
+/// The model. Values that follow from the task (vocabulary, lengths) are not repeated here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
@@ -55,21 +55,21 @@ pub struct ModelConfig {
     pub architecture: Architecture,
     /// The encoder's sizes.
     pub encoder: SizesConfig,
-    /// The decoder's sizes; the encoder's again in recurrent models.
+    /// The decoder's sizes; in recurrent models, the same as the encoder's.
     pub decoder: SizesConfig,
-    /// Transformers: how positions enter the embedding.
+    /// Transformers: how positions are embedded.
     #[serde(default)]
     pub positions: Positions,
-    /// Transformers: longest sequence, delimiters included; what the task needs when absent.
+    /// Transformers: longest sequence, including delimiters; as long as the task needs when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_positions: Option<usize>,
-    /// Transformers: what the queries of the cross-attention are computed from.
+    /// Transformers: the input of the cross-attention's queries.
     #[serde(default)]
     pub cross_attention_query: CrossAttentionQuery,
-    /// Where the weight of the output projection comes from.
+    /// The source of the output projection's weight.
     #[serde(default)]
     pub output_projection: OutputProjection,
-    /// Transformers: whether layers have a gate by which they may leave their input as it is (Csordás et al. 2022).
+    /// Transformers: whether layers have a gate that lets them pass their input on unchanged (Csordás et al. 2022).
     #[serde(default, skip_serializing_if = "is_default")]
     pub copy_gate: bool,
     /// Share of coefficients dropped in training, after the embeddings and at the end of each sub-layer.
@@ -167,14 +167,15 @@ impl ModelConfig {
     }
 }
 
-/// A value of an experiment that was changed beside what was set, so that it fits another architecture.
+/// A value of an experiment that was changed, in addition to the settings, so that the experiment fits another
+/// architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adaptation {
     /// Dotted path of the key.
     pub key: String,
     /// The value that the experiment had, as TOML; `absent` without one.
     pub former: String,
-    /// The value that it has now; none where the architecture has no such option.
+    /// The current value; `None` if the architecture has no such option.
     pub value: Option<String>,
     /// The architecture.
     pub architecture: Architecture,
@@ -194,10 +195,11 @@ impl fmt::Display for Adaptation {
     }
 }
 
-/// Makes a table of another architecture one of `architecture`, and says what that took. What was set itself stays as it is.
+/// Converts a table of another architecture to `architecture`, and returns the changes. Values from settings stay as
+/// they are.
 pub(crate) fn adapt(model: &mut Table, architecture: Architecture, is_set: impl Fn(&str) -> bool) -> Vec<Adaptation> {
     if matches!(architecture, Architecture::Transformer | Architecture::Universal) {
-        // They have all options.
+        // Transformers have all options.
         return Vec::new();
     }
     let mut adaptations = Vec::new();
@@ -214,7 +216,7 @@ pub(crate) fn adapt(model: &mut Table, architecture: Architecture, is_set: impl 
             adaptations.push(Adaptation { key: key.to_owned(), former, value: None, architecture });
         }
     }
-    // The decoder is as the encoder.
+    // The decoder has the same sizes as the encoder.
     let sizes = |model: &Table, half: &str| model.get(half).and_then(Value::as_table).cloned().unwrap_or_default();
     let (encoder, mut decoder) = (sizes(model, "encoder"), sizes(model, "decoder"));
     let SizesConfig { d_model, n_layers, .. } = SizesConfig::default();
@@ -234,7 +236,7 @@ pub(crate) fn adapt(model: &mut Table, architecture: Architecture, is_set: impl 
     adaptations
 }
 
-/// Options that mean nothing to recurrent models.
+/// Options that recurrent models do not have.
 const OF_TRANSFORMERS: [&str; 8] = [
     "model.positions",
     "model.max_positions",
@@ -287,7 +289,7 @@ mod tests {
         assert_eq!(config(ATTENTIVE), config(&format!("architecture = \"transformer\"\n{ATTENTIVE}")));
     }
 
-    /// One layer, 256 dimensions and 8 heads in each half, whatever of it is left out.
+    /// Each half defaults to one layer, 256 dimensions and 8 heads, no matter which values are omitted.
     #[test]
     fn a_model_that_is_not_described_has_the_sizes_of_the_paper() {
         let preset = presets::find("transpose-3x3").expect("embedded").toml;

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One value, or a list of some: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
+/// One value, or a list of values: in TOML, `law = "uniform"` or `law = ["uniform", "gaussian"]`, and `[problem]` or
 /// `[[problem]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneOrMany<T>(pub Vec<T>);
@@ -27,7 +27,7 @@ impl<T: Serialize> Serialize for OneOrMany<T> {
     }
 }
 
-/// By hand, for the messages: serde's untagged enums cannot say what is wrong with a value.
+/// Written by hand for better messages: serde's untagged enums cannot say what is wrong with a value.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either<T>(PhantomData<T>);
@@ -61,7 +61,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-/// A number, or all from a smallest to a largest: in TOML, `rows = 5` or `rows = [5, 10]`.
+/// A number, or a range from smallest to largest: in TOML, `rows = 5` or `rows = [5, 10]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "OneOrTwo", into = "OneOrTwo")]
 pub struct Span {
@@ -72,7 +72,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// All the numbers.
+    /// All numbers in the range.
     #[must_use]
     pub fn range(self) -> RangeInclusive<usize> {
         self.min..=self.max

@@ -9,7 +9,7 @@ use toml::Table;
 
 use crate::syntax::message_and_hint;
 
-/// The options that an experiment gives to a custom part: a table of TOML, read as a type of your own.
+/// The options that an experiment gives to a custom part: a TOML table, read as a custom type.
 ///
 /// # Examples
 /// ```
@@ -47,7 +47,7 @@ impl Options {
         Self { table, is_read: Cell::new(false) }
     }
 
-    /// Reads all options. Let the type deny unknown fields, so that mistakes are named.
+    /// Reads all options. The type should deny unknown fields, so that mistakes are reported.
     ///
     /// # Errors
     /// When an option is unknown, is missing, or has an impossible value.
@@ -68,7 +68,7 @@ impl Options {
     }
 }
 
-/// Why a part of an experiment cannot be made.
+/// Errors of making a part of an experiment.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MakeError {
@@ -78,7 +78,7 @@ pub enum MakeError {
         /// What is wrong.
         message: String,
     },
-    /// There is no such law of random matrices.
+    /// The law of random matrices does not exist.
     #[error(transparent)]
     Ensemble(#[from] EnsembleError),
     /// A custom constructor failed.

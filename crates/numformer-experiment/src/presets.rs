@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// An embedded experiment: a commented TOML file.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
-    /// Name, as `numformer train` takes it.
+    /// Name, as given to `numformer train`.
     pub name: &'static str,
     /// The suite that it belongs to.
     pub suite: Suite,
@@ -44,7 +44,7 @@ impl FromStr for Suite {
     }
 }
 
-/// A name that no suite has.
+/// The error for an unknown suite name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a suite, cpu or paper, found `{found}`")]
 pub struct UnknownSuite {
@@ -123,13 +123,13 @@ pub const PRESETS: &[Preset] = presets! {
         "paper-universal-multiplication-5x5";
 };
 
-/// The preset of that name.
+/// The preset with the given name, if there is one.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
 
-/// Their names.
+/// The names of all presets.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     PRESETS.iter().map(|preset| preset.name).collect()

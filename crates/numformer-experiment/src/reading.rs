@@ -1,4 +1,4 @@
-//! Experiments as they are read: presets, files of TOML, settings.
+//! Reading experiments from presets, TOML files and settings.
 
 use std::path::Path;
 
@@ -17,23 +17,23 @@ impl Experiment {
     /// An embedded experiment by name; see [`presets::PRESETS`].
     ///
     /// # Errors
-    /// When there is no preset of that name.
+    /// When no preset has this name.
     pub fn preset(name: &str) -> Result<Self, ExperimentError> {
         let (toml, origin) = preset_text(name)?;
         Self::from_toml(&toml, &origin, &Catalogue::standard())
     }
 
-    /// Reads a preset's name or the path of a TOML file: what ends in `.toml` or holds a path separator is a file. Names
-    /// are those of the standard catalogue.
+    /// Loads a preset by its name, or a TOML file by its path. An argument that ends in `.toml` or contains a path
+    /// separator is a path. The names in the experiment are looked up in the standard catalogue.
     ///
     /// # Errors
-    /// When there is no such preset or file, or as [`Experiment::from_toml`].
+    /// When there is no such preset or file, or when [`Experiment::from_toml`] fails.
     pub fn load(name_or_path: &str) -> Result<Self, ExperimentError> {
         let (toml, origin) = Self::read(name_or_path)?;
         Self::from_toml(&toml, &origin, &Catalogue::standard())
     }
 
-    /// The text that [`Experiment::load`] reads, and what names it in errors.
+    /// The text that [`Experiment::load`] reads, and the name that errors give it.
     pub(crate) fn read(name_or_path: &str) -> Result<(String, String), ExperimentError> {
         let path = Path::new(name_or_path);
         let is_file = path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1;
@@ -44,7 +44,7 @@ impl Experiment {
         Ok((toml, name_or_path.to_owned()))
     }
 
-    /// Reads and checks an experiment; `origin` names the text in errors, `catalogue` says what its names stand for.
+    /// Reads and checks an experiment; `origin` names the text in errors, `catalogue` resolves its names.
     ///
     /// # Errors
     /// When the text is not TOML, a key is unknown or missing, or a value is impossible.
@@ -52,10 +52,11 @@ impl Experiment {
         Draft::from_toml(toml, origin, &[] as &[&str])?.check(catalogue)
     }
 
-    /// The experiment with some values set: each setting is `KEY=VALUE`, the key a dotted path, the value as in TOML. What
-    /// is not TOML is text, so that names need no quotes. Of several problems, the key counts them from 0:
-    /// `problem.1.weight=2`. With another `model.architecture`, what that one lacks is left out. Check the result with
-    /// [`Experiment::validate`]; for settings of what is not read yet, see [`Draft`].
+    /// A copy of the experiment with some values changed. Each setting has the form `KEY=VALUE`, where the key is a
+    /// dotted path and the value is written as in TOML. A value that is not valid TOML is taken as text, so names need
+    /// no quotes. If there are several problems, the key indexes them from 0: `problem.1.weight=2`. A setting that
+    /// changes `model.architecture` also removes the options that the new architecture lacks. Check the result with
+    /// [`Experiment::validate`]; to apply settings before an experiment is checked, see [`Draft`].
     ///
     /// # Errors
     /// When a setting is not of that form, or sets an unknown key or an impossible type.
@@ -75,8 +76,8 @@ impl Experiment {
         apply(signed::table(self), settings).map(|(experiment, _)| experiment)
     }
 
-    /// The dotted paths of the keys that a [setting](Self::with_settings) gives a value: those of its table, if its
-    /// value is one.
+    /// The dotted paths of the keys that a [setting](Self::with_settings) sets. If its value is a table, these are the
+    /// keys in the table.
     ///
     /// # Errors
     /// When the setting is not `KEY=VALUE`.
@@ -112,7 +113,7 @@ impl Experiment {
         Ok(experiment.completed(&toml::from_str(toml).map_err(syntax)?))
     }
 
-    /// With the one default that depends on another value, where the table that the experiment was read from has none.
+    /// Fills in the one default that depends on another value, unless `written`, the table that was read, sets it.
     pub(crate) fn completed(mut self, written: &Table) -> Self {
         if written.get("train").and_then(|train| train.get("warmup_steps")).is_none() {
             self.train.warmup_steps = TrainConfig::fitting_warmup_steps(self.train.steps);
@@ -121,7 +122,7 @@ impl Experiment {
     }
 }
 
-/// The text of a preset, and what names it in errors.
+/// The text of a preset, and the name that errors give it.
 fn preset_text(name: &str) -> Result<(String, String), ExperimentError> {
     let preset = presets::find(name)
         .ok_or_else(|| ExperimentError::UnknownPreset { name: name.to_owned(), known: presets::names() })?;
@@ -183,7 +184,7 @@ mod tests {
         assert!(error.starts_with("no preset `transpose-3x`; did you mean `transpose-3x3`?"), "{error}");
     }
 
-    /// As PowerShell and other programs for Windows write text.
+    /// Covers the encodings that PowerShell and other Windows programs write.
     #[test]
     fn files_are_read_whatever_the_encoding_of_the_text() {
         let dir = tempfile::tempdir().expect("dir");
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(of("5", "").warmup_steps, 0);
         assert_eq!(of("5", "warmup_steps = 10000").warmup_steps, 10_000);
         assert!(of("5", "warmup_steps = 6").ends_in_warmup() && !of("5", "warmup_steps = 5").ends_in_warmup());
-        // Written out, so that a run which is made longer keeps its own.
+        // The warm-up is written out, so a run that is extended keeps its original warm-up.
         let mut experiment = Experiment::parse(&SMALL.replace("warmup_steps = 500", ""), "x").expect("an experiment");
         let warmup = experiment.train.warmup_steps;
         experiment.train.steps *= 10;

@@ -1,4 +1,4 @@
-//! An experiment as it is run.
+//! Running an experiment.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,10 +27,10 @@ use crate::run_error::RunError;
 use crate::training::{EVALUATION_BATCH, examples, learner, trainer};
 use crate::warm_start::{Beginner, TakenOver, load};
 
-/// An experiment as it is run: a [`Trainer`] of all that the experiment says, its task, and the model for use.
+/// A run of an experiment: a [`Trainer`] with the experiment's settings, its task, and the model for use.
 ///
-/// In a [directory](Run::in_dir) it does what `numformer train` does: it goes on from the latest checkpoint, if any, and
-/// keeps checkpoints, metrics and TensorBoard's event files as the experiment says.
+/// In a [directory](Run::in_dir) a run does the same as `numformer train`: it continues from the latest checkpoint, if
+/// any, and writes the checkpoints, metrics and TensorBoard event files that the experiment asks for.
 ///
 /// # Examples
 /// ```
@@ -55,23 +55,25 @@ pub struct Run {
     parameters: Parameters,
     trainer: Trainer,
     metrics: OwnMetrics,
-    /// For use: records nothing for a backward pass. Its weights are those of the last time that they were shown.
+    /// The model for use, which records nothing for a backward pass. Its weights are as of the last time they were
+    /// accessed.
     model: Model,
-    /// The device it trains on, in words; none for the CPU.
+    /// A description of the device that the run trains on; `None` for the CPU.
     device_name: Option<String>,
     run_dir: Option<Arc<RunDir>>,
-    /// The experiment as the checkpoint has it from which the run goes on.
+    /// The experiment in the checkpoint that the run continues from.
     former: Option<Experiment>,
     /// Why the weights that the experiment starts from could not be taken over.
     not_begun: Option<RunError>,
-    /// What they gave to this run.
+    /// What this run took over from those weights.
     taken_over: Option<TakenOver>,
-    /// Damaged checkpoints of the run that it starts from.
+    /// Damaged checkpoints of the run that this run starts from.
     passed_over: Vec<CheckpointError>,
 }
 
 impl Run {
-    /// A run on the CPU with fresh weights, of an experiment whose names are those of the standard catalogue.
+    /// Creates a run on the CPU with fresh weights. The names in the experiment are looked up in the standard
+    /// catalogue.
     ///
     /// # Errors
     /// When the experiment is impossible, or a file of examples cannot be read.
@@ -79,7 +81,7 @@ impl Run {
         Self::with_catalogue(experiment, &Catalogue::standard())
     }
 
-    /// As [`Run::new`]; `catalogue` says what the experiment's names stand for.
+    /// Like [`Run::new`], but looks the experiment's names up in `catalogue`.
     ///
     /// # Errors
     /// As [`Run::new`].
@@ -110,9 +112,9 @@ impl Run {
             passed_over: Vec::new(),
         };
         if run.experiment.start_from.is_some() {
-            // The weights it starts from may change or go.
+            // The weights that the run starts from may change or disappear.
             run.trainer = run.trainer.saving_first();
-            // A run that goes on from a checkpoint does not need them: only then is it known.
+            // A run that continues from a checkpoint does not need them, and whether it does is known only later.
             run.not_begun = run.take_first_weights(catalogue).err();
         }
         Ok(run)
@@ -136,22 +138,22 @@ impl Run {
         Ok(())
     }
 
-    /// What this run took over from the one that it starts from; none if there is none, or the run goes on from a
-    /// checkpoint.
+    /// What this run took over from the run that it starts from; `None` if it does not start from another run, or it
+    /// continues from a checkpoint.
     #[must_use]
     pub fn taken_over(&self) -> Option<&TakenOver> {
         self.taken_over.as_ref()
     }
 
-    /// Checks that the experiment has nothing that no device can do.
+    /// Checks that the experiment uses only features that devices support.
     ///
     /// # Errors
-    /// When it has; the error names it.
+    /// When it uses another feature. The error names the feature.
     pub fn check_device(&self) -> Result<(), RunError> {
         self.adam_of_a_device().map(drop)
     }
 
-    /// The optimizer of a device, if the experiment has nothing that none can do.
+    /// The optimizer for a device, if the experiment uses only features that devices support.
     fn adam_of_a_device(&self) -> Result<AdamConfig, RunError> {
         let missing = |what: &str| Err(RunError::NotOnDevice { what: what.to_owned() });
         let TrainConfig { accumulate, optimizer, label_smoothing, .. } = &self.experiment.train;
@@ -170,10 +172,10 @@ impl Run {
         }
     }
 
-    /// Checks that the run computes in the precision that the experiment asks for: the CPU has `f32` alone.
+    /// Checks that the run computes in the precision that the experiment asks for: the CPU supports only `f32`.
     ///
     /// # Errors
-    /// When it asks for another, and no device was given.
+    /// When it asks for another precision and no device was given.
     pub fn check_precision(&self) -> Result<(), RunError> {
         match (self.experiment.train.precision, &self.device_name) {
             (Precision::Bf16, None) => Err(RunError::NotOnCpu),
@@ -181,16 +183,16 @@ impl Run {
         }
     }
 
-    /// What the device is that it trains on, in words; none for the CPU.
+    /// A description of the device that the run trains on; `None` for the CPU.
     #[must_use]
     pub fn device_name(&self) -> Option<&str> {
         self.device_name.as_deref()
     }
 
-    /// Trains on a device from here on. Evaluations stay on the CPU.
+    /// Moves training to a device from now on. Evaluations stay on the CPU.
     ///
     /// # Errors
-    /// As [`check_device`](Self::check_device), or when the device has not enough memory.
+    /// When [`check_device`](Self::check_device) fails, or the device does not have enough memory.
     pub fn on_device(mut self, device: Accelerator) -> Result<Self, RunError> {
         let adam = self.adam_of_a_device()?;
         let name = device.name();
@@ -202,26 +204,27 @@ impl Run {
         Ok(self)
     }
 
-    /// Checks that the run can begin, before a directory is made for it: that the weights it starts from, if any, are
-    /// there and fit. A run that goes on from a checkpoint needs them no more.
+    /// Checks, before a directory is made for the run, that the run can begin: the weights that it starts from, if any,
+    /// must exist and fit. A run that continues from a checkpoint no longer needs them.
     ///
     /// # Errors
-    /// When they cannot be read, or do not fit.
+    /// When the weights cannot be read, or do not fit.
     pub fn check_start(&mut self) -> Result<(), RunError> {
         self.not_begun.take().map_or(Ok(()), Err)
     }
 
-    /// Runs in the directory `path`, which is made if it is not there: goes on from its latest checkpoint, if any, saves
-    /// checkpoints, and logs as the experiment says. What the run does not depend on may be other than before: see
-    /// [`Experiment::difference`].
+    /// Runs in the directory `path`, which is created if it does not exist. The run continues from the latest
+    /// checkpoint there, if any, and saves checkpoints and logs as the experiment says. Values that the run does not
+    /// depend on may differ from before: see [`Experiment::difference`].
     ///
     /// # Errors
-    /// When there are checkpoints and none is good, or the latest is of a run that depends on what differs; as
-    /// [`Run::check_start`], if there are none; when another process runs in the directory, or it cannot be written.
+    /// When there are checkpoints but none is good, or the latest belongs to a run that depends on a value that
+    /// differs; when there are no checkpoints and [`Run::check_start`] fails; when another process runs in the
+    /// directory, or the directory cannot be written.
     pub fn in_dir(mut self, path: impl Into<PathBuf>) -> Result<Self, RunError> {
         let path = path.into();
         if !path.join(EXPERIMENT).exists() {
-            // A mistake leaves no directory behind.
+            // Checking first means that a mistake leaves no directory behind.
             self.check_start()?;
         }
         let run_dir = Arc::new(RunDir::open(path, &self.experiment)?);
@@ -242,7 +245,7 @@ impl Run {
                 let RunCheckpoint { description, snapshot } = checkpoint;
                 let former = description.experiment;
                 let changes = former.changes(&self.experiment);
-                // Earlier versions knew of the evaluations from the log alone.
+                // Earlier versions kept the evaluations only in the log.
                 let logged = if snapshot.progress.history.is_empty() {
                     logged_history(&run_dir, &former, &self.experiment, snapshot.step).map_err(RunError::Metrics)?
                 } else {
@@ -271,7 +274,7 @@ impl Run {
         Ok(self)
     }
 
-    /// Checks that the run can go on from a checkpoint.
+    /// Checks that the run can continue from a checkpoint.
     fn check(&self, checkpoint: &RunCheckpoint) -> Result<(), RunError> {
         let RunCheckpoint { description, snapshot } = checkpoint;
         let step = snapshot.step;
@@ -284,13 +287,13 @@ impl Run {
         Ok(self.files.check(&description.data, step)?)
     }
 
-    /// The damaged checkpoints that were passed over, also of a run that this one starts from.
+    /// The damaged checkpoints that were skipped, including those of a run that this one starts from.
     #[must_use]
     pub fn passed_over(&self) -> &[CheckpointError] {
         &self.passed_over
     }
 
-    /// What is missing of the metrics log of a run that goes on, if it was lost or cut.
+    /// What is missing from the metrics log of a continued run, if the log was lost or truncated.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -299,7 +302,7 @@ impl Run {
         self.run_dir.as_ref().map_or(Ok(None), |run_dir| run_dir.metrics_log(every).gap(self.step()))
     }
 
-    /// As [`Trainer::waiting_for_space`].
+    /// See [`Trainer::waiting_for_space`].
     #[must_use]
     pub fn waiting_for_space(mut self) -> Self {
         self.trainer = self.trainer.waiting_for_space();
@@ -319,7 +322,8 @@ impl Run {
         &self.experiment
     }
 
-    /// The experiment up to the checkpoint from which the run goes on: as now, but where it goes on with other values.
+    /// The experiment up to the checkpoint that the run continues from. It differs from the current experiment only if
+    /// the run continues with other values.
     #[must_use]
     pub fn former_experiment(&self) -> &Experiment {
         self.former.as_ref().unwrap_or(&self.experiment)
@@ -337,7 +341,7 @@ impl Run {
         &self.model
     }
 
-    /// What trains it.
+    /// The trainer of the model.
     #[must_use]
     pub fn trainer(&self) -> &Trainer {
         &self.trainer
@@ -349,7 +353,7 @@ impl Run {
         self.trainer.weights()
     }
 
-    /// The same, cut into named tensors.
+    /// All weights, split into named tensors.
     #[must_use]
     pub fn named_weights(&self) -> NamedTensors {
         self.trainer.named_weights()
@@ -361,7 +365,7 @@ impl Run {
         self.trainer.step()
     }
 
-    /// The name of the stage that the run is in; none in the experiment proper.
+    /// The name of the current stage; `None` in the experiment proper.
     #[must_use]
     pub fn stage_name(&self) -> Option<&str> {
         self.trainer.stage_name()
@@ -376,15 +380,15 @@ impl Run {
     /// Trains up to the experiment's number of steps, or until an observer or the experiment's own rules end the run.
     ///
     /// # Errors
-    /// As [`Trainer::run`].
+    /// When [`Trainer::run`] fails.
     pub fn run(&mut self) -> Result<RunReport, RunError> {
         self.run_until(self.experiment.train.steps)
     }
 
-    /// As [`run`](Self::run), but pauses after so many steps in all, if there are more.
+    /// Like [`run`](Self::run), but pauses after this total number of steps, if the experiment has more.
     ///
     /// # Errors
-    /// As [`Trainer::run`].
+    /// When [`Trainer::run`] fails.
     pub fn run_until(&mut self, step: u64) -> Result<RunReport, RunError> {
         self.check_start()?;
         self.check_precision()?;
@@ -393,10 +397,10 @@ impl Run {
         Ok(report)
     }
 
-    /// Judges the model as trained so far on the first `count` examples of a split: all, if its file holds fewer.
+    /// Judges the model as trained so far on the first `count` examples of a split, or on all if its file holds fewer.
     ///
     /// # Errors
-    /// As [`evaluate_measured`].
+    /// When [`evaluate_measured`] fails.
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, RunError> {
         self.trainer.show_weights(&self.parameters)?;
         let (source, count) = examples(&self.experiment, &self.task, &self.files, split, EVALUATION_BATCH, count);
@@ -404,7 +408,7 @@ impl Run {
         Ok(evaluate_measured(&self.model, &self.task, &*source, count, answering, metrics, &Device::Cpu)?)
     }
 
-    /// Solves the first `count` examples of a split, to be looked at: all, if its file holds fewer.
+    /// Solves the first `count` examples of a split for inspection, or all if its file holds fewer.
     ///
     /// # Errors
     /// When examples cannot be made, or the model cannot read them.
@@ -417,8 +421,8 @@ impl Run {
 }
 
 impl Experiment {
-    /// The trainer of a fresh run of this experiment on the CPU: of all that it says but for its directory and what it starts
-    /// from, which are a [`Run`]'s.
+    /// The trainer of a fresh run of this experiment on the CPU. It covers all settings except the directory and the
+    /// weights to start from, which a [`Run`] handles.
     ///
     /// # Errors
     /// As [`Run::new`].
@@ -427,8 +431,8 @@ impl Experiment {
     }
 }
 
-/// The evaluations of a run that goes on after `step`, as its metrics log has them: those alone that a run with this end
-/// would have had from the beginning, and that were made on the examples on which it is judged now.
+/// The evaluations, from its metrics log, of a run that continues after `step`. Only evaluations are included that a
+/// run with this end would have had from the beginning, and that used the examples on which the run is judged now.
 fn logged_history(
     run_dir: &RunDir,
     former: &Experiment,
@@ -453,7 +457,7 @@ fn logged_history(
     Ok(history)
 }
 
-/// The keys that say on which examples a run is judged.
+/// The keys that determine which examples a run is judged on.
 const VALIDATED_ON: [&str; 2] = ["evaluate.examples", "evaluate.seed"];
 
 #[cfg(test)]

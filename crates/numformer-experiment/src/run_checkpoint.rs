@@ -12,13 +12,13 @@ use serde_json::Value;
 use crate::data_files::DataFingerprints;
 use crate::experiment::Experiment;
 
-/// What the checkpoints of an experiment say beside the state of the run: enough to use the model, and to tell whether the
-/// run can go on.
+/// The content of an experiment's checkpoints apart from the state of the run: enough to use the model, and to tell
+/// whether the run can continue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunDescription {
-    /// What is run.
+    /// The experiment of the run.
     pub experiment: Experiment,
-    /// Fingerprints of the files of examples, if they come from some.
+    /// Fingerprints of the files of examples, if the examples come from files.
     pub data: DataFingerprints,
     /// Sizes and options of the model.
     pub config: ModelConfig,
@@ -29,9 +29,9 @@ pub struct RunDescription {
 /// A checkpoint of a run of an experiment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunCheckpoint {
-    /// What is run.
+    /// The experiment of the run.
     pub description: RunDescription,
-    /// How far it is.
+    /// The state of the run.
     pub snapshot: Snapshot,
 }
 
@@ -41,7 +41,7 @@ const DATA: [&str; 3] = ["data", "validation_data", "test_data"];
 const EXPERIMENT: &str = "experiment";
 
 impl RunDescription {
-    /// A snapshot of the run, as it is written.
+    /// A snapshot of the run in the form in which it is written.
     pub(crate) fn checkpoint<'a>(&self, snapshot: &'a Snapshot) -> Checkpoint<'a> {
         let mut checkpoint = snapshot.checkpoint();
         let DataFingerprints { train, validation, test } = self.data;
@@ -65,7 +65,7 @@ impl RunCheckpoint {
     /// Writes the checkpoint to the new directory `dir`, as [`Checkpoint::save`] does.
     ///
     /// # Errors
-    /// When a file cannot be written; `dir` does not exist then.
+    /// When a file cannot be written; `dir` then does not exist.
     pub fn save(&self, dir: &Path) -> Result<(), CheckpointError> {
         self.description.checkpoint(&self.snapshot).save(dir)
     }
@@ -149,7 +149,7 @@ mod tests {
         assert!(error.ends_with("state.json is malformed: it has no `experiment`"), "{error}");
     }
 
-    /// As an earlier version wrote it, key by key.
+    /// The format that an earlier version wrote, key by key.
     #[test]
     fn checkpoints_of_earlier_versions_are_read() {
         let dir = tempfile::tempdir().expect("dir");

@@ -32,12 +32,12 @@ pub struct RunDir {
 impl RunDir {
     /// Opens the directory of a run of `experiment`, or makes it.
     ///
-    /// What the run does not depend on, such as its number of steps and what is logged, may differ from an earlier
-    /// opening, and is written down: see [`Experiment::difference`].
+    /// Values that the run does not depend on, such as its number of steps and what is logged, may differ from an
+    /// earlier opening. The new values are written down; see [`Experiment::difference`].
     ///
     /// # Errors
-    /// When the directory holds a run that depends on what differs, or something else, another process holds it, or it
-    /// cannot be written.
+    /// When the directory holds a run that depends on a value that differs, or holds something other than a run; when
+    /// another process holds the directory, or it cannot be written.
     pub fn open(path: impl Into<PathBuf>, experiment: &Experiment) -> Result<Self, RunDirError> {
         let path = path.into();
         let io_error = |source| RunDirError::Io { path: path.clone(), source };
@@ -57,10 +57,11 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Checks that a run of `experiment` may go on in a directory, or begin there if it holds no run, and writes nothing.
+    /// Checks that a run of `experiment` may continue in a directory, or begin there if it holds no run. Nothing is
+    /// written.
     ///
     /// # Errors
-    /// When the directory holds a run that depends on what differs, or that took more steps.
+    /// When the directory holds a run that depends on a value that differs, or that took more steps.
     pub fn check(path: &Path, experiment: &Experiment) -> Result<(), RunDirError> {
         let io_error = |source| RunDirError::Io { path: path.to_owned(), source };
         let file = path.join(EXPERIMENT);
@@ -81,11 +82,11 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes down the experiment as which the run goes on. Nothing is written that stands there already, which needs
-    /// no room.
+    /// Writes the experiment with which the run continues. If the file already holds it, nothing is written, so no disk
+    /// space is needed.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub(crate) fn write_experiment(&self, experiment: &Experiment) -> Result<(), RunDirError> {
         let (file, toml) = (self.path().join(EXPERIMENT), experiment.to_toml());
         if fs::read(&file).ok().as_deref() == Some(toml.as_bytes()) {
@@ -107,7 +108,8 @@ impl RunDir {
         &self.store
     }
 
-    /// A log of the run, for [`Trainer::with_observer`](numformer_train::Trainer::with_observer): a line for every `every`-th step.
+    /// A log of the run, for [`Trainer::with_observer`](numformer_train::Trainer::with_observer): a line for every
+    /// `every`-th step.
     #[must_use]
     pub fn metrics_log(&self, every: u64) -> MetricsLog {
         MetricsLog::in_dir(self.path(), every)
@@ -119,23 +121,24 @@ impl RunDir {
         TensorBoard::in_dir(&self.path().join("tensorboard"), every)
     }
 
-    /// Draws the run's learning curve and returns where it stands.
+    /// Draws the run's learning curve and returns its path.
     ///
     /// # Errors
-    /// When the metrics cannot be read, or the figure not be written.
+    /// When the metrics cannot be read, or the figure cannot be written.
     pub fn write_learning_curve(&self) -> io::Result<PathBuf> {
         let path = self.path().join("learning-curve.svg");
         LearningCurve::read(&self.path().join(METRICS))?.write_svg(&path)?;
         Ok(path)
     }
 
-    /// Where the checkpoint after `step` updates stands.
+    /// The path of the checkpoint after `step` updates.
     #[must_use]
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
         self.store.checkpoint_path(step)
     }
 
-    /// The evaluations of the run so far, as its metrics log has them, up to where that may be damaged; none without a log.
+    /// The evaluations of the run so far, from its metrics log, up to where the log may be damaged. Empty if there is
+    /// no log.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -147,25 +150,25 @@ impl RunDir {
         Ok(evaluations.collect())
     }
 
-    /// The metrics log of the run so far, up to where it may be damaged; nothing without a log.
+    /// The metrics log of the run so far, up to where it may be damaged. Empty if there is no log.
     pub(crate) fn records(&self) -> io::Result<Vec<Record>> {
         read_up_to_damage(&self.path().join(METRICS))
     }
 
-    /// The latest checkpoint that can be read; none when none was written yet.
+    /// The latest checkpoint that can be read; `None` if no checkpoint was written yet.
     ///
     /// # Errors
-    /// When there are checkpoints and all are damaged.
+    /// When there are checkpoints but all are damaged.
     pub fn latest(&self) -> Result<Option<Latest<RunCheckpoint>>, CheckpointError> {
         latest(self.path(), RunCheckpoint::load)
     }
 }
 
-/// Why a directory cannot serve a run.
+/// Errors of using a directory for a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunDirError {
-    /// The directory holds a run that cannot go on as asked.
+    /// The directory holds a run that cannot continue as requested.
     #[error(
         "the run in {} depends on what differs: {difference}; begin another in a directory of its own, from the weights of this \
          one with --start-from RUN",
@@ -176,10 +179,10 @@ pub enum RunDirError {
         path: PathBuf,
         /// Name of the experiment there.
         name: String,
-        /// The first key that differs and on which the run depends.
+        /// The first differing key that the run depends on.
         difference: Box<Difference>,
     },
-    /// The directory holds something else than a run.
+    /// The directory holds something other than a run.
     #[error("directory {} holds files but no run (no {EXPERIMENT}); choose an empty or a new one", path.display())]
     NotARun {
         /// The directory.
@@ -199,17 +202,17 @@ pub enum RunDirError {
         /// Cause.
         source: Box<ExperimentError>,
     },
-    /// The run is longer than asked for.
+    /// The run is longer than requested.
     #[error("run directory {} holds a run of {taken} steps, {asked} asked; ask for more, or choose another directory", path.display())]
     StepsTaken {
         /// The directory.
         path: PathBuf,
         /// Steps taken.
         taken: u64,
-        /// Steps asked for.
+        /// Requested number of steps.
         asked: u64,
     },
-    /// Its checkpoints cannot be read or written, or another process has the directory.
+    /// Its checkpoints cannot be read or written, or another process holds the directory.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// Nothing was saved yet.
@@ -223,9 +226,9 @@ pub enum RunDirError {
     NoSuchCheckpoint {
         /// The directory of the run.
         path: PathBuf,
-        /// Step asked for.
+        /// Requested step.
         step: u64,
-        /// Steps there are.
+        /// Steps of the existing checkpoints.
         there: Vec<u64>,
     },
     /// The run does not keep its best checkpoint by this figure.
@@ -239,7 +242,7 @@ pub enum RunDirError {
         path: PathBuf,
         /// The figure.
         figure: FigureName,
-        /// The figures by which it keeps the best.
+        /// The figures by which the run keeps its best checkpoints.
         kept: Vec<FigureName>,
     },
     /// The directory cannot be read or written.
@@ -300,7 +303,7 @@ mod tests {
             Experiment::parse(&toml, "").expect("an experiment")
         };
         let run = RunDir::open(dir.path(), &changed).expect("the same run");
-        // Not before it is known that the run goes on.
+        // Written only once it is known that the run continues.
         assert_eq!(written(), experiment());
         run.write_experiment(&changed).expect("written");
         assert_eq!(written(), changed);

@@ -1,4 +1,4 @@
-//! Why the run of an experiment cannot begin or go on.
+//! Errors of running an experiment.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,31 +14,31 @@ use crate::experiment_error::ExperimentError;
 use crate::run_dir::RunDirError;
 use crate::warm_start::StartError;
 
-/// Why the run of an experiment cannot begin or go on, or its model not be used.
+/// The reason that the run of an experiment cannot begin or continue, or that its model cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// The experiment is impossible.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
-    /// Training cannot begin or go on.
+    /// Training cannot begin or continue.
     #[error(transparent)]
     Train(#[from] TrainError),
     /// The model cannot be judged.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
-    /// The run's directory cannot serve.
+    /// The run's directory cannot be used.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     /// The run's metrics cannot be read.
     #[error("cannot read the run's metrics")]
     Metrics(#[source] io::Error),
-    /// A checkpoint is of a run that cannot go on as asked.
+    /// A checkpoint belongs to a run that cannot continue as requested.
     #[error("the checkpoint after step {step} is of a run that depends on what differs: {difference}")]
     OtherExperiment {
         /// Step of the checkpoint.
         step: u64,
-        /// The first key that differs and on which the run depends.
+        /// The first differing key that the run depends on.
         difference: Box<Difference>,
     },
     /// A checkpoint's model or vocabulary is not the experiment's.
@@ -47,7 +47,7 @@ pub enum RunError {
         /// Step of the checkpoint.
         step: u64,
     },
-    /// A file of examples cannot serve.
+    /// A file of examples cannot be used.
     #[error(transparent)]
     DataFile(#[from] DataFileError),
     /// The weights to begin with do not fit the model.
@@ -58,13 +58,13 @@ pub enum RunError {
         /// What does not fit.
         source: Box<StartError>,
     },
-    /// The experiment asks for a precision that the CPU has not.
+    /// The experiment asks for a precision that the CPU does not support.
     #[error("train.precision = \"bf16\" is for GPUs: train on one (--device cuda:N), or leave it out")]
     NotOnCpu,
-    /// The experiment has something that is for the CPU alone.
+    /// The experiment uses a feature that only the CPU supports.
     #[error("devices have no {what}: train on the CPU")]
     NotOnDevice {
-        /// What they have not.
+        /// The feature that devices lack.
         what: String,
     },
     /// The model cannot read or write sequences of that length.
@@ -75,7 +75,7 @@ pub enum RunError {
         /// Tokens of the longest sequence, delimiters included.
         needed: usize,
     },
-    /// A setting that says nothing of what a trained model is judged on.
+    /// A setting has no effect on what a trained model is judged on.
     #[error(
         "`{key}` has no effect on what a trained model is judged on{}; expected a key of {}",
         did_you_mean(key, known.iter().copied()),
@@ -84,7 +84,7 @@ pub enum RunError {
     WithoutEffect {
         /// Dotted path of the key.
         key: String,
-        /// The keys that have one; all below them do, too.
+        /// The keys that have an effect, including all keys below them.
         known: &'static [&'static str],
     },
 }

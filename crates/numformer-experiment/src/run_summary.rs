@@ -1,4 +1,4 @@
-//! What became of runs, at a glance.
+//! Summaries of runs.
 
 use std::fs;
 use std::io;
@@ -13,14 +13,14 @@ use serde::Serialize;
 use crate::experiment::Experiment;
 use crate::run_dir::{EXPERIMENT, RunDirError};
 
-/// A run at a glance: its experiment, and the last figures it wrote.
+/// A summary of a run: its experiment, and the last figures that it wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunSummary {
     /// Its directory.
     pub path: PathBuf,
-    /// What is run.
+    /// The experiment of the run.
     pub experiment: Experiment,
-    /// Updates taken when it last wrote a figure or a checkpoint.
+    /// Updates taken when the run last wrote a figure or a checkpoint.
     pub step: u64,
     /// Training examples seen by then.
     pub examples: u64,
@@ -33,7 +33,7 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// Reads the run in the directory `path`. A run that is going on may be read.
+    /// Reads the run in the directory `path`. The run may still be in progress.
     ///
     /// # Errors
     /// When there is no run, or its files cannot be read.
@@ -77,7 +77,7 @@ impl RunSummary {
         })
     }
 
-    /// Reads every run in `dir`, sorted by name; what holds no run is passed over.
+    /// Reads every run in `dir`, sorted by name; entries that hold no run are skipped.
     ///
     /// # Errors
     /// When `dir` or a run in it cannot be read.

@@ -1,4 +1,4 @@
-//! What models reach, beside what is expected of them.
+//! A comparison of what models achieve with what is expected of them.
 
 use std::fmt::{self, Write as _};
 
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 use crate::config::ExpectedConfig;
 use crate::experiment::Experiment;
 
-/// What a run came to, and where it was computed.
+/// The result of a run, and where it was computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// What was run.
     pub experiment: Experiment,
-    /// Updates that the model has had.
+    /// Number of updates that the model has had.
     pub step: u64,
-    /// Training examples that it has seen.
+    /// Number of training examples that the model has seen.
     pub examples: u64,
     /// Seconds of training, evaluations included.
     pub seconds: f64,
     /// How the run ended.
     pub ended: String,
-    /// Whether it ended by itself: neither interrupted nor for want of time.
+    /// Whether the run ended by itself, not through an interruption or a time limit.
     pub is_complete: bool,
     /// The figures on unseen matrices.
     pub evaluation: Evaluation,
@@ -34,7 +34,7 @@ pub struct Outcome {
     pub commit: String,
 }
 
-/// What models reach, beside what is expected of them: one line for each experiment, over all its seeds.
+/// A comparison of what models achieve with what is expected of them: one line per experiment, over all its seeds.
 ///
 /// # Examples
 /// ```
@@ -45,15 +45,15 @@ pub struct Outcome {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scorecard {
-    /// All runs: those of one experiment one after another.
+    /// All runs. Runs of the same experiment are adjacent.
     pub outcomes: Vec<Outcome>,
 }
 
-/// The figure of an experiment of which nothing is expected.
+/// The figure shown for an experiment without expectations.
 const USUAL: FigureName = FigureName::Within(0);
 
 impl Scorecard {
-    /// As a page of Markdown.
+    /// Formats the scorecard as a Markdown page.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut page = "# Scorecard\n\nWritten by `numformer reproduce`; not to be edited. Accuracies are per cent of unseen matrices \
@@ -93,14 +93,15 @@ impl Scorecard {
 }
 
 impl fmt::Display for Scorecard {
-    /// The first table alone, as text; with a width, as in `{:40}`, a list where it would be wider.
+    /// Formats only the first table, as text. If a width is given, as in `{:40}`, a table wider than that becomes a
+    /// list.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows: Vec<Vec<String>> = self.by_experiment().map(|runs| cells(runs).into()).collect();
         f.write_str(table(&TITLES, &rows, Align::Left, f.width().filter(|width| *width > 0)).trim_end())
     }
 }
 
-/// What is said of each experiment.
+/// Titles of the columns.
 const TITLES: [&str; 9] =
     ["experiment", "problem", "configuration", "expected", "found", "examples", "seconds", "seeds", "reached"];
 
@@ -146,7 +147,7 @@ fn cells(runs: &[Outcome]) -> [String; TITLES.len()] {
     ]
 }
 
-/// Dimension, encodings and model, in a few words.
+/// A short description of dimension, encodings and model.
 fn configuration(experiment: &Experiment) -> String {
     let (matrices, encoding, model) = (&experiment.matrices, &experiment.encoding, &experiment.model);
     let shapes = matrices.shapes();
@@ -191,7 +192,7 @@ fn figures(evaluation: &Evaluation) -> String {
     cells.collect::<Vec<_>>().join(" | ")
 }
 
-/// The 95% interval of a share, in brackets; nothing for a figure without one.
+/// The 95% interval of a share, in brackets; empty for a figure without one.
 fn interval(name: &FigureName, evaluation: &Evaluation) -> String {
     let interval = match name {
         FigureName::Within(place) => {
@@ -205,12 +206,12 @@ fn interval(name: &FigureName, evaluation: &Evaluation) -> String {
     interval.map_or_else(String::new, |(lower, upper)| format!(" ({}-{})", percent(lower), percent(upper)))
 }
 
-/// On which side of an expected value a figure is to lie.
+/// Whether a figure should lie above or below its expected value.
 fn bound(figure: Option<&Figure>) -> &'static str {
     if figure.is_some_and(|figure| figure.better == Better::Less) { "≤" } else { "≥" }
 }
 
-/// A figure: a share in per cent.
+/// Formats a figure; shares are shown in per cent.
 fn shown(metric: &FigureName, value: f64) -> String {
     match metric {
         FigureName::CrossEntropy | FigureName::Own(_) => format!("{value:.4}"),
@@ -218,7 +219,7 @@ fn shown(metric: &FigureName, value: f64) -> String {
     }
 }
 
-/// A share in per cent.
+/// Formats a share in per cent.
 fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }
@@ -227,7 +228,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The standard deviation of the law that the values are drawn from, as they estimate it.
+/// The estimated standard deviation of the distribution that the values are drawn from.
 fn deviation(values: &[f64]) -> f64 {
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

@@ -1,4 +1,4 @@
-//! Experiments as tables of TOML, whose integers are signed.
+//! Conversion of experiments to TOML tables, whose integers are signed.
 
 use serde_json::Value as Json;
 use toml::{Table, Value};
@@ -8,7 +8,8 @@ use crate::experiment::Experiment;
 /// The largest integer of TOML.
 pub(crate) const LARGEST: u64 = i64::MAX as u64;
 
-/// The experiment as a table. A larger integer than TOML has, which no valid experiment holds, is the largest of TOML.
+/// Converts the experiment to a table. An integer too large for TOML becomes TOML's largest; no valid experiment holds
+/// one.
 pub(crate) fn table(experiment: &Experiment) -> Table {
     Table::try_from(experiment).unwrap_or_else(|_| match value(json(experiment)) {
         Some(Value::Table(table)) => table,
@@ -16,7 +17,7 @@ pub(crate) fn table(experiment: &Experiment) -> Table {
     })
 }
 
-/// The dotted path of a larger integer than TOML has, and the integer.
+/// The dotted path of an integer that is too large for TOML, and the integer.
 pub(crate) fn larger_than_toml(experiment: &Experiment) -> Option<(String, u64)> {
     fn search(path: &str, json: &Json) -> Option<(String, u64)> {
         let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };

@@ -1,4 +1,4 @@
-//! A run on disk, for use.
+//! Using a run on disk.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -25,7 +25,8 @@ use crate::run_checkpoint::RunCheckpoint;
 use crate::run_dir::{EXPERIMENT, RunDirError};
 use crate::run_error::RunError;
 
-/// The model of a run as its latest good checkpoint has it, to be judged and asked. The run may still be training.
+/// The model of a run, from its latest good checkpoint, for evaluation and for solving problems. The run may still be
+/// training.
 ///
 /// # Examples
 /// ```
@@ -39,7 +40,7 @@ use crate::run_error::RunError;
 ///
 /// let run = StoredRun::load(&dir.path().join("run"))?;
 /// println!("{}", run.solve(&"1 2 3; 4 5 6; 7 8 9".parse()?)?);
-/// // On other matrices than it was trained on, written with the tokens that it knows.
+/// // Evaluates on other matrices than the model was trained on, written with the tokens that it knows.
 /// let gaussian = run.with_settings(&["matrices.law=gaussian"])?;
 /// println!("{}", gaussian.evaluate(Split::Test, 10)?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -55,12 +56,12 @@ pub struct StoredRun {
     answering: Answering,
     catalogue: Catalogue,
     metrics: OwnMetrics,
-    /// What its own files of examples held.
+    /// Fingerprints of the run's own files of examples.
     data: DataFingerprints,
     passed_over: Vec<CheckpointError>,
 }
 
-/// The keys of an experiment that say on what a trained model is judged.
+/// The keys of an experiment that determine what a trained model is judged on.
 const JUDGED_ON: &[&str] = &[
     "problem",
     "matrices",
@@ -73,15 +74,15 @@ const JUDGED_ON: &[&str] = &[
 ];
 
 impl StoredRun {
-    /// Reads a run by its directory. Names in its experiment are those of the standard catalogue.
+    /// Reads the run in a directory. The names in its experiment are looked up in the standard catalogue.
     ///
     /// # Errors
-    /// When there is no run, or it has no good checkpoint.
+    /// When the directory holds no run, or the run has no good checkpoint.
     pub fn load(dir: &Path) -> Result<Self, RunError> {
         Self::with_catalogue(dir, &Catalogue::standard())
     }
 
-    /// As [`StoredRun::load`]; `catalogue` says what the experiment's names stand for.
+    /// Like [`StoredRun::load`], but looks names up in `catalogue`.
     ///
     /// # Errors
     /// As [`StoredRun::load`].
@@ -89,10 +90,10 @@ impl StoredRun {
         Self::load_at(dir, Moment::Latest, catalogue)
     }
 
-    /// As [`StoredRun::with_catalogue`], at another moment of the run.
+    /// Like [`StoredRun::with_catalogue`], but at another moment of the run.
     ///
     /// # Errors
-    /// As [`StoredRun::load`], and when there is no checkpoint of that moment.
+    /// When [`StoredRun::load`] fails, or there is no checkpoint of that moment.
     pub fn load_at(dir: &Path, moment: Moment, catalogue: &Catalogue) -> Result<Self, RunError> {
         let file = dir.join(EXPERIMENT);
         if !file.is_file() {
@@ -115,16 +116,16 @@ impl StoredRun {
         Ok(Self { experiment, step, task, model, max_positions, answering, catalogue, metrics, data, passed_over })
     }
 
-    /// The same model on other examples: with some values of the experiment [set](Experiment::with_settings), as
-    /// `matrices.law=laplace`. They are written with the vocabulary of the run; matrices with numbers that it has no tokens
-    /// for are drawn again, which [`Evaluation::rejected`] counts.
+    /// The same model on other examples, with some values of the experiment [set](Experiment::with_settings), as in
+    /// `matrices.law=laplace`. The examples are written with the vocabulary of the run. Matrices with numbers that the
+    /// vocabulary has no tokens for are drawn again; [`Evaluation::rejected`] counts them.
     ///
-    /// A file of examples, as `data.test=other.tsv`, takes the place of the run's. Other settings say which matrices
-    /// are drawn: the run's files, which hold others, are set aside.
+    /// A file of examples, as in `data.test=other.tsv`, replaces the run's file. Other settings determine which
+    /// matrices are drawn, so the run's files, which hold other matrices, are not used.
     ///
     /// # Errors
-    /// When a setting is impossible or has no effect on what is judged, or the model cannot read or write matrices of that
-    /// size.
+    /// When a setting is impossible or has no effect on what is judged, or the model cannot read or write matrices of
+    /// that size.
     pub fn with_settings(mut self, settings: &[impl AsRef<str>]) -> Result<Self, RunError> {
         let keys = settings.iter().map(|setting| Experiment::keys_of_setting(setting.as_ref()));
         let keys = keys.collect::<Result<Vec<_>, _>>()?.concat();
@@ -156,32 +157,32 @@ impl StoredRun {
         Ok(Self { experiment, task, metrics, ..self })
     }
 
-    /// Has answers found in another way than by greedy decoding.
+    /// Sets how answers are found, instead of by greedy decoding.
     #[must_use]
     pub fn with_answering(mut self, answering: Answering) -> Self {
         self.answering = answering;
         self
     }
 
-    /// The experiment, with what was set.
+    /// The experiment, with its settings applied.
     #[must_use]
     pub fn experiment(&self) -> &Experiment {
         &self.experiment
     }
 
-    /// What the names of the experiment stand for.
+    /// The catalogue that resolves the names of the experiment.
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    /// Updates that the model has had.
+    /// Number of updates that the model has had.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// What was found wrong with newer checkpoints than the model's, the newest first: they are damaged.
+    /// Errors of the damaged checkpoints that are newer than the model's, newest first.
     #[must_use]
     pub fn passed_over(&self) -> &[CheckpointError] {
         &self.passed_over
@@ -199,18 +200,19 @@ impl StoredRun {
         &self.model
     }
 
-    /// Judges the model on the first examples of a split: those of its file, if the experiment names one, or else those
-    /// that it makes.
+    /// Judges the model on the first examples of a split: from its file, if the experiment names one, or else generated
+    /// by the experiment.
     ///
     /// # Errors
-    /// As [`evaluate_measured`]; when the file cannot be read, is not what it was at the checkpoint, or holds fewer examples.
+    /// When [`evaluate_measured`] fails; when the file cannot be read, has changed since the checkpoint, or holds fewer
+    /// examples.
     pub fn evaluate(&self, split: Split, amount: impl Into<Amount>) -> Result<Evaluation, RunError> {
         let (source, count) = self.examples(split, amount.into())?;
         let metrics = self.metrics.clone();
         Ok(evaluate_measured(&self.model, &self.task, &*source, count, self.answering, metrics, &Device::Cpu)?)
     }
 
-    /// The examples of a split in their order, and how many of them are asked for.
+    /// The examples of a split in order, and how many of them are requested.
     fn examples(&self, split: Split, amount: Amount) -> Result<(Box<dyn BatchSource>, u64), RunError> {
         match DataFile::read(&self.experiment.data, split, &self.task)? {
             Some(file) => {
@@ -238,9 +240,9 @@ impl StoredRun {
         Ok(table)
     }
 
-    /// Judges the model on matrices of each of these laws, `count` of each, written with the tokens that it knows. A law of
-    /// which the run's problem has no matrices, such as one of rectangular matrices for a problem on symmetric ones, is left
-    /// out. All are, if problems of the run have matrices of their own.
+    /// Judges the model on matrices of each of these laws, `count` of each, written with the tokens that it knows. A
+    /// law whose matrices do not suit the run's problem is left out, such as a law of rectangular matrices for a
+    /// problem on symmetric ones. All laws are left out if problems of the run have their own matrices.
     ///
     /// # Errors
     /// As [`evaluate_measured`].
@@ -251,7 +253,7 @@ impl StoredRun {
             let Ok(experiment) = self.experiment.with_settings(&[format!("matrices.law={law}")]) else { continue };
             match self.evaluate_on(&experiment, count) {
                 Ok(evaluation) => table.push(law, evaluation),
-                // Not of this problem.
+                // The law does not suit this problem.
                 Err(RunError::Experiment(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -273,7 +275,7 @@ impl StoredRun {
         Ok(evaluate_measured(&self.model, &task, &source, count, self.answering, metrics, &Device::Cpu)?)
     }
 
-    /// The model's answer for a matrix, beside the exact one: for the first of the run's problems.
+    /// The model's answer for a matrix, beside the exact one. The problem is the run's first.
     ///
     /// # Errors
     /// When the matrix has no answer, or it or its answer cannot be written, or is longer than the model can read.
@@ -281,8 +283,8 @@ impl StoredRun {
         Ok(solve_example(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &Device::Cpu)?)
     }
 
-    /// All answers that the decoding finds for a matrix: those of a beam, best first, or the samples. Which of them would be
-    /// chosen by its residual is not looked at.
+    /// All answers that the decoding finds for a matrix: those of a beam, best first, or the samples. No answer is
+    /// selected by its residual.
     ///
     /// # Errors
     /// As [`StoredRun::solve`].
@@ -290,7 +292,7 @@ impl StoredRun {
         Ok(solve_in_every_way(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &Device::Cpu)?)
     }
 
-    /// The first of the run's problems, posed on a matrix.
+    /// The run's first problem, posed on a matrix.
     fn posed(&self, matrix: &DenseMatrix) -> Result<Example, RunError> {
         let example = self.task.example_of(0, matrix)?;
         let needed = example.src.len().max(example.tgt.len());
@@ -319,8 +321,8 @@ impl StoredRun {
         Ok(Answerer::new(&self.model, &self.task, self.answering)?)
     }
 
-    /// The model's answers for the first `count` examples that a split has with this seed. They are drawn, also where
-    /// the split has a file.
+    /// The model's answers for the first `count` examples of a split with this seed. The examples are drawn even if the
+    /// split has a file.
     ///
     /// # Errors
     /// As [`StoredRun::solve`].
@@ -334,15 +336,16 @@ impl StoredRun {
     }
 }
 
-/// Which checkpoint of a run: `latest`, a step, or the name of the figure by which it was the best, as in `within_5%`.
+/// A choice of a checkpoint of a run: `latest`, a step, or the name of the figure by which it is the best, as in
+/// `within_5%`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Moment {
-    /// The latest good one.
+    /// The latest good checkpoint.
     #[default]
     Latest,
-    /// The one after so many updates.
+    /// The checkpoint after this many updates.
     Step(u64),
-    /// The best by a figure that the experiment keeps the best of.
+    /// The best checkpoint by this figure. The experiment must keep it.
     Best(FigureName),
 }
 
@@ -367,10 +370,10 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Examples made together; figures do not depend on it.
+/// Number of examples made together. Figures do not depend on it.
 const BATCH: usize = 256;
 
-/// The checkpoint of a moment, and the damaged ones that were passed over on the way to it.
+/// The checkpoint of a moment, and the damaged checkpoints that were skipped to find it.
 fn checkpoint_at(dir: &Path, moment: Moment) -> Result<Latest<RunCheckpoint>, RunError> {
     let newest = || -> Result<_, RunDirError> {
         latest(dir, RunCheckpoint::load)?.ok_or_else(|| RunDirError::NoCheckpoint { path: dir.to_owned() })

@@ -1,9 +1,9 @@
-//! Where in a TOML file a mistake is, and what was probably meant.
+//! The position of mistakes in TOML files, and suggestions for what was meant.
 
 use numformer_evaluate::text::did_you_mean;
 use toml::de::{DeTable, DeValue};
 
-/// What in a text is not an experiment, and where.
+/// A mistake in the text of an experiment, and its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}, line {line}: {message}{hint}")]
 pub struct SyntaxError {
@@ -25,10 +25,10 @@ impl SyntaxError {
     }
 }
 
-/// What an error says, and the nearest known name where it is about an unknown one.
+/// The message of an error and, if the error is about an unknown name, the nearest known one.
 pub(crate) fn message_and_hint(error: &toml::de::Error) -> (String, String) {
     let message = error.message().trim().replace('\n', ", ");
-    // serde writes "unknown field `x`, expected one of `a`, `b`": the names stand between backticks.
+    // serde writes "unknown field `x`, expected one of `a`, `b`": the names are in backticks.
     let mut names = message.split('`').skip(1).step_by(2);
     let mut hint = match names.next() {
         Some(unknown) if message.starts_with("unknown ") => did_you_mean(unknown, names),
@@ -36,7 +36,7 @@ pub(crate) fn message_and_hint(error: &toml::de::Error) -> (String, String) {
     };
     let message = message.replace("unknown field", "unknown key");
     match message.split_once(", expected ") {
-        // The suggestion comes before the many names there are.
+        // The suggestion comes before the long list of names.
         Some((unknown, known)) if !hint.is_empty() => {
             hint += &format!(" expected {known}");
             (unknown.to_owned(), hint)
@@ -45,8 +45,8 @@ pub(crate) fn message_and_hint(error: &toml::de::Error) -> (String, String) {
     }
 }
 
-/// The line, from 1, of a key by its dotted path; of the first with that value, if one is asked for. Lists of tables are
-/// gone through.
+/// The line, from 1, of the key with this dotted path. If a value is given, it is the line of the first such key with
+/// that value. The search includes lists of tables.
 pub(crate) fn line_of(toml: &str, key: &str, value: Option<&str>) -> Option<usize> {
     fn find(found: &toml::Spanned<DeValue<'_>>, path: &[&str], value: Option<&str>) -> Option<usize> {
         match (found.get_ref(), path) {

@@ -1,4 +1,4 @@
-//! What a model of an experiment reads and writes.
+//! The tasks of an experiment: what its model reads and writes.
 
 use numformer_data::{Task, TaskBuilder};
 use numformer_problems::{Ensemble, RandomScale};
@@ -14,7 +14,7 @@ impl Experiment {
     /// The task: what the model reads and writes.
     ///
     /// # Errors
-    /// When a name is not in the catalogue, the matrices are impossible, or a problem is not posed on them.
+    /// When a name is not in the catalogue, the matrices are impossible, or a problem cannot be posed on them.
     pub fn task(&self, catalogue: &Catalogue) -> Result<Task, ExperimentError> {
         let mut builder = self.task_builder(catalogue)?;
         for stage in &self.stage {
@@ -27,7 +27,7 @@ impl Experiment {
     /// The tasks of the stages, written as the experiment's own `task`.
     ///
     /// # Errors
-    /// As [`Experiment::task`].
+    /// When [`Experiment::task`] fails.
     pub(crate) fn stage_tasks(&self, catalogue: &Catalogue, task: &Task) -> Result<Vec<Task>, ExperimentError> {
         let tasks = self.stage.iter().map(|stage| {
             let builder = self.of_stage(stage).task_builder(catalogue)?.written_as(task);
@@ -36,7 +36,7 @@ impl Experiment {
         tasks.collect()
     }
 
-    /// The experiment on the examples of a test set.
+    /// The experiment with the examples of a test set.
     pub(crate) fn of_test_set(&self, set: &TestSetConfig) -> Self {
         let mut experiment = self.clone();
         experiment.stage.clear();
@@ -49,22 +49,22 @@ impl Experiment {
         experiment
     }
 
-    /// The experiment on a stage's problems and matrices.
+    /// The experiment with a stage's problems and matrices.
     fn of_stage(&self, stage: &StageConfig) -> Self {
         let mut experiment = self.clone();
         experiment.problem = stage.problem.clone().unwrap_or(experiment.problem);
         experiment.matrices = stage.matrices.clone().unwrap_or(experiment.matrices);
-        // One vocabulary: letters stand in all stages or in none.
+        // All stages share one vocabulary, so either all have letters or none has.
         let of_several = |problem: &OneOrMany<ProblemConfig>| problem.0.len() > 1;
         let letters = self.encoding.task_letters.unwrap_or(of_several(&self.problem));
         experiment.encoding.task_letters = Some(letters);
         experiment
     }
 
-    /// The task written as `trained` is, with its vocabulary: for a model of that task that is judged on this one.
+    /// The task, written with the vocabulary of `trained`. It serves to judge a model of `trained` on this experiment.
     ///
     /// # Errors
-    /// As [`Experiment::task`]; and when there is a problem or a dimension that the vocabulary has no symbol for.
+    /// When [`Experiment::task`] fails, or the vocabulary lacks the symbol of a problem or a dimension.
     pub fn task_written_as(&self, catalogue: &Catalogue, trained: &Task) -> Result<Task, ExperimentError> {
         let task = self.task_builder(catalogue)?.written_as(trained).build()?;
         task.try_every_law(self.evaluate.seed)?;
@@ -114,8 +114,8 @@ impl Experiment {
     /// The model for `task`.
     ///
     /// # Errors
-    /// When the sizes are impossible, an option means nothing to the architecture, or the table of positions is shorter
-    /// than the task's sequences.
+    /// When the sizes are impossible, the architecture does not have an option that is set, or the table of positions
+    /// is shorter than the task's sequences.
     pub fn model_config(&self, task: &Task) -> Result<numformer_model::ModelConfig, ExperimentError> {
         self.model.of(task.vocabulary(), task.max_src_len().max(task.max_tgt_len()))
     }

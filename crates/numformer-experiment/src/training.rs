@@ -1,4 +1,4 @@
-//! What trains the model of an experiment.
+//! The trainer of an experiment's model.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::data_files::DataFiles;
 use crate::experiment::Experiment;
 use crate::run_error::RunError;
 
-/// Examples made together; figures do not depend on it.
+/// Number of examples made together. Figures do not depend on it.
 pub(crate) const EVALUATION_BATCH: usize = 256;
 
-/// What learns on the CPU, with fresh weights.
+/// The learner on the CPU, with fresh weights.
 pub(crate) fn learner(
     train: &TrainConfig,
     catalogue: &Catalogue,
@@ -28,7 +28,7 @@ pub(crate) fn learner(
     Ok(HostLearner::new(step, optimizer, parameters)?.described_as(&how))
 }
 
-/// A trainer of all that an experiment says of training.
+/// A trainer with all training settings of an experiment.
 pub(crate) fn trainer(
     experiment: &Experiment,
     catalogue: &Catalogue,
@@ -87,7 +87,7 @@ pub(crate) fn trainer(
     Ok(trainer)
 }
 
-/// The examples of a split to judge the model on, in order, and how many there are of `count`.
+/// The examples of a split to judge the model on, in order, and how many of `count` there are.
 pub(crate) fn examples(
     experiment: &Experiment,
     task: &Arc<Task>,

@@ -1,4 +1,4 @@
-//! Whether an experiment is possible.
+//! Validation of experiments.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::experiment_error::ExperimentError;
 use crate::one_or_many::Span;
 use crate::signed;
 
-/// Examples of a window of buckets, at most: their lengths are looked at for every batch.
+/// Maximum number of examples in a window of buckets. Their lengths are inspected for every batch.
 const MAX_WINDOW_EXAMPLES: u64 = 1 << 18;
 
 impl Experiment {
-    /// Checks every value, and that an example can be made; [`Experiment::task`] and [`Experiment::model_config`] cannot
-    /// fail after it.
+    /// Checks every value, and that an example can be made. If this succeeds, [`Experiment::task`] and
+    /// [`Experiment::model_config`] cannot fail.
     ///
     /// # Errors
-    /// Names the first impossible value.
+    /// When a value is impossible. The error names the first such value.
     pub fn validate(&self, catalogue: &Catalogue) -> Result<(), ExperimentError> {
         let at_least_one = [
             ("train.batch_size", self.train.batch_size as u64),
@@ -52,7 +52,7 @@ impl Experiment {
         if let Some((key, found)) = signed::larger_than_toml(self) {
             return Err(ExperimentError::TooLarge { key, limit: signed::LARGEST, found });
         }
-        // Lengths are looked at a window at a time.
+        // Lengths are inspected one window at a time.
         let (window, limit) = (u64::from(self.data.bucket_window), MAX_WINDOW_EXAMPLES / self.train.batch_size as u64);
         if window > limit.max(1) {
             return Err(ExperimentError::TooLarge { key: "data.bucket_window".to_owned(), limit, found: window });
@@ -129,7 +129,7 @@ impl Experiment {
         Ok(())
     }
 
-    /// Checks that every figure that is named is one of the evaluations.
+    /// Checks that every named figure is part of the evaluations.
     fn validate_figures(&self) -> Result<(), ExperimentError> {
         let of_stage =
             self.stage.iter().filter_map(|stage| stage.until.as_ref()).map(|goal| ("stage.until", &goal.metric));

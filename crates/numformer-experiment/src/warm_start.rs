@@ -1,4 +1,4 @@
-//! Beginning a run with the weights of another.
+//! Starting a run from the weights of another.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::experiment_error::ExperimentError;
 use crate::run_checkpoint::RunCheckpoint;
 use crate::run_dir::{EXPERIMENT, RunDirError};
 
-/// The model of a run as its latest good checkpoint has it, or the stored model in `dir`; and the damaged checkpoints
-/// that were passed over.
+/// Loads the model of a run from its latest good checkpoint, or the stored model in `dir`. Also returns the damaged
+/// checkpoints that were skipped.
 pub(crate) fn load(dir: &Path) -> Result<(StoredModel, Vec<CheckpointError>), RunDirError> {
     if !dir.join(EXPERIMENT).is_file() {
         return Ok((StoredModel::load(dir)?, Vec::new()));
@@ -29,7 +29,7 @@ pub(crate) fn load(dir: &Path) -> Result<(StoredModel, Vec<CheckpointError>), Ru
     Ok((latest.checkpoint.into(), latest.skipped))
 }
 
-/// The model that begins with the weights of another.
+/// The model that starts from the weights of another.
 pub(crate) struct Beginner<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) layout: &'a FlatLayout,
@@ -38,12 +38,12 @@ pub(crate) struct Beginner<'a> {
 }
 
 impl Beginner<'_> {
-    /// Copies the weights of `stored` over `weights`. What belongs to a symbol goes to the symbol that stands for the same,
-    /// wherever it stands in the vocabularies; what belongs to a position, to the same position. Symbols and positions
-    /// that are new keep the weights they have.
+    /// Copies the weights of `stored` over `weights`. Weights of a symbol go to the symbol with the same meaning, even
+    /// if its id differs. Weights of a position go to the same position. New symbols and positions keep the weights
+    /// they have.
     ///
     /// # Errors
-    /// When the models differ in more than vocabulary, positions and dropout, or the encodings of `stored` are not known.
+    /// When the models differ in more than vocabulary, positions and dropout, or the encodings of `stored` are unknown.
     pub(crate) fn take(
         &self,
         stored: &StoredModel,
@@ -54,7 +54,7 @@ impl Beginner<'_> {
         if !differences.is_empty() {
             return Err(StartError::OtherModel(Differences(differences)));
         }
-        // The same model but for its vocabulary and positions: from here on, every tensor of the one is one of the other.
+        // The models now differ only in vocabulary and positions, so every tensor of one is also a tensor of the other.
         check_weights(&stored.config, &stored.weights)?;
         let names = stored.encodings.as_ref().ok_or(StartError::UnknownEncodings)?;
         let old = Halves::new(&stored.vocabulary, names, catalogue)?;
@@ -120,7 +120,7 @@ enum Meaning<'a> {
     Padding,
     /// A part of a number that this half reads or writes.
     Number(NumberSymbol<'a>),
-    /// A part of a number that the other half alone does.
+    /// A part of a number that only the other half reads or writes.
     OfOtherHalf(NumberSymbol<'a>),
     /// A dimension, the letter of a problem, or nothing.
     Other(&'a str),
@@ -129,9 +129,9 @@ enum Meaning<'a> {
 /// A part of a number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum NumberSymbol<'a> {
-    /// One that other encodings have, too.
+    /// A symbol that other encodings have, too.
     Shared(SymbolMeaning),
-    /// One that only this encoding can explain.
+    /// A symbol that only this encoding defines.
     Own { encoding: &'a str, symbol: &'a str },
 }
 
@@ -158,7 +158,7 @@ impl<'a> Halves<'a> {
     }
 }
 
-/// What the symbols of a vocabulary stand for in an encoding; none for those that it has not.
+/// What the symbols of a vocabulary stand for in an encoding; `None` for symbols that the encoding lacks.
 fn number_symbols<'a>(
     vocabulary: &'a Vocabulary,
     name: &'a str,
@@ -174,13 +174,13 @@ fn number_symbols<'a>(
     vocabulary.symbols().iter().map(meaning).collect()
 }
 
-/// For each new symbol, the id of the old one that stands for the same.
+/// For each new symbol, the id of the old symbol with the same meaning.
 fn sources(old: &[Meaning<'_>], new: &[Meaning<'_>]) -> Vec<Option<usize>> {
     let ids: HashMap<&Meaning<'_>, usize> = old.iter().enumerate().map(|(id, meaning)| (meaning, id)).collect();
     new.iter().map(|meaning| ids.get(meaning).copied()).collect()
 }
 
-/// In what the models differ that is more than vocabulary, positions and dropout.
+/// The differences between the models, other than vocabulary, positions and dropout.
 fn differences(there: &ModelConfig, here: &ModelConfig) -> Vec<Difference> {
     let [there, here] = [there, here].map(fields);
     let same_architecture = there[0].1 == here[0].1;
@@ -190,8 +190,8 @@ fn differences(there: &ModelConfig, here: &ModelConfig) -> Vec<Difference> {
     differences.take(if same_architecture { usize::MAX } else { 1 }).collect()
 }
 
-/// All that defines the model apart from vocabulary, positions and dropout, as an experiment has it: key and value. The
-/// first is the architecture.
+/// The keys and values, as in an experiment, of everything that defines the model apart from vocabulary, positions and
+/// dropout. The first is the architecture.
 fn fields(config: &ModelConfig) -> Vec<(&'static str, String)> {
     // Every field is named here, so that a new one cannot be forgotten.
     match config {
@@ -256,24 +256,24 @@ fn toml(value: impl Serialize) -> String {
     toml::Value::try_from(value).expect("sizes and options are plain data").to_string()
 }
 
-/// What a run has taken over from the one that it [starts from](crate::Experiment::start_from): all weights of the
-/// layers, and so many rows of the embeddings. The other rows are new: they begin at random.
+/// What a run has taken over from the run that it [starts from](crate::Experiment::start_from): all weights of the
+/// layers, and some rows of the embeddings. The other rows are new and are initialized at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
     /// Symbols that the encoder reads.
     pub encoder: Rows,
     /// Symbols that the decoder reads and writes.
     pub decoder: Rows,
-    /// Positions of both; none where they are not learned.
+    /// Positions of both; `None` if positions are not learned.
     pub positions: Option<Rows>,
 }
 
 /// Rows of an embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rows {
-    /// Taken over.
+    /// Number of rows that were taken over.
     pub taken: usize,
-    /// Begun at random.
+    /// Number of rows that were initialized at random.
     pub new: usize,
 }
 
@@ -298,7 +298,7 @@ impl fmt::Display for TakenOver {
     }
 }
 
-/// Why a run cannot begin with the weights of another.
+/// The reason that a run cannot start from the weights of another.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -308,13 +308,13 @@ pub enum StartError {
     /// The weights are not those of their own configuration.
     #[error(transparent)]
     Weights(#[from] LayoutError),
-    /// There is no telling what the symbols stand for.
+    /// The meaning of the symbols is unknown.
     #[error(
         "it does not say which encodings its symbols belong to: import the checkpoint again, or write {ENCODINGS} beside its \
          weights, as {{\"input\": \"p10\", \"output\": \"p10\"}}"
     )]
     UnknownEncodings,
-    /// An encoding has a name that is not known here.
+    /// An encoding has an unknown name.
     #[error("the encoding of its symbols")]
     Encoding(#[source] ExperimentError),
 }

@@ -1,5 +1,5 @@
-//! Checkpoints of the program published with *Linear algebra with transformers*, read as data: its pickle is walked by a
-//! reader that builds values and calls nothing.
+//! Reads checkpoints of the program published with *Linear algebra with transformers* as data: the pickle reader builds
+//! values and calls nothing.
 //!
 //! ```no_run
 //! use numformer_lawt::import_lawt;

@@ -38,7 +38,8 @@ use candle_core::Result;
 /// let model = Transformer::init(&config, &Parameters::random(0, &Device::Cpu))?;
 /// let src = Padded::new(&[0, 5, 6, 0], &[4], 4, &Device::Cpu)?;
 /// let answers = generate(&model, &src, 0, 8, &Decoding::Greedy, &OneToken)?;
-/// assert!(answers[0][0].ids.len() == 1 && answers[0][0].ids[0] >= 2);
+/// let ids = &answers[0][0].hypothesis.ids;
+/// assert!(ids.len() == 1 && ids[0] >= 2);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub trait Constraint {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::files::{is_full_disk, sync_dir, write_synced};
 use crate::layout::{LayoutError, NamedTensors};
 
-/// Version of the format; raised when older programs could misread a newer file.
+/// Version of the format. It is raised when older programs could misread a newer file.
 const FORMAT: u32 = 1;
 /// The document with the sizes and options of a model.
 pub const CONFIG: &str = "config.json";
@@ -28,12 +28,13 @@ pub(crate) const STATE: &str = "state.json";
 /// Everything needed to go on with a run, bit for bit: a directory with
 ///
 /// - `model.safetensors`: the weights by name,
-/// - `optimizer.safetensors`: what the optimizer remembers: of Adam, `first_moment.NAME` and `second_moment.NAME`,
-/// - documents of whoever saves it: of an experiment, `config.json` with the model's sizes and options,
-///   and `vocabulary.json` with the symbols in the order of their ids,
-/// - `state.json`: format version, step, what else is noted, and length and CRC-32 of the other files.
+/// - `optimizer.safetensors`: what the optimizer remembers, such as Adam's `first_moment.NAME` and
+///   `second_moment.NAME`,
+/// - documents of the program that saves it: an experiment saves `config.json` with the model's sizes and options, and
+///   `vocabulary.json` with the symbols in the order of their ids,
+/// - `state.json`: format version, step, other notes, and the length and CRC-32 of the other files.
 ///
-/// The next batch needs no state of its own: it is a function of the step and of what the run was made from.
+/// The next batch needs no state of its own: it depends only on the step and on what the run was made from.
 ///
 /// # Examples
 /// ```
@@ -52,9 +53,9 @@ pub(crate) const STATE: &str = "state.json";
 pub struct Checkpoint<'a> {
     /// Updates taken.
     pub step: u64,
-    /// What else is noted in `state.json`, by name.
+    /// Other notes in `state.json`, by name.
     pub notes: Map<String, Value>,
-    /// Documents beside it, by the names of their files, which end in `.json`.
+    /// Documents beside `state.json`, by file name. The names end in `.json`.
     pub documents: BTreeMap<String, Value>,
     /// Weights by name.
     pub weights: Cow<'a, NamedTensors>,
@@ -70,7 +71,7 @@ struct State {
     files: BTreeMap<String, Fingerprint>,
 }
 
-/// `state.json`: the state as it was written and the CRC-32 of that text, so that no file goes unchecked.
+/// `state.json`: the text of the state and the CRC-32 of that text, so that no file goes unchecked.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sealed {
@@ -86,7 +87,7 @@ impl Sealed {
     }
 }
 
-/// What every format has: read before anything else.
+/// The part that every format has. It is read before anything else.
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
@@ -109,11 +110,11 @@ impl Checkpoint<'_> {
     /// Writes the checkpoint to the new directory `dir`: either whole or, after a crash, not at all.
     ///
     /// # Errors
-    /// When a file cannot be written; `dir` does not exist then.
+    /// When a file cannot be written. Then `dir` does not exist.
     pub fn save(&self, dir: &Path) -> Result<(), CheckpointError> {
         let partial = dir.with_extension("partial");
         self.write(&partial, dir).map_err(|source| {
-            // The first error is the one to tell; what is left is overwritten by the next attempt.
+            // Only the first error is reported. The next attempt overwrites what is left.
             let _ = fs::remove_dir_all(&partial);
             CheckpointError::Io { path: dir.to_owned(), source }
         })
@@ -151,18 +152,18 @@ impl Checkpoint<'_> {
         sync_dir(checkpoints.parent().unwrap_or(Path::new(".")))
     }
 
-    /// A document as what it is, for a checkpoint that lies in `dir`.
+    /// A document, deserialized as `T`. `dir` is the directory of the checkpoint.
     ///
     /// # Errors
-    /// When it is not there, or is something else.
+    /// When the document is missing, or is not a `T`.
     pub fn document<T: for<'de> Deserialize<'de>>(&self, name: &str, dir: &Path) -> Result<T, CheckpointError> {
         typed(self.documents.get(name), dir.join(name), "the checkpoint has no such document")
     }
 
-    /// A note as what it is, for a checkpoint that lies in `dir`.
+    /// A note, deserialized as `T`. `dir` is the directory of the checkpoint.
     ///
     /// # Errors
-    /// When it is not there, or is something else.
+    /// When the note is missing, or is not a `T`.
     pub fn note<T: for<'de> Deserialize<'de>>(&self, name: &str, dir: &Path) -> Result<T, CheckpointError> {
         typed(self.notes.get(name), dir.join(STATE), &format!("it has no `{name}`"))
     }
@@ -180,7 +181,7 @@ fn typed<T: for<'de> Deserialize<'de>>(
     }
 }
 
-/// Whether a file can be one of a checkpoint: one of ours, or a document that lies beside them.
+/// Whether a file can belong to a checkpoint: one of our tensor files, or a document beside them.
 fn is_own_file(name: &str) -> bool {
     let is_document = name.ends_with(".json") && name != STATE && !name.contains(['/', '\\', ':']);
     is_document || [MODEL, OPTIMIZER].contains(&name)
@@ -190,7 +191,7 @@ impl Checkpoint<'static> {
     /// Reads and checks a checkpoint.
     ///
     /// # Errors
-    /// When a file is missing, damaged or of another format; the error names it.
+    /// When a file is missing, damaged or in another format. The error names the file.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         let path = dir.join(STATE);
         let content = read(&path)?;
@@ -361,18 +362,18 @@ pub enum CheckpointError {
         /// What is wrong with the newest.
         source: Box<CheckpointError>,
     },
-    /// A store of one's own failed, or a checkpoint cannot be gone on from.
+    /// A custom store failed, or a run cannot go on from a checkpoint.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
 }
 
 impl CheckpointError {
-    /// An error of one's own.
+    /// A custom error.
     pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Other(error.into())
     }
 
-    /// Whether there is no room left to write to: it may be written once there is.
+    /// Whether there is no room left. The write may succeed once there is.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full_disk(source))

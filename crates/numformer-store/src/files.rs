@@ -1,10 +1,10 @@
-//! Writing files so that a crash leaves the old one or the new one.
+//! File writing that leaves either the old file or the new one after a crash.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Replaces `path` by `bytes`: written beside it, synced, renamed.
+/// Replaces the content of `path` with `bytes`. Writes a file beside it, syncs it and renames it.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("partial");
     write_synced(&temporary, bytes)?;
@@ -19,12 +19,12 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Whether there is no room left, on the disk or for the user.
+/// Whether the disk is full or the user's quota is used up.
 pub fn is_full_disk(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Makes a directory, and those it lies in, so that they are there after a crash.
+/// Makes a directory and its parents, so that they are still there after a crash.
 pub fn create_durably(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Whether stored tensors are those of a model.
+//! Checks that stored tensors are those of a model.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use numformer_model::{ConfigError, FlatLayout, ModelConfig};
 /// `f32` tensors by name: shape and row-major coefficients.
 pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// Cuts a flat vector into named tensors, `prefix` before each name.
+/// Cuts a flat vector into named tensors, with `prefix` before each name.
 pub fn named(layout: &FlatLayout, prefix: &str, flat: &[f32]) -> NamedTensors {
     let slots = layout.slots().iter();
     slots
@@ -19,8 +19,8 @@ pub fn named(layout: &FlatLayout, prefix: &str, flat: &[f32]) -> NamedTensors {
         .collect()
 }
 
-/// Joins named tensors into one flat vector, the inverse of [`named`]; tensors whose names do not begin with `prefix` are
-/// another's.
+/// Joins named tensors into one flat vector: the inverse of [`named`]. Ignores tensors whose names do not begin with
+/// `prefix`.
 pub fn flat(layout: &FlatLayout, prefix: &str, tensors: &NamedTensors) -> Result<Vec<f32>, LayoutError> {
     let mut flat = vec![0.0; layout.len()];
     for (slot, values) in layout.slots().iter().zip(matched(layout, prefix, tensors)?) {
@@ -29,7 +29,7 @@ pub fn flat(layout: &FlatLayout, prefix: &str, tensors: &NamedTensors) -> Result
     Ok(flat)
 }
 
-/// Checks that these are the weights of a model of this configuration: all of them, no others, and each a number.
+/// Checks that `weights` are those of a model with this configuration: none missing, none extra, all finite.
 pub fn check_weights(config: &ModelConfig, weights: &NamedTensors) -> Result<(), LayoutError> {
     matched(&FlatLayout::of(config)?, "", weights)?;
     let not_finite = weights.iter().find(|(_, (_, values))| values.iter().any(|value| !value.is_finite()));
@@ -73,10 +73,10 @@ pub enum LayoutError {
     /// No model has this configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// There are others than the model's.
+    /// The names of the tensors are not those of the model.
     #[error("expected the tensors of the model, found {0}")]
     Names(TensorNames),
-    /// A tensor has another shape.
+    /// A tensor has the wrong shape.
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
     Shape {
         /// Its name.
@@ -86,7 +86,7 @@ pub enum LayoutError {
         /// Shape found.
         found: Vec<usize>,
     },
-    /// A tensor has a coefficient that is infinite or no number.
+    /// A tensor has a coefficient that is infinite or not a number.
     #[error("tensor `{name}`: expected finite numbers, found others")]
     NotFinite {
         /// Its name.
@@ -101,17 +101,17 @@ impl LayoutError {
     }
 }
 
-/// The names in which stored tensors differ from those of a model. A tensor that was renamed is in both lists.
+/// The names that differ between stored tensors and a model. A tensor that was renamed is in both lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TensorNames {
-    /// Those that the model has and the file lacks, sorted.
+    /// Names that the model has and the file lacks, sorted.
     pub missing: Vec<String>,
-    /// Those that the file has and the model lacks, sorted.
+    /// Names that the file has and the model lacks, sorted.
     pub unknown: Vec<String>,
 }
 
 impl fmt::Display for TensorNames {
-    /// As in: no tensor `a`, unknown tensors `b`, `c`, `d` and 2 more.
+    /// For example: no tensor `a`; unknown tensors `b`, `c`, `d` and 2 more.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 3;
         let mut separator = "";

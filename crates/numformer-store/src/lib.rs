@@ -1,4 +1,5 @@
-//! Weights and optimizer state on disk, as they were: whole or not there after a crash, and checked when they are read.
+//! Weights and optimizer state on disk, restored exactly. A crash leaves a save either whole or not there at all. Files
+//! are checked when they are read.
 //!
 //! ```
 //! use candle_core::Device;
@@ -19,10 +20,10 @@
 //! ```
 //!
 //! - [`StoredModel`]: a model with its vocabulary.
-//! - [`Checkpoint`]: weights, what an optimizer remembers, and documents beside them, each with its checksum.
+//! - [`Checkpoint`]: weights, optimizer memory and documents beside them, each with its checksum.
 //! - [`RunStore`]: the directory of a run, held by one process at a time, with its latest checkpoints.
-//! - [`NamedTensors`]: weights by name; [`named`] and [`flat`] lead from flat vectors to them and back.
-//! - [`files`]: writing files so that a crash leaves the old one or the new one.
+//! - [`NamedTensors`]: weights by name; [`named`] and [`flat`] convert flat vectors to them and back.
+//! - [`files`]: file writing that leaves either the old file or the new one after a crash.
 //!
 //! # As a dependency
 //! ```toml

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::files::create_durably;
 
-/// The directory of one run, held by one process at a time, with its latest checkpoints in `checkpoints/step-NNNNNNNNNN/`.
+/// The directory of one run, held by one process at a time. Its latest checkpoints are in
+/// `checkpoints/step-NNNNNNNNNN/`.
 ///
 /// # Examples
 /// ```
@@ -33,12 +34,12 @@ pub struct RunStore {
 pub struct Latest<C> {
     /// The checkpoint to go on from.
     pub checkpoint: C,
-    /// What was found wrong with newer ones, the newest first.
+    /// What was wrong with newer checkpoints, the newest first.
     pub skipped: Vec<CheckpointError>,
 }
 
 impl RunStore {
-    /// Opens the directory, or makes it. The latest three checkpoints are kept.
+    /// Opens the directory, or makes it. Keeps the latest three checkpoints.
     ///
     /// # Errors
     /// When another process holds the directory, or it cannot be written.
@@ -57,7 +58,7 @@ impl RunStore {
         Ok(store)
     }
 
-    /// Keeps so many of the latest checkpoints, at least one.
+    /// Sets how many of the latest checkpoints to keep, at least one.
     #[must_use]
     pub fn keeping(self, latest: usize) -> Self {
         Self { keep: latest.max(1), ..self }
@@ -69,13 +70,13 @@ impl RunStore {
         &self.path
     }
 
-    /// Where the checkpoint after `step` updates stands.
+    /// The path of the checkpoint after `step` updates.
     #[must_use]
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
         checkpoint_path(&self.path, step)
     }
 
-    /// Steps of the checkpoints there are, ascending.
+    /// Steps of the existing checkpoints, ascending.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -83,39 +84,39 @@ impl RunStore {
         steps(&self.path)
     }
 
-    /// Saves a checkpoint, and returns where it stands.
+    /// Saves a checkpoint, and returns its path.
     ///
     /// # Errors
-    /// When it cannot be written; the earlier checkpoints are untouched then.
+    /// When the checkpoint cannot be written. Earlier checkpoints are then untouched.
     pub fn write(&self, checkpoint: &Checkpoint<'_>) -> Result<PathBuf, CheckpointError> {
         let path = self.checkpoint_path(checkpoint.step);
         checkpoint.save(&path)?;
         Ok(path)
     }
 
-    /// The latest checkpoint that can be read; none when none was written yet.
+    /// The latest readable checkpoint, or `None` if none was written yet.
     ///
     /// # Errors
-    /// As [`latest`].
+    /// When [`latest`] would fail.
     pub fn latest_checkpoint(&self) -> Result<Option<Latest<Checkpoint<'static>>>, CheckpointError> {
         latest(&self.path, Checkpoint::load)
     }
 
-    /// Removes the oldest checkpoints of a run that is at `step`: all but those after the steps `kept` and as many of the
-    /// latest as are to be kept.
+    /// Removes the oldest checkpoints of a run that is at `step`. Keeps those after the steps in `kept`, and as many of
+    /// the latest as [`keeping`](Self::keeping) says.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// When a checkpoint cannot be removed.
     pub fn remove_oldest(&self, step: u64, kept: &[u64]) -> Result<(), CheckpointError> {
-        // Steps beyond this one were left by a run that was set back past a damaged checkpoint: they are not its past.
+        // Later steps were left by a run that went back past a damaged checkpoint. They are not part of its past.
         let past = self.steps().map_err(|source| self.io_error(source))?.into_iter().filter(|old| *old <= step);
         past.rev().skip(self.keep).filter(|old| !kept.contains(old)).try_for_each(|old| self.remove(old))
     }
 
-    /// Removes the checkpoints of a run that goes back to `step` and on from there in another way.
+    /// Removes the checkpoints after `step`. The run goes back to `step` and continues differently from there.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// When a checkpoint cannot be removed.
     pub fn remove_after(&self, step: u64) -> Result<(), CheckpointError> {
         let steps = self.steps().map_err(|source| self.io_error(source))?;
         steps.into_iter().filter(|later| *later > step).try_for_each(|later| self.remove(later))
@@ -129,7 +130,7 @@ impl RunStore {
         CheckpointError::Io { path: checkpoints(&self.path), source }
     }
 
-    /// Removes what a killed process left of checkpoints that it had begun to write.
+    /// Removes unfinished checkpoints that a killed process left.
     fn remove_unfinished(&self) -> io::Result<()> {
         let entries = match fs::read_dir(checkpoints(&self.path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -150,17 +151,17 @@ fn checkpoints(run: &Path) -> PathBuf {
     run.join("checkpoints")
 }
 
-/// Where the checkpoint after `step` updates of the run in a directory stands.
+/// The path of the checkpoint after `step` updates of the run in the directory `run`.
 #[must_use]
 pub fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
-    // Ten digits: names sort as numbers do.
+    // With ten digits, names sort as numbers do.
     checkpoints(run).join(format!("step-{step:010}"))
 }
 
-/// The latest checkpoint of a run that can be loaded; none when none was written yet.
+/// The latest checkpoint that can be loaded from the directory of a run, or `None` if none was written yet.
 ///
 /// # Errors
-/// When there are some and all are damaged, or the latest was written by another version.
+/// When there are checkpoints but all are damaged, or the latest was written by another version.
 pub fn latest<C>(
     run: &Path,
     load: impl Fn(&Path) -> Result<C, CheckpointError>,
@@ -180,7 +181,7 @@ pub fn latest<C>(
     }
 }
 
-/// Steps of the checkpoints of the run in a directory, ascending.
+/// Steps of the checkpoints of the run in the directory `run`, ascending.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -193,7 +194,7 @@ pub fn steps(run: &Path) -> io::Result<Vec<u64>> {
     for entry in entries {
         let name = entry?.file_name();
         let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
-        // Only names that we write: `step-9` is somebody else's.
+        // Accepts only names that we write: `step-9` is not ours.
         steps.extend(step.filter(|step| checkpoint_path(run, *step).file_name() == Some(&name)));
     }
     steps.sort_unstable();

@@ -16,13 +16,13 @@ use crate::checkpoint::{
 use crate::files::{sync_dir, write_synced};
 use crate::layout::{NamedTensors, check_weights, named};
 
-/// The encodings of a [`StoredModel`].
+/// The document with the encodings of a [`StoredModel`].
 pub const ENCODINGS: &str = "encodings.json";
 
-/// A trained model with its vocabulary: what is needed to use it, and nothing of its training.
+/// A trained model with its vocabulary: everything needed to use it, and nothing about its training.
 ///
-/// On disk it is a directory with `config.json`, `vocabulary.json` and `model.safetensors`, files as those of a
-/// [`Checkpoint`], which can be loaded as a model too; and, where the encodings are known, `encodings.json`.
+/// On disk it is a directory with `config.json`, `vocabulary.json` and `model.safetensors`, in the same form as in a
+/// [`Checkpoint`]. If the encodings are known, it also has `encodings.json`. A checkpoint can be loaded as a model too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
     /// Sizes and options of the model.
@@ -31,12 +31,12 @@ pub struct StoredModel {
     pub vocabulary: Vocabulary,
     /// Weights by name.
     pub weights: NamedTensors,
-    /// How the model reads and writes numbers, where that is known.
+    /// How the model reads and writes numbers, if known.
     pub encodings: Option<EncodingNames>,
 }
 
-/// The encodings of source and target, by name. Symbols alone do not tell: `5`
-/// is a digit in base 10 and in base 1000.
+/// The encodings of source and target, by name. The symbols alone do not determine them: `5` is a digit in base 10 and
+/// in base 1000.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncodingNames {
@@ -62,7 +62,7 @@ impl StoredModel {
         Ok(Self { config: config.into(), vocabulary, weights: named(&layout, "", &values), encodings: None })
     }
 
-    /// Says how the model reads and writes numbers: what another run needs to know that begins with its weights.
+    /// Sets how the model reads and writes numbers. A run that begins with these weights needs to know it.
     #[must_use]
     pub fn with_encodings(self, input: &str, output: &str) -> Self {
         let encodings = Some(EncodingNames { input: input.to_owned(), output: output.to_owned() });
@@ -72,7 +72,8 @@ impl StoredModel {
     /// Writes the model to the new directory `dir`: either whole or, after a crash, not at all.
     ///
     /// # Errors
-    /// When `dir` exists, or a file cannot be written; as [`StoredModel::load`], when the parts do not fit each other.
+    /// When `dir` exists, a file cannot be written, or the parts do not fit each other as [`StoredModel::load`]
+    /// requires.
     pub fn save(&self, dir: &Path) -> Result<(), CheckpointError> {
         if dir.exists() {
             return Err(CheckpointError::Exists { path: dir.to_owned() });
@@ -81,10 +82,10 @@ impl StoredModel {
         self.write(dir)
     }
 
-    /// Writes the model, whatever it is.
+    /// Writes the model without checking it.
     fn write(&self, dir: &Path) -> Result<(), CheckpointError> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        // The process is part of the name: another may be writing a model of the same name.
+        // The process id is part of the name, because another process may be writing a model of the same name.
         let partial = dir.with_file_name(format!(".{name}.{}.partial", process::id()));
         let write = || {
             if partial.exists() {
@@ -102,17 +103,17 @@ impl StoredModel {
             sync_dir(dir.parent().unwrap_or(Path::new(".")))
         };
         write().map_err(|source| {
-            // The first error is the one to tell.
+            // Only the first error is reported.
             let _ = fs::remove_dir_all(&partial);
             CheckpointError::Io { path: dir.to_owned(), source }
         })
     }
 
-    /// Reads a model, or the model of a checkpoint, whose checksums are compared then.
+    /// Reads a model, or the model of a checkpoint. For a checkpoint, it also compares the checksums.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the files do not fit each other: the weights are to be those of the model that
-    /// the configuration describes, all of them and no others, and finite.
+    /// When a file is missing or damaged, or the files do not fit each other. The weights must be finite and exactly
+    /// those of the model that the configuration describes.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         let model = if dir.join(STATE).exists() {
             Self::of(Checkpoint::load(dir)?, dir)?
@@ -136,7 +137,7 @@ impl StoredModel {
         Ok(model)
     }
 
-    /// The model of a checkpoint that lies in `dir`.
+    /// The model of a checkpoint. `dir` is the directory of the checkpoint.
     fn of(checkpoint: Checkpoint<'_>, dir: &Path) -> Result<Self, CheckpointError> {
         let encoding = checkpoint.notes.get("experiment").and_then(|experiment| experiment.get("encoding"));
         let name = |of: &str| Some(encoding?.get(of)?.as_str()?.to_owned());
@@ -166,11 +167,11 @@ impl StoredModel {
             .map_err(|source| CheckpointError::Weights { path: dir.join(MODEL), source })
     }
 
-    /// The weights as parameters on `device`: for use by [`Parameters::frozen`], for training by
-    /// [`Parameters::trainable`].
+    /// The weights as parameters on `device`. Call [`Parameters::frozen`] to use them, or [`Parameters::trainable`] to
+    /// train them.
     ///
     /// # Errors
-    /// When a tensor has not as many coefficients as its shape says, or the device fails.
+    /// When the number of coefficients of a tensor does not match its shape, or the device fails.
     pub fn parameters(&self, device: &Device) -> candle_core::Result<Parameters> {
         let tensors = self
             .weights
@@ -182,8 +183,8 @@ impl StoredModel {
     /// The model on `device`, for use.
     ///
     /// # Errors
-    /// As [`StoredModel::parameters`]; and when the weights are not those of the model, all of them and no others, or one is
-    /// not finite.
+    /// When [`StoredModel::parameters`] would fail, the weights are not exactly those of the model, or a weight is not
+    /// finite.
     pub fn model(&self, device: &Device) -> candle_core::Result<Model> {
         check_weights(&self.config, &self.weights).map_err(Error::wrap)?;
         Model::new(&self.config, &self.parameters(device)?.frozen())
@@ -229,14 +230,14 @@ mod tests {
     fn a_failed_attempt_leaves_nothing() {
         let dir = tempfile::tempdir().expect("dir");
         let mut model = untrained();
-        // Fewer values than its shape says: noticed when the other files are written.
+        // Fewer values than the shape says. This is noticed only when the other files have been written.
         model.weights.get_mut("projection.bias").expect("every model has one").1.pop();
         let error = model.write(&dir.path().join("model")).expect_err("not writable");
         assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
         assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 0);
     }
 
-    /// Models whose names differ in what follows a dot, and another process's attempt at the same name, are left alone.
+    /// Saving leaves alone models whose names differ after a dot, and another process's attempt at the same name.
     #[test]
     fn partial_models_are_told_apart() {
         let dir = tempfile::tempdir().expect("dir");
@@ -311,7 +312,7 @@ mod tests {
         }
     }
 
-    /// Whatever a configuration has that its weights have not, or the other way round, is an error.
+    /// It is an error if the configuration has something that the weights lack, or the other way round.
     #[test]
     fn weights_of_another_configuration_are_refused() {
         let sizes = StackConfig::new(4, 2, 2);

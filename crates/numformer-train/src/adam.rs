@@ -10,9 +10,9 @@ use crate::optimizer::{Optimizer, Update};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdamConfig {
-    /// Decay of the mean of gradients: from 0, below 1.
+    /// Decay of the mean of gradients: at least 0, below 1.
     pub beta1: f64,
-    /// Decay of the mean of squared gradients: from 0, below 1.
+    /// Decay of the mean of squared gradients: at least 0, below 1.
     pub beta2: f64,
     /// Added to the root of the second moment: above 0.
     pub epsilon: f64,
@@ -24,7 +24,7 @@ impl Default for AdamConfig {
     }
 }
 
-/// The Adam optimizer, and AdamW with an update's decoupled weight decay.
+/// The Adam optimizer. With an update's decoupled weight decay, it is AdamW.
 ///
 /// ε is added to √v, not to its bias-corrected form: update t moves a weight by
 /// `-η · √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε)`.
@@ -58,12 +58,12 @@ impl Adam {
         &self.second_moment
     }
 
-    /// Both moments, to be set.
+    /// Both moments, for writing.
     pub(crate) fn moments_mut(&mut self) -> [&mut [f32]; 2] {
         [&mut self.first_moment, &mut self.second_moment]
     }
 
-    /// The numbers of an update.
+    /// The update as an [`AdamStep`].
     pub(crate) fn step(&self, update: Update) -> AdamStep {
         let AdamConfig { beta1, beta2, epsilon } = self.config;
         let Update { number, lr, gradient_scale, weight_decay } = update;

@@ -1,4 +1,4 @@
-//! Files that grow, also across a full disk.
+//! Append-only files that survive a full disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use numformer_store::files::is_full_disk;
 
-/// A file that is added to. While the disk is full, what is to be added waits in memory.
+/// A file that is only appended to. While the disk is full, new data waits in memory.
 #[derive(Debug)]
 pub(crate) struct AppendedFile {
     path: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct AppendedFile {
 }
 
 impl AppendedFile {
-    /// A file at `path`, which is made or opened by [`open`](Self::open).
+    /// A file at `path`. [`open`](Self::open) creates or opens it.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, file: None, waiting: Vec::new() }
     }
@@ -31,14 +31,14 @@ impl AppendedFile {
         Ok(())
     }
 
-    /// Adds to the file, or lets wait; nothing before it is opened.
+    /// Appends to the file. While the disk is full, keeps the bytes in memory. Does nothing before the file is opened.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         self.waiting.extend_from_slice(bytes);
         while !self.waiting.is_empty() {
             match file.write(&self.waiting) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // A part may fit where the whole does not.
+                // A part may fit even if the whole does not.
                 Ok(written) => drop(self.waiting.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_full_disk(&error) => break,
@@ -48,7 +48,7 @@ impl AppendedFile {
         Ok(())
     }
 
-    /// Writes what waits, and sees to it that a crash loses nothing; an error where there is no room.
+    /// Writes the waiting data and syncs the file, so that a crash loses nothing. Fails if there is no room.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.write(&[])?;
         if !self.waiting.is_empty() {

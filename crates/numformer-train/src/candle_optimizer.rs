@@ -1,4 +1,4 @@
-//! Our optimizers in candle's shape.
+//! Our optimizers behind candle's interface.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use numformer_model::FlatLayout;
 use crate::optimizer::{Optimizer, Update};
 use crate::optimizer_config::OptimizerConfig;
 
-/// One of our optimizers, for candle's variables: it has the methods of [`candle_nn::Optimizer`], so that it serves where
-/// candle's own do. A [`Trainer`](crate::Trainer) takes an [`Optimizer`] itself: its weights are one vector already.
+/// One of our optimizers, for candle's variables. It has the methods of [`candle_nn::Optimizer`], so it works wherever
+/// candle's own optimizers do. A [`Trainer`](crate::Trainer) takes an [`Optimizer`] directly, because its weights are
+/// already one vector.
 ///
 /// # Examples
 /// ```
@@ -31,16 +32,16 @@ pub struct CandleOptimizer {
     updates: u64,
     lr: f64,
     weight_decay: f64,
-    /// One for each variable: candle may have gradients of some of them only.
+    /// One per variable: candle may have gradients for only some of them.
     optimizers: Vec<Box<dyn Optimizer>>,
 }
 
-/// What a [`CandleOptimizer`] is made from.
+/// The configuration of a [`CandleOptimizer`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CandleOptimizerConfig {
-    /// Which optimizer.
+    /// The optimizer.
     pub optimizer: OptimizerConfig,
-    /// Learning rate, until another is set.
+    /// Learning rate, until a new one is set.
     pub lr: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,

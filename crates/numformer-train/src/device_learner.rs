@@ -9,19 +9,19 @@ use crate::learner::{Learner, LearnerState, Steps};
 use crate::optimizer::{Optimizer, Update};
 use crate::train_error::TrainError;
 
-/// Learns on a device by Adam, with copies on the host that follow when they are asked for.
+/// A [`Learner`] that trains on a device with Adam. Its copies on the host are updated only when they are asked for.
 #[derive(Debug)]
 pub struct DeviceLearner {
     step: DeviceStep,
     updates: u64,
     weights: Vec<f32>,
     adam: Adam,
-    /// Whether the copies are as the device has it.
+    /// Whether the host copies match the device.
     is_fetched: bool,
 }
 
 impl DeviceLearner {
-    /// Learns by `step` and Adam, beginning with the weights that `parameters` hold.
+    /// Learns by `step` and Adam, starting from the weights in `parameters`.
     ///
     /// # Errors
     /// When the parameters are not those of the step, or the device fails.
@@ -48,7 +48,7 @@ impl Learner for DeviceLearner {
 
     fn learn(&mut self, steps: &mut Steps<'_>) -> Result<Vec<StepOutcome>, TrainError> {
         self.is_fetched = false;
-        // A step that was not finite is forgotten: what becomes of it has been decided.
+        // Forgets a step that was not finite: what to do about it has already been decided.
         self.step.go_on()?;
         for (number, planned) in (self.updates + 1..).zip(steps) {
             let planned = planned?;
@@ -74,7 +74,7 @@ impl Learner for DeviceLearner {
     }
 
     fn set_state(&mut self, state: &LearnerState<'_>) -> ModelResult<()> {
-        // Whole, also if only a part is set.
+        // Fetches the whole state first, because `state` may set only a part of it.
         self.fetch()?;
         copy("weights", state.weights, &mut self.weights)?;
         for (name, to) in self.adam.memory_mut() {
@@ -99,7 +99,7 @@ impl Learner for DeviceLearner {
         DeviceStep::MOST_PENDING as u64
     }
 
-    /// One thread gives work to the device; the others have nothing else to do.
+    /// One thread feeds the device; the others have nothing else to do.
     fn data_workers(&self) -> usize {
         rayon::current_num_threads().saturating_sub(1).clamp(1, 8)
     }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct Difference {
     /// Dotted path of the key.
     pub key: String,
-    /// Value in the first experiment, as TOML; `absent` without one.
+    /// Value in the first experiment, as TOML; `absent` if it has none.
     #[serde(rename = "from")]
     pub left: String,
-    /// Value in the second.
+    /// Value in the second experiment.
     #[serde(rename = "to")]
     pub right: String,
 }

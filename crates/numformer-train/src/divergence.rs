@@ -1,10 +1,10 @@
-//! What is done when training diverges.
+//! What to do when training diverges.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What becomes of a step whose loss or gradient is not finite: never an update.
+/// A policy for steps whose loss or gradient is not finite. Such a step never updates the weights.
 ///
 /// In TOML, `divergence = { policy = "roll-back", lr_factor = 0.5 }`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,19 +13,19 @@ pub enum DivergencePolicy {
     /// The run ends with an error. Its checkpoints stay.
     #[default]
     Stop,
-    /// The step is left out, and counted: its examples are not learned from.
+    /// The step is left out and counted. Its examples are not learned from.
     Skip {
-        /// Steps left out one after another, at most; one more ends the run.
+        /// The most steps that may be left out in a row. One more ends the run.
         #[serde(default = "ten")]
         limit: u32,
     },
-    /// The run goes back to its last regular checkpoint that has given a finite loss, or to its beginning, and on from there
-    /// at a lower learning rate.
+    /// The run goes back to its last regular checkpoint that has given a finite loss, or to its beginning. It goes on
+    /// from there at a lower learning rate.
     RollBack {
         /// Multiplies the learning rate of all steps from then on: above 0, below 1.
         #[serde(default = "half")]
         lr_factor: f64,
-        /// Times that the run goes back, at most; one more ends it.
+        /// The most times that the run may go back. One more ends the run.
         #[serde(default = "ten")]
         limit: u32,
     },
@@ -42,8 +42,8 @@ fn half() -> f64 {
 /// A step that could not be taken, and what was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DivergenceReport {
-    /// Updates taken once it was dealt with: the step itself if it was left out, an earlier one if the run went back,
-    /// the last one if it ended.
+    /// The step that the run is at once the divergence was handled: the diverged step if it was left out, an earlier
+    /// one if the run went back, the last one if the run ended.
     pub step: u64,
     /// The step that could not be taken.
     pub diverged: u64,
@@ -83,7 +83,7 @@ impl fmt::Display for DivergenceReport {
     }
 }
 
-/// JSON has no word for numbers that are not finite: they are written as text.
+/// JSON cannot express numbers that are not finite, so they are written as text.
 mod any_float {
     use super::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,6 +1,6 @@
 //! How often something is done.
 
-/// How often something is done in a run: after every so many steps.
+/// An interval in steps: how often a run does something.
 ///
 /// # Examples
 /// ```
@@ -11,7 +11,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Every(u64);
 
-/// After every so many steps; 0 is taken for 1.
+/// An interval of `steps` steps. 0 counts as 1.
 #[must_use]
 pub fn every(steps: u64) -> Every {
     Every(steps.max(1))
@@ -24,18 +24,18 @@ impl Every {
         self.0
     }
 
-    /// Whether it is done after so many steps in all.
+    /// Whether the action is due after `step` steps in total.
     #[must_use]
     pub fn is_due(self, step: u64) -> bool {
         step.is_multiple_of(self.0)
     }
 
-    /// The steps from `step` on until it is done next: at least one.
+    /// Number of steps from `step` until the action is next due: at least one.
     pub(crate) fn rest(self, step: u64) -> u64 {
         self.0 - step % self.0
     }
 
-    /// The last step before `step` after which it was done: 0 is the beginning.
+    /// The last step before `step` at which the action was due; 0 is the beginning.
     pub(crate) fn before(self, step: u64) -> u64 {
         step.saturating_sub(1) / self.0 * self.0
     }

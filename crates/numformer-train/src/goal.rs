@@ -1,4 +1,4 @@
-//! A value that a figure is to reach.
+//! A target value for a figure.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::stop_rule::{PastEvaluation, StopRule};
 
-/// A value that a figure of an evaluation is to reach. As a [`StopRule`] it ends a run that has reached it.
+/// A target value for a figure of an evaluation. As a [`StopRule`], it ends a run that has reached the value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Goal {
     /// The figure.
     pub metric: FigureName,
-    /// The value: reached, or better.
+    /// The value to reach. A better value also reaches the goal.
     pub value: f64,
 }
 

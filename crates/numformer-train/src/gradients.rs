@@ -8,20 +8,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gradients {
-    /// By the fused step where there is one for the model, else by automatic differentiation.
+    /// By the fused step if the model has one, otherwise by automatic differentiation.
     #[default]
     Auto,
-    /// By an explicit forward and backward schedule, several times faster: the standard transformer.
+    /// By an explicit forward and backward schedule. It is several times faster, but works only for the standard
+    /// transformer.
     #[serde(alias = "explicit")]
     Fused,
-    /// By candle's automatic differentiation: every model.
+    /// By candle's automatic differentiation. It works for every model.
     Autodiff,
 }
 
-/// The training step of a new model, and in words how it is computed.
+/// The training step of a new model, and a description in words of how gradients are computed.
 ///
 /// # Errors
-/// When the model has no fused step and one is asked for, or the model cannot be.
+/// When a fused step is asked for and the model has none, or the model cannot be built.
 pub fn training_step(
     config: &ModelConfig,
     parameters: &Parameters,

@@ -11,7 +11,7 @@ use crate::learner::{Learner, LearnerState, Step, Steps};
 use crate::optimizer::{Optimizer, Update};
 use crate::train_error::TrainError;
 
-/// Learns on the host: by a training step and an optimizer.
+/// A [`Learner`] on the host, made of a training step and an optimizer.
 ///
 /// # Examples
 /// ```
@@ -32,13 +32,13 @@ pub struct HostLearner {
     updates: u64,
     weights: Vec<f32>,
     gradients: Vec<f32>,
-    /// Gradients of one batch among several.
+    /// Gradients of one batch, if a step has several.
     part: Vec<f32>,
     how: String,
 }
 
 impl HostLearner {
-    /// Learns by `step` and `optimizer`, beginning with the weights that `parameters` hold.
+    /// Learns by `step` and `optimizer`, starting from the weights in `parameters`.
     ///
     /// # Errors
     /// When the parameters are not those of the step.
@@ -56,13 +56,13 @@ impl HostLearner {
         Ok(Self { step, optimizer, updates: 0, weights, gradients, part: Vec::new(), how })
     }
 
-    /// Says in other words how gradients are computed.
+    /// Replaces the description of how gradients are computed.
     #[must_use]
     pub fn described_as(self, how: &str) -> Self {
         Self { how: how.to_owned(), ..self }
     }
 
-    /// The mean loss of a step, and its gradients in `self.gradients`.
+    /// Returns the mean loss of a step, and writes its gradients to `self.gradients`.
     fn loss_and_gradients(&mut self, planned: &Step) -> ModelResult<f64> {
         let Self { step, weights, gradients, part, .. } = self;
         let mut loss_of = |batch: &Batch, index, gradients: &mut [f32]| {
@@ -76,7 +76,7 @@ impl HostLearner {
         part.resize(gradients.len(), 0.0);
         let (mut loss, mut tokens) = (0.0, 0.0);
         for (index, batch) in (planned.first..).zip(&planned.batches) {
-            // Means over target tokens: a batch counts as many times as it has tokens.
+            // Losses are means over target tokens, so each batch is weighted by its number of tokens.
             let count = batch.tgt.lengths.iter().map(|length| f64::from(length.saturating_sub(1))).sum::<f64>();
             loss += count * loss_of(batch, index, part)?;
             gradients.iter_mut().zip(&*part).for_each(|(sum, x)| *sum += count as f32 * x);
@@ -130,7 +130,7 @@ impl Learner for HostLearner {
     }
 }
 
-/// Copies a vector over one of the same length.
+/// Copies a vector into another of the same length.
 pub(crate) fn copy(name: &str, from: &[f32], to: &mut [f32]) -> ModelResult<()> {
     if from.len() != to.len() {
         return Err(Error::Msg(format!("{name}: expected {} coefficients, found {}", to.len(), from.len())));

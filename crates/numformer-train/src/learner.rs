@@ -8,29 +8,29 @@ use crate::train_error::TrainError;
 
 /// Weights that learn: on the host ([`HostLearner`](crate::HostLearner)), on a device, or anywhere else.
 ///
-/// A learner knows its weights, what it remembers of them, and how many updates there were. When to learn from what, and
-/// what to do about divergence, is the business of a [`Trainer`](crate::Trainer).
+/// A learner holds its weights, what it remembers about them, and the number of updates made. A
+/// [`Trainer`](crate::Trainer) decides when to learn from which examples, and what to do about divergence.
 pub trait Learner: Send {
     /// The order of the weights, with their names and shapes.
     fn layout(&self) -> &FlatLayout;
 
-    /// Takes steps as they come, and says what each found. It takes none from the first that is not finite on, which is the
-    /// last of the outcomes then.
+    /// Takes the steps in order and returns the outcome of each. Stops at the first step that is not finite: that step
+    /// is not taken, and its outcome is the last one returned.
     ///
     /// # Errors
-    /// When a step cannot be made, or not be computed.
+    /// When a step cannot be made or cannot be computed.
     fn learn(&mut self, steps: &mut Steps<'_>) -> Result<Vec<StepOutcome>, TrainError>;
 
-    /// All that the next step depends on, as of the last [`fetch`](Learner::fetch).
+    /// Everything that the next step depends on, as of the last [`fetch`](Learner::fetch).
     fn state(&self) -> LearnerState<'_>;
 
-    /// Sets the state. What it has no memory of, by name, stays as it is.
+    /// Sets the state. Memory that `state` does not name stays as it is.
     ///
     /// # Errors
     /// When weights or memory are not as long as the layout, or a device fails.
     fn set_state(&mut self, state: &LearnerState<'_>) -> candle_core::Result<()>;
 
-    /// Brings to the host what is elsewhere.
+    /// Copies the state to the host if it is elsewhere.
     ///
     /// # Errors
     /// When a device fails.
@@ -38,7 +38,7 @@ pub trait Learner: Send {
         Ok(())
     }
 
-    /// How many steps are best taken before the first is asked about.
+    /// The best number of steps to take before reading the first outcome.
     fn steps_at_once(&self) -> u64 {
         1
     }
@@ -88,31 +88,31 @@ impl<L: Learner + ?Sized> Learner for Box<L> {
     }
 }
 
-/// A step that is to be taken.
+/// A step to take.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// One batch, or several whose gradients are averaged over their target tokens.
     pub batches: Vec<Batch>,
-    /// Number of the first of them, counted from the beginning of the run: what dropout drops depends on it.
+    /// Number of the first of these batches, counted from the beginning of the run. Dropout depends on it.
     pub first: u64,
-    /// Seed of what dropout drops.
+    /// Seed of dropout.
     pub seed: u64,
-    /// The optimizer's numbers, but for the factor of the gradients, which is not known yet.
+    /// The optimizer's numbers, except for the gradient scale, which is not known yet.
     pub update: Update,
-    /// Gradients of a larger norm are scaled down to it.
+    /// Gradients with a larger norm are scaled down to this norm.
     pub clip_norm: f64,
 }
 
 /// Steps, made one after another.
 pub type Steps<'a> = dyn Iterator<Item = Result<Step, TrainError>> + 'a;
 
-/// All that the next step of a [`Learner`] depends on.
+/// The state of a [`Learner`]: everything that its next step depends on.
 #[derive(Clone, Debug)]
 pub struct LearnerState<'a> {
     /// Updates made.
     pub updates: u64,
     /// The weights.
     pub weights: &'a [f32],
-    /// What is remembered of each weight, by name: vectors as long as the weights.
+    /// What is remembered about each weight, by name: vectors as long as the weights.
     pub memory: Vec<(&'a str, &'a [f32])>,
 }

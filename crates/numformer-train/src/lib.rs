@@ -1,6 +1,6 @@
-//! The training loop. A [`Trainer`] takes its parts as values, each of them one of ours or one of your own; it knows no
-//! matrices and no files of configuration. The same parts give the same weights, bit for bit, on the same machine, across
-//! interruptions.
+//! The training loop. A [`Trainer`] takes its parts as values. Each part is either one of ours or your own. The trainer
+//! knows nothing about matrices or configuration files. The same parts give the same weights, bit for bit, on the same
+//! machine, even across interruptions.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -26,16 +26,16 @@
 //! |---|---|---|
 //! | weights that learn | [`Learner`] | [`HostLearner`], [`DeviceLearner`] |
 //! | loss and gradients | [`TrainingStep`](numformer_model::TrainingStep) | `FusedStep`, `Autodiff` |
-//! | what moves the weights | [`Optimizer`] | [`Adam`], [`Sgd`] |
+//! | updates of the weights | [`Optimizer`] | [`Adam`], [`Sgd`] |
 //! | learning rate | [`Schedule`] | [`WarmUp`], any `Fn(u64) -> f64` |
 //! | examples | [`BatchSource`](numformer_data::BatchSource) | a task's batches, a file's |
-//! | judgement | [`Evaluate`](numformer_evaluate::Evaluate) | `Evaluator` |
-//! | the end | [`StopRule`] | [`Goal`], [`Patience`], any `Fn(&[PastEvaluation]) -> Option<String>` |
+//! | evaluation | [`Evaluate`](numformer_evaluate::Evaluate) | `Evaluator` |
+//! | when to stop | [`StopRule`] | [`Goal`], [`Patience`], any `Fn(&[PastEvaluation]) -> Option<String>` |
 //! | snapshots | [`Checkpoints`] | [`RunStore`](numformer_store::RunStore) |
 //! | watching | [`Observer`] | [`Progress`], [`MetricsLog`], [`TensorBoard`] |
 //!
-//! Beside these: [`Stage`]s that are learned before, a [`DivergencePolicy`] for steps that cannot be taken, [`every`] for how
-//! often something is done. [`Workload`]s are fixed shapes of training, to be timed.
+//! Besides these, [`Stage`]s come before the main batches, a [`DivergencePolicy`] says what to do about steps that
+//! cannot be taken, and [`every`] says how often to do something. [`Workload`]s are fixed training shapes for timing.
 //!
 //! # As a dependency
 //! ```toml
@@ -44,9 +44,9 @@
 //! ```
 //!
 //! # Features
-//! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]), with the kernels of numformer-ops and cuBLASLt; candle stays on the
-//!   CPU, as do evaluations. No GPU has run this yet. A CUDA compiler is needed to build it, and nothing of CUDA to start
-//!   what was built. Off by default.
+//! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]) with the kernels of numformer-ops and cuBLASLt. Candle stays on
+//!   the CPU, as do evaluations. No GPU has run this yet. Building it needs a CUDA compiler; starting the program needs
+//!   no part of CUDA. Off by default.
 #![forbid(unsafe_code)]
 
 mod adam;

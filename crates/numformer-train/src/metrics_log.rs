@@ -14,9 +14,9 @@ use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
-/// Name of the log of what depends on the experiment alone.
+/// File name of the log of metrics, which depend on the experiment alone.
 pub const METRICS: &str = "metrics.jsonl";
-/// Name of the log of the times.
+/// File name of the log of times.
 const TIMINGS: &str = "timings.jsonl";
 
 /// One line of a metrics log.
@@ -26,13 +26,13 @@ const TIMINGS: &str = "timings.jsonl";
 pub enum Record {
     /// A training step.
     Step(StepReport),
-    /// A judgement on the validation set.
+    /// An evaluation on the validation set.
     Evaluation(EvaluationReport),
     /// A step that could not be taken.
     Divergence(DivergenceReport),
     /// The beginning of a stage.
     Stage(StageReport),
-    /// The run goes on with other values: what stands before was logged and judged by the earlier ones.
+    /// The run goes on with changed values. Earlier lines were logged and judged with the old values.
     Change(ChangeReport),
 }
 
@@ -53,8 +53,8 @@ impl Record {
 /// Reads a metrics log.
 ///
 /// # Errors
-/// When the file cannot be read, or a line but the last is not a record (the last may have been cut by a crash, and is
-/// then left out).
+/// When the file cannot be read, or a line other than the last is not a record. A crash may cut the last line, which is
+/// then left out.
 pub fn read_metrics(path: &Path) -> io::Result<Vec<Record>> {
     let lines = BufReader::new(File::open(path)?).lines().collect::<io::Result<Vec<_>>>()?;
     let mut records = Vec::with_capacity(lines.len());
@@ -71,8 +71,8 @@ pub fn read_metrics(path: &Path) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Writes `metrics.jsonl`, a function of the experiment and of its changes alone, and `timings.jsonl`, which holds the
-/// times.
+/// An [`Observer`] that writes `metrics.jsonl` and `timings.jsonl`. The metrics depend only on the experiment and its
+/// changes. The timings hold the times.
 ///
 /// Two runs of one experiment give identical metrics. A run that goes on after an interruption first drops the lines
 /// beyond its checkpoint, and so ends with the same file as an uninterrupted one. While the disk is full, lines wait in
@@ -88,15 +88,15 @@ pub struct MetricsLog {
 /// Lines that are missing from a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The last step of which there is a line.
+    /// The last step that has a line.
     pub last: u64,
-    /// The last step of which there should be one.
+    /// The last step that should have a line.
     pub expected: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Timing {
-    /// The number that tells this process from those which the run was in before.
+    /// Process id. It tells this process apart from earlier processes of the same run.
     #[serde(default)]
     process: u32,
     step: u64,
@@ -112,7 +112,7 @@ impl MetricsLog {
         Self { metrics, timings, every: every.max(1), begin: Instant::now() }
     }
 
-    /// What is missing of the log of a run that goes on from `step`, if it was lost or cut.
+    /// The lines that are missing from the log of a run that goes on from `step`, if the log was lost or cut.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -120,9 +120,9 @@ impl MetricsLog {
         let expected = step - step % self.every;
         let records = read_up_to_damage(self.metrics.path())?;
         let steps = records.iter().filter(|record| match record {
-            // Up to a change, all was there that was to be.
+            // The log was complete up to a change.
             Record::Step(_) | Record::Change(_) => true,
-            // A step that was left out has this line in the place of its own.
+            // A step that was left out has this line instead of its own.
             Record::Divergence(report) => report.remedy == Remedy::Skipped,
             Record::Evaluation(_) | Record::Stage(_) => false,
         });
@@ -130,7 +130,7 @@ impl MetricsLog {
         Ok((last < expected).then_some(Gap { last, expected }))
     }
 
-    /// Keeps of the metrics what is asked for, and of the timings what lies not beyond `step`.
+    /// Keeps the metrics up to `step` that `is_kept` accepts, and the timings up to `step`.
     fn keep(&mut self, step: u64, mut is_kept: impl FnMut(&Record) -> bool) -> io::Result<()> {
         let kept = read_up_to_damage(self.metrics.path())?.into_iter();
         let kept = kept.filter(|record| record.step() <= step && is_kept(record));
@@ -163,15 +163,15 @@ impl MetricsLog {
     }
 }
 
-/// The records of a log before the first line that is none: what a crash may have left at the end is as good as not written.
-/// None if there is no log.
+/// The records of a log before the first line that is not a record. A crash may leave such a line at the end; it counts
+/// as not written. Empty if there is no log.
 pub fn read_up_to_damage(path: &Path) -> io::Result<Vec<Record>> {
     let bytes = read_bytes(path)?;
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     Ok(lines.map_while(|line| serde_json::from_slice(line).ok()).collect())
 }
 
-/// The bytes of a file; none if there is no file.
+/// The bytes of a file; empty if there is no file.
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -179,7 +179,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Replaces the content of a file, where it is another: so that nothing needs room that was there before.
+/// Replaces the content of a file if it differs. Unchanged content needs no extra room on the disk.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if read_bytes(path)? == bytes { Ok(()) } else { write_atomically(path, bytes) }
 }
@@ -191,15 +191,16 @@ fn to_line(value: &impl Serialize) -> String {
 impl Observer for MetricsLog {
     fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
         self.begin = Instant::now();
-        // Of a run that begins, nothing: what stands there is of one that was killed before it was first saved.
+        // A new run keeps nothing: existing lines are from a run that was killed before its first save.
         let is_new = start.step == 0;
         let mut roll_backs = 0;
         let kept = self.keep(start.step, |record| match record {
             _ if is_new => false,
             Record::Evaluation(report) => report.step < start.step || start.keeps_evaluation,
-            // A change here has no checkpoint after it: the run goes on from the one before as if it had not been.
+            // A change at this step has no checkpoint after it. The run goes on from the checkpoint before the change,
+            // as if the change had not happened.
             Record::Change(report) => report.step < start.step,
-            // The run will stop again where it did, and go back again where it did after its checkpoint.
+            // The run will stop again where it stopped, and will go back again where it went back after its checkpoint.
             Record::Divergence(report) if report.remedy == Remedy::Stopped => false,
             Record::Divergence(report) if report.remedy == Remedy::RolledBack => {
                 roll_backs += 1;
@@ -277,7 +278,8 @@ mod tests {
         assert!(log.on_start(&start(0)).is_continue());
         (1..=6).for_each(|i| assert!(log.on_step(&step(i)).is_continue()));
         drop(log);
-        // The power went in the middle of a line; what was not synced is any bytes. The last checkpoint is at step 4.
+        // The power failed in the middle of a line, and unsynced data can be any bytes.
+        // The last checkpoint is at step 4.
         let path = parts.path().join("metrics.jsonl");
         let mut torn = fs::read(&path).expect("log");
         torn.truncate(torn.len() - 10);

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::difference::Difference;
 use crate::divergence::DivergenceReport;
 
-/// Watches a run and may end it. Every method has an empty default; implement what you need. After the run
-/// [`Trainer::observer`](crate::Trainer::observer) gives it back.
+/// Watches a run and may end it. Every method has a default that does nothing; implement what you need. After the run,
+/// [`Trainer::observer`](crate::Trainer::observer) returns the observer.
 ///
 /// # Examples
 /// Stop as soon as the loss is low:
@@ -43,24 +43,25 @@ pub trait Observer: Any + Send {
     fn on_step(&mut self, _step: &StepReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
-    /// Whether to save the weights now, between the checkpoints of the experiment: asked after each step.
+    /// Whether to save the weights now, in addition to the checkpoints of the experiment. Called after each step.
     fn wants_checkpoint(&mut self) -> bool {
         false
     }
-    /// Whether to be shown the weights now: asked after each step, on a device after those that are reported together.
+    /// Whether to be shown the weights now. Called after each step; on a device, after each group of steps that are
+    /// reported together.
     fn wants_weights(&mut self) -> bool {
         false
     }
-    /// The weights after so many steps, in the order of their layout: of the observer that wanted them.
+    /// The weights after this many steps, in the order of their layout. Called only on an observer that wanted them.
     fn on_weights(&mut self, _step: u64, _layout: &FlatLayout, _weights: &[f32]) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
-    /// The model is being judged on the validation set: asked again and again until it is. To break ends the run, saved
-    /// as it is after the last step; when it goes on, the model is judged first.
+    /// The model is being judged on the validation set. Called again and again until that is done. Breaking ends the
+    /// run, which is saved in its state after the last step. When the run goes on, the model is judged first.
     fn while_evaluating(&mut self) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
-    /// A step could not be taken: the run goes on without it or from an earlier one, or ends with an error.
+    /// A step could not be taken. The run goes on without it, goes on from an earlier step, or ends with an error.
     fn on_divergence(&mut self, _divergence: &DivergenceReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
@@ -72,15 +73,15 @@ pub trait Observer: Any + Send {
     fn on_evaluation(&mut self, _evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
-    /// Weights are about to be saved: what belongs to the steps so far is to be on the disk when this returns. An error ends
-    /// the run, without the checkpoint; for want of room the run may wait, and asks again.
+    /// Weights are about to be saved. Data about the steps so far must be on the disk when this returns. An error ends
+    /// the run without the checkpoint. If the disk is full, the run may wait and call this again.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the data cannot be written.
     fn before_checkpoint(&mut self, _step: u64) -> io::Result<()> {
         Ok(())
     }
-    /// There is no room to save: the run waits and tries again. To break ends the run with the error.
+    /// There is no room to save. The run waits and tries again. Breaking ends the run with the error.
     fn on_full_disk(&mut self, _error: &CheckpointError) -> ControlFlow<StopReason> {
         ControlFlow::Continue(())
     }
@@ -95,28 +96,28 @@ pub trait Observer: Any + Send {
 /// The beginning of a run, or of its continuation.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
-    /// What is run.
+    /// Name of the run.
     pub name: &'a str,
-    /// Steps taken before.
+    /// Steps taken before this start.
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
     /// Training examples of each step.
     pub examples_per_step: u64,
-    /// Times that the run had gone back by then after it diverged.
+    /// How often the run had gone back after a divergence before this start.
     pub roll_backs: u32,
     /// Trainable coefficients.
     pub parameters: usize,
-    /// How gradients are computed, in words, and where that is the slower way, why.
+    /// How gradients are computed, in words. If this is the slower way, it says why.
     pub how: &'a str,
-    /// The values with which the run goes on, where they are others than before. When it ends is not among them.
+    /// The values that differ from before. A change of the run's end is not among them.
     pub changes: &'a [Difference],
-    /// Whether an evaluation after the last of the steps before would have been made by a run that had this end from the
-    /// beginning: one that was made longer had been judged at its former end, which is now a step like others.
+    /// Whether to keep an evaluation at `step`. It is kept if a run with this end from the beginning would have made
+    /// it. A run that was made longer was judged at its former end, which is now a step like any other.
     pub keeps_evaluation: bool,
 }
 
-/// A run goes on with other values than before.
+/// The changes with which a run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeReport {
     /// Updates taken so far.
@@ -145,18 +146,18 @@ pub struct StepReport {
 pub struct StageReport {
     /// Updates taken so far.
     pub step: u64,
-    /// The name of the stage; of the experiment, when its stages are over.
+    /// Name of the stage, or of the experiment when all stages are over.
     pub stage: String,
 }
 
-/// A judgement during training.
+/// An evaluation during training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
     /// Updates taken so far.
     pub step: u64,
     /// Training examples seen so far.
     pub examples: u64,
-    /// The stage on whose examples the model was judged; none for those of the experiment proper.
+    /// The stage whose examples the model was judged on; `None` for the examples of the experiment itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
     /// How the model did.
@@ -170,13 +171,13 @@ pub struct EvaluationReport {
 pub enum StopReason {
     /// All steps were taken.
     Completed,
-    /// So many steps were taken as were asked for by [`Trainer::run_until`](crate::Trainer::run_until); there are more.
+    /// The steps asked for by [`Trainer::run_until`](crate::Trainer::run_until) were taken; there are more.
     Paused,
-    /// The user or the system asked the process to end: the run was saved and can go on.
+    /// The user or the system asked the process to end. The run was saved and can go on.
     Interrupted,
-    /// An observer or a [`StopRule`](crate::StopRule) asked for it, for the reason it gives.
+    /// An observer or a [`StopRule`](crate::StopRule) asked for it and gave this reason.
     Asked(String),
-    /// An observer failed, as it says: the run was saved, where it could be, and can go on.
+    /// An observer failed with this message. The run was saved if possible, and can go on.
     Failed(String),
 }
 

@@ -1,14 +1,14 @@
 //! Optimizers over flat vectors.
 
 use numformer_model::FlatLayout;
-/// Moves weights along gradients: all of them in one flat vector, so that an update is one pass over slices.
+/// Moves weights along gradients. All weights are in one flat vector, so an update is one pass over slices.
 ///
-/// What it remembers between updates is laid open, so that a run can be saved and go on bit for bit. An optimizer that
-/// remembers nothing needs [`update`](Optimizer::update) alone. For use with candle's variables there is
-/// [`CandleOptimizer`](crate::CandleOptimizer).
+/// What an optimizer remembers between updates is accessible, so a run can be saved and go on bit for bit. An optimizer
+/// that remembers nothing needs only [`update`](Optimizer::update). Use [`CandleOptimizer`](crate::CandleOptimizer) for
+/// candle's variables.
 ///
 /// # Examples
-/// One that moves each weight by the sign of its gradient, and decays those of matrices alone:
+/// An optimizer that moves each weight by the sign of its gradient, and decays only the weights of matrices:
 /// ```
 /// use numformer_model::FlatLayout;
 /// use numformer_train::{Optimizer, Update};
@@ -34,18 +34,18 @@ use numformer_model::FlatLayout;
 /// }
 /// ```
 pub trait Optimizer: Send {
-    /// Makes ready for weights of this layout, of which names and shapes are known: nothing is remembered of them yet.
+    /// Prepares for weights of this layout, which gives their names and shapes. Nothing is remembered about them yet.
     fn begin(&mut self, _layout: &FlatLayout) {}
 
     /// One update. Weights and gradients are as long as the layout.
     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]);
 
-    /// What is remembered of each weight, by name: vectors as long as the weights.
+    /// What is remembered about each weight, by name: vectors as long as the weights.
     fn memory(&self) -> Vec<(&str, &[f32])> {
         Vec::new()
     }
 
-    /// The same, to be restored.
+    /// The [`memory`](Optimizer::memory), for restoring it.
     fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
         Vec::new()
     }
@@ -76,9 +76,9 @@ pub struct Update {
     pub number: u64,
     /// Learning rate.
     pub lr: f64,
-    /// Multiplies the gradients first: 1, or less to clip their norm.
+    /// The gradients are multiplied by this first: 1, or less to clip their norm.
     pub gradient_scale: f64,
-    /// Decoupled weight decay: each weight loses so much of itself times the learning rate; 0 for none.
+    /// Decoupled weight decay: each weight loses this fraction of itself times the learning rate. 0 means no decay.
     ///
     /// # Reference
     /// Loshchilov, Hutter (2019), *Decoupled weight decay regularization*. <https://arxiv.org/abs/1711.05101>

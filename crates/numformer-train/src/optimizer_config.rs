@@ -1,4 +1,4 @@
-//! Which optimizer.
+//! The choice of an optimizer.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::adam::{Adam, AdamConfig};
 use crate::optimizer::Optimizer;
 use crate::sgd::{Sgd, SgdConfig};
 
-/// Which optimizer, with its constants.
+/// An optimizer, by name and constants.
 ///
 /// In TOML, `optimizer = { name = "sgd", momentum = 0.9 }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,21 +5,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::stop_rule::{PastEvaluation, StopRule};
 
-/// Ends a run whose figure no longer improves.
+/// A [`StopRule`] that ends a run when a figure no longer improves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patience {
     /// The figure that is to improve.
     pub metric: FigureName,
-    /// Evaluations without an improvement, one after another, that end the run.
+    /// The number of evaluations in a row without an improvement that ends the run.
     pub evaluations: u32,
-    /// A smaller improvement is none.
+    /// An improvement counts only if it is larger than this.
     #[serde(default)]
     pub min_delta: f64,
 }
 
 impl Patience {
-    /// Patience for so many evaluations without an improvement of a figure, however small.
+    /// Ends the run after this many evaluations in a row without any improvement of the figure.
     #[must_use]
     pub fn of(metric: impl Into<FigureName>, evaluations: u32) -> Self {
         Self { metric: metric.into(), evaluations, min_delta: 0.0 }
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(ends, Some(6));
         let said = patience.reason(&history[..6]).expect("the end");
         assert_eq!(said, "exact has not improved on 0.3 for 2 evaluations");
-        // A figure that no evaluation has says nothing.
+        // A figure that no evaluation has never ends the run.
         assert_eq!(Patience::of("a figure of one's own", 1).reason(&history), None);
     }
 }

@@ -13,15 +13,16 @@ use crate::difference::Difference;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 
-/// Steps between plain lines are at least this far apart.
+/// Minimum time between plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A full disk is told of at most so often.
+/// Minimum time between messages about a full disk.
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Shows progress on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
+/// An [`Observer`] that shows progress on standard error: a bar on a terminal, a plain line every few seconds
+/// elsewhere.
 ///
-/// This is the one place where the library writes to a standard stream, and only if you add it.
+/// This is the only place where the library writes to a standard stream, and only if you add it.
 #[derive(Debug)]
 pub struct Progress {
     display: Display,
@@ -37,7 +38,7 @@ pub struct Progress {
 enum Display {
     Bar(ProgressBar),
     Plain,
-    /// Nothing but what is wrong.
+    /// Shows only problems.
     Quiet,
 }
 
@@ -63,13 +64,13 @@ impl Progress {
         }
     }
 
-    /// On standard error, nothing but what is wrong: steps that diverge, and a full disk.
+    /// Shows only problems on standard error: steps that diverge, and a full disk.
     #[must_use]
     pub fn quiet() -> Self {
         Self { display: Display::Quiet, ..Self::stderr() }
     }
 
-    /// Tells of every checkpoint, too.
+    /// Also reports every checkpoint.
     #[must_use]
     pub fn with_checkpoints(self) -> Self {
         Self { tells_checkpoints: true, ..self }
@@ -84,7 +85,7 @@ impl Progress {
         }
     }
 
-    /// A line on what is wrong.
+    /// Prints a line about a problem.
     fn warning(&self, text: &str) {
         match &self.display {
             Display::Quiet => drop(writeln!(io::stderr(), "{text}")),

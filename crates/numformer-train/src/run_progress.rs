@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::stop_rule::PastEvaluation;
 
-/// What happened in a run, as far as the rest of it depends on that.
+/// What happened in a run. It holds only what the rest of the run depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunProgress {
-    /// Steps left out since they diverged, in all.
+    /// Total number of steps left out because they diverged.
     #[serde(skip_serializing_if = "is_default")]
     pub skipped: u64,
-    /// The last steps, as many of them as were left out one after another.
+    /// Number of steps left out in a row, up to the latest step.
     #[serde(skip_serializing_if = "is_default")]
     pub skipped_in_a_row: u32,
-    /// Times that the run went back after it diverged.
+    /// How often the run went back after it diverged.
     #[serde(skip_serializing_if = "is_default")]
     pub roll_backs: u32,
-    /// For each stage that is over, the step after which it was.
+    /// For each finished stage, the step after which it ended.
     #[serde(skip_serializing_if = "is_default")]
     pub stages: Vec<u64>,
-    /// The best evaluation by each figure that checkpoints are kept of.
+    /// The best evaluation by each figure for which the best checkpoint is kept.
     #[serde(skip_serializing_if = "is_default")]
     pub best: BTreeMap<FigureName, Best>,
-    /// The evaluations that the run was due for, but for those of stages.
+    /// The evaluations that were due, except those of stages.
     #[serde(skip_serializing_if = "is_default")]
     pub history: Vec<PastEvaluation>,
-    /// Whether the evaluation after the last step was broken off: it is done first when the run goes on.
+    /// Whether the evaluation after the last step was interrupted. If so, it is done first when the run goes on.
     #[serde(skip_serializing_if = "is_default")]
     pub unjudged: bool,
 }
@@ -38,7 +38,7 @@ pub struct RunProgress {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// After so many updates.
+    /// Updates taken by then.
     pub step: u64,
     /// The figure.
     pub value: f64,

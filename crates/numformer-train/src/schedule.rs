@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// The learning rate of every step, with nothing to remember between steps. Closures are schedules too.
+/// The learning rate of every step. A schedule remembers nothing between steps. Closures are schedules too.
 ///
 /// # Examples
 /// ```
@@ -24,7 +24,8 @@ impl<F: Fn(u64) -> f64 + Send> Schedule for F {
     }
 }
 
-/// Linear from `initial_lr` to `lr` over `warmup_steps` updates, then as [`AfterWarmUp`] says: constant by default.
+/// A [`Schedule`] that is linear from `initial_lr` to `lr` over `warmup_steps` updates. After that it follows
+/// [`AfterWarmUp`]: constant by default.
 ///
 /// # Examples
 /// ```
@@ -42,28 +43,28 @@ pub struct WarmUp {
     then: AfterWarmUp,
 }
 
-/// What becomes of the learning rate after warm-up.
+/// The course of the learning rate after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "after_warmup", deny_unknown_fields)]
 pub enum AfterWarmUp {
-    /// It stays.
+    /// It stays the same.
     #[default]
     Constant,
-    /// η √(w / t) after t updates, where η is reached after w updates of warm-up (after one, if there is no warm-up).
+    /// η √(w / t) after t updates. Warm-up reaches η after w updates; w is 1 if there is no warm-up.
     InverseSqrt,
-    /// Half a cosine from η down to the minimum, again and again: restart i is `period · multiplierⁱ` updates long, and
-    /// both ends are multiplied by `shrinkⁱ`.
+    /// Half a cosine from η down to the minimum, repeated. Period i, counted from 0, is `period · multiplierⁱ` updates
+    /// long, and both its ends are multiplied by `shrinkⁱ`.
     ///
     /// # Reference
     /// Loshchilov and Hutter (2017), *SGDR: stochastic gradient descent with warm restarts*, equation (5).
     /// <https://arxiv.org/abs/1608.03983>
     Cosine {
-        /// Updates of the first period; 0 is taken for 1.
+        /// Updates of the first period; 0 counts as 1.
         period: u64,
-        /// How much longer each period is than the one before: at least 1.
+        /// Factor from the length of one period to that of the next: at least 1.
         #[serde(default = "one")]
         multiplier: f64,
-        /// How much lower each period begins than the one before: above 0, at most 1.
+        /// Factor from the ends of one period to those of the next: above 0, at most 1.
         #[serde(default = "one")]
         shrink: f64,
         /// The learning rate at the end of the first period.
@@ -77,13 +78,13 @@ fn one() -> f64 {
 }
 
 impl WarmUp {
-    /// Warm-up from 1e-7, as the paper's runs have it.
+    /// Warm-up from 1e-7, as in the paper's runs.
     #[must_use]
     pub fn new(lr: f64, warmup_steps: u64) -> Self {
         Self { initial_lr: 1e-7, lr, warmup_steps, then: AfterWarmUp::Constant }
     }
 
-    /// Sets what follows.
+    /// Sets the course after warm-up.
     #[must_use]
     pub fn then(self, then: AfterWarmUp) -> Self {
         Self { then, ..self }
@@ -109,13 +110,13 @@ impl Schedule for WarmUp {
     }
 }
 
-/// How many periods are over after `t` updates, and what share of the present one.
+/// How many periods are over after `t` updates, and what fraction of the current one is done.
 fn restarts(t: f64, period: f64, multiplier: f64) -> (f64, f64) {
     let whole = (t / period).floor();
     if multiplier <= 1.0 {
         return (whole, t / period - whole);
     }
-    // Few: the periods grow geometrically, or the first terms of the sum already exceed t.
+    // The loop is short: the periods grow geometrically, or the first terms of the sum already exceed t.
     let (mut count, mut begin, mut length) = (0.0, 0.0, period);
     while t >= begin + length && count <= whole {
         begin += length;

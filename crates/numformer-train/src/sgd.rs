@@ -9,9 +9,9 @@ use crate::optimizer::{Optimizer, Update};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SgdConfig {
-    /// Share of its velocity that a weight keeps: from 0 (none), below 1.
+    /// Share of its velocity that a weight keeps: at least 0 (none), below 1.
     pub momentum: f64,
-    /// Whether the gradient counts as if it had been taken one step of momentum ahead (Sutskever et al. 2013).
+    /// Whether to treat the gradient as if it were taken one step of momentum ahead (Sutskever et al. 2013).
     pub nesterov: bool,
 }
 
@@ -19,8 +19,8 @@ pub struct SgdConfig {
 /// form.
 ///
 /// # Reference
-/// Sutskever, Martens, Dahl, Hinton (2013), *On the importance of initialization and momentum in deep learning*, with the
-/// learning rate outside the velocity. <https://proceedings.mlr.press/v28/sutskever13.html>
+/// Sutskever, Martens, Dahl, Hinton (2013), *On the importance of initialization and momentum in deep learning*, with
+/// the learning rate outside the velocity. <https://proceedings.mlr.press/v28/sutskever13.html>
 #[derive(Clone, Debug, Default)]
 pub struct Sgd {
     config: SgdConfig,

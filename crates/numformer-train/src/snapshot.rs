@@ -8,24 +8,24 @@ use serde_json::Map;
 
 use crate::run_progress::RunProgress;
 
-/// All that the rest of a run depends on, beside what it was made from.
+/// The state of a run: everything that the rest of the run depends on, except what the run was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Steps taken, those left out included.
+    /// Steps taken, including those left out.
     pub step: u64,
-    /// What happened up to there.
+    /// What happened up to this step.
     pub progress: RunProgress,
     /// Weights by name.
     pub weights: NamedTensors,
-    /// What the optimizer remembers: the name of the memory, a dot, and the name of the weight.
+    /// What the optimizer remembers. Each name is the name of the memory, a dot, and the name of the weight.
     pub memory: NamedTensors,
 }
 
-/// The note that holds the progress of a run; runs to which nothing happened have none.
+/// Name of the note that holds the progress of a run. Runs without anything to record have no such note.
 const PROGRESS: &str = "progress";
 
 impl Snapshot {
-    /// As it is written.
+    /// The checkpoint of this snapshot, for writing.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint<'_> {
         let mut notes = Map::new();
@@ -37,18 +37,18 @@ impl Snapshot {
         Checkpoint { step: self.step, notes, weights, memory, ..Checkpoint::default() }
     }
 
-    /// Reads the snapshot of a checkpoint that lies in `dir`.
+    /// Reads the snapshot from the checkpoint in `dir`.
     ///
     /// # Errors
-    /// When the checkpoint is damaged, or is not one of a run.
+    /// When the checkpoint is damaged, or does not belong to a run.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         Self::of(Checkpoint::load(dir)?, dir)
     }
 
-    /// The snapshot of a checkpoint that lies in `dir`.
+    /// The snapshot of a checkpoint. `dir` is the directory of the checkpoint.
     ///
     /// # Errors
-    /// When the checkpoint is not one of a run.
+    /// When the checkpoint does not belong to a run.
     pub fn of(checkpoint: Checkpoint<'_>, dir: &Path) -> Result<Self, CheckpointError> {
         let progress = if checkpoint.notes.contains_key(PROGRESS) {
             checkpoint.note(PROGRESS, dir)?
@@ -60,19 +60,19 @@ impl Snapshot {
     }
 }
 
-/// The latest snapshot of a run that can be read.
+/// The latest readable snapshot of a run.
 #[derive(Debug)]
 pub struct LatestSnapshot {
     /// The snapshot to go on from.
     pub snapshot: Snapshot,
-    /// What was found wrong with newer ones, the newest first.
+    /// What was wrong with newer snapshots, the newest first.
     pub passed_over: Vec<CheckpointError>,
 }
 
 /// Where the snapshots of a run are kept: on disk ([`RunStore`](numformer_store::RunStore)), or anywhere else.
 ///
 /// # Examples
-/// One that keeps the latest in memory:
+/// A store that keeps the latest snapshot in memory:
 /// ```
 /// use std::path::PathBuf;
 /// use numformer_store::CheckpointError;
@@ -92,39 +92,40 @@ pub struct LatestSnapshot {
 /// }
 /// ```
 pub trait Checkpoints: Send {
-    /// Saves a snapshot whole or not at all, and returns where it is, for people to read.
+    /// Saves a snapshot, whole or not at all. Returns where it is, for people to read.
     ///
     /// # Errors
-    /// When it cannot be saved; the earlier ones are untouched then. [`CheckpointError::other`] carries an error of one's own.
+    /// When the snapshot cannot be saved. Earlier snapshots are then untouched. Use [`CheckpointError::other`] for a
+    /// custom error.
     fn save(&mut self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError>;
 
-    /// The latest snapshot that can be read, if one was saved.
+    /// The latest readable snapshot, or `None` if none was saved.
     ///
     /// # Errors
-    /// When there are snapshots, and none can be read.
+    /// When there are snapshots but none can be read.
     fn latest(&mut self) -> Result<Option<LatestSnapshot>, CheckpointError>;
 
-    /// The snapshot after `step`, if it is there.
+    /// The snapshot after `step`, if there is one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the snapshot cannot be read.
     fn load(&mut self, _step: u64) -> Result<Option<Snapshot>, CheckpointError> {
         Ok(None)
     }
 
-    /// Removes old snapshots of a run that is at `step`, but those after the steps `kept`, and as many of the latest as there
-    /// are to be.
+    /// Removes old snapshots of a run that is at `step`. Keeps those after the steps in `kept`, and as many of the
+    /// latest as the store is set to keep.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// When a snapshot cannot be removed.
     fn remove_oldest(&mut self, _step: u64, _kept: &[u64]) -> Result<(), CheckpointError> {
         Ok(())
     }
 
-    /// Removes the snapshots of a run that goes back to `step` and on from there in another way.
+    /// Removes the snapshots after `step`. The run goes back to `step` and continues differently from there.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// When a snapshot cannot be removed.
     fn remove_after(&mut self, _step: u64) -> Result<(), CheckpointError> {
         Ok(())
     }

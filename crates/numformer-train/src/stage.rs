@@ -1,4 +1,4 @@
-//! A part of a run with examples of its own.
+//! A part of a run with its own examples.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use numformer_evaluate::Evaluate;
 
 use crate::goal::Goal;
 
-/// What a run learns from before its main source of batches: for so many steps, until a goal is reached, or whatever comes
-/// first.
+/// A part of a run before its main batches. It lasts for a number of steps or until a goal is reached. If both are set,
+/// it ends at whichever comes first.
 pub struct Stage {
     pub(crate) name: String,
     pub(crate) batches: Arc<dyn BatchSource>,
@@ -24,20 +24,20 @@ impl Stage {
         Self { name: name.to_owned(), batches: Arc::new(batches), evaluation: None, steps: None, until: None }
     }
 
-    /// Ends the stage after so many steps of its own.
+    /// Ends the stage after `steps` steps of its own.
     #[must_use]
     pub fn with_steps(self, steps: u64) -> Self {
         Self { steps: Some(steps), ..self }
     }
 
-    /// Judges the model in this way during the stage, as often as the run does; without, it is not judged before the stage is
-    /// over.
+    /// Judges the model with `evaluation` during the stage, as often as the run does. Without this, the model is not
+    /// judged before the stage is over.
     #[must_use]
     pub fn with_evaluation(self, evaluation: impl Evaluate + 'static) -> Self {
         Self { evaluation: Some(Box::new(evaluation)), ..self }
     }
 
-    /// Ends the stage when an evaluation of its own reaches a goal.
+    /// Ends the stage when one of its own evaluations reaches a goal.
     #[must_use]
     pub fn until(self, goal: Goal) -> Self {
         Self { until: Some(goal), ..self }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::observer::EvaluationReport;
 
-/// When a run ends before all its steps are taken. It is asked after every evaluation, and when a run goes on.
+/// Decides when a run ends before all its steps are taken. A rule is asked after every evaluation, and when a run goes
+/// on.
 ///
-/// It remembers nothing: the evaluations so far are part of every checkpoint, so that a run that goes on ends where it would
-/// have ended. Closures are rules, too.
+/// A rule remembers nothing. The evaluations so far are part of every checkpoint, so a run that goes on ends where it
+/// would have ended without the interruption. Closures are rules too.
 ///
 /// # Examples
 /// ```
@@ -20,7 +21,8 @@ use crate::observer::EvaluationReport;
 /// assert_eq!(three_evaluations.reason(&[]), None);
 /// ```
 pub trait StopRule: Send {
-    /// Why a run with these evaluations, the latest last, ends; none if it goes on. Evaluations of stages are left out.
+    /// The reason why a run with these evaluations ends, or `None` if it goes on. The latest evaluation comes last.
+    /// Evaluations of stages are left out.
     fn reason(&self, history: &[PastEvaluation]) -> Option<String>;
 }
 
@@ -36,7 +38,7 @@ impl<F: Fn(&[PastEvaluation]) -> Option<String> + Send> StopRule for F {
 pub struct PastEvaluation {
     /// Updates taken by then.
     pub step: u64,
-    /// What was found.
+    /// The figures, by name.
     pub figures: BTreeMap<FigureName, Figure>,
 }
 
@@ -52,7 +54,7 @@ impl From<&EvaluationReport> for PastEvaluation {
     fn from(EvaluationReport { step, evaluation, .. }: &EvaluationReport) -> Self {
         let own = evaluation.own.keys().map(|name| FigureName::Own(name.clone()));
         let figures = FigureName::standard().chain(own).filter_map(|name| {
-            // JSON has no word for others.
+            // JSON cannot express numbers that are not finite.
             let figure = name.of(evaluation).filter(|figure| figure.value.is_finite())?;
             Some((name, figure))
         });

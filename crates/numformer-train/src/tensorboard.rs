@@ -13,16 +13,18 @@ use crate::appended_file::AppendedFile;
 use crate::divergence::{DivergenceReport, Remedy};
 use crate::observer::{EvaluationReport, Observer, Start, StepReport, StopReason};
 
-/// Writes event files that TensorBoard opens: `tensorboard --logdir DIR`.
+/// An [`Observer`] that writes event files for TensorBoard. Open them with `tensorboard --logdir DIR`.
 ///
-/// Scalars are `train/loss`, `train/lr` and `train/gradient_norm`; of evaluations, `validation/cross_entropy`,
-/// `validation/exact`, `validation/decodable`, `validation/coefficients` and, for each tolerance,
-/// `validation/within_5%`; all against the step. The judgement of a stage stands under `validation of STAGE`. Every
-/// beginning and continuation of a run writes a file of its own. A continuation tells TensorBoard to forget what came after
+/// The scalars of steps are `train/loss`, `train/lr` and `train/gradient_norm`. The scalars of evaluations are
+/// `validation/cross_entropy`, `validation/exact`, `validation/decodable`, `validation/coefficients` and one per
+/// tolerance, such as `validation/within_5%`. All are written against the step. Evaluations of a stage are under
+/// `validation of STAGE`.
+///
+/// Every start or continuation of a run writes its own file. A continuation tells TensorBoard to forget what came after
 /// its checkpoint.
 ///
-/// An event file is a sequence of [TFRecords](https://www.tensorflow.org/tutorials/load_data/tfrecord), each a protocol
-/// buffer of TensorFlow's message `Event`.
+/// An event file is a sequence of [TFRecords](https://www.tensorflow.org/tutorials/load_data/tfrecord). Each record is
+/// a protocol buffer of TensorFlow's message `Event`.
 ///
 /// # Examples
 /// ```
@@ -40,7 +42,8 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Event files in `dir`, which is made when the run begins, with every `every`-th step and every evaluation.
+    /// Event files in `dir`, with every `every`-th step and every evaluation. The directory is made when the run
+    /// begins.
     #[must_use]
     pub fn in_dir(dir: &Path, every: u64) -> Self {
         Self { dir: dir.to_owned(), every, file: None }
@@ -59,10 +62,10 @@ impl TensorBoard {
         Ok(())
     }
 
-    /// A file that was not there, and is now. Two runs of one process may begin in the same second.
+    /// Creates a new file. Two runs of one process may begin in the same second.
     fn new_file(&self, now: Duration) -> io::Result<PathBuf> {
         for number in 0u64.. {
-            // TensorBoard asks for `tfevents` in the name, and reads files in the order of their names.
+            // TensorBoard requires `tfevents` in the name, and reads files in the order of their names.
             let (seconds, process) = (now.as_secs(), process::id());
             let path = self.dir.join(format!("events.out.tfevents.{seconds:010}.{process}.{number:03}.numformer"));
             match File::create_new(&path) {
@@ -133,11 +136,11 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What an event says.
+/// The content of an event.
 enum Payload<'a> {
     /// The first event of a file.
     Version,
-    /// From here on: what was written of this step and later ones is void.
+    /// A restart: everything written earlier for this step and later ones is void.
     Restart,
     Scalars(&'a [(String, f64)]),
 }
@@ -173,7 +176,7 @@ fn event(time: Duration, step: u64, payload: &Payload<'_>) -> Vec<u8> {
     event
 }
 
-/// How a field of a protocol buffer is written.
+/// How a protocol buffer field is encoded.
 #[derive(Clone, Copy)]
 enum Wire {
     Varint = 0,
@@ -192,7 +195,7 @@ fn bytes(message: &mut Vec<u8>, field: u64, content: &[u8]) {
     message.extend_from_slice(content);
 }
 
-/// Seven bits a byte, the lowest first; the eighth says that more follow.
+/// Writes seven bits per byte, the lowest first. The eighth bit says that more bytes follow.
 fn varint(message: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         message.push(number as u8 | 0x80);
@@ -201,13 +204,13 @@ fn varint(message: &mut Vec<u8>, mut number: u64) {
     message.push(number as u8);
 }
 
-/// A TFRecord: length, its checksum, data, their checksum.
+/// A TFRecord: the length, the length's checksum, the data, the data's checksum.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &checksum(&length), data, &checksum(data)].concat()
 }
 
-/// CRC-32C, rotated and shifted so that checksums of data that hold checksums remain good.
+/// CRC-32C, rotated and shifted. This keeps checksums good for data that itself contains checksums.
 fn checksum(data: &[u8]) -> [u8; 4] {
     const SHIFT: u32 = 0xa282_ead8;
     crc32c::crc32c(data).rotate_right(15).wrapping_add(SHIFT).to_le_bytes()
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn checksums_are_masked_crc_32c() {
-        // The check value of CRC-32C is that of the digits 1 to 9: 0xe3069283.
+        // The check value of CRC-32C is the checksum of the digits 1 to 9: 0xe3069283.
         let masked = 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8);
         assert_eq!(checksum(b"123456789"), masked.to_le_bytes());
     }

@@ -25,7 +25,7 @@ pub enum TrainError {
     /// A checkpoint does not fit the model.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A run without an end.
+    /// The run has no number of steps.
     #[error("expected a number of steps, found none: give one by `Trainer::with_steps`")]
     NoSteps,
     /// Training diverged.
@@ -43,13 +43,13 @@ pub enum TrainError {
         /// Learning rate of the step.
         lr: f64,
     },
-    /// A learner of one's own failed.
+    /// A custom learner failed.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
 }
 
 impl TrainError {
-    /// An error of one's own.
+    /// A custom error.
     pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Other(error.into())
     }

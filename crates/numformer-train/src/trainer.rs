@@ -1,4 +1,4 @@
-//! The training loop as it is put together.
+//! How a training loop is put together.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,10 +20,11 @@ use crate::stage::Stage;
 use crate::stop_rule::{PastEvaluation, StopRule};
 use crate::train_error::TrainError;
 
-/// Trains weights on batches. Each of its parts is a value that is handed to it, one of ours or one of your own.
+/// A training loop: it trains weights on batches. Each of its parts is a value that you pass in, either one of ours or
+/// your own.
 ///
-/// The next step is a function of the snapshot of a run and of its parts: a run that is interrupted and goes on ends with
-/// the same bits.
+/// The next step depends only on the snapshot of a run and on its parts. So a run that is interrupted and goes on ends
+/// with the same bits.
 ///
 /// # Examples
 /// ```
@@ -54,7 +55,7 @@ pub struct Trainer {
     pub(crate) name: String,
     pub(crate) learner: Box<dyn Learner>,
     pub(crate) batches: Arc<dyn BatchSource>,
-    /// What is learned before.
+    /// Parts of the run before the main batches.
     pub(crate) stages: Vec<Stage>,
     pub(crate) settings: Settings,
     pub(crate) schedule: Box<dyn Schedule>,
@@ -64,17 +65,17 @@ pub struct Trainer {
     pub(crate) observers: Vec<Box<dyn Observer>>,
     pub(crate) step: u64,
     pub(crate) progress: RunProgress,
-    /// Checkpoint to roll back to: the last regular one before the present step that is known to give a finite loss.
+    /// Checkpoint to roll back to: the last regular one before the current step that is known to give a finite loss.
     pub(crate) way_back: Option<Snapshot>,
-    /// The regular checkpoint at the present step, not known yet to give a finite loss.
+    /// The regular checkpoint at the current step. It is not yet known to give a finite loss.
     pub(crate) next_way_back: Option<Snapshot>,
     /// Damaged checkpoints that were passed over.
     passed_over: Vec<CheckpointError>,
-    /// With which other values than before the run goes on, until that was told.
+    /// The values that differ from before. Emptied once the observers have been told.
     pub(crate) changes: Vec<Difference>,
-    /// The step of the last evaluation that the run was due for.
+    /// The step of the last evaluation that was due.
     pub(crate) judged: Option<u64>,
-    /// Whether the observers know that the run goes on.
+    /// Whether the observers have been told that the run began or goes on.
     pub(crate) is_under_way: bool,
 }
 
@@ -147,13 +148,13 @@ impl Trainer {
         }
     }
 
-    /// Sets how observers are told the name of the run.
+    /// Sets the name of the run, which observers are told.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
 
-    /// Sets the number of optimizer updates in all, those of stages included.
+    /// Sets the total number of optimizer updates, including those of stages.
     #[must_use]
     pub fn with_steps(mut self, steps: u64) -> Self {
         self.settings.steps = steps;
@@ -166,43 +167,44 @@ impl Trainer {
         Self { schedule: Box::new(schedule), ..self }
     }
 
-    /// Sets the seed of what dropout drops.
+    /// Sets the seed of dropout.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
     }
 
-    /// Takes each step on so many batches, whose gradients are averaged: as on one batch of so many times the size. 0 is taken
-    /// for 1.
+    /// Takes each step on this many batches and averages their gradients. This equals a step on one batch of their
+    /// total size. 0 counts as 1.
     #[must_use]
     pub fn with_accumulation(mut self, batches: u32) -> Self {
         self.settings.accumulate = batches.max(1);
         self
     }
 
-    /// Scales gradients of a larger Euclidean norm down to it.
+    /// Scales gradients with a larger Euclidean norm down to this norm.
     #[must_use]
     pub fn with_clip_norm(mut self, clip_norm: f64) -> Self {
         self.settings.clip_norm = clip_norm;
         self
     }
 
-    /// Sets the decoupled weight decay: with Adam, AdamW.
+    /// Sets the decoupled weight decay. With Adam, this gives AdamW.
     #[must_use]
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         self.settings.weight_decay = weight_decay;
         self
     }
 
-    /// Sets what becomes of a step whose loss or gradient is not finite. Set it before [`saved_in`](Self::saved_in).
+    /// Sets what to do about a step whose loss or gradient is not finite. Call this before
+    /// [`saved_in`](Self::saved_in).
     #[must_use]
     pub fn with_divergence(mut self, divergence: DivergencePolicy) -> Self {
         self.settings.divergence = divergence;
         self
     }
 
-    /// Judges the model now and then, and at the end of the run.
+    /// Judges the model at this interval, and at the end of the run.
     #[must_use]
     pub fn with_evaluation(mut self, every: Every, evaluation: impl Evaluate + 'static) -> Self {
         self.settings.evaluate = every;
@@ -217,14 +219,14 @@ impl Trainer {
         self
     }
 
-    /// Keeps the best checkpoint by a figure, too: see [`RunProgress::best`].
+    /// Also keeps the best checkpoint by a figure: see [`RunProgress::best`].
     #[must_use]
     pub fn keeping_best(mut self, figure: impl Into<FigureName>) -> Self {
         self.settings.best.push(figure.into());
         self
     }
 
-    /// Adds a stage after those that there are, before the trainer's own batches.
+    /// Adds a stage after the existing stages and before the trainer's own batches.
     #[must_use]
     pub fn with_stage(mut self, stage: Stage) -> Self {
         self.stages.push(stage);
@@ -238,25 +240,26 @@ impl Trainer {
         self
     }
 
-    /// Asks a learner that takes many steps at once about them so often, at least.
+    /// Sets how often, at least, to read the outcomes of a learner that takes many steps at once.
     #[must_use]
     pub fn reporting(mut self, every: Every) -> Self {
         self.settings.report = every;
         self
     }
 
-    /// Sets how often there is a regular snapshot: to roll back to, and to be saved where the run is saved.
+    /// Sets how often to take a regular snapshot. The run can roll back to it. It is also saved, if the run is saved.
     #[must_use]
     pub fn taking_snapshots(mut self, every: Every) -> Self {
         self.settings.save = every;
         self
     }
 
-    /// Saves the run now and then, at its end and whenever it is asked to end, and goes on from the latest snapshot there, if
-    /// any. What was passed over on the way to it is told by [`passed_over`](Self::passed_over).
+    /// Saves the run at this interval, at its end, and whenever it is asked to end. Goes on from the latest snapshot in
+    /// `checkpoints`, if there is one. [`passed_over`](Self::passed_over) lists the damaged ones that were passed over
+    /// to find it.
     ///
     /// # Errors
-    /// When there are snapshots and none is good, or the latest does not fit the learner.
+    /// When there are snapshots but none is good, or the latest does not fit the learner.
     pub fn saved_in(self, checkpoints: impl Checkpoints + 'static, every: Every) -> Result<Self, TrainError> {
         let mut trainer = self.with_checkpoints(checkpoints, every);
         let latest = trainer.checkpoints.as_mut().map_or(Ok(None), |checkpoints| checkpoints.latest())?;
@@ -266,7 +269,7 @@ impl Trainer {
         }
     }
 
-    /// Saves the run as [`saved_in`](Self::saved_in) does, from the beginning, whatever is there.
+    /// Saves the run as [`saved_in`](Self::saved_in) does, but starts from the beginning even if there are snapshots.
     #[must_use]
     pub fn with_checkpoints(mut self, checkpoints: impl Checkpoints + 'static, every: Every) -> Self {
         self.checkpoints = Some(Box::new(checkpoints));
@@ -276,13 +279,13 @@ impl Trainer {
     /// Goes on from a snapshot of the same run.
     ///
     /// # Errors
-    /// When it does not fit the learner.
+    /// When the snapshot does not fit the learner.
     pub fn going_on_from(mut self, latest: LatestSnapshot) -> Result<Self, TrainError> {
         let LatestSnapshot { snapshot, passed_over } = latest;
         self.passed_over = passed_over;
         let save = self.settings.save;
         if self.rolls_back() {
-            // Where no checkpoint was saved before, it is the beginning.
+            // If no earlier checkpoint was saved, the run rolls back to its beginning.
             self.way_back = Some(self.snapshot());
             let before = self.checkpoints.as_mut().map(|checkpoints| checkpoints.load(save.before(snapshot.step)));
             match before {
@@ -295,7 +298,7 @@ impl Trainer {
         if self.rolls_back() {
             self.next_way_back = save.is_due(self.step).then_some(snapshot);
         }
-        // A run that was killed after it had saved may have left one too many; and fewer may be asked for now.
+        // A run that was killed after saving may have left one checkpoint too many. Also, fewer may be asked for now.
         let kept = self.kept(self.step);
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.remove_oldest(self.step, &kept)?;
@@ -303,29 +306,30 @@ impl Trainer {
         Ok(self)
     }
 
-    /// Saves the run before its first step: for one that begins with weights from elsewhere, which may change or go.
+    /// Saves the run before its first step. Use this if the run begins with weights from elsewhere, which may change or
+    /// disappear.
     #[must_use]
     pub fn saving_first(mut self) -> Self {
         self.settings.saves_first = true;
         self
     }
 
-    /// Waits while there is no room to save, instead of ending with an error. Observers are told again and again, and may
-    /// end the run ([`Observer::on_full_disk`]).
+    /// Waits while there is no room to save, instead of ending with an error. Observers are told again and again, and
+    /// may end the run ([`Observer::on_full_disk`]).
     #[must_use]
     pub fn waiting_for_space(mut self) -> Self {
         self.settings.waits_for_space = true;
         self
     }
 
-    /// Tells the observers that the run goes on with other values than before.
+    /// Tells the observers that the run goes on with these changed values.
     #[must_use]
     pub fn with_changes(self, changes: Vec<Difference>) -> Self {
         Self { changes, ..self }
     }
 
-    /// Takes these for the evaluations up to here, in the place of those that the snapshot had: they may have been made on
-    /// other examples, or be known from elsewhere.
+    /// Replaces the snapshot's evaluations up to here with `history`. Use this if the snapshot's evaluations were made
+    /// on other examples, or if the evaluations are known from elsewhere.
     #[must_use]
     pub fn with_history(mut self, history: Vec<PastEvaluation>) -> Self {
         self.judged = history.last().map(|past| past.step).or(self.judged);
@@ -333,10 +337,10 @@ impl Trainer {
         self
     }
 
-    /// Trains by another learner from here on, which is given the state of the present one.
+    /// Trains with another learner from here on. The new learner gets the state of the current one.
     ///
     /// # Errors
-    /// When it is not made for the same weights.
+    /// When the new learner is not made for the same weights.
     pub fn with_learner(mut self, mut learner: impl Learner + 'static) -> Result<Self, TrainError> {
         self.learner.fetch()?;
         learner.set_state(&self.learner.state())?;
@@ -344,10 +348,10 @@ impl Trainer {
         Ok(self)
     }
 
-    /// Sets the weights, in the order of the layout; what is remembered of them stays.
+    /// Sets the weights, in the order of the layout. What is remembered about them stays the same.
     ///
     /// # Errors
-    /// When there are more or fewer of them, or a device fails.
+    /// When the number of weights is wrong, or a device fails.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), TrainError> {
         self.learner.fetch()?;
         let state = self.learner.state();
@@ -357,7 +361,7 @@ impl Trainer {
         Ok(self.learner.set_state(&LearnerState { updates, weights, memory })?)
     }
 
-    /// Steps taken so far, those left out included.
+    /// Steps taken so far, including those left out.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.step
@@ -369,25 +373,25 @@ impl Trainer {
         &self.progress
     }
 
-    /// What is trained.
+    /// The learner that is trained.
     #[must_use]
     pub fn learner(&self) -> &dyn Learner {
         &*self.learner
     }
 
-    /// All weights, in the order of the layout, as they are between runs.
+    /// All weights, in the order of the layout. They are up to date between runs.
     #[must_use]
     pub fn weights(&self) -> &[f32] {
         self.learner.state().weights
     }
 
-    /// The same, cut into named tensors.
+    /// All weights, as named tensors.
     #[must_use]
     pub fn named_weights(&self) -> NamedTensors {
         named(self.learner.layout(), "", self.weights())
     }
 
-    /// Sets the weights of a model: every one that is built on `parameters` sees them.
+    /// Copies the weights to `parameters`. Every model built on `parameters` sees them.
     ///
     /// # Errors
     /// When the parameters are not those of the learner.
@@ -395,32 +399,32 @@ impl Trainer {
         Ok(self.learner.layout().write(parameters, self.weights())?)
     }
 
-    /// The first observer of a type.
+    /// The first observer of type `O`.
     #[must_use]
     pub fn observer<O: Observer>(&self) -> Option<&O> {
         let mut observers = self.observers.iter().map(|observer| &**observer as &dyn std::any::Any);
         observers.find_map(|observer| observer.downcast_ref())
     }
 
-    /// The name of the stage that the run is in; none when its stages are over.
+    /// The name of the stage that the run is in, or `None` when all stages are over.
     #[must_use]
     pub fn stage_name(&self) -> Option<&str> {
         self.stages.get(self.progress.stages.len()).map(|stage| stage.name.as_str())
     }
 
-    /// The damaged checkpoints that were passed over on the way to that from which the run goes on, the newest first.
+    /// The damaged checkpoints that were passed over when the run went on, the newest first.
     #[must_use]
     pub fn passed_over(&self) -> &[CheckpointError] {
         &self.passed_over
     }
 
-    /// The same, taken out.
+    /// Takes out the errors of [`passed_over`](Self::passed_over).
     #[must_use]
     pub fn take_passed_over(&mut self) -> Vec<CheckpointError> {
         std::mem::take(&mut self.passed_over)
     }
 
-    /// All that the rest of the run depends on.
+    /// Everything that the rest of the run depends on.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let (layout, state) = (self.learner.layout(), self.learner.state());
@@ -448,13 +452,13 @@ impl Trainer {
         self.step = snapshot.step;
         self.progress = snapshot.progress.clone();
         self.judged = self.progress.history.last().map(|past| past.step);
-        // The best by other figures are no longer asked for.
+        // Drops figures that are no longer asked for.
         let figures = &self.settings.best;
         self.progress.best.retain(|figure, _| figures.contains(figure));
         Ok(())
     }
 
-    /// Training examples of a step.
+    /// Training examples per step.
     pub(crate) fn examples_per_step(&self) -> u64 {
         u64::from(self.settings.accumulate) * self.batches.batch_size() as u64
     }
@@ -463,8 +467,8 @@ impl Trainer {
         matches!(self.settings.divergence, DivergencePolicy::RollBack { .. })
     }
 
-    /// The steps of checkpoints that are to stay when the run is at `step`: the best, those that are the best again if the
-    /// run rolls back, and the one that it rolls back to.
+    /// The steps of the checkpoints to keep when the run is at `step`: the best ones, those that are the best again if
+    /// the run rolls back, and the one that it rolls back to.
     pub(crate) fn kept(&self, step: u64) -> Vec<u64> {
         let ways_back = self.way_back.iter().chain(&self.next_way_back).map(|past| &past.progress);
         let best = ways_back.chain([&self.progress]).flat_map(|progress| progress.best.values()).map(|best| best.step);

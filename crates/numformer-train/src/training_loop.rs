@@ -1,4 +1,4 @@
-//! The training loop as it runs.
+//! How a training loop runs.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::stop_rule::PastEvaluation;
 use crate::train_error::TrainError;
 use crate::trainer::{Settings, Trainer};
 
-/// Between attempts to save where there was no room.
+/// Time between attempts to save while there is no room.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// How a run ended.
@@ -29,9 +29,9 @@ const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
 pub struct RunReport {
     /// Why it ended.
     pub stop: StopReason,
-    /// Steps taken in all, those left out included.
+    /// Steps taken in total, including those left out.
     pub step: u64,
-    /// The checkpoint written at the end; none if none are written, or when there was nothing left to do.
+    /// The checkpoint written at the end. `None` if no checkpoints are written, or if there was nothing left to do.
     pub checkpoint: Option<PathBuf>,
 }
 
@@ -42,17 +42,17 @@ impl Trainer {
     /// Trains up to the last step, or until an observer or a stop rule ends the run.
     ///
     /// # Errors
-    /// When the number of steps is not given, batches cannot be made, loss or gradient stop being finite, or a checkpoint
+    /// When the number of steps is not given, a batch cannot be made, a loss or gradient is not finite, or a checkpoint
     /// cannot be written.
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
         self.run_until(self.settings.steps)
     }
 
-    /// As [`run`](Self::run), but pauses after so many steps in all, if there are more. A pause changes nothing: it is no end
-    /// of the run, and observers are not told.
+    /// Like [`run`](Self::run), but pauses once `step` steps have been taken in total, if there are more. A pause
+    /// changes nothing: the run does not end, and observers are not told.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// When [`run`](Self::run) would fail.
     pub fn run_until(&mut self, step: u64) -> Result<RunReport, TrainError> {
         if self.settings.steps == 0 {
             return Err(TrainError::NoSteps);
@@ -111,7 +111,7 @@ impl Trainer {
                 }
                 flow = first(flow, self.show_observers(observers)?);
             }
-            // Every observer is asked, though one is enough.
+            // Every observer is asked, even if one already wants a checkpoint.
             let wants_checkpoint =
                 observers.0.iter_mut().filter_map(|o| o.wants_checkpoint().then_some(())).count() > 0;
             let is_finished = self.step == self.settings.steps;
@@ -172,7 +172,7 @@ impl Trainer {
         if self.rolls_back() && self.step == 0 {
             self.way_back = Some(self.snapshot());
         }
-        // Once told, a change is none any more.
+        // A change is told only once.
         let changes = std::mem::take(&mut self.changes);
         let how = self.learner.how();
         let Settings { steps, evaluate, .. } = self.settings;
@@ -199,7 +199,8 @@ impl Trainer {
         Ok(flow)
     }
 
-    /// How many steps are taken next: as many as the learner takes at once, up to where there is something else to do.
+    /// How many steps to take next: as many as the learner takes at once, but not past the point where something else
+    /// is due.
     fn steps_ahead(&self, until: u64) -> u64 {
         let Settings { evaluate, save, report, .. } = self.settings;
         let begin = self.progress.stages.last().copied().unwrap_or(0);
@@ -209,7 +210,7 @@ impl Trainer {
         rests.into_iter().chain(rest_of_stage).fold(self.learner.steps_at_once(), u64::min).max(1)
     }
 
-    /// Takes so many steps, and returns what each found, up to the first that is not finite.
+    /// Takes `steps` steps and returns the outcome of each, up to the first that is not finite.
     fn learn(&mut self, steps: u64, batches: &mut Batches) -> Result<Vec<StepOutcome>, TrainError> {
         let Settings { seed, accumulate, weight_decay, clip_norm, .. } = self.settings;
         let accumulate = u64::from(accumulate);
@@ -224,7 +225,7 @@ impl Trainer {
         self.learner.learn(&mut planned)
     }
 
-    /// Notes that a step was taken, or could not be.
+    /// Notes that a step was taken, or that it could not be taken.
     fn note_step(&mut self, outcome: StepOutcome) -> Result<StepReport, Diverged> {
         let StepOutcome { loss, gradient_norm } = outcome;
         let lr = self.lr(self.step);
@@ -237,7 +238,7 @@ impl Trainer {
         Ok(StepReport { step: self.step, examples, loss, lr, gradient_norm })
     }
 
-    /// The learning rate of the step after so many.
+    /// The learning rate of the step that follows `step` steps.
     fn lr(&self, step: u64) -> f64 {
         let planned = self.schedule.lr(step);
         match self.settings.divergence {
@@ -264,7 +265,7 @@ impl Trainer {
         Ok((remedy, flow))
     }
 
-    /// Deals with a step that could not be taken, or was taken and must not have been, as the policy says.
+    /// Deals with a step as the policy says. The step could not be taken, or it was taken and should not have been.
     fn remedy(&mut self, diverged: u64) -> Result<Remedy, TrainError> {
         match self.settings.divergence {
             DivergencePolicy::Stop => Ok(Remedy::Stopped),
@@ -295,7 +296,7 @@ impl Trainer {
         }
     }
 
-    /// What there is to say at the beginning of a stage, in a run that has some.
+    /// The report at the beginning of a stage, or `None` if the run has no stages.
     fn stage_report(&self) -> Option<StageReport> {
         let name = self.stage_name().unwrap_or(&self.name).to_owned();
         (!self.stages.is_empty()).then_some(StageReport { step: self.step, stage: name })
@@ -308,7 +309,8 @@ impl Trainer {
             || stage.until.as_ref().zip(evaluation).is_some_and(|(goal, evaluation)| goal.is_reached(evaluation))
     }
 
-    /// Judges the model on what it learns now, if that is asked for; `last` is what there is to say of the last step.
+    /// Judges the model on the kind of examples it currently learns from, if there is an evaluation for them. `lr` and
+    /// `gradient_norm` are those of the last step.
     fn judge(
         &mut self,
         (lr, gradient_norm): (f64, f64),
@@ -343,8 +345,8 @@ impl Trainer {
         }
     }
 
-    /// Notes an evaluation, and asks whether the run is to end. The one at the end of a run is one more if it was not due: a
-    /// longer run would not have had it, so it is forgotten.
+    /// Notes an evaluation, and asks whether the run should end. The evaluation at the end of a run may not be due. A
+    /// longer run would not make it, so it is forgotten then.
     fn note_evaluation(&mut self, report: &EvaluationReport, is_due: bool) -> ControlFlow<StopReason> {
         if report.stage.is_some() {
             return ControlFlow::Continue(());
@@ -364,7 +366,7 @@ impl Trainer {
         }
     }
 
-    /// Notes what is better than ever before, and says whether there was something.
+    /// Notes each figure that is better than ever before, and returns whether there was one.
     fn note_best(&mut self, report: &EvaluationReport) -> bool {
         let mut is_best = false;
         for name in self.settings.best.iter().filter(|_| report.stage.is_none()) {
@@ -422,7 +424,7 @@ impl Trainer {
     }
 }
 
-/// Why there is no judgement.
+/// Why the model was not judged.
 enum Unjudged {
     Interrupted(StopReason),
     Diverged(Diverged),
@@ -446,7 +448,7 @@ struct Diverged {
 struct Observers(Vec<Box<dyn Observer>>);
 
 impl Observers {
-    /// Tells every observer, whatever the others say; the first that asks to stop is heard.
+    /// Tells every observer, regardless of what the others return. Returns the first request to stop.
     fn tell(&mut self, mut event: impl FnMut(&mut dyn Observer) -> ControlFlow<StopReason>) -> ControlFlow<StopReason> {
         let mut flow = ControlFlow::Continue(());
         for observer in &mut self.0 {

@@ -1,4 +1,4 @@
-//! Fixed shapes of training, to be timed.
+//! Fixed training shapes for timing.
 
 use std::fmt;
 
@@ -17,9 +17,9 @@ use crate::learner::{Learner, Step};
 use crate::optimizer::Update;
 use crate::train_error::TrainError;
 
-/// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in the place of matrices.
+/// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in place of matrices.
 ///
-/// Speed depends on shapes alone, so that programs can be compared without their data.
+/// Speed depends only on shapes, so programs can be compared without their data.
 ///
 /// # Examples
 /// ```
@@ -33,11 +33,11 @@ use crate::train_error::TrainError;
 pub struct Workload {
     /// Its name.
     pub name: &'static str,
-    /// The problem and the encoding whose lengths these are.
+    /// The problem and the encoding that these lengths belong to.
     pub problem: &'static str,
-    /// Tokens of a source, delimiters included.
+    /// Tokens of a source, including delimiters.
     pub src_len: usize,
-    /// Tokens of a target, delimiters included.
+    /// Tokens of a target, including delimiters.
     pub tgt_len: usize,
     /// The model.
     pub config: TransformerConfig,
@@ -63,7 +63,7 @@ impl Workload {
         Some(Self { name, problem, src_len, tgt_len, config })
     }
 
-    /// A batch of random sources and targets, a function of `seed`.
+    /// A batch of random sources and targets. It depends only on `seed` and the sizes.
     #[must_use]
     pub fn batch(&self, seed: u64, batch_size: usize) -> [Sequences; 2] {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -82,7 +82,7 @@ impl Workload {
         let (s, t) = (self.src_len as f64, (self.tgt_len - 1) as f64);
         let (e, d) = (encoder.d_model as f64, decoder.d_model as f64);
         let feed_forward = |stack: &StackConfig| 2.0 * (stack.d_model * stack.d_ff()) as f64;
-        // Multiplications of an example: projections of each token, then scores and sums of each pair of tokens.
+        // Multiplications per example: the projections of each token, then the scores and sums of each pair of tokens.
         let encoder_layer = s * (4.0 * e * e + feed_forward(encoder)) + 2.0 * s * s * e;
         let own = t * 4.0 * d * d + 2.0 * t * t * d;
         let cross = t * 2.0 * d * d + s * 2.0 * e * d + 2.0 * t * s * d;
@@ -91,20 +91,20 @@ impl Workload {
         3.0 * 2.0 * batch_size as f64 * (layers + t * d * *vocab_size as f64)
     }
 
-    /// A model with fresh weights on the CPU, to be trained on such batches.
+    /// A model with fresh weights on the CPU, ready to train on batches of this shape.
     ///
     /// # Errors
-    /// When memory for it cannot be had.
+    /// When there is not enough memory.
     pub fn training(&self, gradients: Gradients) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
         let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients, 0.0)?;
         Ok(TimedTraining { learner: Box::new(HostLearner::new(step, Adam::default(), &parameters)?) })
     }
 
-    /// The same on a device.
+    /// Like [`training`](Self::training), but on a device.
     ///
     /// # Errors
-    /// When memory for it cannot be had.
+    /// When there is not enough memory.
     pub fn training_on(&self, device: Accelerator, precision: Precision) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
         let step = DeviceStep::new(&self.config, &parameters, device, precision)?;
@@ -112,7 +112,7 @@ impl Workload {
     }
 }
 
-/// Training without data, evaluation or logs: what a program's steps alone cost.
+/// Training without data, evaluation or logs, to time the steps alone.
 pub struct TimedTraining {
     learner: Box<dyn Learner>,
 }
@@ -124,10 +124,11 @@ impl TimedTraining {
         self.learner.layout().len()
     }
 
-    /// Takes a step of Adam, clipped at norm 5, on each batch, and returns the last loss. A device is asked for it once.
+    /// Takes a step of Adam, clipped at norm 5, on each batch, and returns the last loss. On a device, the loss is read
+    /// only once.
     ///
     /// # Errors
-    /// When the batches are not those of the workload, or there is none.
+    /// When the batches do not fit the workload, or there are none.
     pub fn steps<'a>(
         &mut self,
         batches: impl Iterator<Item = &'a [Sequences; 2]>,

@@ -1,9 +1,6 @@
 //! Sub-commands that read lines and write lines.
 
-use std::fs;
-use std::path::Path;
-
-use super::{filter, numformer, text};
+use super::filter;
 
 #[test]
 fn encode_and_decode_are_inverse_filters() {

@@ -12,7 +12,7 @@ use crate::config::CheckpointConfig;
 
 use super::*;
 
-/// Gives no finite loss when it is asked for a step of these for the first time.
+/// A learner whose loss is not finite the first time it takes one of these steps.
 struct Poisoned(Box<dyn TrainingStep>, Vec<u64>);
 
 impl TrainingStep for Poisoned {
@@ -41,7 +41,7 @@ impl TrainingStep for Poisoned {
     }
 }
 
-/// What a run says of its steps and of those it could not take.
+/// The reports of a run about its steps and about steps that failed.
 #[derive(Default)]
 struct Told(Vec<StepReport>, Vec<DivergenceReport>);
 
@@ -133,7 +133,7 @@ fn a_run_goes_back_to_a_good_checkpoint_at_a_lower_rate() {
     assert_eq!(bits(told.0[4].loss), bits(told.0[2].loss));
     assert_eq!(trained.trainer().progress().roll_backs, 1);
 
-    // Once it has given a finite loss, it is.
+    // Once it has given a finite loss, it is known to be good.
     let (_, trained) = run(policy, &[5]);
     assert_eq!(self::told(&trained).1[0].step, 4);
     let (ended, ..) = run(policy, &[1, 2]);

@@ -53,7 +53,8 @@ impl Begun {
         Self::new(model(old, &catalogue), model(&new, &catalogue), &catalogue)
     }
 
-    /// Whether all that a half knows of a symbol is what the old model knew of another; if not, it is as it was drawn.
+    /// Whether all weights of a symbol in one half equal those of another symbol in the old model. If not, they are as
+    /// initialized.
     fn took(&self, half: &str, symbol: &str, old_symbol: &str) -> bool {
         let rows = |stored: &StoredModel, symbol: &str| -> Vec<f32> {
             let id = stored.vocabulary.id(symbol).expect(symbol).0 as usize;
@@ -130,7 +131,7 @@ fn smaller_models_take_the_part_that_they_have() {
     assert_eq!(begun.taken_over.positions.expect("learned").new, 0);
 }
 
-/// Whatever makes another function of the same weights, or other weights, is named.
+/// Every option that gives the same weights another function, or other weights, is named.
 #[test]
 fn other_models_are_refused_field_by_field() {
     let difference = |old: &[&str], new: &[&str]| match Begun::of(&with(old), &with(new)) {
@@ -182,7 +183,7 @@ fn other_architectures_are_named_alone() {
 
 #[test]
 fn what_changes_no_weight_may_differ() {
-    // The width of the network is four times that of the model where it is not given.
+    // If the width of the network is not given, it is four times the width of the model.
     let begun = Begun::of(&with(&["model.dropout=0.1"]), &with(&["model.encoder.d_ff=64"])).expect("the same weights");
     assert_eq!(begun.new.weights, begun.old.weights);
     assert_eq!((begun.taken_over.encoder.new, begun.taken_over.decoder.new), (0, 0));
@@ -215,7 +216,7 @@ fn symbols_of_another_encoding_are_matched_by_what_they_stand_for() {
     let begun =
         Begun::of(&encodings(&floating(2), &floating(2)), &encodings(&floating(3), &floating(3))).expect("they fit");
     assert!(begun.took("encoder", "N7e3", "N7e2") && begun.took("decoder", "N-4e1", "N-4e0"));
-    // And nothing of a number in common.
+    // The encodings have no number symbols in common.
     let begun = Begun::of(&encodings("p10", "p10"), &encodings("fp15", "fp15")).expect("they fit");
     assert_eq!(begun.taken_over.encoder.taken, ["<s>", "<pad>", "V1", "V2"].len());
 }

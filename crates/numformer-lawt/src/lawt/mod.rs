@@ -15,14 +15,15 @@ use crate::pytorch::{Archive, Id, Pickle, PytorchError, TensorError, TensorInfo}
 use self::names::{Name, Wanted};
 use self::options::Options;
 
-/// Reads a checkpoint of the program published with the paper, as `torch.save` wrote it, without running anything in it.
+/// Reads a checkpoint of the program published with the paper, as written by `torch.save`, without running any code in
+/// it.
 ///
-/// Sizes, options and encodings come from the parameters it holds, `params`: a dictionary or an `argparse.Namespace`.
-/// The weights are those of `encoder` and `decoder`, converted to `f32`; the state of the optimizer is passed over. The
+/// Sizes, options and encodings come from its parameters, `params`: a dictionary or an `argparse.Namespace`.
+/// The weights are those of `encoder` and `decoder`, converted to `f32`; the state of the optimizer is ignored. The
 /// vocabulary is [`Vocabulary::reference`] of the two encodings. Memory is bounded by the length of the file.
 ///
 /// # Errors
-/// When the file is no such checkpoint, or its model cannot be run here; the error names what and what to do.
+/// When the file is not such a checkpoint, or its model cannot be run here. The error names the cause and the remedy.
 ///
 /// # Examples
 /// ```no_run
@@ -56,7 +57,7 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
     }
 
     for (half, sizes) in [("encoder", &config.encoder), ("decoder", &config.decoder)] {
-        // Before a list of names grows as long as a number in the file says.
+        // Checked before a list of names grows as long as a number in the file claims.
         if sizes.n_layers > tensors.stored.len() / TENSORS_PER_LAYER {
             let name = format!("{half}.layers.{}.layer_norm2.bias", sizes.n_layers - 1);
             return Err(ImportError::MissingTensor { name });
@@ -75,8 +76,8 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
         OutputProjection::Shared => tensors.take_shared_projection()?,
         OutputProjection::Separate => None,
     };
-    // Tensors may share their bytes. No two of them do so in a model but for the shared projection, and a coefficient
-    // has two bytes at least: more coefficients than bytes is a file made to exhaust the memory.
+    // Tensors may share their bytes, but in a model only the shared projection does, and a coefficient has at least two
+    // bytes. A file with more coefficients than bytes was made to exhaust the memory.
     let counts = tables.iter().chain(&weights).map(|(_, tensor)| tensor.element_count());
     let coefficients = counts.fold(0, usize::saturating_add);
     if coefficients as u64 > archive.len_bytes() {
@@ -99,10 +100,10 @@ pub fn import_lawt(path: &Path) -> Result<StoredModel, ImportError> {
 const ENCODER_POSITIONS: &str = "encoder.position_embeddings.weight";
 const PROJECTION: &str = "decoder.proj.weight";
 
-/// Those of a layer of the encoder: four linear layers and a norm in attention, two and a norm after it.
+/// Tensors of an encoder layer: four linear layers and a norm in attention, then two linear layers and a norm.
 const TENSORS_PER_LAYER: usize = 2 * (4 + 1 + 2 + 1);
 
-/// Largest difference between a stored sine and ours: some units in the last place of `f32`.
+/// Largest allowed difference between a stored sine and ours: a few units in the last place of `f32`.
 const SINUSOID_ERROR: f32 = 1e-6;
 
 fn read(archive: &mut Archive, name: &Name, tensor: &TensorInfo) -> Result<Vec<f32>, ImportError> {
@@ -113,7 +114,7 @@ fn read(archive: &mut Archive, name: &Name, tensor: &TensorInfo) -> Result<Vec<f
     Err(ImportError::NotFinite { name: name.theirs.clone() })
 }
 
-/// A table of sines need not be kept, if it is the one that the model computes.
+/// A table of sines can be dropped if it equals the one that the model computes.
 fn check_sinusoids(archive: &mut Archive, name: &Name, tensor: &TensorInfo) -> Result<(), ImportError> {
     let found = read(archive, name, tensor)?;
     let expected = sinusoidal_positions(name.shape[0], name.shape[1]);
@@ -123,7 +124,7 @@ fn check_sinusoids(archive: &mut Archive, name: &Name, tensor: &TensorInfo) -> R
     Err(ImportError::Sinusoids { name: name.theirs.clone() })
 }
 
-/// A shared projection that is listed by itself must be the decoder's embedding.
+/// A shared projection that is listed separately must equal the decoder's embedding.
 fn check_shared(
     archive: &mut Archive,
     projection: &TensorInfo,
@@ -142,7 +143,7 @@ fn check_shared(
     Ok(())
 }
 
-/// A part of the checkpoint: an entry of the dictionary that it is.
+/// A part of the checkpoint, which is an entry of its dictionary.
 fn part(pickle: &Pickle, name: &'static str) -> Result<Id, ImportError> {
     pickle.entry(pickle.root(), name).ok_or_else(|| {
         let found = match pickle.entries(pickle.root()) {
@@ -153,12 +154,12 @@ fn part(pickle: &Pickle, name: &'static str) -> Result<Id, ImportError> {
     })
 }
 
-/// Adds the tensors of one half, their names preceded by its own.
+/// Adds the tensors of one half. Their names are prefixed with the name of the half.
 fn collect_tensors(pickle: &Pickle, half: &'static str, tensors: &mut BTreeMap<String, Id>) -> Result<(), ImportError> {
     let part = part(pickle, half)?;
     let not_tensors = || ImportError::NotTensors { name: half, found: pickle.describe(part) };
     let entries: Vec<(&str, Id)> = pickle.entries(part).ok_or_else(not_tensors)?.collect();
-    // Training on several GPUs wraps the model in another.
+    // Training on several GPUs wraps the model in another module.
     const WRAPPED: &str = "module.";
     let wrapped = entries.iter().all(|(name, _)| name.starts_with(WRAPPED));
     tensors.extend(entries.into_iter().map(|(name, id)| {
@@ -168,14 +169,14 @@ fn collect_tensors(pickle: &Pickle, half: &'static str, tensors: &mut BTreeMap<S
     Ok(())
 }
 
-/// The tensors of a checkpoint that no one has asked for yet.
+/// The tensors of a checkpoint that have not been taken yet.
 struct Tensors<'a> {
     archive: &'a Archive,
     stored: BTreeMap<String, Id>,
 }
 
 impl Tensors<'_> {
-    /// Checks that there are those of the model and no others; one `may_be_there`.
+    /// Checks that the tensors are exactly those of the model, except for an optional one, `may_be_there`.
     fn check_names(&self, wanted: &[Name], may_be_there: Option<&str>) -> Result<(), ImportError> {
         let wanted: BTreeSet<&str> = wanted.iter().map(|name| name.theirs.as_str()).collect();
         let missing = wanted.iter().filter(|name| !self.stored.contains_key(**name)).copied();
@@ -211,14 +212,14 @@ impl Tensors<'_> {
     }
 }
 
-/// Why a checkpoint of the published program cannot be imported. Tensors have their names there.
+/// The reason that a checkpoint of the published program cannot be imported. Tensors are named as in the checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// The file cannot be read as one of PyTorch.
+    /// The file cannot be read as a PyTorch file.
     #[error(transparent)]
     File(#[from] PytorchError),
-    /// A part of a checkpoint is not there.
+    /// A part of the checkpoint is missing.
     #[error("the checkpoint has no `{name}`: expected a checkpoint of the published program, found {found}")]
     MissingPart {
         /// `params`, `encoder` or `decoder`.
@@ -226,7 +227,7 @@ pub enum ImportError {
         /// What the file holds.
         found: String,
     },
-    /// A half of the model is no dictionary.
+    /// A half of the model is not a dictionary.
     #[error("`{name}`: expected a dictionary of tensors, found {found}")]
     NotTensors {
         /// `encoder` or `decoder`.
@@ -234,7 +235,7 @@ pub enum ImportError {
         /// What it is.
         found: String,
     },
-    /// The parameters lack one that defines the model.
+    /// A parameter that defines the model is missing.
     #[error("`params` has no `{name}`: the model's sizes and options must be stored with it")]
     MissingOption {
         /// Name of the parameter.
@@ -245,12 +246,12 @@ pub enum ImportError {
     UnknownOption {
         /// Name of the parameter.
         name: &'static str,
-        /// What it may be.
+        /// The possible values.
         expected: &'static str,
         /// What it is.
         found: String,
     },
-    /// An encoding beyond our limits.
+    /// An encoding exceeds our limits.
     #[error("option `{name}`: cannot make the encoding `{found}`")]
     Encoding {
         /// `input_encoding` or `output_encoding`.
@@ -278,16 +279,16 @@ pub enum ImportError {
         /// Rows of the embedding.
         found: usize,
     },
-    /// A tensor of the model is not there.
+    /// A tensor of the model is missing.
     #[error("the checkpoint has no tensor `{name}`")]
     MissingTensor {
         /// Its name.
         name: String,
     },
-    /// There are others than those of a model of its options.
+    /// There are tensors that a model with these options does not have.
     #[error("expected the tensors of the model that `params` describes, found {0}")]
     Names(TensorNames),
-    /// A tensor has a coefficient that is infinite or no number.
+    /// A tensor has a coefficient that is infinite or NaN.
     #[error("tensor `{name}`: expected finite numbers, found others")]
     NotFinite {
         /// Its name.
@@ -298,7 +299,7 @@ pub enum ImportError {
     Shape {
         /// Its name.
         name: String,
-        /// Shape by the options.
+        /// Shape according to the options.
         expected: Vec<usize>,
         /// Shape found.
         found: Vec<usize>,
@@ -311,7 +312,7 @@ pub enum ImportError {
         /// Cause.
         source: TensorError,
     },
-    /// Tensors repeat each other's bytes.
+    /// Tensors share each other's bytes.
     #[error("the tensors overlap: {coefficients} coefficients in a file of {bytes} bytes")]
     Overlap {
         /// Number of coefficients.
@@ -319,7 +320,7 @@ pub enum ImportError {
         /// Length of the file.
         bytes: u64,
     },
-    /// A table of sines is none.
+    /// A table of sines does not hold the expected sines.
     #[error(
         "tensor `{name}`: expected the sines and cosines of Vaswani et al. (2017), as `sinusoidal_embeddings` says"
     )]

@@ -48,7 +48,7 @@ impl Wanted {
         wanted
     }
 
-    /// Takes the tables of positions out.
+    /// Removes the tables of positions.
     pub(super) fn remove_tables(&mut self) -> Vec<Name> {
         let (tables, rest) = self.names.drain(..).partition(|name| name.ours.ends_with("positions.weight"));
         self.names = rest;

@@ -27,7 +27,7 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn read(pickle: &Pickle, params: Id) -> Result<Self, ImportError> {
         let reader = OptionReader { pickle, params };
-        // The places of delimiter and padding are those of every reference vocabulary.
+        // The ids of delimiter and padding are those of every reference vocabulary.
         for (name, expected) in [("eos_index", 0), ("pad_index", 1)] {
             if let Some(id) = pickle.entry(params, name)
                 && pickle.as_usize(id) != Some(expected)
@@ -108,9 +108,9 @@ const ENCODINGS: &str = "`float,PRECISION,BASE`, `floatsymbol,PRECISION` or `FP1
 /// An encoding and our name for it.
 type NamedEncoding = (Arc<dyn NumberEncoding>, String);
 
-/// The encoding that an option names; none if there is no such name.
+/// The encoding that an option names; `None` if the name is unknown.
 ///
-/// A precision counts the digits after the point: one less than the significant ones.
+/// A precision counts the digits after the point, one less than the number of significant digits.
 pub(super) fn encoding(text: &str) -> Option<Result<NamedEncoding, EncodingError>> {
     let mut words = text.split(',').map(str::trim);
     let name = words.next()?;
@@ -139,7 +139,7 @@ pub(super) fn encoding(text: &str) -> Option<Result<NamedEncoding, EncodingError
         _ => return None,
     };
     let named = |encoding: Arc<dyn NumberEncoding>| {
-        // Of a published encoding, the name is the short one.
+        // A published encoding is given its short name.
         let preset = Preset::ALL.into_iter().find(|preset| preset.encoding().symbols() == encoding.symbols());
         (encoding, preset.map_or(our_name, |preset| preset.name().to_owned()))
     };

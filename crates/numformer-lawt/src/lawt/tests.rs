@@ -12,7 +12,7 @@ use crate::pytorch::testing::{Py, PyTensor, write};
 
 use super::*;
 
-/// A checkpoint with different sizes wherever they can differ, to be changed by the tests.
+/// A checkpoint in which all sizes that can differ do differ. The tests modify it.
 struct Fake {
     config: TransformerConfig,
     params: Vec<(&'static str, Py)>,
@@ -24,7 +24,7 @@ struct Fake {
     dir: tempfile::TempDir,
 }
 
-/// Some number that depends on the tensor and the place, exact in 16 bits.
+/// A number that depends on the tensor and the index, exact in 16 bits.
 fn coefficient(tensor: usize, place: usize) -> f32 {
     ((tensor * 31 + place * 7) % 64) as f32 / 32.0 - 1.0
 }
@@ -150,12 +150,12 @@ fn forms_of_the_same_checkpoint_give_the_same_model() {
     });
     // A copy of the embedding instead of the embedding itself.
     same(&|fake| fake.tensor("decoder.proj.weight").key = "copy".to_owned());
-    // Flags as numbers, and the options that have a default left out.
+    // Flags are numbers, and options that have a default are omitted.
     same(&|fake| {
         fake.set("share_inout_emb", Py::Int(1)).set("sinusoidal_embeddings", Py::Int(0));
         fake.params.retain(|(name, _)| !["n_words", "eos_index", "pad_index"].contains(name));
     });
-    // The state of the optimizer, with tensors of its own, some of them integers.
+    // The state of the optimizer has its own tensors, some of them integers.
     same(&|fake| {
         let step = PyTensor { class: "LongStorage", ..PyTensor::new(1000, &[1], &[0.0, 0.0]) };
         let state = Py::Dict(vec![(Py::Int(0), Py::Dict(vec![(Py::text("step"), step.to_py())]))]);
@@ -332,7 +332,7 @@ fn files_that_are_no_checkpoint_say_what_they_hold() {
 
 #[test]
 fn overlapping_tensors_do_not_fill_the_memory() {
-    // Every matrix of many layers lies in the same bytes: the file is small, the model would not be.
+    // Every matrix of many layers uses the same bytes. The file is small, but the model would be large.
     let mut fake = Fake::with_encoder(StackConfig::new(64, 2, 40));
     let largest = fake.tensors["encoder.embeddings.weight"].clone();
     for (_, tensor) in fake.tensors.iter_mut().filter(|(name, _)| name.starts_with("encoder.layers.")) {
@@ -358,7 +358,7 @@ proptest! {
             content.truncate((cut * content.len() as f64) as usize);
         }
         fs::write(fake.path(), &content).expect("written");
-        // A change where nothing is read may go unnoticed; none may panic.
+        // A change in bytes that are not read may go unnoticed, but no change may cause a panic.
         let imported = import_lawt(&fake.path());
         if let Ok(model) = imported {
             prop_assert_eq!(model, Fake::new().import().expect("imported"));

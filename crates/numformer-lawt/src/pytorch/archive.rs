@@ -9,13 +9,13 @@ use zip::result::ZipError;
 
 use super::pickle::{Id, Pickle, PickleError};
 
-/// Longest pickle that is read: some 100,000 tensors. The bytes of the tensors stand outside of it.
+/// Longest pickle that is read: about 100,000 tensors. The bytes of the tensors are stored outside the pickle.
 const MAX_PICKLE: u64 = 8 << 20;
 
-/// The bytes every zip file begins with.
+/// The bytes that every zip file begins with.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
-/// What files of PyTorch before 1.6 begin with: a pickle of protocol 2 that is one number of 10 bytes.
+/// The bytes that files of PyTorch before 1.6 begin with: a protocol 2 pickle that consists of one 10-byte number.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a";
 
 /// An open file of `torch.save`.
@@ -25,7 +25,7 @@ pub(crate) struct Archive {
     /// The folder within the archive, with its slash.
     folder: String,
     pickle: Pickle,
-    /// Length of the file: more than that it cannot hold.
+    /// Length of the file, a bound on its content.
     bytes: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Archive {
 pub(crate) struct TensorInfo {
     pub(crate) shape: Vec<usize>,
     strides: Vec<usize>,
-    /// Of the first coefficient.
+    /// Position of the first coefficient.
     offset: usize,
     dtype: Dtype,
     /// Name of the storage, and its number of coefficients.
@@ -110,7 +110,7 @@ impl Archive {
         Ok(Self { zip, folder, pickle, bytes })
     }
 
-    /// What the file holds, but for the coefficients of the tensors.
+    /// The content of the file, except the coefficients of the tensors.
     pub(crate) fn pickle(&self) -> &Pickle {
         &self.pickle
     }
@@ -136,7 +136,7 @@ impl Archive {
         }
         let [storage, offset, shape, strides, ..] = arguments else { return Err(none()) };
         let storage = pickle.as_persistent(*storage).and_then(|key| pickle.as_sequence(key)).ok_or_else(none)?;
-        // A name for the kind of object, its class, its key, its device, its number of coefficients.
+        // The items are: a name for the kind of object, its class, its key, its device, its number of coefficients.
         let [_, class, key, _, len, ..] = storage else { return Err(none()) };
         let (class, key) = pickle.as_global(*class).zip(pickle.as_text(*key)).ok_or_else(none)?;
         let dtype = Dtype::from_storage(class)
@@ -175,8 +175,8 @@ impl TensorInfo {
         self.shape.iter().product()
     }
 
-    /// Whether every coefficient lies in the storage, and there are no more of them than it has: a tensor that repeats
-    /// its storage could be of any size.
+    /// Whether every coefficient lies in the storage, and there are no more coefficients than the storage has. A tensor
+    /// that repeats its storage could have any size.
     fn is_inside_storage(&self) -> bool {
         let count = self.shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
         let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, |last, (size, stride)| {
@@ -193,7 +193,7 @@ impl TensorInfo {
         for _ in 0..count {
             let at: usize = place.iter().zip(&self.strides).map(|(index, stride)| index * stride).sum();
             values.push(storage[self.offset + at]);
-            // The next place: the last index runs fastest.
+            // Moves to the next position. The last index runs fastest.
             for (index, size) in place.iter_mut().zip(&self.shape).rev() {
                 *index += 1;
                 if *index < *size {
@@ -216,10 +216,10 @@ fn read_entry(zip: &mut ZipArchive<BufReader<File>>, name: &str, limit: u64) -> 
         return Err(PytorchError::LongEntry { name: name.to_owned(), limit, found: entry.size() });
     }
     let mut bytes = Vec::new();
-    // The size is a claim of the file; reading ends at the limit whatever it says.
+    // The file only claims this size, so reading always stops at the limit.
     match entry.take(limit + 1).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
-        // What the reader of zip files says of a wrong checksum and of an entry that ends early.
+        // The zip reader returns these errors for a wrong checksum and for an entry that ends early.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
             Err(PytorchError::Damaged { reason: format!("entry `{name}`: {error}") })
         }
@@ -227,7 +227,7 @@ fn read_entry(zip: &mut ZipArchive<BufReader<File>>, name: &str, limit: u64) -> 
     }
 }
 
-/// Why a file cannot be read as one of `torch.save`.
+/// The reason that a file cannot be read as one of `torch.save`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PytorchError {
@@ -237,12 +237,12 @@ pub enum PytorchError {
     /// The file is something else.
     #[error("expected a zip file as torch.save writes it")]
     NotZip,
-    /// The file has the format of old versions.
+    /// The file has the format of old PyTorch versions.
     #[error(
         "the file is in the format of PyTorch before 1.6: load it with torch.load and save it again with torch.save"
     )]
     Legacy,
-    /// The file is cut or changed.
+    /// The file is truncated or damaged.
     #[error("the file is damaged or incomplete, copy it again: {reason}")]
     Damaged {
         /// What is wrong.
@@ -254,7 +254,7 @@ pub enum PytorchError {
         /// What was found.
         reason: String,
     },
-    /// A part of the file is not there.
+    /// A part of the file is missing.
     #[error("the file has no entry `{name}`: expected a checkpoint written by torch.save")]
     MissingEntry {
         /// Its name.
@@ -265,15 +265,15 @@ pub enum PytorchError {
     LongEntry {
         /// Its name.
         name: String,
-        /// Most bytes it may have.
+        /// Maximum number of bytes.
         limit: u64,
-        /// Bytes it has.
+        /// Actual number of bytes.
         found: u64,
     },
-    /// The file was written on a machine with another order of bytes.
+    /// The file was written on a machine with another byte order.
     #[error("expected the byte order `little`, found `{found}`: save the file again on a little-endian machine")]
     ByteOrder {
-        /// The order found.
+        /// The byte order found.
         found: String,
     },
     /// The description of the content cannot be read.
@@ -293,17 +293,17 @@ impl From<ZipError> for PytorchError {
     }
 }
 
-/// Why a tensor cannot be read.
+/// The reason that a tensor cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorError {
-    /// The value is no tensor, or one of a kind that is not known.
+    /// The value is not a tensor, or is a tensor of an unknown kind.
     #[error("expected a dense tensor, found {found}")]
     NotATensor {
-        /// The value in a few words.
+        /// A short description of the value.
         found: String,
     },
-    /// The coefficients are no floating-point numbers.
+    /// The coefficients are not floating-point numbers.
     #[error("expected coefficients in f16, bf16, f32 or f64, found {found}")]
     Dtype {
         /// The class of the storage.
@@ -316,7 +316,7 @@ pub enum TensorError {
         shape: Vec<usize>,
         /// The strides, in coefficients.
         strides: Vec<usize>,
-        /// The first coefficient.
+        /// Position of the first coefficient in the storage.
         offset: usize,
         /// Number of coefficients stored.
         len: usize,
@@ -326,7 +326,7 @@ pub enum TensorError {
     Cut {
         /// The entry of the file.
         name: String,
-        /// Number of coefficients it should have.
+        /// Number of coefficients that the storage should have.
         len: usize,
     },
     /// The storage cannot be read.

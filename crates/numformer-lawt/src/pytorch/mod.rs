@@ -1,4 +1,4 @@
-//! Files of `torch.save`, read as plain data: no code in them is run.
+//! Reads files of `torch.save` as plain data, without running code in them.
 
 mod archive;
 mod pickle;

@@ -1,8 +1,8 @@
 //! A reader of Python's pickles that builds data and calls nothing.
 //!
-//! A pickle is a program for a stack machine. Here a call is recorded, as the thing to call and its arguments, and never
-//! made. Values live in one flat list and name each other by index, so that sharing costs nothing, cycles do no harm,
-//! and memory is bounded by the length of the file and the number of its instructions.
+//! A pickle is a program for a stack machine. This reader records a call as its target and arguments, and never makes
+//! it. Values live in one flat list and refer to each other by index. So sharing costs nothing, cycles do no harm, and
+//! memory is bounded by the length of the file and the number of its instructions.
 //!
 //! Reference: the opcodes as documented in Python's module `pickletools`.
 //! <https://docs.python.org/3/library/pickletools.html>
@@ -20,7 +20,7 @@ enum Value {
     Int(i64),
     Float(f64),
     Text(String),
-    /// What is passed over: byte strings and integers beyond 64 bits.
+    /// A skipped value: a byte string, or an integer beyond 64 bits.
     Opaque,
     /// Tuples, lists and sets.
     Sequence(Vec<Id>),
@@ -37,7 +37,7 @@ enum Value {
         state: Option<Id>,
         items: Vec<(Id, Id)>,
     },
-    /// What is stored outside of the pickle.
+    /// A reference to an object stored outside the pickle.
     Persistent(Id),
 }
 
@@ -56,7 +56,7 @@ impl Pickle {
         Ok(Self { values: machine.values, root })
     }
 
-    /// The value the pickle stands for.
+    /// The value that the pickle stands for.
     pub(crate) fn root(&self) -> Id {
         self.root
     }
@@ -100,7 +100,7 @@ impl Pickle {
         }
     }
 
-    /// What a call that was not made would call, and its arguments.
+    /// The target and the arguments of a call that was not made.
     pub(crate) fn as_call(&self, id: Id) -> Option<(Id, &[Id])> {
         match &self.values[id.0] {
             Value::Object { callable, arguments, .. } => Some((*callable, self.as_sequence(*arguments)?)),
@@ -108,7 +108,7 @@ impl Pickle {
         }
     }
 
-    /// The key of what is stored elsewhere.
+    /// The key of an object that is stored elsewhere.
     pub(crate) fn as_persistent(&self, id: Id) -> Option<Id> {
         match self.values[id.0] {
             Value::Persistent(key) => Some(key),
@@ -132,12 +132,12 @@ impl Pickle {
         Some(entries.iter().filter_map(|(key, value)| Some((self.as_text(*key)?, *value))))
     }
 
-    /// The value of a text key; the last one, where it occurs again.
+    /// The value of a text key. If the key occurs more than once, the last value counts.
     pub(crate) fn entry(&self, id: Id, name: &str) -> Option<Id> {
         self.entries(id)?.filter(|(key, _)| *key == name).map(|(_, value)| value).last()
     }
 
-    /// A value in a few words, for error messages.
+    /// A short description of a value, for error messages.
     pub(crate) fn describe(&self, id: Id) -> String {
         match &self.values[id.0] {
             Value::None => "None".to_owned(),
@@ -162,7 +162,7 @@ impl Pickle {
     }
 }
 
-/// Error messages stay readable, whatever a file holds.
+/// Keeps error messages readable for any content of a file.
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
@@ -171,7 +171,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Why bytes are no pickle that can be read. Positions count bytes from 0.
+/// The reason that bytes cannot be read as a pickle. Positions count bytes from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PickleError {
@@ -189,35 +189,35 @@ pub enum PickleError {
     Opcode {
         /// The opcode.
         opcode: u8,
-        /// Where it stands.
+        /// Position of the opcode.
         position: usize,
     },
-    /// A pickle of more than a checkpoint has.
+    /// The pickle has more instructions than any checkpoint.
     #[error("the pickle has more than {limit} instructions: a checkpoint has some thousands")]
     TooLong {
-        /// The most instructions that are read.
+        /// The maximum number of instructions that are read.
         limit: usize,
     },
-    /// A pickle that does not hold together.
+    /// The pickle is inconsistent.
     #[error("the pickle is damaged at byte {position}: expected {expected}")]
     Damaged {
-        /// Where the instruction stands.
+        /// Position of the instruction.
         position: usize,
-        /// What it needs.
+        /// What the instruction needs.
         expected: &'static str,
     },
 }
 
-/// The most instructions of a pickle. An instruction makes at most one value, of some eighty bytes beside its text, so that
-/// damage or ill will cannot take much more memory than the file has.
+/// The maximum number of instructions of a pickle. An instruction makes at most one value, of about eighty bytes plus
+/// its text. So a damaged or malicious file cannot take much more memory than its own size.
 const MAX_INSTRUCTIONS: usize = 1 << 22;
 
 /// The stack machine.
 struct Machine<'a> {
     bytes: &'a [u8],
-    /// Of the next byte.
+    /// Position of the next byte.
     position: usize,
-    /// Of the instruction at work.
+    /// Position of the current instruction.
     instruction: usize,
     values: Vec<Value>,
     stack: Vec<Id>,
@@ -253,7 +253,8 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self, opcode: u8) -> Result<(), PickleError> {
         match opcode {
-            // PROTO and FRAME: every instruction of every protocol means the same, and frames only help buffering.
+            // PROTO and FRAME need no action: every instruction means the same in all protocols, and frames only help
+            // buffering.
             0x80 => self.take(1).map(drop)?,
             0x95 => self.take(8).map(drop)?,
             b'N' => self.push(Value::None),
@@ -328,7 +329,7 @@ impl<'a> Machine<'a> {
             }
             b'q' => self.put(1)?,
             b'r' => self.put(4)?,
-            // MEMOIZE numbers by itself.
+            // MEMOIZE assigns the number itself.
             0x94 => {
                 let top = self.top()?;
                 self.memo.insert(self.memo.len() as u64, top);
@@ -347,7 +348,7 @@ impl<'a> Machine<'a> {
                 }
                 self.push(Value::Global { module, name });
             }
-            // REDUCE and NEWOBJ: a call is noted down.
+            // REDUCE and NEWOBJ: the call is recorded.
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 self.push(Value::Object { callable, arguments, state: None, items: Vec::new() });
@@ -390,7 +391,7 @@ impl<'a> Machine<'a> {
         Ok(self.take(width)?.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// The bytes after their count, which has `width` bytes.
+    /// The bytes that follow their count, which is `width` bytes long.
     fn counted(&mut self, width: u64) -> Result<&'a [u8], PickleError> {
         let count = self.little_endian(width)?;
         self.take(count)
@@ -436,7 +437,7 @@ impl<'a> Machine<'a> {
         self.stack.push(id);
     }
 
-    /// Keeps a value that others may name.
+    /// Stores a value that others may refer to.
     fn note(&mut self, value: Value) -> Id {
         self.values.push(value);
         Id(self.values.len() - 1)
@@ -489,7 +490,7 @@ impl<'a> Machine<'a> {
     fn extend(&mut self, new: Vec<Id>) -> Result<(), PickleError> {
         match self.top_value()? {
             Value::Sequence(items) => items.extend(new),
-            // A subclass of list: its items are of no use here.
+            // A subclass of list, whose items are not needed here.
             Value::Object { .. } => {}
             _ => return Err(self.damaged("a list to append to")),
         }

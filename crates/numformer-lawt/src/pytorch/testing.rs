@@ -1,4 +1,4 @@
-//! Files as `torch.save` writes them, for tests.
+//! Writes files in the format of `torch.save`, for tests.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +19,7 @@ pub(crate) enum Py {
     Global(&'static str, &'static str),
     /// A function and its arguments.
     Call(Box<Py>, Vec<Py>),
-    /// A class made without arguments, its entries, its attributes.
+    /// An instance of a class made without arguments: the class, its entries, its attributes.
     Object(Box<Py>, Vec<(Py, Py)>, Vec<(Py, Py)>),
     Persistent(Box<Py>),
 }
@@ -112,7 +112,7 @@ pub(crate) struct PyTensor {
     pub(crate) strides: Vec<usize>,
     pub(crate) offset: usize,
     pub(crate) class: &'static str,
-    /// Number of coefficients that the pickle says there are.
+    /// Number of coefficients according to the pickle.
     pub(crate) len: usize,
     pub(crate) key: String,
     pub(crate) bytes: Vec<u8>,

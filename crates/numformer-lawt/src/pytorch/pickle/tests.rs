@@ -9,7 +9,7 @@ fn read(bytes: &[u8]) -> Pickle {
     Pickle::read(bytes).expect("a pickle")
 }
 
-// The pickles here were written by Python 3.11, pickle.dumps, with the protocol named.
+// The pickles here were written by pickle.dumps of Python 3.11, with the given protocol.
 
 #[test]
 fn plain_data_is_read_in_every_binary_protocol() {
