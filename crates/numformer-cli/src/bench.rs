@@ -83,7 +83,7 @@ fn window_seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "expected a number above 0 and at most 3600".to_owned())
 }
 
-/// The fields of the PyTorch script beside which this is run, and our own: `program`, `gradients` and the rates of
+/// The fields that the PyTorch script for comparison also writes, and our own: `program`, `gradients` and the rates of
 /// floating-point operations.
 #[derive(Serialize)]
 struct Report {
@@ -114,7 +114,7 @@ struct Rate {
     max: f64,
 }
 
-/// Steps after which a device is asked about them, as often as a training run asks.
+/// The number of steps between two queries of a device for its results, as in a training run.
 const STEPS_OF_A_DEVICE: u32 = 50;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -126,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let threads = arguments.threads.map_or(0, |threads| threads as usize);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
-    // Inside the pool, so that a fork costs microseconds less.
+    // Runs inside the pool: a fork from there costs microseconds less.
     let report = pool.install(|| measure(arguments))?;
     let mut output = std::io::stdout().lock();
     if arguments.json {
@@ -180,7 +180,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     } else {
         None
     };
-    // Before the large product below.
+    // Read before the large product below, which would add to it.
     let peak_memory_mb = peak_memory_mb();
     Ok(Report {
         config: workload.name,
@@ -202,7 +202,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     })
 }
 
-/// How often a second something happens that each `call` does so many times, after three calls that do not count.
+/// Operations per second, where each `call` does `times` of them. The first three calls do not count.
 fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>) -> Result<Rate> {
     for _ in 0..3 {
         call()?;
@@ -224,7 +224,7 @@ fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>)
     Ok(Rate { median, min: rates[0], max: rates[rates.len() - 1] })
 }
 
-/// The best rate of products of several sizes on all threads, in 10⁹ operations a second: what no step can exceed.
+/// The best rate of products of several sizes on all threads, in 10⁹ operations a second. No step can exceed it.
 fn product_gflop_per_s() -> f64 {
     let rates = [512, 1024, 2048].into_iter().flat_map(|n| {
         let (x, weight, bias) = (vec![0.5; n * n], vec![0.5; n * n], vec![0.0; n]);
@@ -241,7 +241,7 @@ fn product_gflop_per_s() -> f64 {
     rates.fold(0.0, f64::max) / 1e9
 }
 
-/// The most memory that this process has had, where the system tells.
+/// The peak memory of this process, in MiB, if the system reports it.
 fn peak_memory_mb() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use numformer_train::{Observer, StepReport, StopReason};
 
-/// Ends a run, saved, when this process has trained it for so long.
+/// Saves and ends a run when this process has trained it for the given time.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     time: Duration,
@@ -16,12 +16,12 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Begins now.
+    /// A budget of `time`, which starts now.
     pub(crate) fn new(time: Duration) -> Self {
         Self { time, begin: Instant::now(), is_used: Arc::default() }
     }
 
-    /// Whether a run was ended because its time, or that of a copy of this, was up.
+    /// Whether the time was up and this budget, or a copy of it, ended a run.
     pub(crate) fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The options of how answers are found.
+//! The options that say how answers are found.
 
 use clap::error::{Error, ErrorKind};
 use clap::{Args, ValueEnum};
@@ -64,10 +64,10 @@ impl How {
 }
 
 impl DecodingArguments {
-    /// None if it was not asked for.
+    /// The decoding that was asked for; `None` if there was no `--decoding`.
     ///
     /// # Errors
-    /// When there is an option of another decoding than the one asked for.
+    /// When an option belongs to another decoding than the one asked for.
     pub(crate) fn decoding(&self) -> Result<Option<Decoding>, Error> {
         let Some(how) = self.decoding else { return Ok(None) };
         let options = [
@@ -96,10 +96,10 @@ impl DecodingArguments {
         }))
     }
 
-    /// Greedy if nothing else was asked for.
+    /// How to find the answers; greedy unless another decoding was asked for.
     ///
     /// # Errors
-    /// As [`decoding`](Self::decoding), and when there is nothing to choose from by residuals.
+    /// Those of [`decoding`](Self::decoding), and when `--verified` has only one answer to choose from.
     pub(crate) fn answering(&self, task: &TaskArguments) -> Result<Answering, Error> {
         let decoding = self.decoding()?.unwrap_or_default();
         let candidates = match &decoding {
@@ -118,14 +118,14 @@ impl DecodingArguments {
     }
 }
 
-/// Wrong usage: an option that changes nothing.
+/// The usage error for an option that changes nothing.
 fn without_effect(option: &str, how: How, remedy: &str) -> Error {
     let message = format!("{option} has no effect with --decoding {}: {remedy}\n", how.name());
     Error::raw(ErrorKind::ArgumentConflict, message)
 }
 
 fn count(text: &str) -> Result<usize, String> {
-    // More would only take time.
+    // A larger number would only take more time.
     const MOST: usize = 1_000;
     let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
     count.ok_or_else(|| format!("expected a number from 1 to {MOST}"))

@@ -15,7 +15,7 @@ pub(crate) enum DeviceName {
 }
 
 impl DeviceName {
-    /// Opens the device; none is the CPU.
+    /// Opens the device; `None` stands for the CPU.
     pub(crate) fn open(self) -> Result<Option<Accelerator>> {
         match self {
             Self::Cpu => Ok(None),

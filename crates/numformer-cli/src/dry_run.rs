@@ -18,9 +18,9 @@ use crate::output::write;
 /// Steps taken to estimate the time: the first is slower than the others.
 const STEPS: u64 = 4;
 
-/// Numbers of four bytes that training keeps for each parameter: the weight, its gradient, what the optimizer
-/// remembers, one more gradient where several batches make a step, and two copies of weights and optimizer of a run
-/// that may go back.
+/// How many numbers of four bytes training keeps for each parameter: the weight, its gradient and what the optimizer
+/// remembers. If several batches make a step, there is one more gradient. If the run may roll back, there are two more
+/// copies of the weight and of what the optimizer remembers.
 fn numbers_per_parameter(train: &TrainConfig) -> Result<u64> {
     let remembered = Catalogue::standard().optimizer(&train.optimizer)?.memory().len() as u64;
     let of_accumulation = u64::from(train.accumulate > 1);
@@ -28,7 +28,7 @@ fn numbers_per_parameter(train: &TrainConfig) -> Result<u64> {
     Ok(2 + remembered + of_accumulation + copies)
 }
 
-/// Prints sizes, memory and time of the run that `path` would hold, and leaves nothing there.
+/// Prints sizes, memory and time of the run that would be saved at `path`, and leaves nothing there.
 pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     let task = Arc::new(experiment.task(&Catalogue::standard())?);
     let counts = experiment.model_config(&task)?.parameter_counts();
@@ -67,11 +67,11 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     write(&text)
 }
 
-/// The shortest of a few steps.
+/// The time of the shortest of a few steps.
 fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
     let mut short = experiment.clone();
     short.train.steps = STEPS;
-    // Of the experiment proper, to which most steps belong.
+    // Measures the experiment proper, because most steps belong to it.
     short.stage.clear();
     short.evaluate.examples = 1;
     let mut run = Run::new(short)?.with_observer(Clock::default());
@@ -81,7 +81,7 @@ fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
     Ok(steps.min().unwrap_or_default())
 }
 
-/// Notes when each step ended.
+/// Records when each step ended.
 #[derive(Default)]
 struct Clock(Vec<Instant>);
 

@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Matrices of a set where they are drawn.
+/// How many matrices a set has if they are drawn.
 const EXAMPLES: u64 = 2_000;
 
 impl Arguments {
@@ -107,7 +107,7 @@ impl Arguments {
         }
     }
 
-    /// Checks that no setting is about the other split.
+    /// Checks that no setting applies only to the other split.
     fn check_settings(&self) -> Result<()> {
         let (of_other, other): (&[&str], _) = match self.split {
             Stream::Validation => (&[DataConfig::key(Split::Test), "evaluate.set"], "test"),
@@ -184,7 +184,7 @@ fn diagnoses(run: &StoredRun, arguments: &Arguments) -> Result<BTreeMap<String, 
     Ok(diagnoses)
 }
 
-/// A line for each run, with its accuracy within 5% on each law.
+/// Prints a line for each run, with its accuracy within 5% on each law.
 fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
     let runs = paths.iter().map(|path| load(arguments, path).with_context(|| path.display().to_string()));
     let runs = runs.collect::<Result<Vec<_>>>()?;

@@ -79,7 +79,7 @@ pub(crate) fn decode(arguments: &DecodeArguments) -> Result<ExitCode> {
     })
 }
 
-/// A matrix as a list of rows, or as `decode` prints it.
+/// Reads a matrix from a list of rows, or from an object as `decode` prints it.
 fn from_json(line: &str) -> Result<DenseMatrix> {
     let mut value: Value = serde_json::from_str(line).context("expected a list of rows")?;
     let rows = value.get_mut("matrix").map(Value::take).unwrap_or(value);
@@ -119,12 +119,12 @@ impl Codec {
     }
 }
 
-/// The lines of standard input, in UTF-8 where they are text.
+/// The lines of standard input, in UTF-8 if they are text.
 pub(crate) fn lines_of_input() -> impl Iterator<Item = io::Result<Vec<u8>>> {
     BufReader::new(TextReader::new(io::stdin().lock())).split(b'\n')
 }
 
-/// Applies `convert` to each line of standard input; the exit code says whether all could be done.
+/// Applies `convert` to each line of standard input. The exit code says whether it succeeded for all of them.
 pub(crate) fn filter_lines(json: bool, convert: impl Fn(&str) -> Result<(String, Value)>) -> Result<ExitCode> {
     let mut output = io::BufWriter::new(io::stdout().lock());
     let is_watched = io::stdout().is_terminal();
@@ -164,7 +164,7 @@ fn error_object(line: u64, error: &Error) -> Value {
     object
 }
 
-/// Whether the reader of standard output is still there; one that left, such as `head`, is no failure.
+/// Whether standard output still has a reader. A reader that has left, such as `head`, is not an error.
 pub(crate) fn is_open(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),

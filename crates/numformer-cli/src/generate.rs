@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let rejected = match &arguments.output {
         Some(path) => to_file(path, write)?,
         None => match write(&mut io::stdout()) {
-            // A reader that left, such as `head`, is no failure.
+            // A reader that has left, such as `head`, is not an error.
             Err(DatasetError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             written => written?,
         },
@@ -107,8 +107,8 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     Ok(())
 }
 
-/// Writes beside `path` and renames at the end, so that a file of that name is whole. What is there and no file, such as
-/// a device, is written to.
+/// Writes to a file beside `path` and renames it at the end, so a file at `path` is always complete. If `path` exists but
+/// is not a regular file, for example a device, writes to it directly.
 fn to_file(path: &Path, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<u64, DatasetError>) -> Result<u64> {
     let context = || format!("cannot write {}", path.display());
     if path.exists() && !path.is_file() {

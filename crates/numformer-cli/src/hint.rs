@@ -1,13 +1,13 @@
-//! Commands that a person is told to give.
+//! Commands that messages suggest to the user.
 
 use std::path::Path;
 
-/// A command on a path, as a shell reads it.
+/// A command on a path, quoted for a shell.
 pub(crate) fn command(words: &[&str], path: &Path) -> String {
     let path = path.to_string_lossy();
-    // What begins with a dash would be read as an option.
+    // A path that begins with a dash would be read as an option.
     let path = if path.starts_with('-') { format!("./{path}") } else { path.into_owned() };
-    // A path holds no zero, the one thing that cannot be quoted.
+    // Only a zero byte cannot be quoted, and a path has none.
     let quoted = shlex::try_quote(&path).map_or_else(|_| path.clone(), |quoted| quoted.into_owned());
     format!("{} {quoted}", words.join(" "))
 }
@@ -37,7 +37,7 @@ mod tests {
             let command = command(&["numformer", "resume"], Path::new(path));
             assert_eq!(shlex::split(&command).expect(path), ["numformer", "resume", path], "{command}");
         }
-        // Nothing is quoted without need.
+        // A path is quoted only if it needs to be.
         assert_eq!(command(&["numformer", "resume"], Path::new("runs/a-0")), "numformer resume runs/a-0");
         assert_eq!(command(&["numformer", "resume"], Path::new("--json")), "numformer resume ./--json");
     }

@@ -1,7 +1,7 @@
 //! The command `numformer`: parses arguments, calls the libraries, prints.
 #![forbid(unsafe_code)]
 
-/// Writes a line to standard error, where there is one: unlike `eprintln!`, never a panic.
+/// Writes a line to standard error, if there is one. Unlike `eprintln!`, it never panics.
 macro_rules! report {
     ($($argument:tt)*) => {{
         use std::io::Write as _;
@@ -84,7 +84,8 @@ enum Command {
     Man(completions::ManArguments),
 }
 
-/// Has a negative number refused by the option that it was given to, which says why, not taken for another option.
+/// Passes a negative number to the option that it follows, instead of reading it as another option. The option then
+/// refuses it and says why.
 fn taking_negative_numbers(command: clap::Command) -> clap::Command {
     let numbers =
         [TypeId::of::<u16>(), TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>(), TypeId::of::<f64>()];
@@ -97,7 +98,7 @@ fn taking_negative_numbers(command: clap::Command) -> clap::Command {
         .mut_subcommands(taking_negative_numbers)
 }
 
-/// Columns where no terminal says how many there are.
+/// The number of columns if no terminal gives one.
 const USUAL_WIDTH: usize = 100;
 
 fn main() -> ExitCode {
@@ -124,7 +125,7 @@ fn main() -> ExitCode {
         Command::Man(arguments) => completions::man(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| match error.downcast::<clap::Error>() {
-        // Wrong usage, which only shows when options are seen together.
+        // Wrong usage that only shows when options are checked together.
         Ok(usage) => usage.exit(),
         Err(error) => {
             report!("error: {}", causes(error.chain()));
@@ -138,14 +139,15 @@ fn main() -> ExitCode {
     })
 }
 
-/// An error and its causes in one line, without the backtraces that RUST_BACKTRACE adds to some: users have no use for them.
+/// An error and its causes in one line, without the backtraces that RUST_BACKTRACE adds to some errors: users have no
+/// use for them.
 fn causes(chain: anyhow::Chain<'_>) -> String {
     chain.map(cause).collect::<Vec<_>>().join(": ")
 }
 
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     match error.downcast_ref() {
-        // candle's errors carry theirs in the text.
+        // candle's errors have their backtrace in the text.
         Some(candle_core::Error::WithBacktrace { inner, .. }) => cause(&**inner),
         _ => error.to_string(),
     }

@@ -24,28 +24,28 @@ fn npy(path: &Path) -> Result<DenseMatrix> {
         format!("expected real numbers of at most 8 bytes, as of .astype(float), found type {descr}")
     })?;
     let size = number.size;
-    // What the header says of sizes is held against the file before anything of that size is made.
+    // Checks the sizes in the header against the file before allocating anything of that size.
     let expected = rows.checked_mul(cols).and_then(|count| count.checked_mul(size));
     ensure!(
         expected == Some(data.len()),
         "expected as many numbers of {size} bytes as a shape of {shape:?} says, found {} bytes",
         data.len()
     );
-    // Before there are rows without any.
+    // Checked here, before it makes rows without numbers.
     ensure!(!data.is_empty(), "expected numbers, found none");
     let numbers: Vec<f64> = data.chunks_exact(size).map(|bytes| number.read(bytes)).collect();
     let at = |row: usize, col: usize| if is_by_columns { col * rows + row } else { row * cols + col };
     of_rows((0..rows).map(|row| (0..cols).map(|col| numbers[at(row, col)]).collect()).collect())
 }
 
-/// What stands in front of the numbers of a `.npy` file, and they.
+/// The header of a `.npy` file, and the numbers that follow it.
 ///
 /// # Reference
 /// NumPy's `numpy.lib.format`. <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 struct Header<'f> {
     /// The type of the numbers, as in `'<f8'`.
     descr: &'f str,
-    /// In Fortran's order, as NumPy writes a transposed matrix.
+    /// Whether the numbers are in Fortran's order, as NumPy writes a transposed matrix.
     is_by_columns: bool,
     shape: Vec<usize>,
     data: &'f [u8],
@@ -54,7 +54,7 @@ struct Header<'f> {
 impl<'f> Header<'f> {
     /// Reads `{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }` and what is around it.
     fn read(file: &'f [u8]) -> Option<Self> {
-        // The header's length stands in two bytes in version 1 of the format, in four later.
+        // The length of the header takes two bytes in version 1 of the format, and four in later versions.
         let rest = file.strip_prefix(b"\x93NUMPY")?;
         let (start, length) = match rest {
             [1, _, a, b, ..] => (4, usize::from(u16::from_le_bytes([*a, *b]))),
@@ -64,7 +64,7 @@ impl<'f> Header<'f> {
         let (header, data) = rest.get(start..)?.split_at_checked(length)?;
         let header = std::str::from_utf8(header).ok()?;
         let value = |key| Some(header.split_once(key)?.1.trim_start().strip_prefix(':')?.trim_start());
-        // A type of several fields is a list, which has no numbers.
+        // A type of several fields is a list; it is not a type of numbers.
         let descr = value("'descr'")?;
         let descr = descr.split_once(", 'fortran_order'").map_or(descr, |(descr, _)| descr);
         let (inside, _) = value("'shape'")?.strip_prefix('(')?.split_once(')')?;
@@ -78,12 +78,12 @@ impl<'f> Header<'f> {
     }
 }
 
-/// How a real number stands in a file.
+/// How a real number is stored in a file.
 #[derive(Clone, Copy)]
 struct NumberType {
     is_big_endian: bool,
     kind: Kind,
-    /// Bytes, eight at most.
+    /// The number of bytes, at most eight.
     size: usize,
 }
 
@@ -95,7 +95,7 @@ enum Kind {
 }
 
 impl NumberType {
-    /// Reads a type such as `'>f4'`; none for what are no real numbers, or longer ones.
+    /// Reads a type such as `'>f4'`; `None` if it is not a type of real numbers, or has more than eight bytes.
     fn named(descr: &str) -> Option<Self> {
         let name = descr.strip_prefix('\'')?.strip_suffix('\'')?;
         let (order, name) = name.split_at_checked(1)?;
@@ -113,11 +113,11 @@ impl NumberType {
             "i8" => (Kind::Signed, 8),
             _ => return None,
         };
-        // A single byte has no order.
+        // A single byte has no byte order.
         matches!(order, "<" | ">" | "|").then_some(Self { is_big_endian: order == ">", kind, size })
     }
 
-    /// The number that these bytes, as many as it has, stand for.
+    /// The number that `bytes` stand for; their count must be its size.
     fn read(self, bytes: &[u8]) -> f64 {
         let append = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
         let bits = if self.is_big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) };
@@ -134,7 +134,7 @@ impl NumberType {
     }
 }
 
-/// A file beyond this is no matrix that a model reads.
+/// A larger file cannot be a matrix that a model reads.
 const LARGEST: u64 = 1 << 20;
 
 fn text(path: &Path) -> Result<DenseMatrix> {
@@ -145,7 +145,7 @@ fn text(path: &Path) -> Result<DenseMatrix> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // A line has one kind of separator: a number that is left out, or a decimal comma, is not to go unnoticed.
+        // A line has one kind of separator, so that a missing number or a decimal comma is noticed.
         let fields: Vec<&str> = match [';', ','].into_iter().find(|separator| line.contains(*separator)) {
             Some(separator) => line.strip_suffix(separator).unwrap_or(line).split(separator).map(str::trim).collect(),
             None => line.split_whitespace().collect(),

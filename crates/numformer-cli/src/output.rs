@@ -1,10 +1,10 @@
-//! Standard output, whose reader may leave.
+//! Standard output. Its reader may leave early.
 
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
-/// Writes `text` to standard output. A reader that has left, such as `head`, is no failure.
+/// Writes `text` to standard output. A reader that has left, such as `head`, is not an error.
 pub(crate) fn write(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! Files that are whole or not there.
+//! Files that are either complete or absent.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,11 +13,11 @@ use anyhow::{Context, Result, ensure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// How soon a signal is seen.
+/// The time between two checks for a signal.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A file that is written beside its place, and renamed when it is finished. Dropped before, it is removed; so it is at
-/// Ctrl-C and SIGTERM, which end the process.
+/// A file that is written beside its final path, and renamed when it is finished. If it is dropped before that, it is
+/// removed. It is also removed when Ctrl-C or SIGTERM ends the process.
 pub(crate) struct PartialFile {
     partial: PathBuf,
     path: PathBuf,
@@ -25,12 +25,12 @@ pub(crate) struct PartialFile {
 }
 
 impl PartialFile {
-    /// Begins a file that will stand at `path`; what stands there now stays until then.
+    /// Begins a file that [`finish`](Self::finish) puts at `path`. A file that is there now stays until then.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let context = || format!("cannot write {}", path.display());
         let name =
             path.file_name().with_context(|| format!("expected the name of a file, found {}", path.display()))?;
-        // A link stays one.
+        // Follows a link, so that the link itself stays.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         ensure!(!target.is_dir(), "cannot write {}: it is a directory", path.display());
         let name = target.file_name().unwrap_or(name).to_string_lossy();
@@ -40,12 +40,12 @@ impl PartialFile {
         Ok(Self { partial, path: target, file })
     }
 
-    /// What is written to.
+    /// The file to write to.
     pub(crate) fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Puts the file in its place.
+    /// Renames the file to its final path.
     pub(crate) fn finish(self) -> Result<()> {
         let finished = self.file.sync_all().and_then(|()| fs::rename(&self.partial, &self.path));
         finished.with_context(|| format!("cannot write {}", self.path.display()))
@@ -54,15 +54,15 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After it was renamed there is nothing to remove. If it cannot be removed, there is nothing better to do.
+        // A renamed file is no longer there to remove. An error is ignored, because nothing better can be done.
         let _ = fs::remove_file(&self.partial);
     }
 }
 
-/// What a signal that ends the process removes first; its thread runs once there is something.
+/// The files to remove before a signal ends the process. The thread that does so starts with the first file.
 static BEGUN: Mutex<Option<Vec<PathBuf>>> = Mutex::new(None);
 
-/// From now on a signal that ends the process removes this file first.
+/// Makes sure that this file is removed before a signal ends the process.
 fn remove_at_signals(partial: &Path) -> io::Result<()> {
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(begun) = &mut *begun {
@@ -78,12 +78,12 @@ fn remove_at_signals(partial: &Path) -> io::Result<()> {
             thread::sleep(POLL);
             let signal = come.load(Ordering::Relaxed);
             if signal != 0 {
-                // Held to the end: no file is begun any more.
+                // The lock is held until the process ends, so that no other file is begun.
                 let begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
                 for partial in begun.iter().flatten() {
                     let _ = fs::remove_file(partial);
                 }
-                // By the convention of shells.
+                // The exit code follows the convention of shells.
                 process::exit(128 + signal as i32);
             }
         }

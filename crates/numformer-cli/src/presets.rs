@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Action::Show { name } => {
             ensure!(!name.ends_with(".toml"), "`{name}` is a file: expected the name of a preset");
-            // For its error, which names the nearest preset.
+            // Called for its error, which names the nearest preset.
             Experiment::preset(name).map(drop).or_else(|error| match error {
                 ExperimentError::UnknownPreset { .. } => Err(error),
                 _ => Ok(()),
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// The first sentence of the comment on top.
+/// The first sentence of the comment at the top.
 fn about(toml: &str) -> &str {
     let line = toml.lines().next().unwrap_or("").trim_start_matches("# ");
     line.split_once(". ").map_or(line, |(first, _)| first).trim_end_matches([',', '.'])
@@ -62,7 +62,7 @@ fn about(toml: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// In a whole sentence, which a line of a hundred columns has room for.
+    /// It says so in a complete sentence, which fits on a line of a hundred columns.
     #[test]
     fn every_preset_says_what_it_is_about() {
         let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);

@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     laws: Option<Vec<String>>,
 }
 
-/// The report's name where none is given.
+/// The report's name if none is given.
 const REPORT: &str = "report.html";
 
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         (None, [run]) => run.join(REPORT),
         (None, _) => REPORT.into(),
     };
-    // Before the work: it may take long, and be for nothing.
+    // Checked before the work, which may take long and would be wasted.
     if !arguments.force {
         let dir_is_full = |dir: &PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
         let full = arguments.svg.iter().find(|dir| dir_is_full(dir));
@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let file = if is_stream { None } else { Some(PartialFile::create(&out)?) };
     if let Some(dir) = &arguments.svg {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        // To see whether it can be written to.
+        // Opened to check that it can be written to.
         PartialFile::create(&dir.join("figure.svg"))?;
     }
 
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let html = report.to_html();
     match file {
         None if out.as_os_str() == "-" => return output::write(&html),
-        // A device, say.
+        // For example a device.
         None => write(&out, &html)?,
         Some(mut file) => {
             file.file().write_all(html.as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     Ok(())
 }
 
-/// Matrices that a model is asked about where they are drawn.
+/// How many matrices a model is asked about if they are drawn.
 const EXAMPLES: u64 = 1_000;
 
 fn assessed(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
@@ -125,7 +125,7 @@ fn assessed(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity:
     Ok(run.with_assessment(assessment))
 }
 
-/// Whether some run was asked about matrices of this law.
+/// Whether any run was asked about matrices of this law.
 fn is_judged(runs: &[ReportedRun], law: &str) -> bool {
     let mut assessments = runs.iter().filter_map(|run| run.assessment.as_ref());
     assessments.any(|assessment| assessment.by_law.iter().any(|(name, _)| name == law))

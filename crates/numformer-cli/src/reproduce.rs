@@ -1,4 +1,4 @@
-//! `numformer reproduce`: presets, run and held against what is expected of them.
+//! `numformer reproduce`: runs presets and compares the results with what is expected.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     list: bool,
 }
 
-/// What a run came to, in its directory.
+/// The file in a run's directory that holds its outcome.
 const OUTCOME: &str = "outcome.json";
 
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     })
 }
 
-/// The presets that are asked for.
+/// The presets that were asked for.
 fn experiments(arguments: &Arguments) -> Result<Vec<Experiment>> {
     let of_suite: Vec<&str> =
         PRESETS.iter().filter(|preset| preset.suite == arguments.suite).map(|preset| preset.name).collect();
@@ -103,7 +103,7 @@ fn experiments(arguments: &Arguments) -> Result<Vec<Experiment>> {
     of_suite.into_iter().filter(is_asked).map(|name| Ok(Experiment::preset(name)?)).collect()
 }
 
-/// Runs an experiment and judges it, unless that was done; false if it was interrupted.
+/// Runs an experiment and judges it, unless this was done before. Returns false if it was interrupted.
 fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosity, signals: &Signals) -> Result<bool> {
     let path = arguments.runs.join(format!("{}-seed{}", experiment.name, experiment.seed));
     if let Some(outcome) = read_outcome(&path)?
@@ -132,7 +132,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     if !verbosity.quiet {
         report!("judging it on {} unseen matrices of each test set", arguments.examples);
     }
-    // The run is saved; what is found is written down when all is.
+    // The run is saved already. The outcome is written once all sets are judged.
     let table = signals.ending_at_once(|| stored.evaluate_sets(arguments.examples).map_err(Error::from))?;
     let mut sets: Vec<_> = table.iter().map(|(name, evaluation)| (name.to_owned(), evaluation.clone())).collect();
     // The first is the test split itself.
@@ -153,14 +153,14 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     Ok(true)
 }
 
-/// What the run in a directory came to; none if it was not judged yet.
+/// The outcome of the run in a directory; `None` if it was not judged yet.
 fn read_outcome(run: &Path) -> Result<Option<Outcome>> {
     let path = run.join(OUTCOME);
     match fs::read_to_string(&path) {
         Ok(json) => match serde_json::from_str(&json) {
             Ok(outcome) => Ok(Some(outcome)),
             Err(error) => {
-                // The run itself may be whole: it is judged again when it is asked for.
+                // The run itself may be intact: it is judged again when it is asked for.
                 report!("warning: passed over {}, which is damaged: {error}", path.display());
                 Ok(None)
             }
@@ -170,7 +170,7 @@ fn read_outcome(run: &Path) -> Result<Option<Outcome>> {
     }
 }
 
-/// Writes what all runs of the suite came to: in the order of the presets, then of the seeds.
+/// Writes the outcomes of all runs of the suite, in the order of the presets and then of the seeds.
 fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
     let mut paths: Vec<PathBuf> = match fs::read_dir(&arguments.runs) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
@@ -178,7 +178,7 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", arguments.runs.display())),
     };
     paths.sort();
-    // The cpu suite is what everyone can run: it has the plain name.
+    // Everyone can run the cpu suite, so it has the plain name.
     let name = match arguments.suite {
         Suite::Cpu => "scorecard".to_owned(),
         suite => format!("scorecard-{suite}"),
@@ -186,7 +186,7 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
     let figures = arguments.out.join(format!("{name}.json"));
     let mut outcomes = BTreeMap::new();
     for outcome in earlier(&figures)? {
-        // Runs of presets that have changed since are of the past.
+        // Outcomes of presets that have changed since are dropped.
         if let Some((place, outcome)) = placed(outcome, arguments.suite, Placed::AsThePreset)? {
             outcomes.insert((place, outcome.experiment.seed), outcome);
         }
@@ -208,7 +208,7 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
     Ok(scorecard)
 }
 
-/// The outcomes that were written down before.
+/// The outcomes that an earlier call wrote.
 fn earlier(figures: &Path) -> Result<Vec<Outcome>> {
     match fs::read_to_string(figures) {
         Ok(json) => {
@@ -221,16 +221,17 @@ fn earlier(figures: &Path) -> Result<Vec<Outcome>> {
     }
 }
 
-/// Which outcomes have a place.
+/// Which outcomes are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Placed {
-    /// Those of experiments that are as the preset of that name is now.
+    /// Those of experiments that equal the current preset of that name.
     AsThePreset,
     /// Those of experiments with the name of a preset.
     Any,
 }
 
-/// The place of an outcome's preset in a suite, and the outcome with what is expected now, which may have been stated anew.
+/// The place of an outcome's preset in a suite, and the outcome with the current expectation, which may have changed since
+/// the run.
 fn placed(mut outcome: Outcome, suite: Suite, which: Placed) -> Result<Option<(usize, Outcome)>> {
     let name = &outcome.experiment.name;
     let Some(place) = PRESETS.iter().position(|preset| preset.suite == suite && preset.name == name) else {
@@ -245,13 +246,13 @@ fn placed(mut outcome: Outcome, suite: Suite, which: Placed) -> Result<Option<(u
     Ok(Some((place, outcome)))
 }
 
-/// Whether this experiment would have the same outcome: a run goes on whatever it is judged on, but then its outcome is
-/// another.
+/// Whether this experiment would have the same outcome. A run can continue when the matrices that it is judged on change,
+/// but its outcome is then a different one.
 fn is_judged_as(outcome: &Outcome, experiment: &Experiment) -> bool {
     outcome.experiment.difference(experiment).is_none() && outcome.experiment.evaluate == experiment.evaluate
 }
 
-/// Writes beside the file first, so that it is whole whenever it is looked at.
+/// Writes to a file beside `path` first and renames it, so that a reader always finds a complete file.
 fn write_file(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("partial");
     fs::write(&beside, text)
@@ -259,7 +260,7 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The processor and the threads that compute.
+/// The processor and the number of threads that compute.
 fn hardware() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {

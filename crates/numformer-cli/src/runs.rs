@@ -1,4 +1,4 @@
-//! `numformer runs`: what there is, and side by side.
+//! `numformer runs`: lists runs, or compares them side by side.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Names of directories, or whole paths where two have the same name.
+/// The names of the directories, or the full paths if two have the same name.
 fn names(runs: &[RunSummary]) -> Vec<String> {
     let name = |run: &RunSummary| run.path.file_name().unwrap_or(run.path.as_os_str()).to_string_lossy().into_owned();
     let names: Vec<String> = runs.iter().map(name).collect();

@@ -1,4 +1,4 @@
-//! `numformer score`: pairs of source and target, one a line, in; how probable a model finds them, out.
+//! `numformer score`: reads pairs of source and target, one a line, and writes how probable a model finds them.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -43,15 +43,15 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Two delimiters at least.
+/// At least two, for the delimiters.
 fn max_tokens() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(2..=1_000_000)
 }
 
-/// Lines that are read before any is scored.
+/// How many lines are read before any is scored.
 const BATCH: usize = 64;
 
-/// What is scored next: pairs, and the numbers of their lines.
+/// The pairs that are scored next, and the numbers of their lines.
 struct Batch {
     pairs: Vec<Pair>,
     lines: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What the system asks of a process that trains.
+//! Signals that the system sends to a process that trains.
 
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
@@ -16,10 +16,12 @@ use signal_hook::iterator;
 
 use crate::verbosity::Verbosity;
 
-/// With the number of the signal, the exit code of a process that is interrupted a second time, by the convention of shells.
+/// Added to the number of the signal, this is the exit code of a process that is interrupted a second time, by the
+/// convention of shells.
 const BY_SIGNAL: i32 = 128;
 
-/// Ends a run, saved, at Ctrl-C and SIGTERM; saves and goes on at SIGUSR1, which queue systems send before they end a job.
+/// Saves and ends a run at Ctrl-C and SIGTERM. At SIGUSR1, which queue systems send before they end a job, it saves and
+/// goes on.
 #[derive(Clone, Debug)]
 pub(crate) struct Signals {
     end: Arc<AtomicBool>,
@@ -27,12 +29,12 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Handles the signals of this process from now on, and acknowledges the first one, where the system tells a thread of it
-    /// and the user did not ask for quiet.
+    /// Handles the signals of this process from now on. Acknowledges the first one, if a thread can wait for it on this
+    /// system and the user did not ask for quiet.
     pub(crate) fn handled(verbosity: Verbosity) -> io::Result<Self> {
         let signals = Self { end: Arc::default(), save: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first time, the flag is not yet up when it is looked at.
+            // The order matters: at the first signal, the shutdown is checked before the flag is set.
             flag::register_conditional_shutdown(signal, BY_SIGNAL + signal, Arc::clone(&signals.end))?;
             flag::register(signal, Arc::clone(&signals.end))?;
         }
@@ -44,7 +46,7 @@ impl Signals {
                 // A step, or a part of an evaluation, can take seconds.
                 thread::spawn(move || {
                     if first.forever().next().is_some() {
-                        // In place of the progress bar, which is drawn again below.
+                        // Replaces the progress bar, which is drawn again below.
                         let clear = if io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
                         report!(
                             "{clear}the run ends after this step, or this part of an evaluation, saved; the next signal ends it \
@@ -70,21 +72,21 @@ impl Over {
 }
 
 impl Signals {
-    /// Whether the end was asked for.
+    /// Whether a signal asked for the end.
     pub(crate) fn have_come(&self) -> bool {
         self.end.load(Ordering::Relaxed)
     }
 
     /// Does work that can be done again: a signal during it ends the process at once.
     pub(crate) fn ending_at_once<T>(&self, work: impl FnOnce() -> T) -> T {
-        // One may have come already.
+        // A signal may have come already.
         let had_come = self.end.swap(true, Ordering::Relaxed);
         let done = work();
         self.end.store(had_come, Ordering::Relaxed);
         done
     }
 
-    /// To be set when the run is over.
+    /// A flag to set when the run is over.
     pub(crate) fn over(&self) -> Over {
         Over(Arc::clone(&self.end))
     }

@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     write(&format!("{}\n", texts.collect::<Vec<_>>().join(separator)))
 }
 
-/// The answer for a matrix, or all that the decoding finds.
+/// The answer for a matrix, or all answers that the decoding finds.
 fn answers(run: &StoredRun, matrix: &DenseMatrix, all: bool) -> Result<Vec<Solved>> {
     Ok(if all { run.solve_in_every_way(matrix)? } else { vec![run.solve(matrix)?] })
 }

@@ -77,7 +77,7 @@ pub(crate) struct Ending {
     json: bool,
 }
 
-/// Starts so many threads that compute; those of the machine where it does not matter.
+/// Starts this many threads that compute; all of the machine's if no number is given.
 pub(crate) fn start_threads(threads: Option<u16>) -> Result<()> {
     if let Some(threads) = threads {
         let threads = usize::from(threads);
@@ -92,9 +92,9 @@ impl Ending {
     }
 }
 
-/// Unseen matrices a finished run is judged on.
+/// How many unseen matrices a finished run is judged on.
 const TEST_EXAMPLES: u64 = 2_000;
-/// Unseen matrices that are shown in full.
+/// How many unseen matrices are shown in full.
 const SHOWN_EXAMPLES: u64 = 3;
 
 pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     }
 }
 
-/// Makes the paths of an experiment whole: its run may be resumed and judged from elsewhere.
+/// Makes the paths of an experiment absolute, so that its run can be resumed and judged from elsewhere.
 fn make_paths_whole(experiment: &mut Experiment) -> Result<()> {
     let DataConfig { train: train_file, validation, test, .. } = &mut experiment.data;
     let paths = [
@@ -137,7 +137,7 @@ fn make_paths_whole(experiment: &mut Experiment) -> Result<()> {
     Ok(())
 }
 
-/// The experiment, if it is possible; its paths made whole. What settings changed beside what they set is told.
+/// The checked experiment, with absolute paths. Reports what the settings changed beyond the values that they set.
 pub(crate) fn checked(mut draft: Draft, verbosity: Verbosity) -> Result<Experiment> {
     make_paths_whole(&mut draft.experiment)?;
     for adaptation in draft.adaptations.iter().filter(|_| !verbosity.quiet) {
@@ -146,7 +146,7 @@ pub(crate) fn checked(mut draft: Draft, verbosity: Verbosity) -> Result<Experime
     Ok(draft.check(&Catalogue::standard())?)
 }
 
-/// Says so where the run ends before its learning rate is reached.
+/// Warns if the run ends before its learning rate is reached.
 fn warn_of_warmup(train: &TrainConfig) {
     if train.ends_in_warmup() {
         report!(
@@ -158,13 +158,13 @@ fn warn_of_warmup(train: &TrainConfig) {
     }
 }
 
-/// Trains in a run directory, from where it stands, and reports on what was learned.
+/// Trains in a run directory, from its current state, and reports on what was learned.
 pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verbosity: Verbosity) -> Result<()> {
-    // From the beginning: a signal that comes early must not end the process in the middle.
+    // Handled from the beginning: an early signal must not end the process in the middle.
     let signals = Signals::handled(verbosity).context("cannot handle signals")?;
     let over = signals.over();
     let (run, report) = run_in(&experiment, path, ending.device, verbosity, signals, None)?;
-    // What is left is to report on it: a signal may end that.
+    // Only the report is left, and a signal may end that.
     over.set();
 
     let run_dir = run.run_dir().expect("given to it");
@@ -186,7 +186,7 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     if let Some(stage) = run.stage_name() {
         report!("warning: the run ended in stage {stage}: the experiment proper was not trained");
     }
-    // A file is for reporting on as a whole.
+    // A test file is always used as a whole.
     let count = if run.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
     if !verbosity.quiet {
         report!("judging it on unseen matrices");
@@ -216,7 +216,7 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     write(&report)
 }
 
-/// Trains in a run directory, from where it stands, until the run or its budget ends.
+/// Trains in a run directory, from its current state, until the run or its budget ends.
 pub(crate) fn run_in(
     experiment: &Experiment,
     path: PathBuf,
@@ -225,7 +225,7 @@ pub(crate) fn run_in(
     signals: Signals,
     budget: Option<Budget>,
 ) -> Result<(Run, RunReport)> {
-    // First what may fail: a mistake in the experiment leaves no directory behind.
+    // First comes what may fail, so that a mistake in the experiment leaves no directory behind.
     let mut run = Run::new(experiment.clone())?;
     if device != DeviceName::Cpu {
         run.check_device()?;

@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     );
     filter_lines(arguments.json, |line| {
         let line: Value = serde_json::from_str(&with_nulls(line)).map_err(|error| {
-            // The message of the parser names a line of its own, always the first.
+            // The message of the parser counts lines by itself, and would always name the first.
             anyhow!("expected an object with src, tgt and hyp, found no JSON at column {}", error.column())
         })?;
         let judgement = judge(&*problem, &line, arguments.reference)?;
@@ -107,12 +107,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-/// Four significant digits.
+/// The number with four significant digits.
 fn short(x: f64) -> String {
     format!("{x:.3e}")
 }
 
-/// JSON has no NaN and no infinities, but other programs write them, and numbers too large for `f64`: each becomes null.
+/// Replaces NaN, infinities and numbers too large for `f64` by null. JSON does not allow them, but other programs write
+/// them.
 fn with_nulls(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     let mut is_string = false;
@@ -143,7 +144,7 @@ fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Judgeme
     let (rows, columns) = tgt.shape();
     ensure!((rows, columns) == expected, "tgt: expected shape {}x{}, found {rows}x{columns}", expected.0, expected.1);
     match problem.solve(src.as_ref()) {
-        // There is an answer, which another solver may find more accurately.
+        // There is an answer, and another solver may find it more accurately.
         Ok(_) | Err(SolveError::IllConditioned { .. } | SolveError::Inaccurate { .. } | SolveError::NotConverged) => {}
         Err(error) => return Err(error).context("src"),
     }
