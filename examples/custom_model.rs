@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Expected output: the progress of the model as it learns to transpose 2×2 matrices, with nearly all answers exact after
-//! some twenty seconds. Next: `custom_optimizer`; `compose` for all parts of a run.
+//! half a minute. Next: `custom_optimizer`; `compose` for all parts of a run.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
@@ -78,7 +78,7 @@ fn main() -> Result<()> {
     let used = Mixer::new(&task, 32, &parameters.frozen())?;
     let evaluator = Evaluator::new(used, &parameters, &task, task.batches(0, Split::Validation, 256), 500)?;
     let mut trainer = Trainer::new(learner, task.batches(0, Split::Train, 64))
-        .with_steps(1_500)
+        .with_steps(1_000)
         .with_schedule(WarmUp::new(2e-3, 100))
         .with_evaluation(every(500), evaluator)
         .with_observer(Progress::stderr());

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Expected output: the progress of a small transformer that learns to transpose 1×2 matrices, and its share of exact
-//! answers, nearly 1 after some ten seconds. Next: `custom_model`; `compose` for all parts of a run.
+//! answers, nearly 1 after some twenty seconds. Next: `custom_model`; `compose` for all parts of a run.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
@@ -48,7 +48,8 @@ impl Optimizer for Lion {
             let gradient = scale * gradient;
             let direction = self.beta1 * *momentum + (1.0 - self.beta1) * gradient;
             let decay = if *is_decayed { decay * *weight } else { 0.0 };
-            *weight -= lr * (direction.signum() + decay);
+            let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
+            *weight -= lr * (sign + decay);
             *momentum = self.beta2 * *momentum + (1.0 - self.beta2) * gradient;
         }
     }
@@ -64,8 +65,8 @@ impl Optimizer for Lion {
 }
 
 fn main() -> Result<()> {
-    let p10 = Arc::new(Positional::p10());
-    let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p10.clone(), p10)?);
+    let p1000 = Arc::new(Positional::p1000());
+    let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
     let sizes = StackConfig::new(64, 4, 1);
     let config = TransformerConfig::new(task.vocabulary().len(), task.max_src_len(), sizes.clone(), sizes);
     let parameters = Parameters::random(0, &Device::Cpu);

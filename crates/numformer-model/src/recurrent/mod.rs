@@ -59,7 +59,8 @@ impl Stack {
         let embedded = self.embedding.forward(sequences.ids(), 0)?;
         let embedded = self.embedding_dropout.forward(&embedded, mode)?;
         let t = embedded.dim(1)?;
-        let mut inputs: Vec<Tensor> = (0..t).map(|i| embedded.narrow(1, i, 1)?.squeeze(1)).collect::<Result<_>>()?;
+        let mut inputs = Vec::with_capacity(t);
+        unstack(&embedded.transpose(0, 1)?.contiguous()?, &mut inputs)?;
         let first = inputs.first().ok_or_else(|| Error::Msg("expected at least one token, found none".to_owned()))?;
         let shape = first.shape().clone();
         let mut last = Vec::with_capacity(self.layers.len());
@@ -83,6 +84,22 @@ impl Stack {
         }
         Ok((zero_padding(&Tensor::stack(&inputs, 1)?, sequences.lengths())?, States(last)))
     }
+}
+
+/// The slices of `x` along its first dimension, added to `slices`.
+///
+/// `x` is halved again and again. The gradient of a part is padded to the size of the whole: for t parts of one tensor
+/// that would be t passes over t slices, here it is log₂ t.
+fn unstack(x: &Tensor, slices: &mut Vec<Tensor>) -> Result<()> {
+    match x.dim(0)? {
+        0 => {}
+        1 => slices.push(x.squeeze(0)?),
+        t => {
+            unstack(&x.narrow(0, 0, t / 2)?, slices)?;
+            unstack(&x.narrow(0, t / 2, t - t / 2)?, slices)?;
+        }
+    }
+    Ok(())
 }
 
 /// Each row's state after its last valid token.
