@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use numformer::data::{BatchSource, Split};
 use numformer::experiment::{Catalogue, Experiment, Run};
-use numformer::model::{FusedStep, Mode, Model, Parameters, TokenRows, TrainingStep};
+use numformer::fused::FusedStep;
+use numformer::model::{Mode, Model, Parameters, TokenRows, TrainingStep};
 use numformer::ops::sum_of_squares;
 use numformer::train::Update;
 

@@ -16,7 +16,8 @@ use candle_core::Device;
 use numformer::data::{Split, Task};
 use numformer::encoding::Positional;
 use numformer::evaluate::Evaluator;
-use numformer::model::{FlatLayout, FusedStep, Parameters, StackConfig, Transformer, TransformerConfig};
+use numformer::fused::FusedStep;
+use numformer::model::{FlatLayout, Parameters, StackConfig, Transformer, TransformerConfig};
 use numformer::problems::{Transpose, UniformEntries};
 use numformer::train::{HostLearner, Optimizer, Progress, Trainer, Update, WarmUp, every};
 

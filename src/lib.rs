@@ -8,7 +8,8 @@
 //! - [`problems`]: what is computed, and on which random matrices;
 //! - [`data`]: examples and batches of token ids;
 //! - [`ops`]: fused differentiable operations;
-//! - [`model`]: the encoder-decoder transformer;
+//! - [`model`]: encoder-decoders, and generation;
+//! - [`fused`]: the training step of transformers without automatic differentiation;
 //! - [`store`]: weights and optimizer state on disk;
 //! - [`lawt`]: published checkpoints read as data;
 //! - [`evaluate`]: answers found and judged;
@@ -27,6 +28,7 @@ pub use numformer_data as data;
 pub use numformer_encoding as encoding;
 pub use numformer_evaluate as evaluate;
 pub use numformer_experiment as experiment;
+pub use numformer_fused as fused;
 pub use numformer_lawt as lawt;
 pub use numformer_metrics as metrics;
 pub use numformer_model as model;

@@ -68,62 +68,98 @@ fn no_file_is_long() {
     }
 }
 
-/// The modules of a crate, each with those that its code uses; documentation and tests aside.
-fn modules(src: &Path) -> Uses {
+/// A file of a crate by its path: `task/builder`, or `task` for `task/mod.rs`.
+fn name_of(file: &Path, src: &Path) -> String {
+    let path = file.strip_prefix(src).unwrap().with_extension("");
+    let path = if path.ends_with("mod") { path.parent().unwrap() } else { &path };
+    path.to_str().unwrap().to_owned()
+}
+
+/// The files of a crate, each with those that its code uses; documentation and tests aside.
+fn files(src: &Path) -> Uses {
     let mut code = BTreeMap::<String, String>::new();
     for file in sources(src) {
-        let path = file.strip_prefix(src).unwrap().with_extension("");
-        let module = path.iter().next().unwrap().to_str().unwrap().to_owned();
-        let is_test = path.iter().any(|part| ["tests", "testing", "lib", "main"].iter().any(|name| part == *name));
+        let name = name_of(&file, src);
+        let is_test = name.split('/').any(|part| ["tests", "testing", "lib", "main"].contains(&part));
         let text = fs::read_to_string(&file).unwrap();
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         if !is_test {
-            code.entry(module).or_default().extend(lines.map(|line| format!("{line}\n")));
+            code.insert(name, lines.map(|line| format!("{line}\n")).collect());
         }
     }
-    // What the crate exports stands for the module that it comes from.
+    // What the crate exports stands for the file that it comes from.
     let exports = fs::read_to_string(src.join("lib.rs")).unwrap_or_default();
-    let exports = exports.split("pub use ").skip(1).filter_map(|export| export.split(';').next()?.split_once("::"));
-    let mut owner: BTreeMap<&str, &str> = code.keys().map(|module| (module.as_str(), module.as_str())).collect();
-    for (module, names) in exports.filter(|(module, _)| code.contains_key(*module)) {
-        owner.extend(words(names).map(|name| (name, module)));
+    let mut owner = BTreeMap::new();
+    for export in exports.split("pub use ").skip(1).filter_map(|export| export.split(';').next()) {
+        let (path, names) = export.split_at(export.rfind("::").unwrap_or_default());
+        owner.extend(words(names).map(|name| (name.to_owned(), path.replace("::", "/"))));
     }
-    let uses = |(module, text): (&String, &String)| {
-        let mut used = BTreeSet::new();
-        for path in text.split("crate::").skip(1) {
-            // A list of names, or one.
-            let names = match path.strip_prefix('{') {
-                Some(list) => list.split('}').next().unwrap(),
-                None => path.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap(),
-            };
-            used.extend(words(names).filter_map(|name| owner.get(name)).map(|name| (*name).to_owned()));
+    let file_at = |path: &str| {
+        let path = owner.get(path.split('/').next().unwrap()).map_or(path, String::as_str);
+        let mut parts: Vec<&str> = path.split('/').collect();
+        while !parts.is_empty() && !code.contains_key(&parts.join("/")) {
+            parts.pop();
         }
-        used.remove(module);
-        (module.clone(), used)
+        parts.join("/")
+    };
+    let uses = |(name, text): (&String, &String)| {
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let bases = [("crate::", ""), ("self::", name.as_str()), ("super::", folder)];
+        let mut used = BTreeSet::new();
+        for (start, base) in bases {
+            for path in text.split(start).skip(1) {
+                // A list of names, or one.
+                let names: Vec<&str> = match path.strip_prefix('{') {
+                    Some(list) => list.split('}').next().unwrap().split(',').map(str::trim).collect(),
+                    None => path.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).take(1).collect(),
+                };
+                let full = |name: &str| format!("{base}/{}", name.replace("::", "/"));
+                used.extend(names.into_iter().map(|name| file_at(full(name).trim_matches('/'))));
+            }
+        }
+        used.remove(name);
+        used.remove("");
+        (name.clone(), used)
     };
     code.iter().map(uses).collect()
+}
+
+/// The folders of a crate, each with those that its files use.
+fn folders(files: &Uses) -> Uses {
+    let folder = |file: &String| file.split('/').next().unwrap().to_owned();
+    let mut uses = Uses::new();
+    for (file, used) in files {
+        uses.entry(folder(file)).or_default().extend(used.iter().map(folder));
+    }
+    for (name, used) in &mut uses {
+        used.remove(name);
+    }
+    uses
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
-#[test]
-fn no_modules_use_each_other_in_a_circle() {
-    for entry in fs::read_dir("crates").unwrap().map(|entry| entry.unwrap().path()) {
-        let mut uses = modules(&entry.join("src"));
-        // Modules that use no others are taken away, until none is left.
-        loop {
-            let free: Vec<String> =
-                uses.iter().filter(|(_, used)| used.is_empty()).map(|(name, _)| name.clone()).collect();
-            if free.is_empty() {
-                break;
-            }
-            uses.retain(|name, _| !free.contains(name));
-            uses.values_mut().for_each(|used| used.retain(|name| !free.contains(name)));
+/// What is left when those that use no others are taken away again and again: what is in a circle, or uses one.
+fn in_circles(mut uses: Uses) -> Uses {
+    loop {
+        let free: Vec<String> = uses.iter().filter(|(_, used)| used.is_empty()).map(|(name, _)| name.clone()).collect();
+        if free.is_empty() {
+            return uses;
         }
-        // What is left is in a circle, or uses one.
-        assert_eq!(uses, Uses::new(), "{}", entry.display());
+        uses.retain(|name, _| !free.contains(name));
+        uses.values_mut().for_each(|used| used.retain(|name| !free.contains(name)));
+    }
+}
+
+#[test]
+fn no_files_and_no_folders_use_each_other_in_a_circle() {
+    for entry in fs::read_dir("crates").unwrap().map(|entry| entry.unwrap().path()) {
+        let files = files(&entry.join("src"));
+        assert!(files.values().any(|used| !used.is_empty()) || files.len() < 7, "{}: nothing found", entry.display());
+        assert_eq!(in_circles(folders(&files)), Uses::new(), "{}", entry.display());
+        assert_eq!(in_circles(files), Uses::new(), "{}", entry.display());
     }
 }

@@ -10,38 +10,26 @@ macro_rules! report {
 }
 
 mod budget;
+mod commands;
 mod decoding;
 mod device;
-mod hint;
-mod verbosity;
-
-mod bench;
-mod completions;
 mod dry_run;
-mod evaluate;
-mod filter;
-mod generate;
-mod import_lawt;
+mod hint;
 mod layout;
 mod matrix_file;
 mod output;
 mod partial_file;
 mod passed_over;
-mod presets;
-mod problems;
-mod report;
-mod reproduce;
-mod resume;
-mod runs;
-mod score;
 mod signals;
-mod solve;
-mod train;
-mod verify;
+mod verbosity;
 
 use std::any::TypeId;
 use std::process::ExitCode;
 
+use crate::commands::{
+    bench, completions, evaluate, filter, generate, import_lawt, presets, problems, report, reproduce, resume, runs,
+    score, solve, train, verify,
+};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use numformer_evaluate::text;
 use numformer_experiment::ExperimentError;

@@ -39,49 +39,40 @@
 //! numformer-data = { path = "../numformer/crates/numformer-data" }
 //! ```
 //!
+//! # Features
+//! - `parquet`, on by default: files of examples in Apache Parquet. Without it there are a dozen fewer dependencies, and
+//!   such files are refused.
+//!
 //! # References
 //! Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 
 #![forbid(unsafe_code)]
 
-mod answer_grammar;
 mod batch;
 mod batch_source;
-mod builder;
-mod dataset;
-mod dataset_error;
-mod dissection;
-mod error;
-mod example;
-mod format;
-mod judgement;
+mod files;
 mod prefetch;
-mod record;
-mod record_error;
 mod shuffle;
-mod split;
 mod task;
 mod task_batches;
-mod text;
-mod write;
 
-pub use answer_grammar::{AnswerGrammar, AnswerState};
 pub use batch::Batch;
 pub use batch_source::BatchSource;
-pub use builder::{TaskBuilder, VocabularyKind};
-pub use dataset::{Dataset, DatasetBatches, Order};
-pub use dataset_error::DatasetError;
-pub use dissection::{Dissection, RefinementSteps};
-pub use error::{OtherError, TaskError};
-pub use example::Example;
 pub use faer;
-pub use format::Format;
-pub use judgement::Judgement;
+pub use files::dataset::{Dataset, DatasetBatches, Order};
+pub use files::dataset_error::DatasetError;
+pub use files::format::Format;
+pub use files::record_error::RecordError;
+pub use files::text::{TextReader, read_text};
+pub use files::write::write_examples;
 pub use numformer_encoding::Sequences;
 pub use prefetch::{Prefetch, prefetch};
-pub use record_error::RecordError;
-pub use split::Split;
 pub use task::Task;
+pub use task::answer_grammar::{AnswerGrammar, AnswerState};
+pub use task::builder::{TaskBuilder, VocabularyKind};
+pub use task::dissection::{Dissection, RefinementSteps};
+pub use task::error::{OtherError, TaskError};
+pub use task::example::Example;
+pub use task::judgement::Judgement;
+pub use task::split::Split;
 pub use task_batches::TaskBatches;
-pub use text::{TextReader, read_text};
-pub use write::write_examples;

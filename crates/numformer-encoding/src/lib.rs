@@ -33,36 +33,28 @@
 
 #![forbid(unsafe_code)]
 
-mod balanced;
-mod decimal;
 mod dense;
-mod encoding_name;
 mod error;
-mod floating;
+mod grammar;
 mod matrix;
-mod matrix_grammar;
-mod meaning;
-mod number;
-mod positional;
-mod preset;
+mod numbers;
 mod sequences;
 mod spelling;
 mod token_id;
 mod vocabulary;
-mod word_grammar;
 
-pub use balanced::Balanced;
 pub use dense::{DenseMatrix, ParseMatrixError};
-pub use encoding_name::{EncodingNameError, encoding_by_name};
 pub use error::{DecodeError, EncodeError, EncodingError};
-pub use floating::Floating;
+pub use grammar::matrix_grammar::{GrammarError, MatrixGrammar, MatrixState};
+pub use grammar::meaning::SymbolMeaning;
+pub use grammar::word_grammar::{Branch, WordGrammar, WordGrammarError};
 pub use matrix::MatrixEncoding;
-pub use matrix_grammar::{GrammarError, MatrixGrammar, MatrixState};
-pub use meaning::SymbolMeaning;
-pub use number::NumberEncoding;
-pub use positional::Positional;
-pub use preset::{Preset, UnknownEncoding};
+pub use numbers::balanced::Balanced;
+pub use numbers::encoding_name::{EncodingNameError, encoding_by_name};
+pub use numbers::floating::Floating;
+pub use numbers::number::NumberEncoding;
+pub use numbers::positional::Positional;
+pub use numbers::preset::{Preset, UnknownEncoding};
 pub use sequences::Sequences;
 pub use token_id::TokenId;
 pub use vocabulary::{Vocabulary, VocabularyError};
-pub use word_grammar::{Branch, WordGrammar, WordGrammarError};

@@ -10,7 +10,7 @@ use numformer_metrics::{
 use numformer_problems::REFINED;
 use serde::{Serialize, Serializer};
 
-use crate::solved::Solved;
+use crate::answers::solved::Solved;
 use crate::text::{Align, table};
 
 /// The tolerance at which an answer counts as correct in a diagnosis.
@@ -191,7 +191,7 @@ mod tests {
     use numformer_problems::{Eigenvectors, Ensemble, Inversion, Spectrum, SymmetricSpectrum, Trace, UniformEntries};
 
     use super::*;
-    use crate::solved::solved;
+    use crate::answers::solved::solved;
 
     fn task() -> Task {
         let p1000 = Arc::new(Positional::p1000());

@@ -10,12 +10,12 @@ use numformer_metrics::Metric;
 use numformer_model::{Mode, Seq2Seq, TokenRows};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::answering::{Answerer, Answering};
+use crate::answers::answering::{Answerer, Answering};
+use crate::answers::pairs::{Batch as ScoredBatch, Pair, Scored, finished, score_pairs, tokens_of};
 use crate::evaluate_error::EvaluateError;
 use crate::evaluation_metrics::{EvaluationMetrics, Judged};
 use crate::figures::Evaluation;
 use crate::own_metric::{Answered, OwnMetrics};
-use crate::pairs::{Batch as ScoredBatch, Pair, Scored, finished, score_pairs, tokens_of};
 
 /// Number of examples judged together, on one rayon thread. A chunk takes examples from as many batches as needed, and
 /// the figures of chunks are merged in order. So not even the rounding of the cross-entropy depends on the size of a

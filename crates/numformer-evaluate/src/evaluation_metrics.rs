@@ -8,8 +8,8 @@ use numformer_metrics::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::answers::shape::Shape;
 use crate::figures::{Estimate, Evaluation};
-use crate::shape::Shape;
 
 /// One example beside a model's answer: a sample for [`EvaluationMetrics`].
 #[derive(Clone, Debug, PartialEq)]

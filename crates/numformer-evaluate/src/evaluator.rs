@@ -7,14 +7,14 @@ use numformer_data::{BatchSource, Task};
 use numformer_metrics::{Accuracy, Metric, WeightedMean};
 use numformer_model::{Decoding, FlatLayout, Parameters, Seq2Seq, Unconstrained, generate};
 
-use crate::answering::{Answerer, Answering};
+use crate::answers::answering::{Answerer, Answering};
+use crate::answers::pairs::{Batch as ScoredBatch, padded, score_pairs};
 use crate::evaluate_error::EvaluateError;
 use crate::evaluation::{Chunk, Examination, Watch, finite, judge_chunks};
 use crate::evaluation_metrics::interval;
-use crate::figure::Better;
 use crate::figures::Evaluation;
+use crate::figures::figure::Better;
 use crate::own_metric::{Answered, OwnMetrics};
-use crate::pairs::{Batch as ScoredBatch, padded, score_pairs};
 
 /// An evaluation of a model by its weights.
 ///

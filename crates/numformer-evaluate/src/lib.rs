@@ -37,36 +37,29 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod answering;
+mod answers;
 mod diagnosis;
 mod evaluate_error;
 mod evaluation;
 mod evaluation_metrics;
-mod evaluation_table;
 mod evaluator;
-mod figure;
-mod figure_name;
 mod figures;
 mod own_metric;
-mod pairs;
-mod score;
-mod shape;
-mod solved;
 pub mod text;
 
-pub use answering::{Answerer, Answering};
+pub use answers::answering::{Answerer, Answering};
+pub use answers::pairs::Pair;
+pub use answers::score::{PairError, Score, ScoreError, Scorer};
+pub use answers::shape::{Shape, ShapeError};
+pub use answers::solved::{Solved, solve, solve_batch, solve_example, solve_in_every_way};
 pub use candle_core;
 pub use diagnosis::{DIAGNOSED_TOLERANCE, Diagnosis, RefinementCounts, diagnose};
 pub use evaluate_error::EvaluateError;
 pub use evaluation::{Watch, evaluate, evaluate_measured, evaluate_with};
 pub use evaluation_metrics::{EvaluationMetrics, Judged};
-pub use evaluation_table::EvaluationTable;
 pub use evaluator::{Evaluate, Evaluator};
-pub use figure::{Better, Figure};
-pub use figure_name::{FigureName, FigureNameError};
+pub use figures::evaluation_table::EvaluationTable;
+pub use figures::figure::{Better, Figure};
+pub use figures::figure_name::{FigureName, FigureNameError};
 pub use figures::{Estimate, Evaluation};
 pub use own_metric::{Answered, OwnMetrics};
-pub use pairs::Pair;
-pub use score::{PairError, Score, ScoreError, Scorer};
-pub use shape::{Shape, ShapeError};
-pub use solved::{Solved, solve, solve_batch, solve_example, solve_in_every_way};

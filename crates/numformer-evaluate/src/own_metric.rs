@@ -6,8 +6,8 @@ use std::fmt;
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
 
-use crate::figure::{Better, Figure};
-use crate::pairs::{Pair, Scored, finished, tokens_of};
+use crate::answers::pairs::{Pair, Scored, finished, tokens_of};
+use crate::figures::figure::{Better, Figure};
 
 /// An example and the answer of a model: a sample for custom metrics. Sequences include their delimiters, except for
 /// the answer.

@@ -16,10 +16,10 @@ use numformer_problems::{
 };
 use numformer_train::{AfterWarmUp, Optimizer, OptimizerConfig, Schedule, WarmUp};
 
-use crate::choice::{BuiltIn, Choice, CustomConfig};
+use crate::config::choice::{BuiltIn, Choice, CustomConfig};
+use crate::config::experiment_error::ExperimentError;
+use crate::config::options::{MakeError, Options};
 use crate::config::{ProblemConfig, ScheduleParameters};
-use crate::experiment_error::ExperimentError;
-use crate::options::{MakeError, Options};
 
 /// The parts that experiments refer to by name: problems, laws of random matrices, encodings, optimizers, schedules and
 /// metrics.

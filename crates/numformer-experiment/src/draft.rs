@@ -2,14 +2,14 @@
 
 use toml::{Table, Value};
 
-use crate::architecture::Architecture;
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
+use crate::config::architecture::Architecture;
+use crate::config::experiment_error::ExperimentError;
+use crate::config::model_config::{Adaptation, adapt};
+use crate::config::syntax::{SyntaxError, line_of, message_and_hint};
 use crate::experiment::Experiment;
 use crate::experiment_difference::is_part;
-use crate::experiment_error::ExperimentError;
-use crate::model_config::{Adaptation, adapt};
-use crate::syntax::{SyntaxError, line_of, message_and_hint};
 
 /// An experiment that was read, with settings applied, but not yet checked. Its values may still be inconsistent with
 /// each other.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use numformer_data::VocabularyKind;
 use serde::{Deserialize, Serialize};
 
+use crate::config::model_config::ModelConfig;
+use crate::config::one_or_many::{OneOrMany, Span};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig,
     ProblemConfig, StageConfig, StopConfig, TrainConfig, is_default,
 };
-use crate::model_config::ModelConfig;
-use crate::one_or_many::{OneOrMany, Span};
 
 /// Everything that defines a run: the same experiment gives the same weights, bit for bit, on the same machine.
 ///

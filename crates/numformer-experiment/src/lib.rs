@@ -37,39 +37,29 @@
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
-mod architecture;
 mod catalogue;
-mod choice;
 mod config;
 mod curve;
 mod data_files;
 mod draft;
 mod experiment;
 mod experiment_difference;
-mod experiment_error;
-mod model_config;
-mod one_or_many;
-mod options;
 pub mod presets;
 mod reading;
 mod run;
-mod run_checkpoint;
-mod run_checkpoints;
-mod run_dir;
-mod run_error;
-mod run_summary;
 mod scorecard;
 mod signed;
-mod stored_run;
-mod syntax;
 mod tasks;
-mod training;
 mod validation;
-mod warm_start;
 
-pub use architecture::Architecture;
 pub use catalogue::{Catalogue, LawParameters};
-pub use choice::{BuiltIn, Choice, CustomConfig};
+pub use config::architecture::Architecture;
+pub use config::choice::{BuiltIn, Choice, CustomConfig};
+pub use config::experiment_error::ExperimentError;
+pub use config::model_config::{Adaptation, ModelConfig, SizesConfig};
+pub use config::one_or_many::{OneOrMany, Span};
+pub use config::options::{MakeError, Options};
+pub use config::syntax::SyntaxError;
 pub use config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig,
     ProblemConfig, ScheduleParameters, StageConfig, StopConfig, TestSetConfig, TrainConfig,
@@ -78,16 +68,11 @@ pub use curve::LearningCurve;
 pub use data_files::{Amount, DataFileError, DataFingerprints};
 pub use draft::Draft;
 pub use experiment::Experiment;
-pub use experiment_error::ExperimentError;
-pub use model_config::{Adaptation, ModelConfig, SizesConfig};
-pub use one_or_many::{OneOrMany, Span};
-pub use options::{MakeError, Options};
 pub use run::Run;
-pub use run_checkpoint::{RunCheckpoint, RunDescription};
-pub use run_dir::{RunDir, RunDirError};
-pub use run_error::RunError;
-pub use run_summary::RunSummary;
+pub use run::run_checkpoint::{RunCheckpoint, RunDescription};
+pub use run::run_dir::{RunDir, RunDirError};
+pub use run::run_error::RunError;
+pub use run::run_summary::RunSummary;
+pub use run::stored_run::{Moment, StoredRun};
+pub use run::warm_start::{Differences, Rows, StartError, TakenOver};
 pub use scorecard::{Outcome, Scorecard};
-pub use stored_run::{Moment, StoredRun};
-pub use syntax::SyntaxError;
-pub use warm_start::{Differences, Rows, StartError, TakenOver};

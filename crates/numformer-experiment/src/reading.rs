@@ -7,10 +7,10 @@ use toml::{Table, Value};
 
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
+use crate::config::experiment_error::ExperimentError;
+use crate::config::syntax::SyntaxError;
 use crate::draft::{Draft, apply, key_and_value};
 use crate::experiment::Experiment;
-use crate::experiment_error::ExperimentError;
-use crate::syntax::SyntaxError;
 use crate::{presets, signed};
 
 impl Experiment {

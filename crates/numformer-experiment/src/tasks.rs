@@ -4,11 +4,11 @@ use numformer_data::{Task, TaskBuilder};
 use numformer_problems::{Ensemble, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
+use crate::config::experiment_error::ExperimentError;
+use crate::config::one_or_many::OneOrMany;
+use crate::config::options::Options;
 use crate::config::{EncodingConfig, MatricesConfig, ProblemConfig, StageConfig, TestSetConfig};
 use crate::experiment::Experiment;
-use crate::experiment_error::ExperimentError;
-use crate::one_or_many::OneOrMany;
-use crate::options::Options;
 
 impl Experiment {
     /// The task: what the model reads and writes.

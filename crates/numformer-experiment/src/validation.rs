@@ -8,11 +8,11 @@ use numformer_problems::MAX_DIMENSION;
 use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig, SgdConfig};
 
 use crate::catalogue::Catalogue;
-use crate::choice::Choice;
+use crate::config::choice::Choice;
+use crate::config::experiment_error::ExperimentError;
+use crate::config::one_or_many::Span;
 use crate::config::{MatricesConfig, TEST};
 use crate::experiment::Experiment;
-use crate::experiment_error::ExperimentError;
-use crate::one_or_many::Span;
 use crate::signed;
 
 /// Maximum number of examples in a window of buckets. Their lengths are inspected for every batch.

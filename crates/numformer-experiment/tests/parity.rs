@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
+use numformer_fused::{DeviceStep, FusedStep, Precision};
 use numformer_lawt::import_lawt;
 use numformer_model::{
-    Autodiff, Beam, CrossAttentionQuery, DeviceStep, FusedStep, Hypothesis, Mode, Model, OutputProjection, Padded,
-    Positions, Precision, Seq2Seq, TokenRows, TrainingStep, Transformer, beam, greedy,
+    Autodiff, Beam, CrossAttentionQuery, Hypothesis, Mode, Model, OutputProjection, Padded, Positions, Seq2Seq,
+    TokenRows, TrainingStep, Transformer, beam, greedy,
 };
 use numformer_ops::device::Accelerator;
 use numformer_ops::sum_of_squares;

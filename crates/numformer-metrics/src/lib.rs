@@ -44,37 +44,33 @@
 
 #![forbid(unsafe_code)]
 
-mod accuracy;
 mod coefficients;
+mod curves;
 mod deviations;
 mod failure_analysis;
-mod grouped;
-mod mean;
+mod means;
 mod metric;
 mod norm;
 mod processor;
-mod roc_curve;
 mod step_counts;
 #[cfg(test)]
 mod testing;
 mod tolerance;
-mod tolerance_curve;
 mod verdict;
-mod weighted_mean;
 
-pub use accuracy::Accuracy;
 pub use coefficients::{CoefficientAccuracy, coefficients_within};
+pub use curves::roc_curve::{Detection, RocCurve};
+pub use curves::tolerance_curve::ToleranceCurve;
 pub use deviations::{Deviations, Property};
 pub use faer;
 pub use failure_analysis::{FailureAnalysis, FailureSummary};
-pub use grouped::Grouped;
-pub use mean::Mean;
+pub use means::accuracy::Accuracy;
+pub use means::grouped::Grouped;
+pub use means::mean::Mean;
+pub use means::weighted_mean::WeightedMean;
 pub use metric::Metric;
 pub use norm::{Norm, norm, relative_error};
 pub use processor::faer_limit;
-pub use roc_curve::{Detection, RocCurve};
 pub use step_counts::{StepCounts, StepSummary};
 pub use tolerance::{Tolerance, ToleranceError};
-pub use tolerance_curve::ToleranceCurve;
 pub use verdict::Verdict;
-pub use weighted_mean::WeightedMean;

@@ -24,8 +24,8 @@
 //! - [`Transformer`] with its [`TransformerConfig`]; its parts, in the order of the figure, are [`Embedding`],
 //!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`] and [`Decoder`].
 //! - [`Recurrent`] with its [`RecurrentConfig`]: LSTMs and GRUs.
-//! - [`TrainingStep`]: loss and gradients. [`Autodiff`] computes them by automatic differentiation. The fused step
-//!   computes them by an explicit forward and backward pass: [`FusedStep`] on the CPU and [`DeviceStep`] on a GPU.
+//! - [`TrainingStep`]: loss and gradients. [`Autodiff`] computes them for any model by automatic differentiation;
+//!   `numformer-fused` computes them for the standard transformer, several times faster.
 //! - [`generate`]: answers of any model, found by a [`Decoding`] under a [`Constraint`]; [`greedy`] and [`beam`] have
 //!   no constraint. What a model remembers of a batch is [`Batched`]; a transformer has a [`Cache`] of keys and values.
 //!
@@ -35,10 +35,6 @@
 //! numformer-model = { path = "../numformer/crates/numformer-model" }
 //! ```
 //!
-//! # Features
-//! - `cuda`: NVIDIA GPUs as devices of [`DeviceStep`]. It has not yet run on a GPU: it is tested on the host, where the
-//!   same kernels are compiled as C++.
-//!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>
 //! - Dehghani et al. (2019), *Universal Transformers*. <https://arxiv.org/abs/1807.03819>
@@ -47,78 +43,53 @@
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
-mod attention;
-mod autodiff;
 mod batched;
-mod beam_search;
-mod cache;
 mod config;
-mod constraint;
-mod copy_gate;
-mod decoder;
-mod device_step;
-mod dropout;
-mod embedding;
-mod encoder;
-mod feed_forward;
-mod flat;
-mod follow;
-mod fused;
 mod generate;
-mod hypothesis;
-mod linear;
-mod memory;
+mod layers;
 mod mode;
 mod model;
 mod model_config;
-mod norm;
 mod padded;
 mod parameter_counts;
 mod parameters;
 mod prefix;
-mod projection;
 mod recurrent;
-mod residual;
-mod sampling;
-mod scores;
 mod seq2seq;
-mod step_embedding;
-mod training_step;
+mod training;
 mod transformer;
 
-pub use attention::{KeysValues, MultiHeadAttention};
-pub use autodiff::Autodiff;
 pub use batched::Batched;
-pub use beam_search::{Beam, Ranked, Stopping, beam};
-pub use cache::Cache;
 pub use candle_core;
 pub use candle_nn;
 pub use config::{
     ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
 };
-pub use constraint::{Constraint, Unconstrained};
-pub use decoder::Decoder;
-pub use device_step::{DeviceStep, Precision, StepOutcome};
-pub use embedding::{Embedding, sinusoidal_positions};
-pub use encoder::Encoder;
-pub use feed_forward::FeedForward;
-pub use flat::{FlatLayout, Slot};
-pub use fused::FusedStep;
+pub use generate::beam_search::{Beam, Ranked, Stopping, beam};
+pub use generate::constraint::{Constraint, Unconstrained};
+pub use generate::hypothesis::{End, Hypothesis};
+pub use generate::sampling::Sampling;
 pub use generate::{Candidate, Decoding, generate, greedy};
-pub use hypothesis::{End, Hypothesis};
-pub use linear::Linear;
-pub use memory::Memory;
+pub use layers::attention::{KeysValues, MultiHeadAttention};
+pub use layers::embedding::{Embedding, sinusoidal_positions};
+pub use layers::feed_forward::FeedForward;
+pub use layers::linear::Linear;
+pub use layers::norm::LayerNorm;
+pub use layers::projection::Projection;
 pub use mode::Mode;
 pub use model::{Model, ModelCache, ModelMemory};
 pub use model_config::ModelConfig;
-pub use norm::LayerNorm;
 pub use padded::{NO_TARGET, Padded};
 pub use parameter_counts::ParameterCounts;
 pub use parameters::Parameters;
 pub use prefix::Prefix;
-pub use projection::Projection;
 pub use recurrent::{Cell, Recurrent, RecurrentConfig, States};
-pub use sampling::Sampling;
 pub use seq2seq::Seq2Seq;
-pub use training_step::{TokenRows, TrainingStep};
+pub use training::autodiff::Autodiff;
+pub use training::flat::{FlatLayout, Slot};
+pub use training::training_step::{StepOutcome, TokenRows, TrainingStep};
 pub use transformer::Transformer;
+pub use transformer::cache::Cache;
+pub use transformer::decoder::Decoder;
+pub use transformer::encoder::Encoder;
+pub use transformer::memory::Memory;

@@ -4,16 +4,16 @@ use candle_core::{Error, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::batched::Batched;
-use crate::cache::Cache;
-use crate::memory::Memory;
+use crate::layers::projection::Projection;
 use crate::mode::Mode;
 use crate::model_config::ModelConfig;
 use crate::padded::Padded;
 use crate::parameters::Parameters;
-use crate::projection::Projection;
 use crate::recurrent::{Recurrent, States};
 use crate::seq2seq::Seq2Seq;
 use crate::transformer::Transformer;
+use crate::transformer::cache::Cache;
+use crate::transformer::memory::Memory;
 
 /// A model whose architecture is chosen at run time, by its configuration.
 #[derive(Clone, Debug)]

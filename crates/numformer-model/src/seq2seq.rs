@@ -3,9 +3,9 @@
 use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
+use crate::layers::projection::Projection;
 use crate::mode::Mode;
 use crate::padded::{NO_TARGET, Padded};
-use crate::projection::Projection;
 
 /// A model that reads a sequence of tokens and writes another.
 ///

@@ -52,32 +52,20 @@
 
 use kernels::{Store, Threads};
 
-mod adam;
-mod attention;
+mod cpu;
 pub mod device;
-mod embedding;
-mod exp;
-mod fresh;
-mod host;
-mod linear;
-mod matrix;
-mod norm;
-mod padding;
-mod parallel;
-mod projection_loss;
-mod scratch;
-mod simd;
+mod operations;
 #[cfg(test)]
 mod testing;
 
-pub use adam::{AdamStep, adam_update, sum_of_squares};
-pub use attention::{Causality, attention};
 pub use candle_core;
-pub use embedding::embedding;
-pub use linear::{Activation, linear};
-pub use norm::{add_layer_norm, layer_norm};
-pub use padding::zero_padding;
-pub use projection_loss::projection_cross_entropy;
+pub use operations::adam::{AdamStep, adam_update, sum_of_squares};
+pub use operations::attention::{Causality, attention};
+pub use operations::embedding::embedding;
+pub use operations::linear::{Activation, linear};
+pub use operations::norm::{add_layer_norm, layer_norm};
+pub use operations::padding::zero_padding;
+pub use operations::projection_loss::projection_cross_entropy;
 
 /// Valid lengths, one for each example of a batch; `None` if every position is valid.
 pub type Lengths<'a> = Option<&'a [u32]>;
@@ -88,22 +76,24 @@ pub type Lengths<'a> = Option<&'a [u32]>;
 /// Matrices are row-major and fill their slices. The caller keeps the values that a layer needs again in its backward
 /// pass.
 pub mod kernels {
-    pub use crate::attention::AttentionShape;
-    pub use crate::embedding::{embed_rows, scatter_rows};
-    pub use crate::linear::{add_parts, linear_input_gradient, linear_parameter_gradients, linear_rows, relu_gradient};
-    pub use crate::matrix::Store;
-    pub use crate::norm::{add_layer_norm_rows, layer_norm_gradients, layer_norm_rows};
-    pub use crate::parallel::{Threads, for_each};
-    pub use crate::projection_loss::ProjectionLoss;
-    pub use crate::simd::Level;
+    pub use crate::cpu::matrix::Store;
+    pub use crate::cpu::parallel::{Threads, for_each};
+    pub use crate::cpu::simd::Level;
+    pub use crate::operations::attention::AttentionShape;
+    pub use crate::operations::embedding::{embed_rows, scatter_rows};
+    pub use crate::operations::linear::{
+        add_parts, linear_input_gradient, linear_parameter_gradients, linear_rows, relu_gradient,
+    };
+    pub use crate::operations::norm::{add_layer_norm_rows, layer_norm_gradients, layer_norm_rows};
+    pub use crate::operations::projection_loss::ProjectionLoss;
 }
 
 /// The operations composed of candle's own, on any device. The fused operations are tested and measured against them.
 pub mod reference {
-    pub use crate::attention::composition as attention;
-    pub use crate::embedding::composition as embedding;
-    pub use crate::linear::composition as linear;
-    pub use crate::norm::{add_composition as add_layer_norm, composition as layer_norm};
-    pub use crate::padding::composition as zero_padding;
-    pub use crate::projection_loss::composition as projection_cross_entropy;
+    pub use crate::operations::attention::composition as attention;
+    pub use crate::operations::embedding::composition as embedding;
+    pub use crate::operations::linear::composition as linear;
+    pub use crate::operations::norm::{add_composition as add_layer_norm, composition as layer_norm};
+    pub use crate::operations::padding::composition as zero_padding;
+    pub use crate::operations::projection_loss::composition as projection_cross_entropy;
 }

@@ -45,9 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod analysis;
-mod balance;
 mod comparison;
-mod dense;
 mod ensemble;
 mod ensemble_error;
 mod ensembles;
@@ -57,10 +55,9 @@ mod newton_inverse;
 mod problem;
 mod problems;
 mod rayleigh_quotient;
-mod refinement;
 mod residual;
-mod small;
 mod solve_error;
+mod solvers;
 #[cfg(test)]
 mod testing;
 
@@ -84,6 +81,6 @@ pub use problems::{
 };
 pub use rand;
 pub use rayleigh_quotient::RayleighQuotient;
-pub use refinement::{MAX_REFINEMENT_STEPS, REFINED, Refinement, steps_to_refine};
 pub use residual::MAX_RESIDUAL;
 pub use solve_error::{SolveError, require_finite, require_representable};
+pub use solvers::refinement::{MAX_REFINEMENT_STEPS, REFINED, Refinement, steps_to_refine};

@@ -4,8 +4,8 @@ use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 
 use crate::Refinement;
-use crate::dense::product;
 use crate::residual::inverse_residual;
+use crate::solvers::dense::product;
 
 /// Newton's iteration for the inverse, X ← X (2I - AX), which squares the residual I - AX. It converges if the spectral
 /// radius of that residual is below 1. If A has an inverse, this always holds for the cold start `Aᵀ / (‖A‖₁ ‖A‖_∞)`.

@@ -4,8 +4,8 @@ use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 
 use crate::Refinement;
-use crate::dense::{require_method, solution};
 use crate::residual::eigenvector_residual;
+use crate::solvers::dense::{require_method, solution};
 
 /// Rayleigh quotient iteration on all eigenvectors: v ← (A - ρI)⁻¹ v with ρ = vᵀAv / vᵀv, normalised after each step. A
 /// step cubes the error of a vector. The predicted eigenvalues are not used. Nothing prevents two vectors from reaching

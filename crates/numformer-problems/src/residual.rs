@@ -3,9 +3,9 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, norm, relative_error};
 
-use crate::dense::product;
-use crate::small::MAX_DIMENSION;
 use crate::solve_error::require_square;
+use crate::solvers::dense::product;
+use crate::solvers::small::MAX_DIMENSION;
 use crate::{SolveError, require_finite};
 
 /// The largest error that an answer may have by its problem's own measure. An answer with a larger error is not

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use numformer_evaluate::FigureName;
 use serde::{Deserialize, Serialize};
 
-use crate::stop_rule::PastEvaluation;
+use crate::stopping::stop_rule::PastEvaluation;
 
 /// What happened in a run. It holds only what the rest of the run depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use numformer_data::BatchSource;
 use numformer_evaluate::Evaluate;
 
-use crate::goal::Goal;
+use crate::stopping::goal::Goal;
 
 /// A part of a run before its main batches. It lasts for a number of steps or until a goal is reached. If both are set,
 /// it ends at whichever comes first.

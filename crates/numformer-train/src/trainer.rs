@@ -11,13 +11,13 @@ use numformer_store::{CheckpointError, NamedTensors, flat, named};
 use crate::difference::Difference;
 use crate::divergence::DivergencePolicy;
 use crate::every::{Every, every};
-use crate::learner::{Learner, LearnerState};
-use crate::observer::Observer;
+use crate::learners::learner::{Learner, LearnerState};
+use crate::observers::observer::Observer;
 use crate::run_progress::RunProgress;
 use crate::schedule::{Schedule, WarmUp};
 use crate::snapshot::{Checkpoints, LatestSnapshot, Snapshot};
 use crate::stage::Stage;
-use crate::stop_rule::{PastEvaluation, StopRule};
+use crate::stopping::stop_rule::{PastEvaluation, StopRule};
 use crate::train_error::TrainError;
 
 /// A training loop: it trains weights on batches. Each of its parts is a value that you pass in, either one of ours or
@@ -32,7 +32,8 @@ use crate::train_error::TrainError;
 /// use candle_core::Device;
 /// use numformer_data::{Split, Task};
 /// use numformer_encoding::Positional;
-/// use numformer_model::{FusedStep, Parameters, StackConfig, TransformerConfig};
+/// use numformer_fused::FusedStep;
+/// use numformer_model::{Parameters, StackConfig, TransformerConfig};
 /// use numformer_problems::{Transpose, UniformEntries};
 /// use numformer_train::{Adam, HostLearner, StopReason, Trainer, WarmUp};
 ///

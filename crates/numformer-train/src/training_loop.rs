@@ -12,12 +12,12 @@ use numformer_model::StepOutcome;
 use numformer_store::CheckpointError;
 
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
-use crate::learner::Step;
-use crate::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
-use crate::optimizer::Update;
+use crate::learners::learner::Step;
+use crate::observers::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
+use crate::optimizers::optimizer::Update;
 use crate::run_progress::Best;
 use crate::snapshot::Snapshot;
-use crate::stop_rule::PastEvaluation;
+use crate::stopping::stop_rule::PastEvaluation;
 use crate::train_error::TrainError;
 use crate::trainer::{Settings, Trainer};
 

@@ -4,17 +4,18 @@ use std::fmt;
 
 use candle_core::{Device, Error, Result};
 use numformer_data::{Batch, Sequences};
-use numformer_model::{DeviceStep, Parameters, Precision, StackConfig, TransformerConfig};
+use numformer_fused::{DeviceStep, Precision};
+use numformer_model::{Parameters, StackConfig, TransformerConfig};
 use numformer_ops::device::Accelerator;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::adam::{Adam, AdamConfig};
-use crate::device_learner::DeviceLearner;
-use crate::gradients::{Gradients, training_step};
-use crate::host_learner::HostLearner;
-use crate::learner::{Learner, Step};
-use crate::optimizer::Update;
+use crate::learners::device_learner::DeviceLearner;
+use crate::learners::gradients::{Gradients, training_step};
+use crate::learners::host_learner::HostLearner;
+use crate::learners::learner::{Learner, Step};
+use crate::optimizers::adam::{Adam, AdamConfig};
+use crate::optimizers::optimizer::Update;
 use crate::train_error::TrainError;
 
 /// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in place of matrices.

@@ -8,7 +8,7 @@ use numformer_store::EncodingNames;
 
 use crate::pytorch::{Id, Pickle};
 
-use super::ImportError;
+use super::import_error::ImportError;
 
 /// What the checkpoint's parameters say about the model.
 pub(super) struct Options {

@@ -6,7 +6,7 @@ use numformer_ops::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::batched::Batched;
-use crate::linear::Linear;
+use crate::layers::linear::Linear;
 
 /// The kind of a recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,12 +11,12 @@ pub use self::cell::Cell;
 use self::cell::{CellState, RecurrentLayer};
 pub use self::config::RecurrentConfig;
 use crate::batched::Batched;
-use crate::dropout::Dropout;
-use crate::embedding::Embedding;
+use crate::layers::dropout::Dropout;
+use crate::layers::embedding::Embedding;
+use crate::layers::projection::Projection;
 use crate::mode::Mode;
 use crate::padded::Padded;
 use crate::parameters::Parameters;
-use crate::projection::Projection;
 use crate::seq2seq::{Seq2Seq, check_cached, check_rows};
 
 /// The states of a stack of recurrent layers after a token.

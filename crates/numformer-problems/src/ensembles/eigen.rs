@@ -7,9 +7,10 @@ use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_
 use faer::{ColMut, Mat, Par};
 use numformer_metrics::faer_limit;
 
-use super::mirror_lower_triangle;
 use crate::MAX_DIMENSION;
-use crate::small::{self, power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
+use crate::solvers::small::{self, power_of_two_scale, rows_of, symmetric_eigen, with_capacity};
+
+use super::mirror_lower_triangle;
 
 /// Replaces the eigenvalues of a symmetric matrix and keeps its eigenvectors: Q diag(λ) Qᵀ becomes Q diag(f(λ)) Qᵀ,
 /// scaled.

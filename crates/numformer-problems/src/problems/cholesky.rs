@@ -2,8 +2,8 @@
 
 use faer::{Mat, MatRef};
 
-use crate::small::{power_of_two_scale, require_symmetric, reshape, symmetric_entry};
 use crate::solve_error::require_square;
+use crate::solvers::small::{power_of_two_scale, require_symmetric, reshape, symmetric_entry};
 use crate::{Magnitudes, Problem, SolveError, require_finite};
 
 /// The Cholesky factor of a symmetric positive definite matrix: the lower triangular L with a positive diagonal and

@@ -2,13 +2,14 @@
 
 use faer::{Mat, MatRef};
 
-use super::inverse::invert;
-use crate::dense::{product, require_method};
-use crate::small::{
+use crate::solve_error::require_square;
+use crate::solvers::dense::{product, require_method};
+use crate::solvers::small::{
     Lu, power_of_two, power_of_two_scale, reshape, scaled_columns, scaled_columns_of_large, with_capacity,
 };
-use crate::solve_error::require_square;
 use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
+
+use super::inverse::invert;
 
 /// The determinant of a square matrix: from n × n to 1 × 1.
 ///

@@ -6,13 +6,13 @@ use numformer_metrics::{Deviations, Norm, Property};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::diagonal_of_first_row;
-use crate::dense::{product, require_method};
 use crate::residual::eigenvector_residual;
-use crate::small::{
+use crate::solve_error::require_square;
+use crate::solvers::dense::{product, require_method};
+use crate::solvers::small::{
     from_fn, largest_magnitude, power_of_two_scale, require_symmetric, reshape, symmetric_eigen, symmetric_entry,
     with_capacity,
 };
-use crate::solve_error::require_square;
 use crate::{
     Analysis, Instance, Magnitudes, Problem, RayleighQuotient, ReferenceComparison, Refinement, SolveError,
     require_finite, require_representable,

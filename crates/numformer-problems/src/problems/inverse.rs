@@ -5,15 +5,18 @@ use faer::{Mat, MatRef};
 use numformer_metrics::{Deviations, Norm};
 use serde::{Deserialize, Serialize};
 
-use super::svd::condition_number;
-use crate::dense::{product, require_method};
 use crate::residual::{inverse_residual, require_solution};
-use crate::small::{Lu, identity, require_symmetric, reshape, scaled_columns, scaled_columns_of_large, with_capacity};
 use crate::solve_error::require_square;
+use crate::solvers::dense::{product, require_method};
+use crate::solvers::small::{
+    Lu, identity, require_symmetric, reshape, scaled_columns, scaled_columns_of_large, with_capacity,
+};
 use crate::{
     Analysis, Instance, MAX_RESIDUAL, NewtonInverse, Problem, ReferenceComparison, Refinement, SolveError,
     require_finite, require_representable,
 };
+
+use super::svd::condition_number;
 
 /// What a candidate for an inverse is judged by.
 ///

@@ -4,10 +4,13 @@ use faer::prelude::*;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::Norm;
 
-use super::inverse::{invert, rejection};
 use crate::residual::{require_solution, solution_error};
-use crate::small::{Lu, power_of_two_scale, reshape, rows_of, scaled_columns, scaled_columns_of_large, with_capacity};
+use crate::solvers::small::{
+    Lu, power_of_two_scale, reshape, rows_of, scaled_columns, scaled_columns_of_large, with_capacity,
+};
 use crate::{Problem, SolveError, require_finite, require_representable};
+
+use super::inverse::{invert, rejection};
 
 /// The solution of a system of linear equations: `[A | b]` ↦ A⁻¹b, from n × (n + 1) to n × 1.
 ///

@@ -3,13 +3,14 @@
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::Norm;
 
-use super::inverse::invert;
-use crate::balance::balanced;
-use crate::dense::{product, require_method, solution};
 use crate::residual::{larger, quotient, solution_error};
-use crate::small::{largest_magnitude, power_of_two, power_of_two_centering, reshape};
 use crate::solve_error::require_square;
+use crate::solvers::balance::balanced;
+use crate::solvers::dense::{product, require_method, solution};
+use crate::solvers::small::{largest_magnitude, power_of_two, power_of_two_centering, reshape};
 use crate::{MAX_RESIDUAL, Magnitudes, Problem, SolveError, require_finite, require_representable};
+
+use super::inverse::invert;
 
 /// The exponential of a square matrix: A ↦ Σₖ Aᵏ / k!, from n × n to n × n.
 ///

@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
-use crate::small::reshape;
+use crate::solvers::small::reshape;
 use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
 /// How a product uses its left factor.

@@ -4,9 +4,9 @@ use faer::prelude::*;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Norm, norm};
 
-use crate::dense::{product, require_faer};
 use crate::residual::{largest, orthogonality_defect, quotient};
-use crate::small::{power_of_two_scale, reshape};
+use crate::solvers::dense::{product, require_faer};
+use crate::solvers::small::{power_of_two_scale, reshape};
 use crate::{Magnitudes, Problem, SolveError, require_finite, require_representable};
 
 /// The thin QR decomposition of a matrix with at least as many rows as columns: from r × c to (r + c) × c.

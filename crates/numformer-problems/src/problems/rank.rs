@@ -2,9 +2,10 @@
 
 use faer::{Mat, MatRef};
 
-use super::svd::scaled_singular_values;
-use crate::small::reshape;
+use crate::solvers::small::reshape;
 use crate::{Magnitudes, Problem, SolveError};
+
+use super::svd::scaled_singular_values;
 
 /// The numerical rank of a matrix: from r × c to 1 × 1.
 ///

@@ -3,9 +3,9 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, relative_error};
 
-use crate::dense::require_faer;
 use crate::residual::largest;
-use crate::small::reshape;
+use crate::solvers::dense::require_faer;
+use crate::solvers::small::reshape;
 use crate::{MAX_RESIDUAL, Problem, SolveError, require_finite, require_representable};
 
 /// The complex roots of a real polynomial of degree n: from 1 × (n + 1) to n × 2.

@@ -4,14 +4,15 @@ use faer::prelude::ReborrowMut;
 use faer::{Mat, MatRef, Scale};
 use numformer_metrics::{Deviations, Norm, Property};
 
-use super::eigen::{Signs, clear_noise, may_hold_noise};
 use crate::comparison::diagonal_of_first_row;
-use crate::dense::{product, require_method};
 use crate::residual::{largest, orthogonality_defect, pair_residual, quotient};
-use crate::small::{power_of_two_scale, reshape, rows_of, singular_value_decomposition, with_capacity};
+use crate::solvers::dense::{product, require_method};
+use crate::solvers::small::{power_of_two_scale, reshape, rows_of, singular_value_decomposition, with_capacity};
 use crate::{
     Analysis, Instance, Magnitudes, Problem, ReferenceComparison, SolveError, require_finite, require_representable,
 };
+
+use super::eigen::{Signs, clear_noise, may_hold_noise};
 
 /// The singular values of a matrix, in descending order: from r × c to min(r, c) × 1.
 ///
@@ -275,7 +276,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::small::largest_magnitude;
+    use crate::solvers::small::largest_magnitude;
     use crate::testing::{assert_solved, assert_zero_is_wrong, general, size, symmetric, wild};
     use crate::{Determinant, Eigenvalues};
 

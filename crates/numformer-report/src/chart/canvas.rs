@@ -1,12 +1,12 @@
 //! The canvas and the text shared by all drawings.
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::theme::Ink;
 
 use super::DrawError;
+pub(crate) use super::marker::Area;
 use super::marker::draw_marker;
 
 /// Width of a drawing, in the unit of its coordinates. It is small, so that text is legible on a phone.
@@ -21,8 +21,6 @@ const LONGEST: u32 = WIDTH - MARGINS - MARK;
 const LETTER: f64 = 6.8;
 /// The backend draws letters smaller than requested, by this factor.
 const BACKEND: f64 = 1.24;
-
-pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws on a canvas of this size.
 pub(crate) fn draw(size: (u32, u32), on: impl FnOnce(&Area<'_>) -> Result<(), DrawError>) -> Result<String, DrawError> {

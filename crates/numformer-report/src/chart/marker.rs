@@ -1,11 +1,13 @@
 //! Markers of different shapes, so that series can be distinguished without colours.
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::theme::Ink;
 
 use super::DrawError;
-use super::canvas::Area;
+
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws the marker of a series around a point of the drawing.
 pub(super) fn draw_marker(area: &Area<'_>, series: usize, (x, y): (i32, i32)) -> Result<(), DrawError> {

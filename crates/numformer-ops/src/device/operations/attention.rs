@@ -2,11 +2,12 @@
 
 use candle_core::{Result, bail};
 
-use super::arguments::{named, size};
-use crate::attention::Causality;
 use crate::device::accelerator::Accelerator;
 use crate::device::executor::{Argument, Launch};
 use crate::device::region::{Element, Region};
+use crate::operations::attention::Causality;
+
+use super::arguments::{named, size};
 
 /// Head widths for which there are kernels, each with the number of rows that a block handles.
 const HEAD_WIDTHS: [(usize, usize); 3] = [(32, 16), (64, 16), (128, 8)];

@@ -2,11 +2,12 @@
 
 use candle_core::Result;
 
-use super::arguments::{arguments, size};
-use crate::adam::AdamStep;
 use crate::device::accelerator::Accelerator;
 use crate::device::executor::{Argument, Launch};
 use crate::device::region::{Element, Region};
+use crate::operations::adam::AdamStep;
+
+use super::arguments::{arguments, size};
 
 /// Maximum number of blocks, of 256 threads each, that sum the squares of the gradients: four for each of the 132
 /// processors of the largest device. Fewer are used where a block would get less than four entries per thread.

@@ -2,14 +2,15 @@
 
 use candle_core::{Result, bail};
 
-use super::arguments::{arguments, named, size};
-use super::partial_sums::chunks;
-use super::product::Product;
 use crate::device::accelerator::Accelerator;
 use crate::device::executor::{Argument, Launch};
 use crate::device::region::{Element, Region};
 use crate::kernels::Store;
-use crate::linear::Activation;
+use crate::operations::linear::Activation;
+
+use super::arguments::{arguments, named, size};
+use super::partial_sums::chunks;
+use super::product::Product;
 
 impl Accelerator {
     /// y = x·Wᵀ + b with an activation: x `[rows, d_in]`, W `[d_out, d_in]`, b `[d_out]`, y `[rows, d_out]`.

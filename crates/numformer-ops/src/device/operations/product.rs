@@ -2,12 +2,13 @@
 
 use candle_core::{Result, bail};
 
-use super::arguments::size;
 use crate::device::accelerator::Accelerator;
 use crate::device::executor::RawProduct;
 use crate::device::region::{Element, Region};
 use crate::kernels::Store;
-use crate::linear::Activation;
+use crate::operations::linear::Activation;
+
+use super::arguments::size;
 
 /// C = op(A)·op(B) with C `[m, n]`, all row-major.
 #[derive(Clone, Copy, Debug)]

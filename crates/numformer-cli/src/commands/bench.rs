@@ -1,0 +1,275 @@
+//! `numformer bench`: how fast this machine trains and generates.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use clap::{Args, ValueEnum};
+use numformer_evaluate::text;
+use numformer_fused::{DeviceStep, Precision};
+use numformer_model::{Padded, Parameters, TokenRows, Transformer, greedy};
+use numformer_ops::Activation;
+use numformer_ops::kernels::{for_each, linear_rows};
+use numformer_train::{Gradients, Workload};
+use serde::Serialize;
+
+use crate::device::DeviceName;
+use crate::layout;
+
+/// Measure training steps per second on the shape of a published run, with random tokens.
+///
+/// A step is forward pass, backward pass, clipping and Adam, in f32 unless --bf16 is given. Steps are counted in windows of a few seconds; the
+/// median is what to quote.
+#[derive(Args)]
+#[command(
+    after_help = "Configurations (tokens of source and target, width, layers of encoder and decoder, vocabulary):
+  T1  transpose 5x5, P1000        79/79    256  1/1   1328
+  T2  addition 10x10, B1999       404/204  512  2/2   2329
+  T3  eigenvalues 5x5, FP15       29/9     512  6/1  29128
+  T4  multiplication 5x5, P1000   154/79   512  1/4   1328
+  T5  transpose 3x3, P1000        31/31     64  1/1   1328
+
+Example:
+  $ numformer bench --config T5 --seconds 2"
+)]
+pub(crate) struct Arguments {
+    /// Which shape: T1 to T5.
+    #[arg(long, value_name = "NAME", default_value = "T1", value_parser = workload)]
+    config: Workload,
+    /// Examples per step, at most 4096: memory grows with them.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+    /// Threads; all of the machine when absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// In bf16 instead of f32, on a GPU.
+    #[arg(long)]
+    bf16: bool,
+    /// How the gradients are computed.
+    #[arg(long, value_name = "HOW", default_value = "explicit")]
+    gradients: How,
+    /// Windows whose rates are compared.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    windows: u32,
+    /// Length of a window, in seconds.
+    #[arg(long, default_value_t = 4.0, value_parser = window_seconds)]
+    seconds: f64,
+    /// Measure greedy decoding, too, of twice as many examples at once.
+    #[arg(long)]
+    generate: bool,
+    /// Write one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum How {
+    /// By an fused step.
+    Explicit,
+    /// By automatic differentiation.
+    Autodiff,
+}
+
+fn workload(name: &str) -> Result<Workload, String> {
+    Workload::named(name).ok_or_else(|| format!("expected one of {}", Workload::NAMES.join(", ")))
+}
+
+fn window_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 3600.0);
+    seconds.ok_or_else(|| "expected a number above 0 and at most 3600".to_owned())
+}
+
+/// The fields that the PyTorch script for comparison also writes, and our own: `program`, `gradients` and the rates of
+/// floating-point operations.
+#[derive(Serialize)]
+struct Report {
+    config: &'static str,
+    device: String,
+    batch: u32,
+    compile: bool,
+    bf16: bool,
+    torch: Option<&'static str>,
+    program: &'static str,
+    gradients: &'static str,
+    threads: usize,
+    parameters: usize,
+    train_steps_per_s: Rate,
+    train_examples_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    greedy_examples_per_s: Option<f64>,
+    peak_memory_mb: Option<f64>,
+    train_gflop_per_s: f64,
+    product_gflop_per_s: f64,
+}
+
+/// Calls per second over the windows.
+#[derive(Serialize)]
+struct Rate {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// The number of steps between two queries of a device for its results, as in a training run.
+const STEPS_OF_A_DEVICE: u32 = 50;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.device == DeviceName::Cpu && arguments.bf16 {
+        bail!("--bf16 is for GPUs: give --device cuda:N, too");
+    }
+    if arguments.device != DeviceName::Cpu && matches!(arguments.gradients, How::Autodiff) {
+        bail!("--gradients autodiff is for the CPU: leave out --device");
+    }
+    let threads = arguments.threads.map_or(0, |threads| threads as usize);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
+    // Runs inside the pool: a fork from there costs microseconds less.
+    let report = pool.install(|| measure(arguments))?;
+    let mut output = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(output, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(output, "{}", shown(arguments, &report))?;
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let Arguments { config: workload, batch, .. } = arguments;
+    let (how, gradients) = match arguments.gradients {
+        How::Explicit => ("explicit", Gradients::Fused),
+        How::Autodiff => ("autodiff", Gradients::Autodiff),
+    };
+    let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
+    let (mut training, steps) = match arguments.device.open()? {
+        None => (workload.training(gradients)?, 1),
+        Some(device) => (workload.training_on(device, precision)?, STEPS_OF_A_DEVICE),
+    };
+    let batches: Vec<_> = (0..8).map(|seed| workload.batch(seed, *batch as usize)).collect();
+    let mut next = batches.iter().cycle();
+    let train_steps_per_s = rate(arguments, steps, || {
+        training.steps(next.by_ref().take(steps as usize))?;
+        Ok(())
+    })?;
+    let greedy_examples_per_s = if arguments.generate {
+        let [src, _] = workload.batch(0, 2 * *batch as usize);
+        let parameters = Parameters::random(0, &Device::Cpu);
+        Transformer::init(&workload.config, &parameters)?;
+        let rate = match arguments.device.open()? {
+            None => {
+                let src = Padded::new(&src.ids, &src.lengths, src.width, &Device::Cpu)?;
+                let model = Transformer::new(&workload.config, &parameters.frozen())?;
+                rate(arguments, 1, || {
+                    greedy(&model, &src, workload.tgt_len)?;
+                    Ok(())
+                })?
+            }
+            Some(device) => {
+                let mut model = DeviceStep::new(&workload.config, &parameters, device, precision)?;
+                let src = TokenRows { ids: &src.ids, lengths: &src.lengths, width: src.width };
+                rate(arguments, 1, || {
+                    model.greedy(src, workload.tgt_len)?;
+                    Ok(())
+                })?
+            }
+        };
+        Some(rate.median * f64::from(2 * batch))
+    } else {
+        None
+    };
+    // Read before the large product below, which would add to it.
+    let peak_memory_mb = peak_memory_mb();
+    Ok(Report {
+        config: workload.name,
+        device: arguments.device.to_string(),
+        batch: *batch,
+        compile: false,
+        bf16: arguments.bf16,
+        torch: None,
+        program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
+        gradients: how,
+        threads: rayon::current_num_threads(),
+        parameters: training.parameters(),
+        train_examples_per_s: train_steps_per_s.median * f64::from(*batch),
+        train_gflop_per_s: train_steps_per_s.median * workload.flop_per_step(*batch as usize) / 1e9,
+        train_steps_per_s,
+        greedy_examples_per_s,
+        peak_memory_mb,
+        product_gflop_per_s: product_gflop_per_s(),
+    })
+}
+
+/// Operations per second, where each `call` does `times` of them. The first three calls do not count.
+fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>) -> Result<Rate> {
+    for _ in 0..3 {
+        call()?;
+    }
+    let window = Duration::from_secs_f64(arguments.seconds);
+    let mut rates = Vec::new();
+    for _ in 0..arguments.windows {
+        let begin = Instant::now();
+        let mut calls = 0;
+        while calls < 2 || begin.elapsed() < window {
+            call()?;
+            calls += 1;
+        }
+        rates.push(f64::from(calls * times) / begin.elapsed().as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    let middle = rates.len() / 2;
+    let median = if rates.len() % 2 == 1 { rates[middle] } else { f64::midpoint(rates[middle - 1], rates[middle]) };
+    Ok(Rate { median, min: rates[0], max: rates[rates.len() - 1] })
+}
+
+/// The best rate of products of several sizes on all threads, in 10⁹ operations a second. No step can exceed it.
+fn product_gflop_per_s() -> f64 {
+    let rates = [512, 1024, 2048].into_iter().flat_map(|n| {
+        let (x, weight, bias) = (vec![0.5; n * n], vec![0.5; n * n], vec![0.0; n]);
+        let mut y = vec![0.0; n * n];
+        let rows = n.div_ceil(rayon::current_num_threads()).clamp(64, 512);
+        (0..10).map(move |_| {
+            let begin = Instant::now();
+            for_each(y.chunks_mut(rows * n).zip(x.chunks(rows * n)), |(y, x)| {
+                linear_rows(y, x, &weight, &bias, Activation::Identity);
+            });
+            2.0 * (n * n * n) as f64 / begin.elapsed().as_secs_f64()
+        })
+    });
+    rates.fold(0.0, f64::max) / 1e9
+}
+
+/// The peak memory of this process, in MiB, if the system reports it.
+fn peak_memory_mb() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kilobytes / 1024.0)
+}
+
+fn shown(arguments: &Arguments, report: &Report) -> String {
+    let Rate { median, min, max } = report.train_steps_per_s;
+    let share = 100.0 * report.train_gflop_per_s / report.product_gflop_per_s;
+    let training = format!("{median:.3} steps/s ({min:.3} to {max:.3}), {:.0} examples/s", report.train_examples_per_s);
+    let products = format!(
+        "{:.0} GFLOP/s, {share:.0}% of the {:.0} of the best large one",
+        report.train_gflop_per_s, report.product_gflop_per_s
+    );
+    let figures = [
+        ("parameters", Some(report.parameters.to_string())),
+        ("threads", Some(report.threads.to_string())),
+        ("training", Some(training)),
+        ("greedy", report.greedy_examples_per_s.map(|rate| format!("{rate:.0} examples/s"))),
+        ("products", Some(products)),
+        ("peak memory", report.peak_memory_mb.map(|peak| format!("{peak:.0} MB"))),
+    ];
+    let width = layout::width();
+    let lines = figures.map(|(name, figure)| {
+        figure.map_or_else(String::new, |figure| text::entry(&format!("{name:<13}"), &figure, width))
+    });
+    let head = format!("{}: {}, batch {}\n", report.config, arguments.config.problem, report.batch);
+    text::folded(&head, width) + &lines.concat()
+}

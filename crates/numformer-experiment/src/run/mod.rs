@@ -1,0 +1,474 @@
+//! Running an experiment.
+
+pub(crate) mod run_checkpoint;
+pub(crate) mod run_checkpoints;
+pub(crate) mod run_dir;
+pub(crate) mod run_error;
+pub(crate) mod run_summary;
+pub(crate) mod stored_run;
+pub(crate) mod training;
+pub(crate) mod warm_start;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::Device;
+use numformer_data::{Split, Task};
+use numformer_evaluate::{Answering, Evaluation, OwnMetrics, Solved, evaluate_measured, solve};
+use numformer_fused::{DeviceStep, Precision};
+use numformer_model::{Model, ModelConfig, Parameters};
+use numformer_ops::device::Accelerator;
+use numformer_store::{CheckpointError, Latest, NamedTensors};
+use numformer_train::{
+    AdamConfig, DeviceLearner, Gap, LatestSnapshot, Observer, OptimizerConfig, PastEvaluation, Record, RunReport,
+    Trainer, every,
+};
+
+use crate::catalogue::Catalogue;
+use crate::config::TrainConfig;
+use crate::config::choice::Choice;
+use crate::data_files::DataFiles;
+use crate::experiment::Experiment;
+use crate::run::run_checkpoint::{RunCheckpoint, RunDescription};
+use crate::run::run_checkpoints::RunCheckpoints;
+use crate::run::run_dir::{EXPERIMENT, RunDir};
+use crate::run::run_error::RunError;
+use crate::run::training::{EVALUATION_BATCH, examples, learner, trainer};
+use crate::run::warm_start::{Beginner, TakenOver, load};
+
+/// A run of an experiment: a [`Trainer`] with the experiment's settings, its task, and the model for use.
+///
+/// In a [directory](Run::in_dir) a run does the same as `numformer train`: it continues from the latest checkpoint, if
+/// any, and writes the checkpoints, metrics and TensorBoard event files that the experiment asks for.
+///
+/// # Examples
+/// ```
+/// use numformer_data::Split;
+/// use numformer_experiment::{Experiment, Run};
+/// use numformer_train::StopReason;
+///
+/// let mut experiment = Experiment::preset("transpose-3x3")?;
+/// experiment.train.steps = 2; // 1,500 for a model that has learned
+/// let mut run = Run::new(experiment)?;
+/// let report = run.run()?;
+/// assert_eq!((report.stop, report.step), (StopReason::Completed, 2));
+/// println!("{}", run.evaluate(Split::Test, 10)?);
+/// # Ok::<(), numformer_experiment::RunError>(())
+/// ```
+#[derive(Debug)]
+pub struct Run {
+    experiment: Experiment,
+    task: Arc<Task>,
+    files: DataFiles,
+    config: ModelConfig,
+    parameters: Parameters,
+    trainer: Trainer,
+    metrics: OwnMetrics,
+    /// The model for use, which records nothing for a backward pass. Its weights are as of the last time they were
+    /// accessed.
+    model: Model,
+    /// A description of the device that the run trains on; `None` for the CPU.
+    device_name: Option<String>,
+    run_dir: Option<Arc<RunDir>>,
+    /// The experiment in the checkpoint that the run continues from.
+    former: Option<Experiment>,
+    /// Why the weights that the experiment starts from could not be taken over.
+    not_begun: Option<RunError>,
+    /// What this run took over from those weights.
+    taken_over: Option<TakenOver>,
+    /// Damaged checkpoints of the run that this run starts from.
+    passed_over: Vec<CheckpointError>,
+}
+
+impl Run {
+    /// Creates a run on the CPU with fresh weights. The names in the experiment are looked up in the standard
+    /// catalogue.
+    ///
+    /// # Errors
+    /// When the experiment is impossible, or a file of examples cannot be read.
+    pub fn new(experiment: Experiment) -> Result<Self, RunError> {
+        Self::with_catalogue(experiment, &Catalogue::standard())
+    }
+
+    /// Like [`Run::new`], but looks the experiment's names up in `catalogue`.
+    ///
+    /// # Errors
+    /// As [`Run::new`].
+    pub fn with_catalogue(experiment: Experiment, catalogue: &Catalogue) -> Result<Self, RunError> {
+        experiment.validate(catalogue)?;
+        let task = Arc::new(experiment.task(catalogue)?);
+        let files = DataFiles::read(&experiment.data, &task)?;
+        let config = experiment.model_config(&task)?;
+        let parameters = Parameters::random(experiment.seed, &Device::Cpu);
+        let learner = learner(&experiment.train, catalogue, &config, &parameters)?;
+        let model = Model::new(&config, &parameters.frozen())?;
+        let trainer = trainer(&experiment, catalogue, learner, &task, &files, &model, &parameters)?;
+        let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
+        let mut run = Self {
+            experiment,
+            task,
+            files,
+            config,
+            parameters,
+            trainer,
+            metrics,
+            model,
+            device_name: None,
+            run_dir: None,
+            former: None,
+            not_begun: None,
+            taken_over: None,
+            passed_over: Vec::new(),
+        };
+        if run.experiment.start_from.is_some() {
+            // The weights that the run starts from may change or disappear.
+            run.trainer = run.trainer.saving_first();
+            // A run that continues from a checkpoint does not need them, and whether it does is known only later.
+            run.not_begun = run.take_first_weights(catalogue).err();
+        }
+        Ok(run)
+    }
+
+    /// Takes over the weights of the run or model that the experiment starts from, if any.
+    fn take_first_weights(&mut self, catalogue: &Catalogue) -> Result<(), RunError> {
+        let Some(path) = self.experiment.start_from.clone() else { return Ok(()) };
+        let (stored, passed_over) = load(&path)?;
+        let encodings = self.experiment.encoding.names();
+        let (config, vocabulary) = (&self.config, self.task.vocabulary());
+        let layout = self.trainer.learner().layout();
+        let beginner = Beginner { config, layout, vocabulary, encodings: &encodings };
+        let mut weights = self.trainer.weights().to_vec();
+        let taken_over = beginner.take(&stored, catalogue, &mut weights);
+        let taken_over = taken_over.map_err(|source| RunError::StartFrom { path, source: Box::new(source) })?;
+        self.trainer.set_weights(&weights)?;
+        self.trainer.show_weights(&self.parameters)?;
+        self.taken_over = Some(taken_over);
+        self.passed_over = passed_over;
+        Ok(())
+    }
+
+    /// What this run took over from the run that it starts from; `None` if it does not start from another run, or it
+    /// continues from a checkpoint.
+    #[must_use]
+    pub fn taken_over(&self) -> Option<&TakenOver> {
+        self.taken_over.as_ref()
+    }
+
+    /// Checks that the experiment uses only features that devices support.
+    ///
+    /// # Errors
+    /// When it uses another feature. The error names the feature.
+    pub fn check_device(&self) -> Result<(), RunError> {
+        self.adam_of_a_device().map(drop)
+    }
+
+    /// The optimizer for a device, if the experiment uses only features that devices support.
+    fn adam_of_a_device(&self) -> Result<AdamConfig, RunError> {
+        let missing = |what: &str| Err(RunError::NotOnDevice { what: what.to_owned() });
+        let TrainConfig { accumulate, optimizer, label_smoothing, .. } = &self.experiment.train;
+        if *accumulate > 1 {
+            return missing("train.accumulate above 1");
+        }
+        if *label_smoothing > 0.0 {
+            return missing("label smoothing");
+        }
+        if let Some(what) = DeviceStep::missing(&self.config) {
+            return missing(what);
+        }
+        match optimizer {
+            Choice::BuiltIn(OptimizerConfig::Adam(adam)) => Ok(*adam),
+            Choice::BuiltIn(OptimizerConfig::Sgd(_)) | Choice::Custom(_) => missing("optimizer but Adam"),
+        }
+    }
+
+    /// Checks that the run computes in the precision that the experiment asks for: the CPU supports only `f32`.
+    ///
+    /// # Errors
+    /// When it asks for another precision and no device was given.
+    pub fn check_precision(&self) -> Result<(), RunError> {
+        match (self.experiment.train.precision, &self.device_name) {
+            (Precision::Bf16, None) => Err(RunError::NotOnCpu),
+            _ => Ok(()),
+        }
+    }
+
+    /// A description of the device that the run trains on; `None` for the CPU.
+    #[must_use]
+    pub fn device_name(&self) -> Option<&str> {
+        self.device_name.as_deref()
+    }
+
+    /// Moves training to a device from now on. Evaluations stay on the CPU.
+    ///
+    /// # Errors
+    /// When [`check_device`](Self::check_device) fails, or the device does not have enough memory.
+    pub fn on_device(mut self, device: Accelerator) -> Result<Self, RunError> {
+        let adam = self.adam_of_a_device()?;
+        let name = device.name();
+        let config =
+            self.config.as_transformer().ok_or_else(|| RunError::NotOnDevice { what: "recurrent cells".to_owned() })?;
+        let step = DeviceStep::new(config, &self.parameters, device, self.experiment.train.precision)?;
+        self.trainer = self.trainer.with_learner(DeviceLearner::new(step, adam, &self.parameters)?)?;
+        self.device_name = Some(name);
+        Ok(self)
+    }
+
+    /// Checks, before a directory is made for the run, that the run can begin: the weights that it starts from, if any,
+    /// must exist and fit. A run that continues from a checkpoint no longer needs them.
+    ///
+    /// # Errors
+    /// When the weights cannot be read, or do not fit.
+    pub fn check_start(&mut self) -> Result<(), RunError> {
+        self.not_begun.take().map_or(Ok(()), Err)
+    }
+
+    /// Runs in the directory `path`, which is created if it does not exist. The run continues from the latest
+    /// checkpoint there, if any, and saves checkpoints and logs as the experiment says. Values that the run does not
+    /// depend on may differ from before: see [`Experiment::difference`].
+    ///
+    /// # Errors
+    /// When there are checkpoints but none is good, or the latest belongs to a run that depends on a value that
+    /// differs; when there are no checkpoints and [`Run::check_start`] fails; when another process runs in the
+    /// directory, or the directory cannot be written.
+    pub fn in_dir(mut self, path: impl Into<PathBuf>) -> Result<Self, RunError> {
+        let path = path.into();
+        if !path.join(EXPERIMENT).exists() {
+            // Checking first means that a mistake leaves no directory behind.
+            self.check_start()?;
+        }
+        let run_dir = Arc::new(RunDir::open(path, &self.experiment)?);
+        let latest = run_dir.latest()?;
+        let description = RunDescription {
+            experiment: self.experiment.clone(),
+            data: self.files.fingerprints(),
+            config: self.config.clone(),
+            vocabulary: self.task.vocabulary().clone(),
+        };
+        let checkpoints = RunCheckpoints { run_dir: Arc::clone(&run_dir), description };
+        self.trainer = self.trainer.with_checkpoints(checkpoints, every(self.experiment.checkpoint.every));
+        match latest {
+            None => self.check_start()?,
+            Some(Latest { checkpoint, skipped }) => {
+                self.check(&checkpoint)?;
+                (self.not_begun, self.taken_over) = (None, None);
+                let RunCheckpoint { description, snapshot } = checkpoint;
+                let former = description.experiment;
+                let changes = former.changes(&self.experiment);
+                // Earlier versions kept the evaluations only in the log.
+                let logged = if snapshot.progress.history.is_empty() {
+                    logged_history(&run_dir, &former, &self.experiment, snapshot.step).map_err(RunError::Metrics)?
+                } else {
+                    Vec::new()
+                };
+                self.trainer = self.trainer.going_on_from(LatestSnapshot { snapshot, passed_over: skipped })?;
+                if !logged.is_empty() {
+                    self.trainer = self.trainer.with_history(logged);
+                }
+                if changes.iter().any(|change| VALIDATED_ON.contains(&&*change.key)) {
+                    self.trainer = self.trainer.with_history(Vec::new());
+                }
+                self.trainer = self.trainer.with_changes(changes);
+                self.trainer.show_weights(&self.parameters)?;
+                self.passed_over = self.trainer.take_passed_over();
+                self.former = Some(former);
+            }
+        }
+        run_dir.write_experiment(&self.experiment)?;
+        let log = &self.experiment.log;
+        self.trainer = self.trainer.with_observer(run_dir.metrics_log(log.every));
+        if log.tensorboard {
+            self.trainer = self.trainer.with_observer(run_dir.tensorboard(log.every));
+        }
+        self.run_dir = Some(run_dir);
+        Ok(self)
+    }
+
+    /// Checks that the run can continue from a checkpoint.
+    fn check(&self, checkpoint: &RunCheckpoint) -> Result<(), RunError> {
+        let RunCheckpoint { description, snapshot } = checkpoint;
+        let step = snapshot.step;
+        if let Some(difference) = description.experiment.difference(&self.experiment) {
+            return Err(RunError::OtherExperiment { step, difference: difference.into() });
+        }
+        if description.config != self.config || description.vocabulary != *self.task.vocabulary() {
+            return Err(RunError::OtherModel { step });
+        }
+        Ok(self.files.check(&description.data, step)?)
+    }
+
+    /// The damaged checkpoints that were skipped, including those of a run that this one starts from.
+    #[must_use]
+    pub fn passed_over(&self) -> &[CheckpointError] {
+        &self.passed_over
+    }
+
+    /// What is missing from the metrics log of a continued run, if the log was lost or truncated.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn gap(&self) -> io::Result<Option<Gap>> {
+        let every = self.former_experiment().log.every;
+        self.run_dir.as_ref().map_or(Ok(None), |run_dir| run_dir.metrics_log(every).gap(self.step()))
+    }
+
+    /// See [`Trainer::waiting_for_space`].
+    #[must_use]
+    pub fn waiting_for_space(mut self) -> Self {
+        self.trainer = self.trainer.waiting_for_space();
+        self
+    }
+
+    /// Adds an observer.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer) -> Self {
+        self.trainer = self.trainer.with_observer(observer);
+        self
+    }
+
+    /// The experiment.
+    #[must_use]
+    pub fn experiment(&self) -> &Experiment {
+        &self.experiment
+    }
+
+    /// The experiment up to the checkpoint that the run continues from. It differs from the current experiment only if
+    /// the run continues with other values.
+    #[must_use]
+    pub fn former_experiment(&self) -> &Experiment {
+        self.former.as_ref().unwrap_or(&self.experiment)
+    }
+
+    /// What the model reads and writes.
+    #[must_use]
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// The model as trained so far.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The trainer of the model.
+    #[must_use]
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// All weights, by name, each row-major.
+    #[must_use]
+    pub fn weights(&self) -> &[f32] {
+        self.trainer.weights()
+    }
+
+    /// All weights, split into named tensors.
+    #[must_use]
+    pub fn named_weights(&self) -> NamedTensors {
+        self.trainer.named_weights()
+    }
+
+    /// Updates taken so far.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.trainer.step()
+    }
+
+    /// The name of the current stage; `None` in the experiment proper.
+    #[must_use]
+    pub fn stage_name(&self) -> Option<&str> {
+        self.trainer.stage_name()
+    }
+
+    /// The directory of the run, if it has one.
+    #[must_use]
+    pub fn run_dir(&self) -> Option<&RunDir> {
+        self.run_dir.as_deref()
+    }
+
+    /// Trains up to the experiment's number of steps, or until an observer or the experiment's own rules end the run.
+    ///
+    /// # Errors
+    /// When [`Trainer::run`] fails.
+    pub fn run(&mut self) -> Result<RunReport, RunError> {
+        self.run_until(self.experiment.train.steps)
+    }
+
+    /// Like [`run`](Self::run), but pauses after this total number of steps, if the experiment has more.
+    ///
+    /// # Errors
+    /// When [`Trainer::run`] fails.
+    pub fn run_until(&mut self, step: u64) -> Result<RunReport, RunError> {
+        self.check_start()?;
+        self.check_precision()?;
+        let report = self.trainer.run_until(step)?;
+        self.trainer.show_weights(&self.parameters)?;
+        Ok(report)
+    }
+
+    /// Judges the model as trained so far on the first `count` examples of a split, or on all if its file holds fewer.
+    ///
+    /// # Errors
+    /// When [`evaluate_measured`] fails.
+    pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, RunError> {
+        self.trainer.show_weights(&self.parameters)?;
+        let (source, count) = examples(&self.experiment, &self.task, &self.files, split, EVALUATION_BATCH, count);
+        let (answering, metrics) = (Answering::default(), self.metrics.clone());
+        Ok(evaluate_measured(&self.model, &self.task, &*source, count, answering, metrics, &Device::Cpu)?)
+    }
+
+    /// Solves the first `count` examples of a split for inspection, or all if its file holds fewer.
+    ///
+    /// # Errors
+    /// When examples cannot be made, or the model cannot read them.
+    pub fn solve(&self, split: Split, count: u64) -> Result<Vec<Solved>, RunError> {
+        self.trainer.show_weights(&self.parameters)?;
+        let (source, count) = examples(&self.experiment, &self.task, &self.files, split, 1, count);
+        let solved = (0..count).map(|index| solve(&self.model, &self.task, &*source, index, &Device::Cpu));
+        Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}
+
+impl Experiment {
+    /// The trainer of a fresh run of this experiment on the CPU. It covers all settings except the directory and the
+    /// weights to start from, which a [`Run`] handles.
+    ///
+    /// # Errors
+    /// As [`Run::new`].
+    pub fn trainer(&self, catalogue: &Catalogue) -> Result<Trainer, RunError> {
+        Ok(Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?.trainer)
+    }
+}
+
+/// The evaluations, from its metrics log, of a run that continues after `step`. Only evaluations are included that a
+/// run with this end would have had from the beginning, and that used the examples on which the run is judged now.
+fn logged_history(
+    run_dir: &RunDir,
+    former: &Experiment,
+    experiment: &Experiment,
+    step: u64,
+) -> io::Result<Vec<PastEvaluation>> {
+    let is_due = |report_step: u64| {
+        report_step < step || [former, experiment].iter().any(|e| every(e.evaluate.every).is_due(report_step))
+    };
+    let mut history = Vec::new();
+    for record in run_dir.records()?.into_iter().filter(|record| record.step() <= step) {
+        match record {
+            Record::Evaluation(report) if report.stage.is_none() && is_due(report.step) => {
+                history.push(PastEvaluation::from(&report));
+            }
+            Record::Change(report) if report.changes.iter().any(|change| VALIDATED_ON.contains(&&*change.key)) => {
+                history.clear();
+            }
+            _ => {}
+        }
+    }
+    Ok(history)
+}
+
+/// The keys that determine which examples a run is judged on.
+const VALIDATED_ON: [&str; 2] = ["evaluate.examples", "evaluate.seed"];
+
+#[cfg(test)]
+mod tests;

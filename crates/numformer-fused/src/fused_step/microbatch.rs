@@ -1,0 +1,155 @@
+//! A few examples, and the model that they pass through.
+
+use std::ops::Range;
+
+use candle_core::Result;
+use numformer_model::{OutputProjection, TransformerConfig};
+use numformer_ops::kernels::{ProjectionLoss, Store, Threads};
+
+use super::arena::{Buffer, Packed};
+use super::places::{Gradients, Pair, Places};
+use super::stacks::{Decoded, Decoder, Embedding, Encoded, Encoder};
+use super::sublayers::{Backward, Scratch};
+
+/// The places of all weights of the model.
+#[derive(Debug)]
+pub(super) struct Model {
+    config: TransformerConfig,
+    encoder: Encoder,
+    decoder: Decoder,
+    /// Weight and bias of the output projection among all weights.
+    projection: [Range<usize>; 2],
+    /// The same pair with its private gradients, if it has any.
+    private_projection: Option<Pair>,
+}
+
+impl Model {
+    pub(super) fn new(places: &Places, config: &TransformerConfig) -> Result<Self> {
+        let decoder = Decoder::new(places, config)?;
+        let weight = match config.output_projection {
+            OutputProjection::Shared => "decoder.embedding.tokens.weight",
+            OutputProjection::Separate => "projection.weight",
+        };
+        let bias = "projection.bias";
+        let shape = [config.vocab_size, config.decoder.d_model];
+        Ok(Self {
+            config: config.clone(),
+            encoder: Encoder::new(places, config)?,
+            projection: [places.weights(weight, &shape)?, places.weights(bias, &shape[..1])?],
+            private_projection: places.pair_of(weight, bias, &shape)?,
+            decoder,
+        })
+    }
+
+    pub(super) fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    pub(super) fn encoder_embedding(&self) -> &Embedding {
+        &self.encoder.embedding
+    }
+
+    pub(super) fn decoder_embedding(&self) -> &Embedding {
+        &self.decoder.embedding
+    }
+
+    /// Weight and bias of the output projection among all weights.
+    pub(super) fn projection(&self) -> [Range<usize>; 2] {
+        self.projection.clone()
+    }
+}
+
+/// A few examples, with everything that is kept between the forward and the backward pass.
+#[derive(Debug, Default)]
+pub(super) struct Microbatch {
+    src: Packed,
+    /// The decoder's input: all but the last token of each target.
+    tgt: Packed,
+    /// The tokens to predict: all but the first of each target, `None` where a token does not count.
+    targets: Vec<Option<usize>>,
+    encoded: Encoded,
+    decoded: Decoded,
+    d_states: Buffer,
+    d_memory: Buffer,
+    scratch: Scratch,
+}
+
+impl Microbatch {
+    /// Loads examples: sources, the decoder's inputs, and the tokens to predict.
+    pub(super) fn load<'a, P: Iterator<Item = Option<usize>>>(
+        &mut self,
+        examples: impl Iterator<Item = (&'a [u32], &'a [u32], P)>,
+    ) {
+        self.src.clear();
+        self.tgt.clear();
+        self.targets.clear();
+        for (src, tgt, targets) in examples {
+            self.src.push(src);
+            self.tgt.push(tgt);
+            self.targets.extend(targets);
+        }
+    }
+
+    /// Runs the forward pass and returns the decoder's states, `[rows, d_model]`.
+    pub(super) fn forward(&mut self, model: &Model, weights: &[f32]) -> &[f32] {
+        model.encoder.forward(weights, &self.src, &mut self.encoded);
+        model.decoder.forward(weights, (self.encoded.states(), &self.src), &self.tgt, &mut self.decoded);
+        self.decoded.states()
+    }
+
+    pub(super) fn states_len(&self) -> usize {
+        self.decoded.states().len()
+    }
+
+    /// Computes the projection, the loss and the backward pass. Returns the sum of the loss over the tokens; in the
+    /// gradients, each token counts `share`.
+    pub(super) fn project_and_backward(
+        &mut self,
+        model: &Model,
+        weights: &[f32],
+        mut gradients: Gradients<'_>,
+        store: Store,
+        share: f32,
+    ) -> f64 {
+        let projection = model.private_projection.as_ref().expect("a small projection has private gradients");
+        let [d_weight, d_bias] = projection.gradients(&mut gradients);
+        if store == Store::Replace {
+            d_weight.fill(0.0);
+            d_bias.fill(0.0);
+        }
+        let (weight, bias) = (projection.weight(weights), projection.bias(weights));
+        let pass = ProjectionLoss { weight, bias, share, threads: Threads::One };
+        let states = self.decoded.states();
+        let mut d_states = std::mem::take(&mut self.d_states);
+        d_states.sized(states.len());
+        let loss = match self.targets.is_empty() {
+            true => 0.0,
+            false => pass.run(states, &self.targets, Some([&mut d_states, d_weight, d_bias])),
+        };
+        self.backward(model, weights, gradients, store, &d_states);
+        self.d_states = d_states;
+        loss
+    }
+
+    /// The backward pass, starting from the gradient of the decoder's states.
+    pub(super) fn backward(
+        &mut self,
+        model: &Model,
+        weights: &[f32],
+        gradients: Gradients<'_>,
+        store: Store,
+        d_states: &[f32],
+    ) {
+        let Self { src, tgt, encoded, decoded, d_memory, scratch, .. } = self;
+        let mut pass = Backward { weights, gradients, store, scratch };
+        let memory = encoded.states();
+        let d_memory = d_memory.zeros(memory.len());
+        model.decoder.backward(&mut pass, d_states, (memory, src, d_memory), tgt, decoded);
+        model.encoder.backward(&mut pass, d_memory, src, encoded);
+    }
+
+    /// The gradients of the embedded rows of source and target, `[rows, d_model]`, after the backward pass.
+    pub(super) fn embedded_gradients(&self) -> [&[f32]; 2] {
+        [&self.encoded.embedded.sum, &self.decoded.embedded.sum]
+    }
+}

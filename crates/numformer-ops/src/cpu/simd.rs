@@ -1,0 +1,277 @@
+//! Loops that are compiled once per instruction set; the widest set is chosen at run time.
+
+use std::array;
+use std::cell::Cell;
+
+/// Number of partial results that a reduction keeps: one AVX-512 register of `f32`.
+///
+/// It is part of the definition of every sum below, so it does not depend on the processor.
+pub(crate) const LANES: usize = 16;
+
+thread_local! {
+    /// The level set by [`Level::run`].
+    static CHOSEN: Cell<Option<Level>> = const { Cell::new(None) };
+}
+
+/// An instruction set that this processor is known to support.
+///
+/// The loops of this crate run at the widest level and give the same bits at each level. The
+/// [gemm](https://docs.rs/gemm) crate computes matrix products and chooses its own instruction set; plain loops replace
+/// it where its choice cannot run.
+///
+/// # Examples
+/// ```
+/// use numformer_ops::kernels::{Level, layer_norm_rows};
+///
+/// let normalized = || {
+///     let mut y = [0.0; 3];
+///     layer_norm_rows(&mut y, &[1.0, 2.5, 4.0], &mut [[0.0; 2]], &[1.0; 3], &[0.0; 3], 1e-12);
+///     y
+/// };
+/// for level in Level::available() {
+///     assert_eq!(level.run(normalized), normalized(), "{level:?}");
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// All levels of this processor: the plain code of the target first, the widest level last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let widest = Self::widest();
+        let mut levels = vec![Self(Set::Plain)];
+        #[cfg(target_arch = "x86_64")]
+        if widest.has_avx512() {
+            levels.push(Self(Set::Avx2));
+        }
+        if widest.0 != Set::Plain {
+            levels.push(widest);
+        }
+        levels
+    }
+
+    /// Runs `f` with the loops of this thread at this level, to compare levels. Work that `f` hands to other threads
+    /// runs at the widest level, so call this in a pool of one thread.
+    pub fn run<T>(self, f: impl FnOnce() -> T) -> T {
+        /// Restores the level, even when `f` panics.
+        struct Restored(Option<Level>);
+        impl Drop for Restored {
+            fn drop(&mut self) {
+                CHOSEN.set(self.0);
+            }
+        }
+        let _restored = Restored(CHOSEN.replace(Some(self)));
+        f()
+    }
+
+    /// The level chosen for this thread, or else the widest of this processor.
+    pub(crate) fn detect() -> Self {
+        CHOSEN.get().unwrap_or_else(Self::widest)
+    }
+
+    fn widest() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+            {
+                return Self(Set::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self(Set::Avx2);
+            }
+        }
+        Self(Set::Plain)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx512(self) -> bool {
+        self.0 == Set::Avx512
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx2(self) -> bool {
+        self.0 == Set::Avx2
+    }
+}
+
+/// Defines a function whose body is compiled for each [`Level`] and runs at the widest.
+///
+/// The body is a plain loop, so there is only one source. The functions that it calls must be `#[inline(always)]`;
+/// otherwise they are compiled for the baseline. All levels give the same bits, because reductions use a fixed number
+/// of [`LANES`] and `mul_add` rounds once everywhere.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn plain($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    plain($($arg),*)
+                }
+
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    plain($($arg),*)
+                }
+
+                let level = $crate::cpu::simd::Level::detect();
+                if level.has_avx512() {
+                    #[expect(unsafe_code, reason = "calls code for an instruction set")]
+                    // SAFETY: a `Level` with AVX-512 exists only where the features were detected.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if level.has_avx2() {
+                    #[expect(unsafe_code, reason = "calls code for an instruction set")]
+                    // SAFETY: a `Level` with AVX2 exists only where the features were detected.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            plain($($arg),*)
+        }
+    };
+}
+pub(crate) use vectorized;
+
+/// Adds `x` to `y`, entry by entry.
+#[inline(always)]
+pub(crate) fn accumulate(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+vectorized! {
+    /// [`accumulate`] for callers that are not themselves compiled for each level.
+    pub(crate) fn add(y: &mut [f32], x: &[f32]) {
+        accumulate(y, x);
+    }
+}
+
+/// Σ xᵢ in [`LANES`] interleaved partial sums.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for x in chunks {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane += x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    join_lanes(lanes, |a, b| a + b)
+}
+
+/// Σ xᵢ·yᵢ in [`LANES`] interleaved partial sums. The slices have the same length.
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    for (x, y) in x_chunks.iter().zip(y_chunks) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane = x.mul_add(*y, *lane);
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane = x.mul_add(*y, *lane);
+    }
+    join_lanes(lanes, |a, b| a + b)
+}
+
+/// Σ xᵢ·yᵢ·zᵢ in [`LANES`] interleaved partial sums. The slices have the same length.
+#[inline(always)]
+pub(crate) fn triple_dot(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    let (z_chunks, z_rest) = z.as_chunks::<LANES>();
+    for ((x, y), z) in x_chunks.iter().zip(y_chunks).zip(z_chunks) {
+        for (((lane, x), y), z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
+            *lane = (x * y).mul_add(*z, *lane);
+        }
+    }
+    for (((lane, x), y), z) in lanes.iter_mut().zip(x_rest).zip(y_rest).zip(z_rest) {
+        *lane = (x * y).mul_add(*z, *lane);
+    }
+    join_lanes(lanes, |a, b| a + b)
+}
+
+/// Joins the lanes pairwise, as a tree. Each round halves the width of the array and so of the vectors.
+#[inline(always)]
+pub(crate) fn join_lanes(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = array::from_fn(|i| join(eight[i], eight[i + 4]));
+    join(join(four[0], four[2]), join(four[1], four[3]))
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "sums of small integers are exact")]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Runs `f` once at each level this processor has, on this thread.
+    pub(crate) fn at_each_level<T>(f: impl Fn() -> T) -> Vec<T> {
+        Level::available().into_iter().map(|level| level.run(&f)).collect()
+    }
+
+    #[test]
+    fn a_level_holds_until_its_run_ends() {
+        let widest = Level::detect();
+        let levels = Level::available();
+        assert_eq!((levels[0], levels[levels.len() - 1]), (Level(Set::Plain), widest));
+        for level in levels {
+            assert_eq!(level.run(Level::detect), level);
+            assert_eq!(level.run(|| widest.run(Level::detect)), widest);
+            assert!(std::panic::catch_unwind(|| level.run(|| panic!("on purpose"))).is_err());
+            assert_eq!(Level::detect(), widest);
+        }
+    }
+
+    vectorized! {
+        fn reductions(x: &[f32], y: &[f32]) -> [f32; 3] {
+            [sum(x), dot(x, y), triple_dot(x, y, x)]
+        }
+    }
+
+    #[test]
+    fn reductions_match_their_definitions() {
+        for n in [0, 1, 7, 16, 33, 100] {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 19) as f32) - 9.0).collect();
+            let y: Vec<f32> = (0..n).map(|i| ((i * 11 % 7) as f32) - 3.0).collect();
+            // Small integers: every order of additions is exact.
+            let expected = [
+                x.iter().sum::<f32>(),
+                x.iter().zip(&y).map(|(x, y)| x * y).sum(),
+                x.iter().zip(&y).map(|(x, y)| x * y * x).sum(),
+            ];
+            assert_eq!(reductions(&x, &y), expected, "n = {n}");
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let x: Vec<f32> = (0..101).map(|i| (i as f32 * 0.7).sin()).collect();
+        let y: Vec<f32> = (0..101).map(|i| (i as f32 * 1.3).cos()).collect();
+        let results = at_each_level(|| reductions(&x, &y).map(f32::to_bits));
+        assert!(results.iter().all(|r| *r == results[0]), "{results:?}");
+    }
+}

@@ -1,0 +1,479 @@
+//! Scaled dot-product attention over several heads.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::Lengths;
+use crate::cpu::exp::exp;
+use crate::cpu::fresh::Fresh;
+use crate::cpu::matrix::{MatMut, MatRef, Store, multiply};
+use crate::cpu::scratch::Scratch;
+use crate::cpu::simd::{LANES, dot, join_lanes, vectorized};
+use crate::cpu::{host, parallel};
+
+/// The keys that a query may see, in addition to the limit by `key_lengths`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Causality {
+    /// All keys.
+    Full,
+    /// The keys up to the query's own position. The queries are the last of the sequence: with `t` queries and `s`
+    /// keys, query `i` is at position `s − t + i`.
+    Causal,
+}
+
+/// Multi-head attention: softmax(Q·Kᵀ/√dₕ)·V for each head.
+///
+/// The heads lie side by side in the last axis, as the projections leave them; each has width dₕ. The softmax is
+/// computed in `f32` (in `f64` for `f64` inputs). Keys at or beyond `key_lengths[b]` are masked, and a query that sees
+/// no key gives zeros. Differentiable in `q`, `k` and `v`.
+///
+/// # Shapes
+/// `q` is `[b, t, h·dₕ]`, `k` and `v` are `[b, s, h·dₕ]`; returns `[b, t, h·dₕ]`.
+///
+/// # Errors
+/// When the shapes disagree, `n_heads` does not divide the width, there are more causal queries than keys, or candle
+/// refuses the device or the dtype.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_ops::{Causality, attention};
+///
+/// // Equal keys: every query averages the values it sees.
+/// let q = Tensor::zeros((1, 2, 1), DType::F32, &Device::Cpu)?;
+/// let v = Tensor::new(&[[[2f32], [4.0]]], &Device::Cpu)?;
+/// let y = attention(&q, &q, &v, 1, Causality::Causal, None)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[2.0], [3.0]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Reference
+/// Vaswani et al. (2017), *Attention Is All You Need*, sections 3.2.1 and 3.2.2. <https://arxiv.org/abs/1706.03762>
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    n_heads: usize,
+    causality: Causality,
+    key_lengths: Lengths<'_>,
+) -> Result<Tensor> {
+    let [batch, t, width] = host::dims("attention", "q", q)?;
+    let [_, s, _] = host::dims("attention", "k", k)?;
+    host::check_dims("attention", "k", k, &[batch, s, width])?;
+    host::check_dims("attention", "v", v, &[batch, s, width])?;
+    host::check_lengths("attention", key_lengths, batch)?;
+    if n_heads == 0 || width % n_heads != 0 {
+        bail!("attention: expected a number of heads that divides the width {width}, found {n_heads}");
+    }
+    if causality == Causality::Causal && t > s {
+        bail!("attention: expected at most as many causal queries as keys, found {t} queries and {s} keys");
+    }
+    if !host::accepts(&[q, k, v]) {
+        return composition(q, k, v, n_heads, causality, key_lengths);
+    }
+    let op = Attention {
+        shape: AttentionShape { t, s, n_heads, width },
+        masks: Masks { causality, key_lengths: key_lengths.map(<[u32]>::to_vec) },
+        keep_probabilities: q.track_op() || k.track_op() || v.track_op(),
+        probabilities: OnceLock::new(),
+    };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// [`attention`] in candle's own operations.
+pub fn composition(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    n_heads: usize,
+    causality: Causality,
+    key_lengths: Lengths<'_>,
+) -> Result<Tensor> {
+    let (batch, t, width) = q.dims3()?;
+    let s = k.dim(1)?;
+    let d_head = width / n_heads;
+    let split = |x: &Tensor| x.reshape((batch, x.dim(1)?, n_heads, d_head))?.transpose(1, 2)?.contiguous();
+    let scores = (split(q)?.matmul(&split(k)?.t()?)? / (d_head as f64).sqrt())?;
+    let scores = match scores.dtype() {
+        DType::F16 | DType::BF16 => scores.to_dtype(DType::F32)?,
+        _ => scores,
+    };
+
+    let visible = if causality == Causality::Full && key_lengths.is_none() {
+        None
+    } else {
+        let masks = Masks { causality, key_lengths: key_lengths.map(<[u32]>::to_vec) };
+        let queries = (0..batch).flat_map(|b| (0..t).map(move |i| (b, i)));
+        let visible: Vec<f32> = queries
+            .flat_map(|(b, i)| {
+                let seen = masks.visible(b, t, s).by(i);
+                (0..s).map(move |j| if j < seen { 1.0 } else { 0.0 })
+            })
+            .collect();
+        Some(Tensor::from_vec(visible, (batch, 1, t, s), q.device())?.to_dtype(scores.dtype())?)
+    };
+    // Masked scores become very small, not −∞: a row of −∞ would give NaN.
+    let scores = match &visible {
+        Some(visible) => scores.broadcast_mul(visible)?.broadcast_add(&((visible - 1.0)? * 1e30)?)?,
+        None => scores,
+    };
+    let weights = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
+    let weights = match &visible {
+        Some(visible) => weights.broadcast_mul(visible)?,
+        None => weights,
+    };
+    let total = weights.sum_keepdim(3)?;
+    // A query that sees no key has total 0 and all weights 0.
+    let total = (&total + total.eq(0f64)?.to_dtype(total.dtype())?)?;
+    let probabilities = weights.broadcast_div(&total)?.to_dtype(v.dtype())?;
+    probabilities.matmul(&split(v)?)?.transpose(1, 2)?.contiguous()?.reshape((batch, t, width))
+}
+
+/// The masks that hide keys from queries.
+#[derive(Debug)]
+struct Masks {
+    causality: Causality,
+    key_lengths: Option<Vec<u32>>,
+}
+
+impl Masks {
+    /// The keys that the `t` queries of example `b` see, out of `s` keys.
+    fn visible(&self, b: usize, t: usize, s: usize) -> Visible {
+        let valid = self.key_lengths.as_ref().map_or(s, |lengths| s.min(lengths[b] as usize));
+        Visible::new(self.causality, valid, t, s)
+    }
+}
+
+/// The keys that the queries of one example see: always a prefix of the sequence.
+#[derive(Clone, Copy, Debug)]
+struct Visible {
+    /// Number of keys before the padding.
+    valid: usize,
+    /// Number of keys up to and including the position of query 0.
+    first: usize,
+}
+
+impl Visible {
+    /// The keys that `t` queries see out of `s` keys, of which the first `valid` are not padding.
+    fn new(causality: Causality, valid: usize, t: usize, s: usize) -> Self {
+        let first = match causality {
+            Causality::Full => valid,
+            Causality::Causal => s - t + 1,
+        };
+        Self { valid, first }
+    }
+
+    /// Number of keys that query `i` sees.
+    #[inline(always)]
+    fn by(self, i: usize) -> usize {
+        self.valid.min(self.first + i)
+    }
+}
+
+/// The sizes of one example's attention, with its forward and backward passes over slices on the calling thread alone.
+///
+/// Queries, keys and values are rows of `width` entries, with the heads side by side. A causal query sees the keys up
+/// to its own position, as in [`Causality::Causal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Number of queries.
+    pub t: usize,
+    /// Number of keys.
+    pub s: usize,
+    /// Number of heads; it divides the width.
+    pub n_heads: usize,
+    /// Width of all heads together.
+    pub width: usize,
+}
+
+impl AttentionShape {
+    fn d_head(&self) -> usize {
+        self.width / self.n_heads
+    }
+
+    /// 1/√dₕ
+    fn scale(&self) -> f32 {
+        (self.d_head() as f32).sqrt().recip()
+    }
+
+    /// Distance between rows of scores: a whole number of vectors, so that loops over a row have no remainder.
+    fn stride(&self) -> usize {
+        self.s.next_multiple_of(LANES)
+    }
+
+    /// Number of entries in the scores of one head.
+    #[must_use]
+    pub fn head_scores_len(&self) -> usize {
+        self.t * self.stride()
+    }
+
+    /// Number of entries in the scores of all heads.
+    #[must_use]
+    pub fn scores_len(&self) -> usize {
+        self.n_heads * self.head_scores_len()
+    }
+
+    /// The columns of each head.
+    fn columns(self) -> impl Iterator<Item = Range<usize>> {
+        let d_head = self.d_head();
+        (0..self.n_heads).map(move |h| h * d_head..(h + 1) * d_head)
+    }
+
+    /// Writes softmax(Q·Kᵀ/√dₕ)·V of each head to `y`, and the probabilities for [`backward`](Self::backward).
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says, or there are more causal queries than keys.
+    pub fn forward(&self, causality: Causality, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
+        self.forward_visible(Visible::new(causality, self.s, self.t, self.s), y, [q, k, v], probabilities);
+    }
+
+    fn forward_visible(&self, visible: Visible, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
+        let Self { t, width, .. } = *self;
+        if self.scores_len() == 0 {
+            y[..t * width].fill(0.0);
+            return;
+        }
+        let (stride, valid) = (self.stride(), visible.valid);
+        let rows = |x, rows| MatRef::new(x, rows, width, width);
+        let (q, k, v) = (rows(q, t), rows(k, valid), rows(v, valid));
+        for (h, head) in self.columns().enumerate() {
+            let p = &mut probabilities[h * t * stride..(h + 1) * t * stride];
+            let scores = MatMut::new(p, t, valid, stride);
+            multiply(scores, Store::Replace, self.scale(), q.columns(head.clone()), k.columns(head.clone()).t());
+            softmax_rows(p, stride, visible);
+            let y = MatMut::new(&mut y[head.start..], t, head.len(), width);
+            multiply(y, Store::Replace, 1.0, MatRef::new(p, t, valid, stride), v.columns(head));
+        }
+    }
+
+    /// Writes the gradients of queries, keys and values, given that of the output.
+    ///
+    /// `d_scores`, of length [`head_scores_len`](Self::head_scores_len), is scratch space. Gradients of keys that no
+    /// query may see are left unchanged.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says.
+    pub fn backward(
+        &self,
+        [d_q, d_k, d_v]: [&mut [f32]; 3],
+        [q, k, v]: [&[f32]; 3],
+        probabilities: &[f32],
+        gradient: &[f32],
+        d_scores: &mut [f32],
+    ) {
+        self.backward_valid(self.s, [d_q, d_k, d_v], [q, k, v], probabilities, gradient, d_scores);
+    }
+
+    /// With P the probabilities and S the scaled scores of a head:
+    /// dV = Pᵀ·dY, dP = dY·Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS·K/√dₕ and dK = dSᵀ·Q/√dₕ.
+    fn backward_valid(
+        &self,
+        valid: usize,
+        [d_q, d_k, d_v]: [&mut [f32]; 3],
+        [q, k, v]: [&[f32]; 3],
+        probabilities: &[f32],
+        gradient: &[f32],
+        d_scores: &mut [f32],
+    ) {
+        let Self { t, s, width, .. } = *self;
+        if self.scores_len() == 0 {
+            d_q[..t * width].fill(0.0);
+            [d_k, d_v].into_iter().for_each(|gradients| gradients[..s * width].fill(0.0));
+            return;
+        }
+        let stride = self.stride();
+        let rows = |x, rows| MatRef::new(x, rows, width, width);
+        let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
+        // The products below do not write the end of each row.
+        d_scores.fill(0.0);
+        for (h, head) in self.columns().enumerate() {
+            let p = &probabilities[h * t * stride..(h + 1) * t * stride];
+            let [q, k, v, gradient] = [q, k, v, gradient].map(|x| x.columns(head.clone()));
+            let slab = |x, rows| MatMut::new(x, rows, head.len(), width);
+
+            let probabilities = MatRef::new(p, t, valid, stride);
+            multiply(slab(&mut d_v[head.start..], valid), Store::Replace, 1.0, probabilities.t(), gradient);
+
+            multiply(MatMut::new(d_scores, t, valid, stride), Store::Replace, 1.0, gradient, v.t());
+            softmax_rows_backward(d_scores, p, stride);
+            let scores = MatRef::new(d_scores, t, valid, stride);
+            multiply(slab(&mut d_q[head.start..], t), Store::Replace, self.scale(), scores, k);
+            multiply(slab(&mut d_k[head.start..], valid), Store::Replace, self.scale(), scores.t(), q);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention {
+    shape: AttentionShape,
+    masks: Masks,
+    keep_probabilities: bool,
+    /// For each example and head, `t` rows of whole vectors, kept from the forward pass for the backward pass.
+    probabilities: OnceLock<Scratch>,
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(host::slice(q, q_layout)?, host::slice(k, k_layout)?, host::slice(v, v_layout)?);
+        Ok(host::stored(y, q_layout.shape()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(probabilities) = self.probabilities.get() else {
+            bail!("attention: backward pass without a tracked forward pass")
+        };
+        let gradient = gradient.contiguous()?;
+        let [d_q, d_k, d_v] =
+            self.backward(&host::read(q)?, &host::read(k)?, &host::read(v)?, probabilities, &host::read(&gradient)?);
+        Ok((
+            Some(host::tensor(d_q, q.shape())?),
+            Some(host::tensor(d_k, k.shape())?),
+            Some(host::tensor(d_v, v.shape())?),
+        ))
+    }
+}
+
+impl Attention {
+    fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+        let shape = self.shape;
+        let AttentionShape { t, s, width, .. } = shape;
+        let mut y = Fresh::new(q.len());
+        let examples = y
+            .chunks(t * width)
+            .zip(q.chunks(t * width))
+            .zip(k.chunks(s * width).zip(v.chunks(s * width)))
+            .enumerate()
+            .map(|(b, ((y, q), (k, v)))| (b, y, q, k, v));
+        let scores = shape.scores_len();
+        if self.keep_probabilities {
+            let mut kept = Scratch::take(q.len() / (t * width) * scores);
+            parallel::for_each(examples.zip(kept.chunks_mut(scores)), |((b, y, q, k, v), probabilities)| {
+                self.forward_example(b, y.clear(), q, k, v, probabilities);
+            });
+            // Set only once: candle runs the forward pass of an operation only when it is applied.
+            let _ = self.probabilities.set(kept);
+        } else {
+            parallel::for_each(examples, |(b, y, q, k, v)| {
+                self.forward_example(b, y.clear(), q, k, v, &mut Scratch::take(scores));
+            });
+        }
+        y.finish()
+    }
+
+    fn forward_example(&self, b: usize, y: &mut [f32], q: &[f32], k: &[f32], v: &[f32], probabilities: &mut [f32]) {
+        let visible = self.masks.visible(b, self.shape.t, self.shape.s);
+        self.shape.forward_visible(visible, y, [q, k, v], probabilities);
+    }
+
+    /// The gradients of `q`, `k` and `v`.
+    fn backward(&self, q: &[f32], k: &[f32], v: &[f32], probabilities: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
+        let AttentionShape { t, s, width, .. } = self.shape;
+        let [mut d_q, mut d_k, mut d_v] = [q, k, v].map(|x| Fresh::new(x.len()));
+        let examples = d_q.chunks(t * width).zip(d_k.chunks(s * width).zip(d_v.chunks(s * width))).enumerate();
+        parallel::for_each(examples, |(b, (d_q, (d_k, d_v)))| {
+            let example = |len: usize| b * len..(b + 1) * len;
+            self.shape.backward_valid(
+                self.masks.visible(b, t, s).valid,
+                [d_q.clear(), d_k.clear(), d_v.clear()],
+                [&q[example(t * width)], &k[example(s * width)], &v[example(s * width)]],
+                &probabilities[example(self.shape.scores_len())],
+                &gradient[example(t * width)],
+                &mut Scratch::take(self.shape.head_scores_len()),
+            );
+        });
+        [d_q, d_k, d_v].map(Fresh::finish)
+    }
+}
+
+vectorized! {
+    /// Turns each row of scores into probabilities; entries that are not visible become 0.
+    ///
+    /// Rows are a few vectors long. Loops over whole vectors are twice as fast here as loops over entries, which
+    /// compilers unroll past the end of such rows.
+    fn softmax_rows(scores: &mut [f32], stride: usize, visible: Visible) {
+        for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let seen = visible.by(i);
+            let (row, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
+            hidden.fill(0.0);
+            let (row, _) = row.as_chunks_mut::<LANES>();
+            // The last vector may be only partly visible.
+            hide_lanes(row, seen, f32::NEG_INFINITY);
+
+            let mut highest = [f32::NEG_INFINITY; LANES];
+            for scores in &*row {
+                for (highest, score) in highest.iter_mut().zip(scores) {
+                    *highest = larger(*highest, *score);
+                }
+            }
+            let highest = join_lanes(highest, larger);
+
+            let mut totals = [0.0; LANES];
+            for scores in &mut *row {
+                for (total, score) in totals.iter_mut().zip(scores) {
+                    *score = exp(*score - highest);
+                    *total += *score;
+                }
+            }
+            hide_lanes(row, seen, 0.0);
+
+            let scale = join_lanes(totals, |a, b| a + b).recip();
+            for weights in row {
+                for weight in weights {
+                    *weight *= scale;
+                }
+            }
+        }
+    }
+}
+
+/// The maximum by one comparison, where `f32::max` would take several instructions. A NaN in `b` is ignored.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// Sets to `value` the lanes of the last vector at and beyond entry `seen`.
+#[inline(always)]
+fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
+    if let Some(last) = vectors.last_mut().filter(|_| !seen.is_multiple_of(LANES)) {
+        for (lane, entry) in last.iter_mut().enumerate() {
+            *entry = if lane < seen % LANES { *entry } else { value };
+        }
+    }
+}
+
+vectorized! {
+    /// Turns gradients of the probabilities, which are zero beyond the valid keys, into gradients of the scores.
+    fn softmax_rows_backward(gradients: &mut [f32], probabilities: &[f32], stride: usize) {
+        for (gradient, p) in gradients.chunks_exact_mut(stride).zip(probabilities.chunks_exact(stride)) {
+            let mean = dot(gradient, p);
+            for (gradient, p) in gradient.iter_mut().zip(p) {
+                *gradient = p * (*gradient - mean);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,563 @@
+//! Output projection and cross-entropy in one operation.
+
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::Threads;
+use crate::cpu::exp::exp;
+use crate::cpu::matrix::{MatMut, MatRef, Store, multiply};
+use crate::cpu::scratch::Scratch;
+use crate::cpu::simd::vectorized;
+use crate::cpu::{host, parallel};
+
+/// The maximum number of tasks in a pass. It is fixed, so that results do not depend on the number of threads.
+const TASKS: usize = 8;
+
+/// The maximum number of classes in a task, so that its logits stay in the cache.
+const CLASSES: usize = 1024;
+
+/// Number of logits held at once, by all threads together and by one thread alone. They are then still in the cache
+/// when they are needed again.
+const LOGITS: usize = 1 << 20;
+const LOGITS_OF_ONE: usize = 1 << 18;
+
+/// Minimum number of rows held at once, even if their logits exceed [`LOGITS`]: each block of rows reads all weights
+/// and writes all their gradients.
+const ROWS: usize = 256;
+
+/// Mean cross-entropy of softmax(x·Wᵀ + b) against `targets`, over the rows whose target is not `ignore`.
+///
+/// Logits and their gradients are computed for a few rows at a time and never held for all rows. If candle tracks an
+/// input, its gradients are computed in the same pass; call this on detached tensors when only the value is needed. The
+/// mean over no rows is 0. Differentiable in `x`, `weight` and `bias`.
+///
+/// # Shapes
+/// `x` is `[n, d]`, `weight` `[v, d]`, `bias` `[v]`, `targets` `[n]` of `u32`; returns a scalar.
+///
+/// # Errors
+/// When the shapes disagree, a target is not below `v` and not `ignore`, or candle refuses the device or the dtype.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_ops::projection_cross_entropy;
+///
+/// // All logits are equal: each of the four classes has probability 1/4.
+/// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+/// let (weight, bias) = (Tensor::ones((4, 3), DType::F32, x.device())?, Tensor::zeros(4, DType::F32, x.device())?);
+/// let targets = Tensor::new(&[0u32, 3], x.device())?;
+/// let loss = projection_cross_entropy(&x, &weight, &bias, &targets, None)?.to_scalar::<f32>()?;
+/// assert!((loss - 4f32.ln()).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn projection_cross_entropy(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    targets: &Tensor,
+    ignore: Option<u32>,
+) -> Result<Tensor> {
+    const NAME: &str = "projection_cross_entropy";
+    let [n, d] = host::dims(NAME, "x", x)?;
+    let [v, _] = host::dims(NAME, "weight", weight)?;
+    host::check_dims(NAME, "weight", weight, &[v, d])?;
+    host::check_dims(NAME, "bias", bias, &[v])?;
+    host::check_dims(NAME, "targets", targets, &[n])?;
+    if targets.dtype() != DType::U32 {
+        bail!("{NAME}: expected targets of dtype U32, found {:?}", targets.dtype());
+    }
+    if !host::accepts(&[x, weight, bias]) {
+        return composition(x, weight, bias, targets, ignore);
+    }
+    let targets = targets.to_vec1::<u32>()?;
+    let targets = targets
+        .into_iter()
+        .map(|target| match target {
+            target if Some(target) == ignore => Ok(None),
+            target if (target as usize) < v => Ok(Some(target as usize)),
+            target => bail!("{NAME}: expected targets below the {v} classes, found {target}"),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let op = ProjectionCrossEntropy {
+        counted: targets.iter().flatten().count(),
+        targets,
+        wants_gradients: x.track_op() || weight.track_op() || bias.track_op(),
+        gradients: OnceLock::new(),
+    };
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+}
+
+/// [`projection_cross_entropy`] in candle's own operations.
+pub fn composition(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    targets: &Tensor,
+    ignore: Option<u32>,
+) -> Result<Tensor> {
+    let logits = x.matmul(&weight.t()?)?.broadcast_add(bias)?;
+    let logits = match logits.dtype() {
+        DType::F16 | DType::BF16 => logits.to_dtype(DType::F32)?,
+        _ => logits,
+    };
+    let highest = logits.max_keepdim(1)?.detach();
+    let total = logits.broadcast_sub(&highest)?.exp()?.sum_keepdim(1)?;
+    let log_total = (total.log()? + highest)?;
+    let counts = match ignore {
+        Some(ignore) => targets.ne(ignore)?,
+        None => targets.ones_like()?.to_dtype(DType::U8)?,
+    };
+    // An ignored target need not be a class, so class 0 stands in for it.
+    let classes = counts.where_cond(targets, &targets.zeros_like()?)?;
+    let losses = (log_total - logits.gather(&classes.unsqueeze(1)?, 1)?)?.squeeze(1)?;
+    let counts = counts.to_dtype(losses.dtype())?;
+    let counted = counts.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    (losses * counts)?.sum_all()? / counted.max(1.0)
+}
+
+#[derive(Debug)]
+struct ProjectionCrossEntropy {
+    /// The class of each row, or `None` if the row does not count.
+    targets: Vec<Option<usize>>,
+    counted: usize,
+    wants_gradients: bool,
+    gradients: OnceLock<Gradients>,
+}
+
+/// Gradients of the loss.
+#[derive(Debug)]
+struct Gradients {
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl CustomOp3 for ProjectionCrossEntropy {
+    fn name(&self) -> &'static str {
+        "projection_cross_entropy"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = host::slice(x, x_layout)?;
+        let weight = host::slice(weight, weight_layout)?;
+        let bias = host::slice(bias, bias_layout)?;
+        let counted = self.counted.max(1);
+        let pass = ProjectionLoss { weight, bias, share: 1.0 / counted as f32, threads: Threads::All };
+        let total = if self.wants_gradients {
+            let [mut d_x, mut d_weight, mut d_bias] = [x, weight, bias].map(|t| vec![0.0; t.len()]);
+            let total = pass.run(x, &self.targets, Some([&mut d_x, &mut d_weight, &mut d_bias]));
+            // Set only once: candle runs the forward pass of an operation only when it is applied.
+            let _ = self.gradients.set(Gradients {
+                x: host::tensor(d_x, x_layout.shape())?,
+                weight: host::tensor(d_weight, weight_layout.shape())?,
+                bias: host::tensor(d_bias, bias_layout.shape())?,
+            });
+            total
+        } else {
+            pass.run(x, &self.targets, None)
+        };
+        Ok(host::stored(vec![(total / counted as f64) as f32], ()))
+    }
+
+    fn bwd(
+        &self,
+        _x: &Tensor,
+        _weight: &Tensor,
+        _bias: &Tensor,
+        _loss: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(Gradients { x, weight, bias }) = self.gradients.get() else {
+            bail!("projection_cross_entropy: backward pass without a tracked forward pass")
+        };
+        let scale = f64::from(gradient.to_scalar::<f32>()?);
+        #[expect(clippy::float_cmp, reason = "only exactly 1 needs no multiplication")]
+        let scaled = |t: &Tensor| if scale == 1.0 { Ok(t.clone()) } else { t * scale };
+        Ok((Some(scaled(x)?), Some(scaled(weight)?), Some(scaled(bias)?)))
+    }
+}
+
+/// The pass of [`projection_cross_entropy`] over slices.
+#[derive(Clone, Copy, Debug)]
+pub struct ProjectionLoss<'a> {
+    /// `[v, d]`
+    pub weight: &'a [f32],
+    /// `[v]`
+    pub bias: &'a [f32],
+    /// The weight of one row's loss in the gradients: 1 over the number of rows in the mean.
+    pub share: f32,
+    /// The threads that do the work.
+    pub threads: Threads,
+}
+
+impl ProjectionLoss<'_> {
+    /// Returns the summed loss of the rows of `x` `[n, d]` that have a target. If `gradients` is given, writes the
+    /// gradient of `x` and adds the gradients of weight and bias to the values already there.
+    ///
+    /// # Panics
+    /// When the lengths of the slices disagree, or a target is not below `v`.
+    pub fn run(&self, x: &[f32], targets: &[Option<usize>], mut gradients: Option<[&mut [f32]; 3]>) -> f64 {
+        let d = self.weight.len() / self.bias.len();
+        assert_eq!(x.len(), targets.len() * d, "expected one target for each row of {d} entries");
+        let rows = match self.threads {
+            Threads::All => (LOGITS / self.bias.len()).next_multiple_of(64).max(ROWS),
+            Threads::One => (LOGITS_OF_ONE / self.bias.len()).next_multiple_of(64).max(64),
+        };
+        let mut total = 0.0;
+        for (at, (x, targets)) in x.chunks(rows * d).zip(targets.chunks(rows)).enumerate() {
+            let gradients = gradients.as_mut().map(|[d_x, d_weight, d_bias]| {
+                let first = at * rows * d;
+                [&mut d_x[first..first + x.len()], &mut d_weight[..], &mut d_bias[..]]
+            });
+            total += self.run_rows(x, targets, gradients);
+        }
+        total
+    }
+
+    /// The summed loss of a few rows.
+    ///
+    /// All values are stored with the class as the first axis, in blocks of classes: the logits, weights and weight
+    /// gradients of a block are contiguous, and the loops run along the rows without a reduction inside a vector.
+    fn run_rows(&self, x: &[f32], targets: &[Option<usize>], gradients: Option<[&mut [f32]; 3]>) -> f64 {
+        let Self { weight, bias, share, threads } = *self;
+        let (d, n) = (x.len() / targets.len(), targets.len());
+        let (classes, block_rows) = match threads {
+            Threads::All => (parallel::share(bias.len(), TASKS).min(CLASSES), parallel::share(n, TASKS)),
+            Threads::One => (bias.len(), n),
+        };
+        let rows = MatRef::filling(x, d);
+        let mut logits = Scratch::take(bias.len() * n);
+        let mut statistics = Scratch::take(bias.len().div_ceil(classes) * 3 * n);
+
+        let blocks = logits
+            .chunks_mut(classes * n)
+            .zip(weight.chunks(classes * d))
+            .zip(bias.chunks(classes))
+            .zip(statistics.chunks_mut(3 * n))
+            .enumerate();
+        threads.for_each(blocks, |(block, (((logits, weight), bias), statistics))| {
+            let [highest, totals, at_targets] = thirds(statistics);
+            multiply(MatMut::filling(logits, n), Store::Replace, 1.0, MatRef::filling(weight, d), rows.t());
+            add_bias(logits, bias, highest);
+            at_targets.fill(0.0);
+            for (row, class) in targets_within(targets, block * classes, bias.len()) {
+                at_targets[row] = logits[class * n + row];
+            }
+            exponentials(logits, highest, totals);
+        });
+
+        let shares: Vec<f32> = targets.iter().map(|target| target.map_or(0.0, |_| share)).collect();
+        let mut losses = Scratch::take(n);
+        combine(&mut statistics, &mut losses, &shares);
+        let counted = targets.iter().zip(&*losses).filter(|(target, _)| target.is_some());
+        let loss = counted.map(|(_, loss)| f64::from(*loss)).sum();
+
+        let Some([d_x, d_weight, d_bias]) = gradients else { return loss };
+        let blocks = logits
+            .chunks_mut(classes * n)
+            .zip(statistics.chunks_mut(3 * n))
+            .zip(d_weight.chunks_mut(classes * d))
+            .zip(d_bias.chunks_mut(classes))
+            .enumerate();
+        threads.for_each(blocks, |(block, (((logits, statistics), d_weight), d_bias))| {
+            let [_, scales, _] = thirds(statistics);
+            scale_columns(logits, scales, d_bias);
+            for (row, class) in targets_within(targets, block * classes, d_bias.len()) {
+                logits[class * n + row] -= share;
+                d_bias[class] -= share;
+            }
+            multiply(MatMut::filling(d_weight, d), Store::Add, 1.0, MatRef::filling(logits, n), rows);
+        });
+        let (d_logits, weight) = (MatRef::filling(&logits, n), MatRef::filling(weight, d));
+        threads.for_each(d_x.chunks_mut(block_rows * d).enumerate(), |(block, d_x)| {
+            let first = block * block_rows;
+            let d_logits = d_logits.columns(first..first + d_x.len() / d);
+            multiply(MatMut::filling(d_x, d), Store::Replace, 1.0, d_logits.t(), weight);
+        });
+        loss
+    }
+}
+
+/// The statistics of each row within one block of classes: its highest logit, the sum of its exponentials relative to
+/// that logit, and the logit of the target, or 0 if the target lies in another block.
+fn thirds(statistics: &mut [f32]) -> [&mut [f32]; 3] {
+    let n = statistics.len() / 3;
+    let (highest, rest) = statistics.split_at_mut(n);
+    let (totals, at_targets) = rest.split_at_mut(n);
+    [highest, totals, at_targets]
+}
+
+/// The rows whose target is among the `classes` from `first` on, each with the position of its target there.
+fn targets_within(
+    targets: &[Option<usize>],
+    first: usize,
+    classes: usize,
+) -> impl Iterator<Item = (usize, usize)> + '_ {
+    targets.iter().enumerate().filter_map(move |(row, target)| {
+        let class = (*target)?.checked_sub(first)?;
+        (class < classes).then_some((row, class))
+    })
+}
+
+vectorized! {
+    /// Joins the statistics of all blocks into the loss of each row. Each total is replaced by the factor that turns
+    /// the exponentials of its block into probabilities, times the share of the row in the mean.
+    fn combine(statistics: &mut [f32], losses: &mut [f32], shares: &[f32]) {
+        let n = shares.len();
+        let mut tops = vec![f32::NEG_INFINITY; n];
+        for block in statistics.chunks_exact(3 * n) {
+            for (top, highest) in tops.iter_mut().zip(&block[..n]) {
+                *top = if *highest > *top { *highest } else { *top };
+            }
+        }
+        let mut sums = vec![0.0f32; n];
+        losses.fill(0.0);
+        for block in statistics.chunks_exact_mut(3 * n) {
+            let [highest, totals, at_targets] = thirds(block);
+            for ((((highest, total), at_target), top), (sum, loss)) in
+                highest.iter_mut().zip(totals).zip(at_targets).zip(&tops).zip(sums.iter_mut().zip(losses.iter_mut()))
+            {
+                let factor = exp(*highest - top);
+                *sum += *total * factor;
+                *total = factor;
+                *loss -= *at_target;
+            }
+        }
+        for ((loss, sum), top) in losses.iter_mut().zip(&sums).zip(&tops) {
+            *loss += sum.ln() + top;
+        }
+        for block in statistics.chunks_exact_mut(3 * n) {
+            for ((factor, sum), share) in block[n..2 * n].iter_mut().zip(&sums).zip(shares) {
+                *factor *= share / sum;
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Adds its bias to each row, and records the highest entry of each column.
+    fn add_bias(rows: &mut [f32], bias: &[f32], highest: &mut [f32]) {
+        highest.fill(f32::NEG_INFINITY);
+        for (row, bias) in rows.chunks_exact_mut(highest.len()).zip(bias) {
+            for (x, highest) in row.iter_mut().zip(&mut *highest) {
+                *x += bias;
+                *highest = if *x > *highest { *x } else { *highest };
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Replaces each entry by its exponential relative to the highest of its column, and records the sum of each
+    /// column.
+    fn exponentials(rows: &mut [f32], highest: &[f32], totals: &mut [f32]) {
+        totals.fill(0.0);
+        for row in rows.chunks_exact_mut(highest.len()) {
+            for ((x, highest), total) in row.iter_mut().zip(highest).zip(&mut *totals) {
+                *x = exp(*x - highest);
+                *total += *x;
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Multiplies each column by its scale, and adds the sum of each row to `sums`.
+    fn scale_columns(rows: &mut [f32], scales: &[f32], sums: &mut [f32]) {
+        for (row, sum) in rows.chunks_exact_mut(scales.len()).zip(sums) {
+            for (x, scale) in row.iter_mut().zip(scales) {
+                *x *= scale;
+            }
+            *sum += crate::cpu::simd::sum(row);
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "a mean over nothing is exactly 0")]
+mod tests {
+    use candle_core::{Device, Var};
+    use numformer_testkit::cases;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cpu::simd::tests::at_each_level;
+    use crate::testing::{
+        assert_close, assert_entries_close, assert_same_on_any_threads, check_gradients, check_other_dtypes,
+        check_views, entries, random,
+    };
+
+    fn targets(n: usize, v: usize) -> Result<Tensor> {
+        let targets: Vec<u32> = (0..n).map(|i| (i * 7 % v) as u32).collect();
+        Tensor::from_vec(targets, n, &Device::Cpu)
+    }
+
+    fn inputs(n: usize, d: usize, v: usize) -> Result<[Tensor; 3]> {
+        Ok([(random((n, d), 1)? * 3.0)?, random((v, d), 2)?, random(v, 3)?])
+    }
+
+    #[test]
+    fn value_and_gradients_match_the_composition() -> Result<()> {
+        for (n, d, v) in [(1, 1, 1), (7, 33, 5), (33, 7, 300), (130, 16, 129)] {
+            let targets = targets(n, v)?;
+            for ignore in [None, Some(0)] {
+                check_gradients(
+                    &inputs(n, d, v)?,
+                    |x| projection_cross_entropy(&x[0], &x[1], &x[2], &targets, ignore),
+                    |x| composition(&x[0], &x[1], &x[2], &targets, ignore),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_beyond_what_is_held_at_once_are_counted() -> Result<()> {
+        let (n, d, v) = (300, 2, LOGITS / 100);
+        let (x, targets) = (inputs(n, d, v)?, targets(n, v)?);
+        let found = projection_cross_entropy(&x[0], &x[1], &x[2], &targets, None)?;
+        assert_close(&found, &composition(&x[0], &x[1], &x[2], &targets, None)?, 1e-5);
+
+        let vars = [Var::from_tensor(&x[0])?, Var::from_tensor(&x[1])?];
+        let gradients = |f: fn(&Tensor, &Tensor, &Tensor, &Tensor, Option<u32>) -> Result<Tensor>| {
+            // The loss is scaled up, because the entries are of the order of 1/n.
+            let loss = (f(&vars[0], &vars[1], &x[2], &targets, None)? * n as f64)?;
+            let gradients = loss.backward()?;
+            let of = |var: &Var| gradients.get(var).expect("x and the weight receive a gradient").clone();
+            Ok::<_, candle_core::Error>([of(&vars[0]), of(&vars[1])])
+        };
+        for (found, expected) in gradients(projection_cross_entropy)?.iter().zip(&gradients(composition)?) {
+            assert_close(found, expected, 1e-5);
+        }
+        Ok(())
+    }
+
+    /// Even with more classes than the logits that one thread holds at once, the pass takes some rows.
+    #[test]
+    fn no_vocabulary_is_too_large_for_one_thread() {
+        let (n, d, v) = (70, 1, LOGITS_OF_ONE + 1);
+        let (x, weight, bias) = (vec![0.5; n * d], vec![0.0; v * d], vec![0.0; v]);
+        let pass = ProjectionLoss { weight: &weight, bias: &bias, share: 1.0, threads: Threads::One };
+        let loss = pass.run(&x, &vec![Some(3); n], None) / n as f64;
+        assert!((loss - (v as f64).ln()).abs() < 1e-4, "{loss}");
+    }
+
+    #[test]
+    fn ignored_targets_need_not_be_classes() -> Result<()> {
+        let x = inputs(4, 3, 5)?;
+        let targets = Tensor::new(&[1u32, u32::MAX, 4, u32::MAX], &Device::Cpu)?;
+        check_gradients(
+            &x,
+            |x| projection_cross_entropy(&x[0], &x[1], &x[2], &targets, Some(u32::MAX)),
+            |x| composition(&x[0], &x[1], &x[2], &targets, Some(u32::MAX)),
+        )?;
+        for f in [projection_cross_entropy, composition] {
+            let nothing = Tensor::full(u32::MAX, 4, &Device::Cpu)?;
+            assert_eq!(f(&x[0], &x[1], &x[2], &nothing, Some(u32::MAX))?.to_scalar::<f32>()?, 0.0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_value_is_the_same_without_gradients() -> Result<()> {
+        let (x, targets) = (inputs(40, 9, 200)?, targets(40, 200)?);
+        let plain = projection_cross_entropy(&x[0], &x[1], &x[2], &targets, None)?;
+        let variable = Var::from_tensor(&x[0])?;
+        let tracked = projection_cross_entropy(&variable, &x[1], &x[2], &targets, None)?;
+        assert!(!plain.track_op() && tracked.track_op());
+        assert_eq!(plain.to_scalar::<f32>()?.to_bits(), tracked.to_scalar::<f32>()?.to_bits());
+        Ok(())
+    }
+
+    #[test]
+    fn large_logits_stay_finite() -> Result<()> {
+        let (x, targets) = (inputs(5, 4, 200)?, targets(5, 200)?);
+        let loss = projection_cross_entropy(&(&x[0] * 1e4)?, &x[1], &x[2], &targets, None)?;
+        assert!(loss.to_scalar::<f32>()?.is_finite());
+        Ok(())
+    }
+
+    #[test]
+    fn strides_change_nothing() -> Result<()> {
+        for (n, d, v) in [(1, 1, 1), (7, 33, 7), (33, 7, 33)] {
+            let twice = Tensor::stack(&[&targets(n, v)?, &targets(n, v)?], 1)?;
+            let targets = twice.narrow(1, 1, 1)?.squeeze(1)?;
+            check_views(&inputs(n, d, v)?, |x| projection_cross_entropy(&x[0], &x[1], &x[2], &targets, Some(0)))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_dtypes_agree() -> Result<()> {
+        let targets = targets(6, 5)?;
+        check_other_dtypes(&inputs(6, 4, 5)?, |x| projection_cross_entropy(&x[0], &x[1], &x[2], &targets, Some(0)))
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let targets = targets(333, 500).unwrap();
+        assert_same_on_any_threads(&inputs(333, 24, 500).unwrap(), |x| {
+            projection_cross_entropy(&x[0], &x[1], &x[2], &targets, Some(14))
+        });
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() -> Result<()> {
+        let [x, weight, bias] = inputs(2, 3, 5)?;
+        let message = |x: &Tensor, targets: &Tensor, ignore| {
+            projection_cross_entropy(x, &weight, &bias, targets, ignore).unwrap_err().to_string()
+        };
+        let wrong = Tensor::new(&[1u32, 5], &Device::Cpu)?;
+        assert!(message(&x, &wrong, Some(0)).contains("below the 5 classes, found 5"));
+        let short = Tensor::new(&[1u32], &Device::Cpu)?;
+        assert!(message(&x, &short, None).contains("expected targets of shape [2], found [1]"));
+        assert!(message(&weight.t()?, &short, None).contains("expected weight of shape [5, 5], found [5, 3]"));
+        let signed = Tensor::new(&[1i64, 2], &Device::Cpu)?;
+        assert!(message(&x, &signed, None).contains("targets of dtype U32, found I64"));
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(cases(32))]
+        #[test]
+        fn a_constant_added_to_the_bias_changes_nothing(n in 1usize..60, v in 1usize..300, shift in -5.0f64..5.0) {
+            let [x, weight, bias] = inputs(n, 4, v).unwrap();
+            let targets = targets(n, v).unwrap();
+            let loss = |bias: &Tensor| projection_cross_entropy(&x, &weight, bias, &targets, None).unwrap();
+            assert_close(&loss(&(&bias + shift).unwrap()), &loss(&bias), 1e-5);
+        }
+    }
+
+    #[test]
+    fn one_thread_gives_what_all_give() -> Result<()> {
+        for (n, d, v) in [(1, 1, 1), (7, 33, 5), (200, 7, 300), (33, 16, 5000)] {
+            let [x, weight, bias] = inputs(n, d, v)?.each_ref().map(entries);
+            let targets: Vec<_> = (0..n).map(|i| (i % 3 != 2).then_some(i * 7 % v)).collect();
+            let counted = targets.iter().flatten().count();
+            let pass = |threads| {
+                let [mut d_x, mut d_weight, mut d_bias] = [&x, &weight, &bias].map(|t| vec![0.0; t.len()]);
+                let pass = ProjectionLoss { weight: &weight, bias: &bias, share: 1.0 / counted as f32, threads };
+                let loss = pass.run(&x, &targets, Some([&mut d_x, &mut d_weight, &mut d_bias]));
+                assert!((pass.run(&x, &targets, None) - loss).abs() <= 1e-9 * loss);
+                (loss, [d_x, d_weight, d_bias])
+            };
+            let (expected_loss, expected) = pass(Threads::All);
+            for (loss, found) in at_each_level(|| pass(Threads::One)) {
+                assert!((loss - expected_loss).abs() <= 1e-6 * expected_loss, "{loss} {expected_loss}");
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_entries_close(found, expected);
+                }
+            }
+        }
+        Ok(())
+    }
+}

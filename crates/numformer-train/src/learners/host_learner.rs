@@ -1,0 +1,149 @@
+//! Learning on the host.
+
+use std::fmt;
+
+use candle_core::{Error, Result as ModelResult};
+use numformer_data::Batch;
+use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome, TrainingStep};
+use numformer_ops::sum_of_squares;
+
+use crate::learners::learner::{Learner, LearnerState, Step, Steps};
+use crate::optimizers::optimizer::{Optimizer, Update};
+use crate::train_error::TrainError;
+
+/// A [`Learner`] on the host, made of a training step and an optimizer.
+///
+/// # Examples
+/// ```
+/// use candle_core::Device;
+/// use numformer_fused::FusedStep;
+/// use numformer_model::{Parameters, StackConfig, TransformerConfig};
+/// use numformer_train::{Adam, HostLearner, Learner};
+///
+/// let config = TransformerConfig::new(20, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
+/// let parameters = Parameters::random(0, &Device::Cpu);
+/// let step = FusedStep::new(&config, &parameters)?;
+/// let learner = HostLearner::new(step, Adam::default(), &parameters)?;
+/// assert_eq!(learner.state().weights.len(), parameters.element_count());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub struct HostLearner {
+    step: Box<dyn TrainingStep>,
+    optimizer: Box<dyn Optimizer>,
+    updates: u64,
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
+    /// Gradients of one batch, if a step has several.
+    part: Vec<f32>,
+    how: String,
+}
+
+impl HostLearner {
+    /// Learns by `step` and `optimizer`, starting from the weights in `parameters`.
+    ///
+    /// # Errors
+    /// When the parameters are not those of the step.
+    pub fn new(
+        step: impl TrainingStep + 'static,
+        optimizer: impl Optimizer + 'static,
+        parameters: &Parameters,
+    ) -> ModelResult<Self> {
+        let (step, mut optimizer) = (Box::new(step), Box::new(optimizer));
+        let layout = step.layout();
+        let mut weights = vec![0.0; layout.len()];
+        layout.read(parameters, &mut weights)?;
+        optimizer.begin(layout);
+        let (how, gradients) = (step.how(), vec![0.0; weights.len()]);
+        Ok(Self { step, optimizer, updates: 0, weights, gradients, part: Vec::new(), how })
+    }
+
+    /// Replaces the description of how gradients are computed.
+    #[must_use]
+    pub fn described_as(self, how: &str) -> Self {
+        Self { how: how.to_owned(), ..self }
+    }
+
+    /// Returns the mean loss of a step, and writes its gradients to `self.gradients`.
+    fn loss_and_gradients(&mut self, planned: &Step) -> ModelResult<f64> {
+        let Self { step, weights, gradients, part, .. } = self;
+        let mut loss_of = |batch: &Batch, index, gradients: &mut [f32]| {
+            let (src, tgt) = ((&batch.src).into(), (&batch.tgt).into());
+            step.loss_and_gradients(weights, src, tgt, Mode::Train { seed: planned.seed, step: index }, gradients)
+        };
+        if let [batch] = &planned.batches[..] {
+            return loss_of(batch, planned.first, gradients);
+        }
+        gradients.fill(0.0);
+        part.resize(gradients.len(), 0.0);
+        let (mut loss, mut tokens) = (0.0, 0.0);
+        for (index, batch) in (planned.first..).zip(&planned.batches) {
+            // Losses are means over target tokens, so each batch is weighted by its number of tokens.
+            let count = batch.tgt.lengths.iter().map(|length| f64::from(length.saturating_sub(1))).sum::<f64>();
+            loss += count * loss_of(batch, index, part)?;
+            gradients.iter_mut().zip(&*part).for_each(|(sum, x)| *sum += count as f32 * x);
+            tokens += count;
+        }
+        gradients.iter_mut().for_each(|sum| *sum /= tokens as f32);
+        Ok(loss / tokens)
+    }
+}
+
+impl Learner for HostLearner {
+    fn layout(&self) -> &FlatLayout {
+        self.step.layout()
+    }
+
+    fn learn(&mut self, steps: &mut Steps<'_>) -> Result<Vec<StepOutcome>, TrainError> {
+        let mut outcomes = Vec::new();
+        for planned in steps {
+            let planned = planned?;
+            let loss = self.loss_and_gradients(&planned)?;
+            let outcome = StepOutcome { loss, gradient_norm: sum_of_squares(&self.gradients).sqrt() };
+            outcomes.push(outcome);
+            if !outcome.is_finite() {
+                break;
+            }
+            let gradient_scale = (planned.clip_norm / outcome.gradient_norm).min(1.0);
+            self.updates += 1;
+            let update = Update { number: self.updates, gradient_scale, ..planned.update };
+            self.optimizer.update(update, &mut self.weights, &self.gradients);
+        }
+        Ok(outcomes)
+    }
+
+    fn state(&self) -> LearnerState<'_> {
+        LearnerState { updates: self.updates, weights: &self.weights, memory: self.optimizer.memory() }
+    }
+
+    fn set_state(&mut self, state: &LearnerState<'_>) -> ModelResult<()> {
+        copy("weights", state.weights, &mut self.weights)?;
+        for (name, to) in self.optimizer.memory_mut() {
+            if let Some((_, from)) = state.memory.iter().find(|(known, _)| *known == name) {
+                copy(name, from, to)?;
+            }
+        }
+        self.updates = state.updates;
+        Ok(())
+    }
+
+    fn how(&self) -> String {
+        self.how.clone()
+    }
+}
+
+/// Copies a vector into another of the same length.
+pub(crate) fn copy(name: &str, from: &[f32], to: &mut [f32]) -> ModelResult<()> {
+    if from.len() != to.len() {
+        return Err(Error::Msg(format!("{name}: expected {} coefficients, found {}", to.len(), from.len())));
+    }
+    to.copy_from_slice(from);
+    Ok(())
+}
+
+impl fmt::Debug for HostLearner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { how, updates, weights, .. } = self;
+        let mut shown = f.debug_struct("HostLearner");
+        shown.field("how", how).field("updates", updates).field("weights", &weights.len()).finish_non_exhaustive()
+    }
+}

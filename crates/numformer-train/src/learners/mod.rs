@@ -1,0 +1,6 @@
+//! Weights that learn.
+
+pub(crate) mod device_learner;
+pub(crate) mod gradients;
+pub(crate) mod host_learner;
+pub(crate) mod learner;

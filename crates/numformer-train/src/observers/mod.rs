@@ -1,0 +1,7 @@
+//! What is told of a run.
+
+pub(crate) mod appended_file;
+pub(crate) mod metrics_log;
+pub(crate) mod observer;
+pub(crate) mod progress;
+pub(crate) mod tensorboard;

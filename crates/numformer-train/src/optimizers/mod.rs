@@ -1,0 +1,7 @@
+//! The rules that change the weights.
+
+pub(crate) mod adam;
+pub(crate) mod candle_optimizer;
+pub(crate) mod optimizer;
+pub(crate) mod optimizer_config;
+pub(crate) mod sgd;
