@@ -58,7 +58,7 @@ fn whole_run(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
 /// Steps, clipping and optimizer, and nothing else.
 fn bare_loop(experiment: &Experiment) -> Result<Duration, Box<dyn Error>> {
     let task = Arc::new(experiment.task(&Catalogue::standard())?);
-    let config = experiment.model_config(&task)?;
+    let config = experiment.model_config(&task, &Catalogue::standard())?;
     let parameters = Parameters::random(experiment.seed, &Device::Cpu);
     Model::init(&config, &parameters)?;
     let mut step = FusedStep::new(config.as_transformer().expect("a transformer"), &parameters)?;

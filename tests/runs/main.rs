@@ -105,11 +105,11 @@ fn a_run_stopped_and_resumed_ends_with_the_same_bits() {
 }
 
 /// A tiny experiment of another architecture, with dropout.
-fn of_architecture(architecture: Architecture) -> Experiment {
+fn of_architecture(architecture: &Architecture) -> Experiment {
     let mut experiment = tiny();
     experiment.matrices.rows = Span { min: 1, max: 2 };
     let model = &mut experiment.model;
-    model.architecture = architecture;
+    model.architecture = architecture.clone();
     model.dropout = 0.1;
     model.encoder.n_layers = 2;
     model.decoder.n_layers = 2;
@@ -120,6 +120,7 @@ fn of_architecture(architecture: Architecture) -> Experiment {
             model.encoder.n_heads = None;
             model.decoder.n_heads = None;
         }
+        Architecture::Custom(_) => unreachable!("custom architectures have no sizes of ours"),
     }
     experiment
 }
@@ -129,7 +130,7 @@ fn of_architecture(architecture: Architecture) -> Experiment {
 fn runs_of_every_architecture_resume_with_the_same_bits() {
     use Architecture::{Gru, Lstm, Transformer, Universal};
     for architecture in [Transformer, Universal, Lstm, Gru] {
-        let experiment = of_architecture(architecture);
+        let experiment = of_architecture(&architecture);
         let dir = tempfile::tempdir().unwrap();
         for stop in [3, 7] {
             open(&experiment, dir.path()).with_observer(StopAfter(stop)).run().unwrap();

@@ -31,7 +31,7 @@ fn numbers_per_parameter(train: &TrainConfig) -> Result<u64> {
 /// Prints sizes, memory and time of the run that would be saved at `path`, and leaves nothing there.
 pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     let task = Arc::new(experiment.task(&Catalogue::standard())?);
-    let counts = experiment.model_config(&task)?.parameter_counts();
+    let counts = experiment.model_config(&task, &Catalogue::standard())?.parameter_counts();
     let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
     let mean = |lengths: &[u32]| lengths.iter().sum::<u32>() as f64 / lengths.len() as f64;
     let step = time_of_a_step(experiment)?;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
 use numformer_data::Task;
 use numformer_encoding::{NumberEncoding, Preset, encoding_by_name};
 use numformer_evaluate::{Answered, Better, OwnMetrics};
 use numformer_metrics::Metric;
+use numformer_model::{AnyModel, CustomModelConfig, Kept, ModelConfig, Seq2Seq};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, EnsembleError, Entries, GaussianEntries,
     HaarOrthogonal, Inversion, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
@@ -15,14 +18,16 @@ use numformer_problems::{
     Transpose, UniformEntries,
 };
 use numformer_train::{AfterWarmUp, Optimizer, OptimizerConfig, Schedule, WarmUp};
+use toml::Table;
 
+use crate::config::architecture::Architecture;
 use crate::config::choice::{BuiltIn, Choice, CustomConfig};
 use crate::config::experiment_error::ExperimentError;
 use crate::config::options::{MakeError, Options};
 use crate::config::{ProblemConfig, ScheduleParameters};
 
-/// The parts that experiments refer to by name: problems, laws of random matrices, encodings, optimizers, schedules and
-/// metrics.
+/// The parts that experiments refer to by name: problems, laws of random matrices, encodings, architectures, optimizers,
+/// schedules and metrics.
 ///
 /// [`Catalogue::standard`] holds the parts of this workspace. Custom parts can be added, and experiments may then name
 /// them. Each constructor receives the options that the experiment gives for its part.
@@ -47,6 +52,7 @@ pub struct Catalogue {
     laws: BTreeMap<String, MakeLaw>,
     encodings: BTreeMap<String, Arc<dyn NumberEncoding>>,
     families: BTreeMap<String, MakeEncoding>,
+    architectures: BTreeMap<String, MakeModel>,
     optimizers: BTreeMap<String, MakeOptimizer>,
     schedules: BTreeMap<String, MakeSchedule>,
     metrics: BTreeMap<String, AddMetric>,
@@ -55,6 +61,8 @@ pub struct Catalogue {
 type MakeProblem = Arc<dyn Fn(&mut ProblemConfig) -> Result<Box<dyn Problem>, MakeError> + Send + Sync>;
 type MakeLaw = Arc<dyn Fn(&LawParameters<'_>) -> Result<Box<dyn Ensemble>, MakeError> + Send + Sync>;
 type MakeEncoding = Arc<dyn Fn(&Options) -> Result<Arc<dyn NumberEncoding>, MakeError> + Send + Sync>;
+type MakeModel =
+    Arc<dyn Fn(&CustomModelConfig, &Options, &VarBuilder<'_>) -> Result<AnyModel, MakeError> + Send + Sync>;
 type MakeOptimizer = Arc<dyn Fn(&Options) -> Result<Box<dyn Optimizer>, MakeError> + Send + Sync>;
 type MakeSchedule = Arc<dyn Fn(&ScheduleParameters, &Options) -> Result<Box<dyn Schedule>, MakeError> + Send + Sync>;
 type AddMetric = Arc<dyn Fn(&Arc<Task>, &Options, &mut OwnMetrics) -> Result<(), MakeError> + Send + Sync>;
@@ -219,6 +227,27 @@ impl Catalogue {
         self
     }
 
+    /// Adds an architecture. Experiments ask for it as in `model = { architecture = "mixer", options = { width = 32 } }`.
+    ///
+    /// `make` builds the model on the tensors of a [`VarBuilder`], for the vocabulary and the lengths in the
+    /// configuration. It is called for the model that learns, for the one that is judged, and to learn which weights
+    /// there are.
+    #[must_use]
+    pub fn with_architecture<M>(
+        mut self,
+        name: &str,
+        make: impl Fn(&CustomModelConfig, &Options, &VarBuilder<'_>) -> Result<M, MakeError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        M: Seq2Seq<Memory: Kept, Cache: Kept> + Send + Sync + 'static,
+    {
+        let make = move |config: &CustomModelConfig, options: &Options, vb: &VarBuilder<'_>| {
+            make(config, options, vb).map(AnyModel::new)
+        };
+        self.architectures.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
     /// Adds an optimizer. Experiments ask for it as in `train.optimizer = { name = "lion", beta1 = 0.95 }`.
     #[must_use]
     pub fn with_optimizer<O: Optimizer + 'static>(
@@ -326,6 +355,27 @@ impl Catalogue {
         find(&self.encodings, key, name).cloned()
     }
 
+    /// The configuration of a model, which knows how the model is built if its architecture is in the catalogue.
+    ///
+    /// # Errors
+    /// When the architecture is unknown, or the model cannot be built with these options.
+    pub fn model(&self, config: ModelConfig) -> Result<ModelConfig, ExperimentError> {
+        let ModelConfig::Custom(custom) = config else { return Ok(config) };
+        let name = custom.architecture.clone();
+        let known = Architecture::NAMES.iter().map(|name| (*name).to_owned()).chain(self.architectures.keys().cloned());
+        let make = self.architectures.get(&name);
+        let make = Arc::clone(make.ok_or_else(|| unknown("model.architecture", &name, known.collect()))?);
+        let build = move |config: &CustomModelConfig, vb: &VarBuilder<'_>| {
+            let options = Table::try_from(&config.options).map(Options::new);
+            let options = options.map_err(|error| MakeError::Options { message: error.to_string() })?;
+            made(&options, make(config, &options, vb))
+        };
+        // Mistakes in the options show here.
+        let shapes = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        build(&custom, &shapes).map_err(|source| not_made("model.options", &name, source))?;
+        Ok(custom.built_by(move |config, vb| build(config, vb).map_err(candle_core::Error::wrap)).into())
+    }
+
     /// The optimizer that an experiment asks for.
     ///
     /// # Errors
@@ -411,6 +461,7 @@ impl fmt::Debug for Catalogue {
             .field("problems", &self.problems.keys())
             .field("laws", &self.laws.keys())
             .field("encodings", &self.encodings.keys())
+            .field("architectures", &self.architectures.keys())
             .finish()
     }
 }

@@ -115,12 +115,12 @@ pub(crate) fn apply(
     }
     let mut adaptations = Vec::new();
     if let Some(architecture) = architecture(&table)
-        && Some(architecture) != former
+        && Some(&architecture) != former.as_ref()
         && let Some(Value::Table(model)) = table.get_mut("model")
     {
         let keys = settings.iter().filter_map(|setting| setting.as_ref().split_once('='));
         let keys: Vec<&str> = keys.map(|(key, _)| key.trim()).collect();
-        adaptations = adapt(model, architecture, |key| keys.iter().any(|set| is_part(key, set)));
+        adaptations = adapt(model, &architecture, |key| keys.iter().any(|set| is_part(key, set)));
     }
     let experiment: Experiment = table.clone().try_into().map_err(|error| {
         let (message, hint) = message_and_hint(&error);

@@ -44,6 +44,7 @@ mod data_files;
 mod draft;
 mod experiment;
 mod experiment_difference;
+mod models;
 pub mod presets;
 mod reading;
 mod run;

@@ -114,10 +114,14 @@ impl Experiment {
     /// The model for `task`.
     ///
     /// # Errors
-    /// When the sizes are impossible, the architecture does not have an option that is set, or the table of positions
+    /// When the architecture is unknown, the sizes are impossible, the architecture does not have an option that is set, or the table of positions
     /// is shorter than the task's sequences.
-    pub fn model_config(&self, task: &Task) -> Result<numformer_model::ModelConfig, ExperimentError> {
-        self.model.of(task.vocabulary(), task.max_src_len().max(task.max_tgt_len()))
+    pub fn model_config(
+        &self,
+        task: &Task,
+        catalogue: &Catalogue,
+    ) -> Result<numformer_model::ModelConfig, ExperimentError> {
+        self.model.of(task.vocabulary(), [task.max_src_len(), task.max_tgt_len()], catalogue)
     }
 }
 

@@ -113,7 +113,7 @@ impl Experiment {
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
         let longest = |task: &Task| task.max_src_len().max(task.max_tgt_len());
-        let limit = self.model_config(&task)?.max_positions();
+        let limit = self.model_config(&task, catalogue)?.max_positions();
         for (stage, task) in self.stage.iter().zip(self.stage_tasks(catalogue, &task)?) {
             task.try_every_law(self.seed).map_err(|source| stage.error(source.into()))?;
             if let Some(found) = limit.filter(|limit| longest(&task) > *limit) {

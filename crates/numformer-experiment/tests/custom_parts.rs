@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use candle_core::Tensor;
+use candle_nn::{Embedding, Module, VarBuilder};
 use faer::{Mat, MatRef};
 use numformer_data::{Split, Task};
 use numformer_encoding::{NumberEncoding, Positional};
 use numformer_evaluate::{Answered, Better};
 use numformer_experiment::{Catalogue, Experiment, MakeError, Moment, Run, StoredRun};
 use numformer_metrics::Metric;
-use numformer_model::FlatLayout;
+use numformer_model::{CustomModelConfig, FlatLayout, Linear, Mode, Padded, Prefix, Projection, Seq2Seq};
+use numformer_ops::Activation;
 use numformer_problems::{Ensemble, Problem, SolveError, UniformEntries};
 use numformer_train::{Optimizer, Update};
 use serde::Deserialize;
@@ -66,6 +69,60 @@ impl Optimizer for Sign {
     }
 }
 
+/// A model without attention: one linear map from all places of the source to all places of the answer.
+struct Mixer {
+    tokens: Embedding,
+    mix: Linear,
+    projection: Projection,
+    shape: (usize, usize),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Width {
+    width: usize,
+}
+
+impl Mixer {
+    fn new(config: &CustomModelConfig, d: usize, vb: &VarBuilder<'_>) -> Result<Self, candle_core::Error> {
+        let CustomModelConfig { vocab_size, max_src_len: src, max_tgt_len: tgt, .. } = *config;
+        Ok(Self {
+            tokens: candle_nn::embedding(vocab_size, d, vb.pp("tokens"))?,
+            mix: Linear::new(src * d, tgt * d, &vb.pp("mix"))?,
+            projection: Projection::new(2 * d, vocab_size, &vb.pp("projection"))?,
+            shape: (tgt, d),
+        })
+    }
+}
+
+impl Seq2Seq for Mixer {
+    type Memory = Tensor;
+    type Cache = Prefix;
+
+    fn encode(&self, src: &Padded, _: Mode) -> Result<Tensor, candle_core::Error> {
+        let (tgt, d) = self.shape;
+        let all = self.tokens.forward(src.ids())?.flatten_from(1)?;
+        self.mix.forward(&all, Activation::Relu)?.reshape((all.dim(0)?, tgt, d))
+    }
+
+    fn decode(
+        &self,
+        memory: &Tensor,
+        tgt: &Padded,
+        cache: Option<&mut Prefix>,
+        _: Mode,
+    ) -> Result<Tensor, candle_core::Error> {
+        let whole = cache.map_or_else(|| Ok(tgt.clone()), |prefix| prefix.extended(tgt))?;
+        let (len, new) = (whole.ids().dim(1)?, tgt.ids().dim(1)?);
+        let states = Tensor::cat(&[&memory.narrow(1, 0, len)?, &self.tokens.forward(whole.ids())?], 2)?;
+        states.narrow(1, len - new, new)
+    }
+
+    fn projection(&self) -> &Projection {
+        &self.projection
+    }
+}
+
 /// Mean number of tokens of an answer.
 #[derive(Clone, Default)]
 struct Length(u64, u64);
@@ -117,6 +174,10 @@ fn catalogue() -> Catalogue {
             let encoding = Positional::new(base, 3, -20..=20).map_err(MakeError::other)?;
             Ok(Arc::new(encoding) as Arc<dyn NumberEncoding>)
         })
+        .with_architecture("mixer", |config, options, vb| {
+            let Width { width } = options.read()?;
+            Ok(Mixer::new(config, width, vb)?)
+        })
         .with_optimizer("sign", |options| options.read::<Sign>())
         .with_schedule("saw", |parameters, options| {
             let (lr, Period { period }) = (parameters.lr, options.read()?);
@@ -130,8 +191,7 @@ const TOML: &str = r#"
     problem = { name = "scaled", options = { factor = 2.0 } }
     matrices = { law = "above", rows = 1, options = { lower = 4.0 } }
     encoding = { input = "based(base=20)", output = "p10" }
-    model.encoder = { d_model = 16, n_heads = 2, n_layers = 1 }
-    model.decoder = { d_model = 16, n_heads = 2, n_layers = 1 }
+    model = { architecture = "mixer", options = { width = 8 } }
     train = { batch_size = 8, steps = 12, lr = 1e-3, warmup_steps = 0, optimizer = { name = "sign", momentum = 0.5 }, schedule = { name = "saw", period = 5 } }
     evaluate = { every = 4, examples = 20, metric = [{ name = "length" }] }
     checkpoint = { every = 5, keep = 9, best = ["length"] }
@@ -184,6 +244,10 @@ fn mistakes_in_options_are_named() {
     let cases = [
         ("momentum = 0.5", "momentu = 0.5", "unknown key `momentu`; did you mean `momentum`?"),
         ("\"sign\"", "\"signs\"", "unknown name `signs` in train.optimizer.name; did you mean `sign`?"),
+        ("\"mixer\"", "\"mixers\"", "unknown name `mixers` in model.architecture; did you mean `mixer`?"),
+        ("width = 8", "with = 8", "unknown key `with`; did you mean `width`?"),
+        ("{ width = 8 }", "{ width = 8 }, dropout = 0.1", "model.dropout is not an option of the architecture `mixer`"),
+        ("\"mixer\"", "\"gru\"", "model.options.width is not an option of the architecture `gru`"),
         ("period = 5", "periods = 5", "unknown key `periods`; did you mean `period`?"),
         ("\"saw\"", "\"sew\"", "unknown name `sew` in train.schedule.name"),
         ("lower = 4.0", "upper = 4.0", "unknown key `upper`"),

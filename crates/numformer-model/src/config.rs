@@ -282,6 +282,12 @@ pub enum ConfigError {
         /// Id found.
         id: u32,
     },
+    /// The model cannot be built.
+    #[error("the model cannot be built: {reason}")]
+    NotBuilt {
+        /// Why.
+        reason: String,
+    },
     /// The dropout rate is not from 0 to below 1.
     #[error("dropout must be from 0 to below 1, found {found}")]
     Dropout {

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! - [`Seq2Seq`]: the interface of all models; [`Mode`] distinguishes training from use. [`Model`] is a model of any
-//!   architecture, and [`ModelConfig`] its sizes and options.
+//!   architecture, and [`ModelConfig`] its sizes and options; [`AnyModel`] and [`CustomModelConfig`] are a model of your
+//!   own there.
 //! - [`Parameters`]: the named weights, from a seed or from stored values.
 //! - [`ParameterCounts`]: the number of weights in each part.
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.
@@ -43,8 +44,10 @@
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
 #![forbid(unsafe_code)]
 
+mod any_model;
 mod batched;
 mod config;
+mod custom_model_config;
 mod generate;
 mod layers;
 mod mode;
@@ -59,12 +62,14 @@ mod seq2seq;
 mod training;
 mod transformer;
 
+pub use any_model::{AnyKept, AnyModel, Kept};
 pub use batched::Batched;
 pub use candle_core;
 pub use candle_nn;
 pub use config::{
     ConfigError, CrossAttentionQuery, LayerWeights, OutputProjection, Positions, StackConfig, TransformerConfig,
 };
+pub use custom_model_config::CustomModelConfig;
 pub use generate::beam_search::{Beam, Ranked, Stopping, beam};
 pub use generate::constraint::{Constraint, Unconstrained};
 pub use generate::hypothesis::{End, Hypothesis};

@@ -3,6 +3,7 @@
 use candle_core::{Error, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::any_model::{AnyKept, AnyModel};
 use crate::batched::Batched;
 use crate::layers::projection::Projection;
 use crate::mode::Mode;
@@ -22,6 +23,8 @@ pub enum Model {
     Transformer(Transformer),
     /// A recurrent encoder-decoder.
     Recurrent(Recurrent),
+    /// A model of your own.
+    Custom(AnyModel),
 }
 
 impl Model {
@@ -33,11 +36,12 @@ impl Model {
         Ok(match config {
             ModelConfig::Transformer(config) => Self::Transformer(Transformer::new(config, vb)?),
             ModelConfig::Recurrent(config) => Self::Recurrent(Recurrent::new(config, vb)?),
+            ModelConfig::Custom(config) => Self::Custom(config.build(vb)?),
         })
     }
 
-    /// Builds a trainable model and draws its weights from the seed of `parameters`; the padding token's vectors
-    /// start at zero.
+    /// Builds a trainable model and draws its weights from the seed of `parameters`; except in a model of your own, the
+    /// padding token's vectors start at zero.
     ///
     /// # Errors
     /// As [`Model::new`].
@@ -45,6 +49,7 @@ impl Model {
         Ok(match config {
             ModelConfig::Transformer(config) => Self::Transformer(Transformer::init(config, parameters)?),
             ModelConfig::Recurrent(config) => Self::Recurrent(Recurrent::init(config, parameters)?),
+            ModelConfig::Custom(config) => Self::Custom(config.build(&parameters.trainable())?),
         })
     }
 }
@@ -61,13 +66,21 @@ impl From<Recurrent> for Model {
     }
 }
 
+impl From<AnyModel> for Model {
+    fn from(model: AnyModel) -> Self {
+        Self::Custom(model)
+    }
+}
+
 /// The memory of a [`Model`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ModelMemory {
     /// The memory of a transformer.
     Transformer(Memory),
     /// The memory of a recurrent model.
     Recurrent(States),
+    /// The memory of a model of your own.
+    Custom(AnyKept),
 }
 
 impl Batched for ModelMemory {
@@ -75,6 +88,7 @@ impl Batched for ModelMemory {
         Ok(match self {
             Self::Transformer(memory) => Self::Transformer(memory.select(rows)?),
             Self::Recurrent(memory) => Self::Recurrent(memory.select(rows)?),
+            Self::Custom(memory) => Self::Custom(memory.select(rows)?),
         })
     }
 }
@@ -84,11 +98,16 @@ impl Batched for ModelMemory {
 pub struct ModelCache {
     transformer: Cache,
     recurrent: Option<States>,
+    custom: AnyKept,
 }
 
 impl Batched for ModelCache {
     fn select(&self, rows: &[u32]) -> Result<Self> {
-        Ok(Self { transformer: self.transformer.select(rows)?, recurrent: self.recurrent.select(rows)? })
+        Ok(Self {
+            transformer: self.transformer.select(rows)?,
+            recurrent: self.recurrent.select(rows)?,
+            custom: self.custom.select(rows)?,
+        })
     }
 }
 
@@ -100,6 +119,7 @@ impl Seq2Seq for Model {
         Ok(match self {
             Self::Transformer(model) => ModelMemory::Transformer(model.encode(src, mode)?),
             Self::Recurrent(model) => ModelMemory::Recurrent(model.encode(src, mode)?),
+            Self::Custom(model) => ModelMemory::Custom(model.encode(src, mode)?),
         })
     }
 
@@ -111,6 +131,9 @@ impl Seq2Seq for Model {
             (Self::Recurrent(model), ModelMemory::Recurrent(memory)) => {
                 model.decode(memory, tgt, cache.map(|cache| &mut cache.recurrent), mode)
             }
+            (Self::Custom(model), ModelMemory::Custom(memory)) => {
+                model.decode(memory, tgt, cache.map(|cache| &mut cache.custom), mode)
+            }
             _ => Err(Error::Msg("expected a memory of this model, found one of another architecture".to_owned())),
         }
     }
@@ -119,6 +142,7 @@ impl Seq2Seq for Model {
         match self {
             Self::Transformer(model) => model.projection(),
             Self::Recurrent(model) => model.projection(),
+            Self::Custom(model) => model.projection(),
         }
     }
 
@@ -126,6 +150,7 @@ impl Seq2Seq for Model {
         match self {
             Self::Transformer(model) => model.delimiter_id(),
             Self::Recurrent(model) => model.delimiter_id(),
+            Self::Custom(model) => model.delimiter_id(),
         }
     }
 
@@ -133,6 +158,7 @@ impl Seq2Seq for Model {
         match self {
             Self::Transformer(model) => model.max_positions(),
             Self::Recurrent(model) => model.max_positions(),
+            Self::Custom(model) => model.max_positions(),
         }
     }
 
@@ -140,6 +166,31 @@ impl Seq2Seq for Model {
         match self {
             Self::Transformer(model) => model.padding_id(),
             Self::Recurrent(model) => model.padding_id(),
+            Self::Custom(model) => model.padding_id(),
+        }
+    }
+
+    fn logits(&self, states: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Transformer(model) => model.logits(states),
+            Self::Recurrent(model) => model.logits(states),
+            Self::Custom(model) => model.logits(states),
+        }
+    }
+
+    fn smoothed_loss(&self, src: &Padded, tgt: &Padded, mode: Mode, smoothing: f64) -> Result<Tensor> {
+        match self {
+            Self::Transformer(model) => model.smoothed_loss(src, tgt, mode, smoothing),
+            Self::Recurrent(model) => model.smoothed_loss(src, tgt, mode, smoothing),
+            Self::Custom(model) => model.smoothed_loss(src, tgt, mode, smoothing),
+        }
+    }
+
+    fn losses(&self, src: &Padded, tgt: &Padded) -> Result<Vec<f32>> {
+        match self {
+            Self::Transformer(model) => model.losses(src, tgt),
+            Self::Recurrent(model) => model.losses(src, tgt),
+            Self::Custom(model) => model.losses(src, tgt),
         }
     }
 }

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{ConfigError, TransformerConfig};
-use crate::parameter_counts::ParameterCounts;
+use crate::custom_model_config::CustomModelConfig;
 use crate::recurrent::RecurrentConfig;
 
 /// Everything that defines a model except its weights.
 ///
-/// As JSON it is the configuration itself. That of a recurrent model has a field `cell`; that of a transformer does
-/// not.
+/// As JSON it is the configuration itself. That of a recurrent model has a field `cell`, that of a model of your own has a
+/// field `architecture`, and that of a transformer has neither.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ModelConfig {
@@ -19,6 +19,8 @@ pub enum ModelConfig {
     Transformer(TransformerConfig),
     /// A recurrent encoder-decoder.
     Recurrent(RecurrentConfig),
+    /// A model of your own.
+    Custom(CustomModelConfig),
 }
 
 impl ModelConfig {
@@ -28,6 +30,7 @@ impl ModelConfig {
         match self {
             Self::Transformer(config) => config.vocab_size,
             Self::Recurrent(config) => config.vocab_size,
+            Self::Custom(config) => config.vocab_size,
         }
     }
 
@@ -37,6 +40,7 @@ impl ModelConfig {
         match self {
             Self::Transformer(config) => config.delimiter_id,
             Self::Recurrent(config) => config.delimiter_id,
+            Self::Custom(config) => config.delimiter_id,
         }
     }
 
@@ -46,15 +50,17 @@ impl ModelConfig {
         match self {
             Self::Transformer(config) => config.padding_id,
             Self::Recurrent(config) => config.padding_id,
+            Self::Custom(config) => config.padding_id,
         }
     }
 
-    /// Longest sequence, delimiters included; `None` for a model without a limit.
+    /// Longest sequence, delimiters included; `None` for a model without a limit, or of your own: only the model itself
+    /// knows its limit.
     #[must_use]
     pub fn max_positions(&self) -> Option<usize> {
         match self {
             Self::Transformer(config) => Some(config.max_positions),
-            Self::Recurrent(_) => None,
+            Self::Recurrent(_) | Self::Custom(_) => None,
         }
     }
 
@@ -63,7 +69,7 @@ impl ModelConfig {
     pub fn as_transformer(&self) -> Option<&TransformerConfig> {
         match self {
             Self::Transformer(config) => Some(config),
-            Self::Recurrent(_) => None,
+            Self::Recurrent(_) | Self::Custom(_) => None,
         }
     }
 
@@ -75,16 +81,8 @@ impl ModelConfig {
         match self {
             Self::Transformer(config) => config.validate(),
             Self::Recurrent(config) => config.validate(),
-        }
-    }
-
-    /// Number of trainable coefficients of a model of this configuration, which must be
-    /// [valid](ModelConfig::validate).
-    #[must_use]
-    pub fn parameter_counts(&self) -> ParameterCounts {
-        match self {
-            Self::Transformer(config) => config.parameter_counts(),
-            Self::Recurrent(config) => config.parameter_counts(),
+            // Only its constructor knows.
+            Self::Custom(_) => Ok(()),
         }
     }
 }
@@ -95,6 +93,8 @@ impl<'de> Deserialize<'de> for ModelConfig {
         let value = Value::deserialize(deserializer)?;
         let config = if value.get("cell").is_some() {
             RecurrentConfig::deserialize(value).map(Self::Recurrent)
+        } else if value.get("architecture").is_some() {
+            CustomModelConfig::deserialize(value).map(Self::Custom)
         } else {
             TransformerConfig::deserialize(value).map(Self::Transformer)
         };
@@ -114,6 +114,12 @@ impl From<RecurrentConfig> for ModelConfig {
     }
 }
 
+impl From<CustomModelConfig> for ModelConfig {
+    fn from(config: CustomModelConfig) -> Self {
+        Self::Custom(config)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +136,11 @@ mod tests {
             let json = serde_json::to_string(&config).expect("plain data");
             assert_eq!(serde_json::from_str::<ModelConfig>(&json).expect("its own output"), config);
         }
+        let mut custom = CustomModelConfig::new("mixer", 20, [8, 9]);
+        custom.options.insert("d".to_owned(), 32.into());
+        let custom = ModelConfig::from(custom);
+        let json = serde_json::to_string(&custom).expect("plain data");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&json).expect("its own output"), custom);
         let error = |json: &str| serde_json::from_str::<ModelConfig>(json).expect_err("no sizes").to_string();
         assert_eq!(error("{}"), "missing field `vocab_size`");
         assert!(error(r#"{"cell": "lstn"}"#).starts_with("unknown variant `lstn`, expected `lstm` or `gru`"));

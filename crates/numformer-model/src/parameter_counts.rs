@@ -25,7 +25,7 @@ use crate::recurrent::{Cell, RecurrentConfig};
 /// // Key biases of the encoder's attention, and of the decoder's attention to itself and to the encoder.
 /// assert_eq!(counts.key_biases, 3 * 64);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParameterCounts {
     /// Tokens, learned positions and their norms, of both halves.
     pub embedding: u64,
@@ -35,6 +35,8 @@ pub struct ParameterCounts {
     pub decoder_layers: u64,
     /// The output projection; a shared weight counts as embedding.
     pub projection: u64,
+    /// All coefficients of a model of your own, whose parts are not known.
+    pub other: u64,
     /// The key biases in the layers, which never get a gradient.
     pub key_biases: u64,
 }
@@ -43,12 +45,12 @@ impl ParameterCounts {
     /// All coefficients, key biases included.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.embedding + self.encoder_layers + self.decoder_layers + self.projection
+        self.embedding + self.encoder_layers + self.decoder_layers + self.projection + self.other
     }
 }
 
 impl fmt::Display for ParameterCounts {
-    /// A table of five lines, with a sixth line if there are key biases.
+    /// A table of the parts that there are and of the total, with one line more if there are key biases.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("embedding", self.embedding),
@@ -56,7 +58,7 @@ impl fmt::Display for ParameterCounts {
             ("decoder layers", self.decoder_layers),
             ("projection", self.projection),
         ];
-        for (name, count) in parts {
+        for (name, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
             writeln!(f, "  {name:<16}{count:>12}")?;
         }
         write!(f, "  {:<16}{:>12}", "total", self.total())?;
@@ -97,6 +99,7 @@ impl TransformerConfig {
             embedding: [encoder, decoder].map(|d| (vocab_size + positions) * d + norm(d)).iter().sum(),
             encoder_layers: layers(&self.encoder, 0),
             decoder_layers: layers(&self.decoder, attention(decoder, encoder) + norm(decoder)),
+            other: 0,
             projection: projection(self.output_projection, vocab_size, decoder),
             // The decoder attends to itself and to the encoder.
             key_biases: stored(&self.encoder) * encoder + 2 * stored(&self.decoder) * decoder,
@@ -120,6 +123,7 @@ impl RecurrentConfig {
             embedding: 2 * (vocab_size * d + norm(d)),
             encoder_layers: layers,
             decoder_layers: layers,
+            other: 0,
             projection: projection(self.output_projection, vocab_size, d),
             key_biases: 0,
         }
@@ -171,6 +175,7 @@ mod tests {
             encoder_layers: count("encoder.layers."),
             decoder_layers: count("decoder.layers."),
             projection: count("projection."),
+            other: 0,
             key_biases: count(".key.bias"),
         };
         assert_eq!(config.parameter_counts(), expected, "{config:?}");

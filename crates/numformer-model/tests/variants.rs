@@ -34,6 +34,7 @@ fn without_dropout(mut config: ModelConfig) -> ModelConfig {
     match &mut config {
         ModelConfig::Transformer(config) => config.dropout = 0.0,
         ModelConfig::Recurrent(config) => config.dropout = 0.0,
+        ModelConfig::Custom(_) => {}
     }
     config
 }
@@ -263,6 +264,7 @@ fn dropout_stands_after_embeddings_and_sub_layers() {
             ModelConfig::Recurrent(config) => {
                 RecurrentConfig { dropout: ALL, output_projection: OutputProjection::Separate, ..config }.into()
             }
+            custom @ ModelConfig::Custom(_) => custom,
         };
         let mut trained = Trained::new(&config, 6);
         // The norm of a vector of equal coefficients has almost no slope.

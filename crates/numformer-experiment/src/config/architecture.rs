@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The kind of model that is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
     /// The transformer of the paper.
@@ -17,6 +17,14 @@ pub enum Architecture {
     Lstm,
     /// The same of gated recurrent units (Cho et al. 2014).
     Gru,
+    /// A custom architecture that the [`Catalogue`](crate::Catalogue) knows by this name.
+    #[serde(untagged)]
+    Custom(String),
+}
+
+impl Architecture {
+    /// The names of all built-in architectures.
+    pub const NAMES: [&str; 4] = ["transformer", "universal", "lstm", "gru"];
 }
 
 impl fmt::Display for Architecture {
@@ -26,6 +34,7 @@ impl fmt::Display for Architecture {
             Self::Universal => "universal",
             Self::Lstm => "lstm",
             Self::Gru => "gru",
+            Self::Custom(name) => name,
         })
     }
 }

@@ -210,11 +210,11 @@ pub enum ExperimentError {
         /// Longest sequence of the task, delimiters included.
         needed: usize,
     },
-    /// A recurrent model does not have an option that is set.
+    /// The architecture does not have an option that is set.
     #[error("{key} is not an option of the architecture `{architecture}`")]
-    OptionOfTransformers {
+    NotAnOption {
         /// Dotted path of the key.
-        key: &'static str,
+        key: String,
         /// The architecture.
         architecture: Architecture,
     },
@@ -254,7 +254,8 @@ impl ExperimentError {
             | Self::OutOfRange { key, .. }
             | Self::Negative { key, .. } => Some((key, None)),
             Self::TooLarge { key, .. } => Some((key, None)),
-            Self::OptionOfTransformers { key, .. } | Self::UnequalHalves { key, .. } => Some((key, None)),
+            Self::NotAnOption { key, .. } => Some((key, None)),
+            Self::UnequalHalves { key, .. } => Some((key, None)),
             Self::TooFewPositions { .. } => Some(("model.max_positions", None)),
             Self::Name { .. } => Some(("name", None)),
             _ => None,

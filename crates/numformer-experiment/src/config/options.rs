@@ -92,3 +92,10 @@ impl MakeError {
         Self::Other(error.into())
     }
 }
+
+/// A model cannot be built.
+impl From<candle_core::Error> for MakeError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::other(error)
+    }
+}

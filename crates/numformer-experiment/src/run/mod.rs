@@ -99,7 +99,7 @@ impl Run {
         experiment.validate(catalogue)?;
         let task = Arc::new(experiment.task(catalogue)?);
         let files = DataFiles::read(&experiment.data, &task)?;
-        let config = experiment.model_config(&task)?;
+        let config = experiment.model_config(&task, catalogue)?;
         let parameters = Parameters::random(experiment.seed, &Device::Cpu);
         let learner = learner(&experiment.train, catalogue, &config, &parameters)?;
         let model = Model::new(&config, &parameters.frozen())?;
@@ -206,8 +206,7 @@ impl Run {
     pub fn on_device(mut self, device: Accelerator) -> Result<Self, RunError> {
         let adam = self.adam_of_a_device()?;
         let name = device.name();
-        let config =
-            self.config.as_transformer().ok_or_else(|| RunError::NotOnDevice { what: "recurrent cells".to_owned() })?;
+        let config = self.config.as_transformer().expect("nothing else trains on devices, as was checked above");
         let step = DeviceStep::new(config, &self.parameters, device, self.experiment.train.precision)?;
         self.trainer = self.trainer.with_learner(DeviceLearner::new(step, adam, &self.parameters)?)?;
         self.device_name = Some(name);

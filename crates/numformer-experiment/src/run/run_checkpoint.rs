@@ -111,7 +111,7 @@ mod tests {
         RunCheckpoint {
             description: RunDescription {
                 data: DataFingerprints { train: Some(1), validation: None, test: Some(3) },
-                config: experiment.model_config(&task).expect("valid"),
+                config: experiment.model_config(&task, &Catalogue::standard()).expect("valid"),
                 vocabulary: task.vocabulary().clone(),
                 experiment,
             },

@@ -13,7 +13,7 @@ use numformer_evaluate::{
     Answerer, Answering, Evaluation, EvaluationTable, FigureName, OwnMetrics, Solved, evaluate_measured, solve_batch,
     solve_example, solve_in_every_way,
 };
-use numformer_model::Model;
+use numformer_model::{Model, Seq2Seq};
 use numformer_store::{CheckpointError, Latest, StoredModel, checkpoint_path, latest, steps};
 
 use crate::catalogue::Catalogue;
@@ -107,9 +107,10 @@ impl StoredRun {
         if checkpoint.description.vocabulary != *task.vocabulary() {
             return Err(RunError::OtherModel { step });
         }
-        let stored = StoredModel::from(checkpoint);
+        let mut stored = StoredModel::from(checkpoint);
+        stored.config = catalogue.model(stored.config)?;
         let model = stored.model(&Device::Cpu)?;
-        let max_positions = stored.config.max_positions();
+        let max_positions = model.max_positions();
         let answering = Answering::default();
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let catalogue = catalogue.clone();

@@ -6,8 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use numformer_encoding::{NumberEncoding, SymbolMeaning, Vocabulary};
-use numformer_model::{FlatLayout, LayerWeights, ModelConfig, RecurrentConfig, StackConfig, TransformerConfig};
-use numformer_store::{CheckpointError, ENCODINGS, EncodingNames, LayoutError, StoredModel, check_weights, latest};
+use numformer_model::{
+    CustomModelConfig, FlatLayout, LayerWeights, ModelConfig, RecurrentConfig, StackConfig, TransformerConfig,
+};
+use numformer_store::{
+    CheckpointError, ENCODINGS, EncodingNames, LayoutError, StoredModel, check_weights, flat, latest,
+};
 use numformer_train::Difference;
 use serde::Serialize;
 
@@ -56,6 +60,15 @@ impl Beginner<'_> {
         }
         // The models now differ only in vocabulary and positions, so every tensor of one is also a tensor of the other.
         check_weights(&stored.config, &stored.weights)?;
+        if let ModelConfig::Custom(_) = self.config {
+            // Only the model itself knows which rows belong to which symbols.
+            if stored.vocabulary != *self.vocabulary {
+                return Err(StartError::OtherVocabulary);
+            }
+            weights.copy_from_slice(&flat(self.layout, "", &stored.weights)?);
+            let all = Rows { taken: self.vocabulary.len(), new: 0 };
+            return Ok(TakenOver { encoder: all, decoder: all, positions: None });
+        }
         let names = stored.encodings.as_ref().ok_or(StartError::UnknownEncodings)?;
         let old = Halves::new(&stored.vocabulary, names, catalogue)?;
         let new = Halves::new(self.vocabulary, self.encodings, catalogue)?;
@@ -231,6 +244,15 @@ fn fields(config: &ModelConfig) -> Vec<(&'static str, String)> {
                 ("model.copy_gate", toml(copy_gate)),
             ]
         }
+        ModelConfig::Custom(config) => {
+            let CustomModelConfig { architecture, max_src_len, max_tgt_len, options, .. } = config;
+            vec![
+                ("model.architecture", toml(architecture)),
+                ("model.options", serde_json::Value::from(options.clone()).to_string()),
+                ("longest source", max_src_len.to_string()),
+                ("longest target", max_tgt_len.to_string()),
+            ]
+        }
         ModelConfig::Recurrent(config) => {
             let RecurrentConfig {
                 cell,
@@ -305,6 +327,9 @@ pub enum StartError {
     /// The models differ.
     #[error("{0}; only vocabulary, positions and dropout may differ")]
     OtherModel(Differences),
+    /// The vocabularies of two custom models differ.
+    #[error("its vocabulary is another: a custom architecture starts only from weights for the same vocabulary")]
+    OtherVocabulary,
     /// The weights are not those of their own configuration.
     #[error(transparent)]
     Weights(#[from] LayoutError),

@@ -155,6 +155,7 @@ impl FusedStep {
             ModelConfig::Transformer(config) if config.layer_weights == LayerWeights::Shared => Some("shared layers"),
             ModelConfig::Transformer(config) if config.copy_gate => Some("copy gates"),
             ModelConfig::Transformer(_) => None,
+            ModelConfig::Custom(_) => Some("models of your own"),
         }
     }
 

@@ -12,6 +12,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::config::ConfigError;
 use crate::model::Model;
 use crate::model_config::ModelConfig;
+use crate::parameter_counts::ParameterCounts;
 use crate::parameters::Parameters;
 
 /// The place of one parameter in a flat vector.
@@ -70,7 +71,7 @@ impl FlatLayout {
     /// The layout of the parameters of a model with this configuration, without memory for them.
     ///
     /// # Errors
-    /// When the configuration is impossible.
+    /// When the configuration is impossible, or it is not known how the model is built.
     ///
     /// # Examples
     /// ```
@@ -87,7 +88,7 @@ impl FlatLayout {
         let shapes = Shapes::default();
         let builder = VarBuilder::from_backend(Box::new(shapes.clone()), DType::F32, Device::Cpu);
         // Only the model knows which parameters exist, so it is built on tensors that are all a single broadcast zero.
-        Model::new(config, &builder).expect("a valid configuration has a model, and a zero on the CPU always exists");
+        Model::new(config, &builder).map_err(|error| ConfigError::NotBuilt { reason: error.to_string() })?;
         let shapes = std::mem::take(&mut *shapes.0.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Self::of_shapes(shapes))
     }
@@ -212,6 +213,22 @@ impl SimpleBackend for Shapes {
 
     fn contains_tensor(&self, _name: &str) -> bool {
         true
+    }
+}
+
+impl ModelConfig {
+    /// Number of trainable coefficients of a model of this configuration, which must be
+    /// [valid](ModelConfig::validate); none if it is not known how the model is built.
+    #[must_use]
+    pub fn parameter_counts(&self) -> ParameterCounts {
+        match self {
+            Self::Transformer(config) => config.parameter_counts(),
+            Self::Recurrent(config) => config.parameter_counts(),
+            Self::Custom(_) => {
+                let other = FlatLayout::of(self).map_or(0, |layout| layout.len() as u64);
+                ParameterCounts { other, ..ParameterCounts::default() }
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ fn with(settings: &[&str]) -> Experiment {
 fn model(experiment: &Experiment, catalogue: &Catalogue) -> StoredModel {
     let run = Run::with_catalogue(experiment.clone(), catalogue).expect("a run");
     StoredModel {
-        config: experiment.model_config(run.task()).expect("possible"),
+        config: experiment.model_config(run.task(), &Catalogue::standard()).expect("possible"),
         vocabulary: run.task().vocabulary().clone(),
         weights: run.named_weights(),
         encodings: Some(experiment.encoding.names()),
