@@ -1,15 +1,13 @@
 //! A task that has nothing to do with matrices, on the same model and trainer: reversing a string of digits. A source of
 //! batches of one's own is all it takes.
 //!
-//! ```sh
-//! cargo run --release --example beyond_matrices
-//! ```
+//! Run: `cargo run --release --example beyond_matrices`
 //!
 //! Expected output: the progress of a small transformer, and its share of exact answers, nearly 1 after some twenty seconds.
 //! Next: `compose` for tasks on matrices.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use numformer::data::{Batch, BatchSource, TaskError};
 use numformer::encoding::Vocabulary;
@@ -65,8 +63,7 @@ fn main() -> Result<()> {
         .with_evaluation(every(500), evaluator)
         .with_observer(Progress::stderr());
     trainer.run()?;
-    let exact =
-        trainer.progress().history.last().and_then(|past| past.figure("exact")).map_or(0.0, |exact| exact.value);
+    let exact = trainer.progress().latest("exact").context("no evaluation")?;
     println!("share of exact answers: {exact:.3}");
     ensure!(exact > 0.9, "it learned to reverse");
     Ok(())

@@ -1,12 +1,10 @@
 //! A law of random matrices of one's own: circulant matrices, each row the one above shifted by one place. A model learns
 //! their traces from it, and is judged on another law, too.
 //!
-//! ```sh
-//! cargo run --release --example custom_law
-//! ```
+//! Run: `cargo run --release --example custom_law`
 //!
 //! Expected output: a matrix of the law, the progress of a small model, and its accuracy on circulant matrices and, far
-//! lower, on uniform ones; some ten seconds in all. Next: `custom_problem` for what is computed; `compose` for all parts.
+//! lower, on uniform ones; under a minute in all. Next: `custom_problem` for what is computed; `compose` for all parts.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
@@ -19,7 +17,7 @@ use numformer::encoding::Positional;
 use numformer::evaluate::evaluate;
 use numformer::fused::FusedStep;
 use numformer::model::{Parameters, StackConfig, Transformer, TransformerConfig};
-use numformer::problems::{Ensemble, Trace, UniformEntries};
+use numformer::problems::{Law, Trace, UniformEntries};
 use numformer::train::{Adam, HostLearner, Progress, Trainer, WarmUp};
 use rand::{Rng, RngCore};
 
@@ -31,7 +29,7 @@ struct Circulant {
 }
 
 // A sample is a function of the law and of what the generator yields, and of nothing else: a run can be repeated.
-impl Ensemble for Circulant {
+impl Law for Circulant {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let n = self.dimension;
         let first: Vec<f64> = (0..n).map(|_| rng.random_range(-self.bound..=self.bound)).collect();
@@ -56,7 +54,7 @@ fn main() -> Result<()> {
     println!("{}", task.vocabulary().render(&task.example(0, Split::Train, 0)?.src));
 
     let sizes = StackConfig::new(64, 4, 1);
-    let config = TransformerConfig::new(task.vocabulary().len(), task.max_src_len(), sizes.clone(), sizes);
+    let config = TransformerConfig::new(task.vocabulary().len(), task.max_len(), sizes.clone(), sizes);
     let parameters = Parameters::random(0, &Device::Cpu);
     let learner = HostLearner::new(FusedStep::new(&config, &parameters)?, Adam::default(), &parameters)?;
     let mut trainer = Trainer::new(learner, task.batches(0, Split::Train, 64))
@@ -71,11 +69,10 @@ fn main() -> Result<()> {
     let law = UniformEntries::new(3, 3, 10.0)?;
     let uniform = Task::builder(p1000.clone(), p1000).with_problem(Trace, 1.0, vec![Box::new(law)]);
     let uniform = Arc::new(uniform.written_as(&task).build()?);
-    let [on_own, on_uniform] = [&task, &uniform].map(|task| {
-        let source = task.batches(0, Split::Test, 256);
-        evaluate(&model, task, &source, 500, &Device::Cpu).map(|evaluation| evaluation.accuracy[0].1)
-    });
-    let (on_own, on_uniform) = (on_own?, on_uniform?);
+    let within = |task: &Arc<Task>| -> Result<f64> {
+        Ok(evaluate(&model, task, &task.batches(0, Split::Test, 256), 500, &Device::Cpu)?.accuracy[0].1)
+    };
+    let (on_own, on_uniform) = (within(&task)?, within(&uniform)?);
     println!("within 5%: {on_own:.3} of circulant matrices, {on_uniform:.3} of uniform ones");
     ensure!(on_own > 0.8 && on_uniform < on_own, "it learned what it saw");
     Ok(())

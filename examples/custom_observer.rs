@@ -1,8 +1,6 @@
 //! An observer of one's own: early stopping when the loss on the validation set no longer falls.
 //!
-//! ```sh
-//! cargo run --release --example custom_observer
-//! ```
+//! Run: `cargo run --release --example custom_observer`
 //!
 //! Expected output: a line for each evaluation, and why the run ended, after some ten seconds. The learning rate is far too
 //! high, so that the run gives up long before its last step. Next: `train` for a run in a directory.

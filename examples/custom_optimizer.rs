@@ -1,9 +1,6 @@
-//! An optimizer of one's own, Lion (Chen et al. 2023, <https://arxiv.org/abs/2302.06675>), with weight decay on matrices
-//! alone: it sees the names and shapes of the weights.
+//! An optimizer of one's own, Lion (Chen et al. 2023, arXiv 2302.06675), with weight decay on matrices alone.
 //!
-//! ```sh
-//! cargo run --release --example custom_optimizer
-//! ```
+//! Run: `cargo run --release --example custom_optimizer`
 //!
 //! Expected output: the progress of a small transformer that learns to transpose 1×2 matrices, and its share of exact
 //! answers, nearly 1 after some twenty seconds. Next: `custom_model`; `compose` for all parts of a run.
@@ -11,7 +8,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use numformer::data::{Split, Task};
 use numformer::encoding::Positional;
@@ -22,6 +19,7 @@ use numformer::problems::{Transpose, UniformEntries};
 use numformer::train::{HostLearner, Optimizer, Progress, Trainer, Update, WarmUp, every};
 
 /// Moves each weight by the sign of a mixture of its gradient and its momentum.
+#[derive(Default)]
 struct Lion {
     beta1: f32,
     beta2: f32,
@@ -29,19 +27,12 @@ struct Lion {
     is_decayed: Vec<bool>,
 }
 
-impl Lion {
-    fn new(beta1: f32, beta2: f32) -> Self {
-        Self { beta1, beta2, momentum: Vec::new(), is_decayed: Vec::new() }
-    }
-}
-
 impl Optimizer for Lion {
     fn begin(&mut self, layout: &FlatLayout) {
         self.momentum = vec![0.0; layout.len()];
-        let is_matrix = |slot: &numformer::model::Slot| vec![slot.shape().rank() == 2; slot.range().len()];
-        self.is_decayed = layout.slots().iter().flat_map(is_matrix).collect();
+        let slots = layout.slots().iter();
+        self.is_decayed = slots.flat_map(|slot| vec![slot.shape().rank() == 2; slot.range().len()]).collect();
     }
-
     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
         let [lr, scale, decay] = [update.lr, update.gradient_scale, update.weight_decay].map(|x| x as f32);
         let remembered = self.momentum.iter_mut().zip(&self.is_decayed);
@@ -59,7 +50,6 @@ impl Optimizer for Lion {
     fn memory(&self) -> Vec<(&str, &[f32])> {
         vec![("momentum", &self.momentum)]
     }
-
     fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
         vec![("momentum", &mut self.momentum)]
     }
@@ -69,9 +59,10 @@ fn main() -> Result<()> {
     let p1000 = Arc::new(Positional::p1000());
     let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
     let sizes = StackConfig::new(64, 4, 1);
-    let config = TransformerConfig::new(task.vocabulary().len(), task.max_src_len(), sizes.clone(), sizes);
+    let config = TransformerConfig::new(task.vocabulary().len(), task.max_len(), sizes.clone(), sizes);
     let parameters = Parameters::random(0, &Device::Cpu);
-    let learner = HostLearner::new(FusedStep::new(&config, &parameters)?, Lion::new(0.9, 0.99), &parameters)?;
+    let lion = Lion { beta1: 0.9, beta2: 0.99, ..Lion::default() };
+    let learner = HostLearner::new(FusedStep::new(&config, &parameters)?, lion, &parameters)?;
     let model = Transformer::new(&config, &parameters.frozen())?;
     let evaluator = Evaluator::new(model, &parameters, &task, task.batches(0, Split::Validation, 256), 500)?;
     let mut trainer = Trainer::new(learner, task.batches(0, Split::Train, 64))
@@ -81,8 +72,7 @@ fn main() -> Result<()> {
         .with_evaluation(every(250), evaluator)
         .with_observer(Progress::stderr());
     trainer.run()?;
-    let exact =
-        trainer.progress().history.last().and_then(|past| past.figure("exact")).map_or(0.0, |exact| exact.value);
+    let exact = trainer.progress().latest("exact").context("no evaluation")?;
     println!("share of exact answers: {exact:.3}");
     ensure!(exact > 0.9, "it learned to transpose");
     Ok(())

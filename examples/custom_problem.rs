@@ -1,8 +1,6 @@
 //! A problem of one's own, generated, learned and judged: the elementwise maximum of two matrices.
 //!
-//! ```sh
-//! cargo run --release --example custom_problem
-//! ```
+//! Run: `cargo run --release --example custom_problem`
 //!
 //! Expected output: two examples as tokens, the progress of a small model, its figures on 1,000 unseen matrices (more than
 //! 90% within 5%, after some ten seconds) and one of them in full. The exit code is 1 if there are fewer.
@@ -12,7 +10,7 @@
 use anyhow::{Result, ensure};
 use faer::{Mat, MatRef};
 use numformer::data::Split;
-use numformer::experiment::{Catalogue, Experiment, ModelConfig, Run, TrainConfig};
+use numformer::experiment::{ArchitectureConfig, Catalogue, Experiment, Run, TrainConfig};
 use numformer::model::StackConfig;
 use numformer::problems::{Magnitudes, Problem, SolveError, require_finite};
 use numformer::train::Progress;
@@ -49,20 +47,13 @@ impl Problem for Maximum {
     fn solve_into(&self, input: MatRef<'_, f64>, output: &mut Mat<f64>) -> Result<(), SolveError> {
         let (rows, columns) = self.output_shape(input.shape())?;
         require_finite(input)?;
-        // The buffer is kept from example to example; whatever it held is replaced.
-        output.resize_with(rows, columns, |_, _| 0.0);
-        for j in 0..columns {
-            for i in 0..rows {
-                output[(i, j)] = input[(i, j)].max(input[(i, j + columns)]);
-            }
-        }
+        *output = Mat::from_fn(rows, columns, |i, j| input[(i, j)].max(input[(i, j + columns)]));
         Ok(())
     }
 }
 
 fn main() -> Result<()> {
-    // The name in experiments, a line about it, and how to make one: a problem with options takes them out of the
-    // closure's argument.
+    // The name in experiments, a line about it, and how to make one.
     let catalogue = Catalogue::standard().with_problem(
         "maximum",
         "[A | B] to the larger of each two entries, r×2c to r×c",
@@ -70,7 +61,7 @@ fn main() -> Result<()> {
     );
     let mut experiment = Experiment::new("maximum", "uniform", 1).encoded("p10", "p10");
     experiment.matrices.cols = Some(2.into());
-    experiment.model = ModelConfig::symmetric(StackConfig::new(64, 4, 1));
+    experiment.model = ArchitectureConfig::symmetric(StackConfig::new(64, 4, 1));
     experiment.train = TrainConfig::new(1_000, 2e-3);
     (experiment.evaluate.every, experiment.evaluate.examples) = (250, 250);
     let mut run = Run::with_catalogue(experiment, &catalogue)?.with_observer(Progress::stderr());

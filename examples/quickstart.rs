@@ -1,8 +1,6 @@
 //! Trains a small transformer to transpose 3×3 matrices, from generated examples only, and shows that it can.
 //!
-//! ```sh
-//! cargo run --release --example quickstart -- --run-dir runs/first --seed 1
-//! ```
+//! Run: `cargo run --release --example quickstart -- --run-dir runs/first --seed 1`
 //!
 //! Expected output, after about a minute on two CPU cores: accuracies of 100% or nearly so on unseen matrices, three of
 //! them in full, and where the run was saved. The exit code is 1 if fewer than 99% of the answers are exact.

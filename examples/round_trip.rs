@@ -1,8 +1,6 @@
 //! Writes a matrix as tokens in the four published encodings, and reads it back.
 //!
-//! ```sh
-//! cargo run --release --example round_trip
-//! ```
+//! Run: `cargo run --release --example round_trip`
 //!
 //! Expected output: for each encoding the tokens and the matrix they stand for, every number rounded to three digits.
 //! Next: `quickstart`, where a model learns to work on such tokens.

@@ -1,8 +1,6 @@
 //! A run in a directory, interrupted and resumed, then asked for an answer.
 //!
-//! ```sh
-//! cargo run --release --example train
-//! ```
+//! Run: `cargo run --release --example train`
 //!
 //! Expected output: progress up to step 60, progress from there to step 120, and a matrix beside the answer of a model that has
 //! hardly begun to learn; a few seconds in all. Next: `custom_observer` for what ends a run; `quickstart` for one that learns.

@@ -206,12 +206,12 @@ noise = 0.1
     assert!(object["noisy"]["cross_entropy"] != object["test"]["cross_entropy"]);
     assert!(evaluate(&["--csv"]).lines().any(|line| line.starts_with("test,dimension 1x2,")));
 
-    let grid = evaluate(&["--grid", "ensembles", "--laws", "uniform,gaussian,wigner"]);
+    let grid = evaluate(&["--grid", "laws", "--laws", "uniform,gaussian,wigner"]);
     let [head, line] = grid.lines().skip(1).collect::<Vec<_>>()[..] else { panic!("{grid}") };
     assert!(head.starts_with("run  trained on  uniform  gaussian  wigner"), "{grid}");
     let cells: Vec<&str> = line.split_whitespace().collect();
     assert_eq!((cells[0], cells[1], cells[4]), ("run", "uniform", "-"), "{grid}");
-    let csv = evaluate(&["--grid", "ensembles", "--csv"]);
+    let csv = evaluate(&["--grid", "laws", "--csv"]);
     assert!(csv.lines().nth(1).unwrap().starts_with("run,uniform,uniform,20,"), "{csv}");
 
     for (wrong, expected) in [
@@ -310,7 +310,7 @@ fn settings_that_change_nothing_of_what_is_judged_on_are_refused() {
         let (stdout, stderr, code) = numformer(&[&["evaluate", "run"], arguments].concat(), dir.path());
         assert!((code, stdout.as_str()) == (1, "") && stderr.contains(expected), "{arguments:?}: {stderr}");
     }
-    let (_, stderr, code) = numformer(&["evaluate", "run", "--grid", "ensembles", "--split", "validation"], dir.path());
+    let (_, stderr, code) = numformer(&["evaluate", "run", "--grid", "laws", "--split", "validation"], dir.path());
     assert!(code == 2 && stderr.contains("cannot be used with"), "{stderr}");
 }
 
@@ -362,7 +362,7 @@ fn an_older_checkpoint_than_the_newest_is_not_asked_in_silence() {
     for arguments in [
         &["solve", "run", "--random"][..],
         &["evaluate", "run", "--examples", "5"],
-        &["evaluate", "run", "--grid", "ensembles", "--examples", "5"],
+        &["evaluate", "run", "--grid", "laws", "--examples", "5"],
         &["--quiet", "report", "run", "--examples", "5", "--laws", "none"],
     ] {
         let (_, stderr, code) = numformer(arguments, dir.path());
@@ -553,7 +553,7 @@ fn figures_fit_the_terminal() {
     for arguments in [
         &["evaluate", "run", "--examples", "20"][..],
         &["evaluate", "inversion", "--examples", "20", "--failures"],
-        &["evaluate", "run", "inversion", "--grid", "ensembles", "--examples", "20"],
+        &["evaluate", "run", "inversion", "--grid", "laws", "--examples", "20"],
         &["runs", "compare", "run", "inversion"],
         &["train", "my.toml", "--dry-run"],
     ] {

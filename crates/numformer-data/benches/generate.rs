@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use numformer_data::{Example, Split, Task};
 use numformer_encoding::{NumberEncoding, encoding_by_name};
 use numformer_problems::{
-    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, Inversion, LinearSolve, MatrixExponential,
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Inversion, Law, LinearSolve, MatrixExponential,
     MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank, SingularValues, Svd,
     SymmetricInversion, Trace, Transpose, UniformEntries, Wigner, Wishart,
 };
@@ -27,7 +27,7 @@ fn make(task: &Task, batch: u64, example: &mut Example) {
 /// The largest magnitude of an entry, that of the paper.
 const BOUND: f64 = 10.0;
 
-fn law(problem: &dyn Problem, shape: (usize, usize)) -> Box<dyn Ensemble> {
+fn law(problem: &dyn Problem, shape: (usize, usize)) -> Box<dyn Law> {
     let (rows, columns) = problem.input_shape(shape);
     let valid = "valid parameters";
     match problem.name() {

@@ -23,7 +23,7 @@
 //! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
 //!   problems and shapes, adds noise and chooses the vocabulary.
 //! - [`Judgement`]: the verdict on one prediction in every norm.
-//! - [`Dissection`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has
+//! - [`AnswerAnalysis`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has
 //!   to go.
 //! - [`AnswerGrammar`]: which tokens may follow which in an answer.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
@@ -68,9 +68,9 @@ pub use files::write::write_examples;
 pub use numformer_encoding::Sequences;
 pub use prefetch::{Prefetch, prefetch};
 pub use task::Task;
+pub use task::answer_analysis::{AnswerAnalysis, RefinementSteps};
 pub use task::answer_grammar::{AnswerGrammar, AnswerState};
 pub use task::builder::{TaskBuilder, VocabularyKind};
-pub use task::dissection::{Dissection, RefinementSteps};
 pub use task::error::{OtherError, TaskError};
 pub use task::example::Example;
 pub use task::judgement::Judgement;

@@ -75,7 +75,7 @@ impl BatchSource for TaskBatches {
 mod tests {
     use faer::Mat;
     use numformer_encoding::Positional;
-    use numformer_problems::{Ensemble, Transpose};
+    use numformer_problems::{Law, Transpose};
     use rand::{Rng, RngCore};
 
     use super::*;
@@ -84,7 +84,7 @@ mod tests {
     #[derive(Debug)]
     struct Ones;
 
-    impl Ensemble for Ones {
+    impl Law for Ones {
         fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
             *matrix = Mat::ones(1, rng.random_range(1..=4));
         }

@@ -6,14 +6,14 @@ use allocation_counter::measure;
 use faer::Mat;
 use numformer_data::{Example, Split, Task};
 use numformer_encoding::{NumberEncoding, Positional, Preset};
-use numformer_problems::{Addition, Ensemble, Inversion, Transpose, UniformEntries};
+use numformer_problems::{Addition, Inversion, Law, Transpose, UniformEntries};
 use rand::{Rng, RngCore};
 
 /// Entries of another law, in any shape up to 6x6.
 #[derive(Debug)]
 struct AnyShape(UniformEntries);
 
-impl Ensemble for AnyShape {
+impl Law for AnyShape {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let (rows, columns) = (rng.random_range(1..=6), rng.random_range(1..=6));
         self.0.sample_into(rng, matrix);
@@ -30,9 +30,9 @@ impl Ensemble for AnyShape {
 }
 
 /// The number of allocations in making examples, after so many have been made that the longest was among them.
-fn allocations(ensemble: impl Ensemble + 'static, encoding: Positional) -> u64 {
+fn allocations(law: impl Law + 'static, encoding: Positional) -> u64 {
     let encoding: Arc<dyn NumberEncoding> = Arc::new(encoding);
-    let task = Task::new(Transpose, ensemble, encoding.clone(), encoding).expect("the ensemble suits the encoding");
+    let task = Task::new(Transpose, law, encoding.clone(), encoding).expect("the law suits the encoding");
     let mut example = Example::default();
     let mut make = |range: std::ops::Range<u64>| {
         for index in range {
@@ -54,9 +54,8 @@ fn warm_examples_do_not_allocate() {
 
 #[test]
 fn warm_examples_of_mixtures_do_not_allocate() {
-    let uniform = |rows, cols| -> Box<dyn Ensemble> {
-        Box::new(UniformEntries::new(rows, cols, 10.0).expect("valid parameters"))
-    };
+    let uniform =
+        |rows, cols| -> Box<dyn Law> { Box::new(UniformEntries::new(rows, cols, 10.0).expect("valid parameters")) };
     for preset in Preset::ALL {
         let task = Task::builder(preset.encoding(), preset.encoding())
             .with_problem(Transpose, 1.0, vec![uniform(2, 3), uniform(5, 5)])

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use numformer_data::{BatchSource, Dataset, DatasetError, Format, Order, RecordError, Split, Task, write_examples};
 use numformer_encoding::Positional;
-use numformer_problems::{Addition, Ensemble, Transpose, UniformEntries};
+use numformer_problems::{Addition, Law, Transpose, UniformEntries};
 use rayon::ThreadPoolBuilder;
 use tempfile::{TempDir, tempdir};
 
-fn uniform(rows: usize, cols: usize) -> Box<dyn Ensemble> {
+fn uniform(rows: usize, cols: usize) -> Box<dyn Law> {
     Box::new(UniformEntries::new(rows, cols, 10.0).expect("valid parameters"))
 }
 

@@ -6,12 +6,10 @@ use faer::Mat;
 use numformer_data::{Batch, BatchSource, Example, Split, Task, TaskBuilder, TaskError, VocabularyKind, prefetch};
 use numformer_encoding::{Floating, Positional};
 use numformer_metrics::{Norm, Verdict};
-use numformer_problems::{
-    Addition, Determinant, Ensemble, Inversion, MatrixExponential, Trace, Transpose, UniformEntries,
-};
+use numformer_problems::{Addition, Determinant, Inversion, Law, MatrixExponential, Trace, Transpose, UniformEntries};
 use rand::{Rng, RngCore};
 
-fn uniform(rows: usize, cols: usize) -> Box<dyn Ensemble> {
+fn uniform(rows: usize, cols: usize) -> Box<dyn Law> {
     Box::new(UniformEntries::new(rows, cols, 10.0).expect("valid parameters"))
 }
 
@@ -74,7 +72,7 @@ fn impossible_mixtures_are_refused() {
     let refused = |builder: TaskBuilder| builder.build().expect_err("impossible");
     assert_eq!(refused(p1000()), TaskError::NoProblem);
     let empty = mixture().with_problem(Trace, 1.0, vec![]);
-    assert_eq!(refused(empty), TaskError::NoEnsemble { problem: "trace" });
+    assert_eq!(refused(empty), TaskError::NoLaw { problem: "trace" });
     let twice = mixture().with_problem(Transpose, 1.0, vec![uniform(2, 2)]);
     assert_eq!(refused(twice), TaskError::SameLetter { letter: "T", problems: ["transpose"; 2] });
     let heavy = p1000().with_task_letters().with_problem(Transpose, f64::MAX, vec![uniform(2, 2)]);
@@ -135,8 +133,8 @@ fn a_compact_vocabulary_holds_what_can_be_written() {
 }
 
 fn mixed_dimensions() -> Arc<Task> {
-    let ensembles = (1..=5).map(|n| uniform(n, n)).collect();
-    Arc::new(p1000().with_problem(Transpose, 1.0, ensembles).build().expect("a task"))
+    let laws = (1..=5).map(|n| uniform(n, n)).collect();
+    Arc::new(p1000().with_problem(Transpose, 1.0, laws).build().expect("a task"))
 }
 
 fn padding(batches: &[Batch]) -> usize {
@@ -202,7 +200,7 @@ fn examples_know_the_law_they_were_drawn_from() {
 #[derive(Debug)]
 struct OftenSingular;
 
-impl Ensemble for OftenSingular {
+impl Law for OftenSingular {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         *matrix = Mat::full(1, 1, if rng.random() { 0.0 } else { rng.random_range(1.0..2.0) });
     }
@@ -235,7 +233,7 @@ fn matrices_without_answers_are_drawn_again_and_counted() {
 /// Bounds on answers may be far above the answers, but no symbol of a small answer may be left out.
 #[test]
 fn both_vocabularies_write_the_same_symbols() {
-    let small = || Box::new(UniformEntries::new(2, 2, 1e-9).expect("valid parameters")) as Box<dyn Ensemble>;
+    let small = || Box::new(UniformEntries::new(2, 2, 1e-9).expect("valid parameters")) as Box<dyn Law>;
     let builders: [fn() -> TaskBuilder; 4] = [
         || p1000().with_problem(MatrixExponential, 1.0, vec![uniform(5, 5)]),
         || p1000().with_problem(Determinant, 1.0, (1..=20).map(|n| uniform(n, n)).collect()),

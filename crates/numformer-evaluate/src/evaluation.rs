@@ -13,7 +13,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use crate::answers::answering::{Answerer, Answering};
 use crate::answers::pairs::{Batch as ScoredBatch, Pair, Scored, finished, score_pairs, tokens_of};
 use crate::evaluate_error::EvaluateError;
-use crate::evaluation_metrics::{EvaluationMetrics, Judged};
+use crate::evaluation_metrics::{EvaluationMetrics, EvaluationSample};
 use crate::figures::Evaluation;
 use crate::own_metric::{Answered, OwnMetrics};
 
@@ -259,9 +259,9 @@ fn example(batch: &Batch, row: usize) -> (Pair, Origin) {
     (pair, Origin { law, rejected: batch.rejected.get(row).copied().unwrap_or(0) })
 }
 
-fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<Judged, EvaluateError> {
+fn judged(task: &Task, pair: &Pair, origin: &Origin, scored: &Scored) -> Result<EvaluationSample, EvaluateError> {
     let answer = scored.answer.as_ref().and_then(|answer| finished(&answer.hypothesis));
-    Ok(Judged {
+    Ok(EvaluationSample {
         judgement: task.judgement(&tokens_of(&pair.src), &tokens_of(&pair.tgt), answer.as_deref())?,
         law: origin.law.and_then(|law| task.laws().get(law).cloned()),
         is_exact: scored.is_exact(pair) == Some(true),

@@ -13,7 +13,7 @@ use crate::figures::{Estimate, Evaluation};
 
 /// One example beside a model's answer: a sample for [`EvaluationMetrics`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
+pub struct EvaluationSample {
     /// The verdict on the answer, and the problem that it answers.
     pub judgement: Judgement,
     /// The name of the law that the input was drawn from, if it has one.
@@ -42,10 +42,10 @@ pub struct EvaluationMetrics {
 }
 
 impl Metric for EvaluationMetrics {
-    type Sample = Judged;
+    type Sample = EvaluationSample;
     type Value = Evaluation;
 
-    fn update(&mut self, sample: &Judged) {
+    fn update(&mut self, sample: &EvaluationSample) {
         self.all.update(sample);
         self.by_dimension.group_mut(sample.judgement.shape.into()).update(sample);
         self.by_problem.group_mut(sample.judgement.problem.to_owned()).update(sample);
@@ -101,10 +101,10 @@ impl Default for Tally {
 }
 
 impl Metric for Tally {
-    type Sample = Judged;
+    type Sample = EvaluationSample;
     type Value = Evaluation;
 
-    fn update(&mut self, sample: &Judged) {
+    fn update(&mut self, sample: &EvaluationSample) {
         sample.judgement.verdicts.iter().for_each(|verdict| self.curves.update(verdict));
         self.coefficients.update(&sample.judgement.coefficients);
         self.exact.update(&sample.is_exact);
@@ -161,10 +161,10 @@ mod tests {
 
     /// An example whose answer, of two coefficients, has this error in every norm; without an error, the answer is
     /// malformed.
-    fn judged(problem: &'static str, rows: usize, law: Option<&str>, error: Option<f64>) -> Judged {
+    fn judged(problem: &'static str, rows: usize, law: Option<&str>, error: Option<f64>) -> EvaluationSample {
         let verdict = error.map_or(Verdict::Malformed, |error| Verdict::Measured { error });
         let correct = error.map_or(0, |error| 1 + u64::from(error < 0.01));
-        Judged {
+        EvaluationSample {
             judgement: Judgement {
                 problem,
                 shape: (rows, 2),
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    fn of(samples: &[Judged]) -> EvaluationMetrics {
+    fn of(samples: &[EvaluationSample]) -> EvaluationMetrics {
         let mut metrics = EvaluationMetrics::default();
         samples.iter().for_each(|sample| metrics.update(sample));
         metrics
@@ -194,7 +194,7 @@ mod tests {
     fn figures_are_those_of_the_metrics() {
         let errors = [Some(0.0), Some(0.015), None, Some(0.03)];
         let mut samples = errors.map(|error| judged("transpose", 3, None, error));
-        samples[0] = Judged { cross_entropy: 1.5, target_tokens: 12, rejected: 3, ..samples[0].clone() };
+        samples[0] = EvaluationSample { cross_entropy: 1.5, target_tokens: 12, rejected: 3, ..samples[0].clone() };
         // Worse in one norm than in the others.
         samples[3].judgement.verdicts[2] = (Norm::Max, Verdict::Measured { error: 0.7 });
         let evaluation = of(&samples).value().expect("four examples");
@@ -217,14 +217,14 @@ mod tests {
     }
 
     /// Examples of two problems, three shapes and two laws.
-    fn samples() -> impl Strategy<Value = Vec<Judged>> {
+    fn samples() -> impl Strategy<Value = Vec<EvaluationSample>> {
         let error = prop::option::of(prop::sample::select(vec![0.0, 0.004, 0.009, 0.015, 0.03, 0.5, f64::NAN]));
         let law = prop::option::of(prop::sample::select(vec!["uniform", "gaussian"]));
         // Eighths, whose sums are exact.
         let numbers = (0..80_u32, 1..9_u64, 0..3_u32);
         let sample = (prop::sample::select(vec!["transpose", "addition"]), 1..4_usize, law, error, numbers);
         prop::collection::vec(sample, 1..30).prop_map(|samples| {
-            let judged = samples.into_iter().map(|(problem, rows, law, error, numbers)| Judged {
+            let judged = samples.into_iter().map(|(problem, rows, law, error, numbers)| EvaluationSample {
                 cross_entropy: f64::from(numbers.0) / 8.0,
                 target_tokens: numbers.1,
                 rejected: numbers.2,
@@ -255,7 +255,7 @@ mod tests {
         #[test]
         fn each_group_is_judged_as_by_itself(samples in samples()) {
             let evaluation = of(&samples).value().expect("at least one example");
-            let alone = |is_in: &dyn Fn(&Judged) -> bool| {
+            let alone = |is_in: &dyn Fn(&EvaluationSample) -> bool| {
                 let group: Vec<_> = samples.iter().filter(|sample| is_in(sample)).cloned().collect();
                 let figures = of(&group).value().expect("a group has an example");
                 Evaluation { by_dimension: BTreeMap::new(), by_problem: BTreeMap::new(), by_law: BTreeMap::new(), ..figures }

@@ -26,7 +26,7 @@
 //! - [`FigureName`], [`Figure`]: one number of an evaluation, and whether more is better.
 //! - [`Answering`], [`Answerer`]: how answers are found: greedily, by beam search or by sampling, optionally
 //!   constrained and verified.
-//! - [`solve`], [`Solved`]: single answers for inspection; [`diagnose`] says why answers are wrong.
+//! - [`solve`], [`Solved`]: single answers for inspection; [`failures_by_problem`] says why answers are wrong.
 //! - [`Scorer`]: how probable a model finds given answers.
 //! - [`text`]: tables that fit a width.
 //!
@@ -38,26 +38,26 @@
 #![forbid(unsafe_code)]
 
 mod answers;
-mod diagnosis;
 mod evaluate_error;
 mod evaluation;
 mod evaluation_metrics;
 mod evaluator;
+mod failures;
 mod figures;
 mod own_metric;
 pub mod text;
 
 pub use answers::answering::{Answerer, Answering};
 pub use answers::pairs::Pair;
-pub use answers::score::{PairError, Score, ScoreError, Scorer};
+pub use answers::score::{PairError, ScoreError, ScoredPair, Scorer};
 pub use answers::shape::{Shape, ShapeError};
 pub use answers::solved::{Solved, solve, solve_batch, solve_example, solve_in_every_way};
 pub use candle_core;
-pub use diagnosis::{DIAGNOSED_TOLERANCE, Diagnosis, RefinementCounts, diagnose};
 pub use evaluate_error::EvaluateError;
 pub use evaluation::{Watch, evaluate, evaluate_measured, evaluate_with};
-pub use evaluation_metrics::{EvaluationMetrics, Judged};
+pub use evaluation_metrics::{EvaluationMetrics, EvaluationSample};
 pub use evaluator::{Evaluate, Evaluator};
+pub use failures::{FAILURE_TOLERANCE, ProblemFailures, RefinementCounts, failures_by_problem};
 pub use figures::evaluation_table::EvaluationTable;
 pub use figures::figure::{Better, Figure};
 pub use figures::figure_name::{FigureName, FigureNameError};

@@ -12,10 +12,10 @@ use numformer_evaluate::{Answered, Better, OwnMetrics};
 use numformer_metrics::Metric;
 use numformer_model::{AnyModel, CustomModelConfig, Kept, ModelConfig, Seq2Seq};
 use numformer_problems::{
-    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, EnsembleError, Entries, GaussianEntries,
-    HaarOrthogonal, Inversion, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication,
-    PolynomialRoots, Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
-    Transpose, UniformEntries,
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Entries, GaussianEntries, HaarOrthogonal, Inversion,
+    Law, LawError, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots,
+    Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace, Transpose,
+    UniformEntries,
 };
 use numformer_train::{AfterWarmUp, Optimizer, OptimizerConfig, Schedule, WarmUp};
 use toml::Table;
@@ -59,7 +59,7 @@ pub struct Catalogue {
 }
 
 type MakeProblem = Arc<dyn Fn(&mut ProblemConfig) -> Result<Box<dyn Problem>, MakeError> + Send + Sync>;
-type MakeLaw = Arc<dyn Fn(&LawParameters<'_>) -> Result<Box<dyn Ensemble>, MakeError> + Send + Sync>;
+type MakeLaw = Arc<dyn Fn(&LawParameters<'_>) -> Result<Box<dyn Law>, MakeError> + Send + Sync>;
 type MakeEncoding = Arc<dyn Fn(&Options) -> Result<Arc<dyn NumberEncoding>, MakeError> + Send + Sync>;
 type MakeModel =
     Arc<dyn Fn(&CustomModelConfig, &Options, &VarBuilder<'_>) -> Result<AnyModel, MakeError> + Send + Sync>;
@@ -87,9 +87,9 @@ impl LawParameters<'_> {
     ///
     /// # Errors
     /// When the two numbers differ.
-    pub fn dimension(&self) -> Result<usize, EnsembleError> {
+    pub fn dimension(&self) -> Result<usize, LawError> {
         let Self { rows, cols: columns, .. } = *self;
-        if rows == columns { Ok(rows) } else { Err(EnsembleError::NotSquare { rows, columns }) }
+        if rows == columns { Ok(rows) } else { Err(LawError::NotSquare { rows, columns }) }
     }
 }
 
@@ -202,7 +202,7 @@ impl Catalogue {
     pub fn with_law(
         mut self,
         name: &str,
-        make: impl Fn(&LawParameters<'_>) -> Result<Box<dyn Ensemble>, MakeError> + Send + Sync + 'static,
+        make: impl Fn(&LawParameters<'_>) -> Result<Box<dyn Law>, MakeError> + Send + Sync + 'static,
     ) -> Self {
         self.laws.insert(name.to_owned(), Arc::new(make));
         self
@@ -329,7 +329,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// When no law has this name, or the law cannot be made with these parameters.
-    pub fn law(&self, name: &str, parameters: &LawParameters<'_>) -> Result<Box<dyn Ensemble>, ExperimentError> {
+    pub fn law(&self, name: &str, parameters: &LawParameters<'_>) -> Result<Box<dyn Law>, ExperimentError> {
         let made = find(&self.laws, "matrices.law", name)?(parameters);
         made.map_err(|source| not_made("matrices.law", name, source))
     }
@@ -442,7 +442,7 @@ fn options_of_name(text: &str) -> Result<Options, MakeError> {
 
 fn not_made(key: &'static str, name: &str, source: MakeError) -> ExperimentError {
     match source {
-        MakeError::Ensemble(source) => source.into(),
+        MakeError::Law(source) => source.into(),
         source => ExperimentError::NotMade { key, name: name.to_owned(), source },
     }
 }

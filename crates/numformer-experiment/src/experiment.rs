@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use numformer_data::VocabularyKind;
 use serde::{Deserialize, Serialize};
 
-use crate::config::model_config::ModelConfig;
+use crate::config::architecture_config::ArchitectureConfig;
 use crate::config::one_or_many::{OneOrMany, Span};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig,
@@ -46,7 +46,7 @@ pub struct Experiment {
     pub data: DataConfig,
     /// The model; of the paper's default sizes when absent.
     #[serde(default)]
-    pub model: ModelConfig,
+    pub model: ArchitectureConfig,
     /// The optimisation.
     pub train: TrainConfig,
     /// When the model is evaluated, and on what.
@@ -100,7 +100,7 @@ impl Experiment {
                 task_letters: None,
             },
             data: DataConfig::default(),
-            model: ModelConfig::default(),
+            model: ArchitectureConfig::default(),
             train: TrainConfig::new(20_000, 1e-4),
             evaluate: EvaluateConfig::default(),
             checkpoint: CheckpointConfig::default(),

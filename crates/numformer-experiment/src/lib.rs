@@ -55,9 +55,9 @@ mod validation;
 
 pub use catalogue::{Catalogue, LawParameters};
 pub use config::architecture::Architecture;
+pub use config::architecture_config::{Adaptation, ArchitectureConfig, SizesConfig};
 pub use config::choice::{BuiltIn, Choice, CustomConfig};
 pub use config::experiment_error::ExperimentError;
-pub use config::model_config::{Adaptation, ModelConfig, SizesConfig};
 pub use config::one_or_many::{OneOrMany, Span};
 pub use config::options::{MakeError, Options};
 pub use config::syntax::SyntaxError;

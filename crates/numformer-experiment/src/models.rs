@@ -2,27 +2,27 @@
 
 use numformer_encoding::Vocabulary;
 use numformer_model::{
-    Cell, CustomModelConfig, LayerWeights, ModelConfig as Built, RecurrentConfig, StackConfig, TransformerConfig,
+    Cell, CustomModelConfig, LayerWeights, ModelConfig, RecurrentConfig, StackConfig, TransformerConfig,
 };
 use toml::{Table, Value};
 
 use crate::catalogue::Catalogue;
 use crate::config::architecture::Architecture;
+use crate::config::architecture_config::{ArchitectureConfig, OF_TRANSFORMERS, SizesConfig};
 use crate::config::experiment_error::ExperimentError;
 use crate::config::is_default;
-use crate::config::model_config::{ModelConfig, OF_TRANSFORMERS, SizesConfig};
 
 /// Default number of heads of a half, as in all models of the paper.
 const DEFAULT_HEADS: usize = 8;
 
-impl ModelConfig {
+impl ArchitectureConfig {
     /// The model for sequences of `vocabulary`, with sources and targets of at most these lengths.
     pub(crate) fn of(
         &self,
         vocabulary: &Vocabulary,
         lengths: [usize; 2],
         catalogue: &Catalogue,
-    ) -> Result<Built, ExperimentError> {
+    ) -> Result<ModelConfig, ExperimentError> {
         let [src, tgt] = lengths;
         let needed = src.max(tgt);
         if let (Some(option), false) =
@@ -31,7 +31,7 @@ impl ModelConfig {
             let key = format!("model.options.{option}");
             return Err(ExperimentError::NotAnOption { key, architecture: self.architecture.clone() });
         }
-        let config: Built = match &self.architecture {
+        let config: ModelConfig = match &self.architecture {
             Architecture::Transformer => self.transformer(vocabulary, needed, LayerWeights::Separate)?.into(),
             Architecture::Universal => self.transformer(vocabulary, needed, LayerWeights::Shared)?.into(),
             Architecture::Lstm => self.recurrent(vocabulary, Cell::Lstm)?.into(),
@@ -78,7 +78,7 @@ impl ModelConfig {
         vocabulary: &Vocabulary,
         lengths: [usize; 2],
         catalogue: &Catalogue,
-    ) -> Result<Built, ExperimentError> {
+    ) -> Result<ModelConfig, ExperimentError> {
         let Self { architecture, options, .. } = self;
         let standard = Self { architecture: architecture.clone(), options: options.clone(), ..Self::default() };
         if let Some(key) = different_key(self, &standard) {
@@ -132,7 +132,7 @@ impl ModelConfig {
 }
 
 /// The first key in which two models differ.
-fn different_key(one: &ModelConfig, other: &ModelConfig) -> Option<String> {
+fn different_key(one: &ArchitectureConfig, other: &ArchitectureConfig) -> Option<String> {
     fn within(one: &Table, other: &Table, prefix: &str) -> Option<String> {
         let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
         keys.into_iter().find_map(|key| match (one.get(key), other.get(key)) {
@@ -147,7 +147,7 @@ fn different_key(one: &ModelConfig, other: &ModelConfig) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Built;
+    use super::ModelConfig;
     use crate::{Catalogue, Experiment, ExperimentError, presets};
 
     fn with_model(model: &str) -> Result<Experiment, ExperimentError> {
@@ -158,7 +158,7 @@ mod tests {
         Experiment::from_toml(&toml, "my.toml", &Catalogue::standard())
     }
 
-    fn config(model: &str) -> Built {
+    fn config(model: &str) -> ModelConfig {
         let experiment = with_model(model).expect(model);
         let catalogue = Catalogue::standard();
         experiment.model_config(&experiment.task(&catalogue).expect("valid"), &catalogue).expect("valid")
@@ -179,7 +179,7 @@ mod tests {
         }
         for (name, cell) in [("lstm", Cell::Lstm), ("gru", Cell::Gru)] {
             let toml = format!("architecture = \"{name}\"\ndropout = 0.1\n{RECURRENT}");
-            let Built::Recurrent(found) = config(&toml) else { panic!("{name} is recurrent") };
+            let ModelConfig::Recurrent(found) = config(&toml) else { panic!("{name} is recurrent") };
             assert_eq!((found.cell, found.d_model, found.n_layers), (cell, 8, 2));
             let experiment = with_model(&toml).expect("valid");
             let again = Experiment::from_toml(&experiment.to_toml(), "again", &Catalogue::standard());

@@ -208,7 +208,7 @@ mod tests {
     fn impossible_values_are_named() {
         for (from, to) in [("rows = 3", "rows = 0"), ("bound = 10.0", "bound = -1.0")] {
             let error = from_toml(&toml_with(from, to)).expect_err("impossible");
-            assert!(matches!(error, ExperimentError::Ensemble(_)), "{error}");
+            assert!(matches!(error, ExperimentError::Law(_)), "{error}");
         }
         assert!(error_with("steps = 1500", "steps = 0").ends_with(": train.steps must be at least 1, found 0"));
         assert!(error_with("lr = 1e-3", "lr = nan").ends_with(": train.lr must be positive and finite, found NaN"));

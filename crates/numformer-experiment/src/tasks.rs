@@ -1,7 +1,7 @@
 //! The tasks of an experiment: what its model reads and writes.
 
 use numformer_data::{Task, TaskBuilder};
-use numformer_problems::{Ensemble, RandomScale};
+use numformer_problems::{Law, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::experiment_error::ExperimentError;
@@ -84,7 +84,7 @@ impl Experiment {
             if self.data.noise > 0.0 && bound.total_cmp(&self.matrices.bound).is_ne() {
                 return Err(ExperimentError::NoiseOfTwoBounds { bounds: [self.matrices.bound, bound] });
             }
-            let mut laws: Vec<(String, Box<dyn Ensemble>)> = Vec::new();
+            let mut laws: Vec<(String, Box<dyn Law>)> = Vec::new();
             for shape in matrices.shapes() {
                 let (rows, cols) = problem.input_shape(shape);
                 for name in &matrices.law.0 {

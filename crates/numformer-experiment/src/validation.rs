@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use numformer_data::Task;
 use numformer_evaluate::FigureName;
 use numformer_problems::MAX_DIMENSION;
 use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig, SgdConfig};
@@ -112,18 +111,17 @@ impl Experiment {
         catalogue.metrics(&self.evaluate.metric, &task)?;
         // A law that never suits its problem shows at once.
         task.try_every_law(self.seed)?;
-        let longest = |task: &Task| task.max_src_len().max(task.max_tgt_len());
         let limit = self.model_config(&task, catalogue)?.max_positions();
         for (stage, task) in self.stage.iter().zip(self.stage_tasks(catalogue, &task)?) {
             task.try_every_law(self.seed).map_err(|source| stage.error(source.into()))?;
-            if let Some(found) = limit.filter(|limit| longest(&task) > *limit) {
-                return Err(stage.error(ExperimentError::TooFewPositions { found, needed: longest(&task) }));
+            if let Some(found) = limit.filter(|limit| task.max_len() > *limit) {
+                return Err(stage.error(ExperimentError::TooFewPositions { found, needed: task.max_len() }));
             }
         }
         for set in &self.evaluate.set {
             let of_set = self.of_test_set(set).task_written_as(catalogue, &task).map_err(|error| set.error(error))?;
-            if let Some(found) = limit.filter(|limit| longest(&of_set) > *limit) {
-                return Err(set.error(ExperimentError::TooFewPositions { found, needed: longest(&of_set) }));
+            if let Some(found) = limit.filter(|limit| of_set.max_len() > *limit) {
+                return Err(set.error(ExperimentError::TooFewPositions { found, needed: of_set.max_len() }));
             }
         }
         Ok(())

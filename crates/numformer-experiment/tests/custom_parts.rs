@@ -12,7 +12,7 @@ use numformer_experiment::{Catalogue, Experiment, MakeError, Moment, Run, Stored
 use numformer_metrics::Metric;
 use numformer_model::{CustomModelConfig, FlatLayout, Linear, Mode, Padded, Prefix, Projection, Seq2Seq};
 use numformer_ops::Activation;
-use numformer_problems::{Ensemble, Problem, SolveError, UniformEntries};
+use numformer_problems::{Law, Problem, SolveError, UniformEntries};
 use numformer_train::{Optimizer, Update};
 use serde::Deserialize;
 
@@ -167,7 +167,7 @@ fn catalogue() -> Catalogue {
         .with_law("above", |law| {
             let Range { lower } = law.options.read()?;
             // Only that it is used shows here: the bound of the law.
-            Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound - lower)?) as Box<dyn Ensemble>)
+            Ok(Box::new(UniformEntries::new(law.rows, law.cols, law.bound - lower)?) as Box<dyn Law>)
         })
         .with_encodings("based", |options| {
             let Base { base } = options.read()?;

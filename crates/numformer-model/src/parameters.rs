@@ -103,18 +103,18 @@ impl Parameters {
     /// Gives a model these parameters as variables, which gradients reach.
     #[must_use]
     pub fn trainable(&self) -> VarBuilder<'static> {
-        self.builder(Gradients::Tracked)
+        self.builder(Tracking::On)
     }
 
     /// Gives a model the values of these parameters without gradients. The storage is shared, so the model sees every
     /// later update. It computes without recording anything.
     #[must_use]
     pub fn frozen(&self) -> VarBuilder<'static> {
-        self.builder(Gradients::Ignored)
+        self.builder(Tracking::Off)
     }
 
-    fn builder(&self, gradients: Gradients) -> VarBuilder<'static> {
-        let backend = Backend { parameters: self.clone(), gradients };
+    fn builder(&self, tracking: Tracking) -> VarBuilder<'static> {
+        let backend = Backend { parameters: self.clone(), tracking };
         VarBuilder::from_backend(Box::new(backend), DType::F32, self.device.clone())
     }
 
@@ -171,21 +171,21 @@ impl Parameters {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Gradients {
-    Tracked,
-    Ignored,
+enum Tracking {
+    On,
+    Off,
 }
 
 struct Backend {
     parameters: Parameters,
-    gradients: Gradients,
+    tracking: Tracking,
 }
 
 impl Backend {
     fn view(&self, var: &Var) -> Tensor {
-        match self.gradients {
-            Gradients::Tracked => var.as_tensor().clone(),
-            Gradients::Ignored => var.as_detached_tensor(),
+        match self.tracking {
+            Tracking::On => var.as_tensor().clone(),
+            Tracking::Off => var.as_detached_tensor(),
         }
     }
 }

@@ -10,7 +10,7 @@ use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, MatRef, Side};
 use numformer_metrics::Norm;
 use numformer_problems::{
-    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, Instance, InverseJudgement, Inversion,
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Instance, InverseJudgement, Inversion, Law,
     LinearSolve, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
     Signs, SingularValues, Svd, SymmetricInversion, Trace, Transpose, UniformEntries,
 };

@@ -1,11 +1,11 @@
 //! Problems of linear algebra, and the random matrices they are posed on.
 //!
-//! A [`Problem`] maps one matrix to one matrix and says how far a candidate is from an answer; an [`Ensemble`] is a law
-//! of random matrices. Both are open: a new problem or law is a new type.
+//! A [`Problem`] maps one matrix to one matrix and says how far a candidate is from an answer; a [`Law`] draws
+//! random matrices. Both are open: a new problem or law is a new type.
 //!
 //! ```
 //! use numformer_metrics::Norm;
-//! use numformer_problems::{Ensemble, Instance, Problem, Transpose, UniformEntries};
+//! use numformer_problems::{Law, Instance, Problem, Transpose, UniformEntries};
 //! use rand::SeedableRng;
 //!
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
@@ -26,7 +26,7 @@
 //!   [`LeftFactor`], [`Signs`], [`InverseJudgement`].
 //! - Problems beyond the paper: [`Determinant`], [`Trace`], [`Rank`], [`LinearSolve`], [`Cholesky`], [`Qr`],
 //!   [`MatrixExponential`], [`MatrixSign`], [`PolynomialRoots`].
-//! - [`Ensemble`] and its [`EnsembleError`].
+//! - [`Law`] and its [`LawError`].
 //! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`]; symmetric ones: [`Wigner`], [`Wishart`],
 //!   and those of a given [`Spectrum`], [`SymmetricSpectrum`], all with uniform or Gaussian [`Entries`];
 //!   [`HaarOrthogonal`].
@@ -46,10 +46,10 @@
 
 mod analysis;
 mod comparison;
-mod ensemble;
-mod ensemble_error;
-mod ensembles;
 mod instance;
+mod law;
+mod law_error;
+mod laws;
 mod magnitudes;
 mod newton_inverse;
 mod problem;
@@ -63,14 +63,14 @@ mod testing;
 
 pub use analysis::Analysis;
 pub use comparison::ReferenceComparison;
-pub use ensemble::{Ensemble, MAX_DIMENSION};
-pub use ensemble_error::EnsembleError;
-pub use ensembles::{
+pub use faer;
+pub use instance::Instance;
+pub use law::{Law, MAX_DIMENSION};
+pub use law_error::LawError;
+pub use laws::{
     Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wigner, Wishart,
 };
-pub use faer;
-pub use instance::Instance;
 pub use magnitudes::Magnitudes;
 pub use newton_inverse::NewtonInverse;
 pub use problem::Problem;

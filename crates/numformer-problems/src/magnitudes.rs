@@ -1,6 +1,6 @@
 //! How small and how large the entries of matrices are.
 
-use crate::{Ensemble, EnsembleError};
+use crate::{Law, LawError};
 
 /// A range of magnitudes that holds every nonzero entry of some matrices.
 ///
@@ -30,17 +30,17 @@ impl Magnitudes {
         Self { smallest: 0.0, largest: largest.into() }
     }
 
-    /// What a law of random matrices says about their entries: its [`smallest`](Ensemble::smallest) and its
-    /// [`bound`](Ensemble::bound). The laws of this crate are right; a custom law may contradict itself.
+    /// What a law of random matrices says about their entries: its [`smallest`](Law::smallest) and its
+    /// [`bound`](Law::bound). The laws of this crate are right; a custom law may contradict itself.
     ///
     /// # Errors
     /// When either is NaN or negative, or the bound is infinite.
-    pub fn of(law: &(impl Ensemble + ?Sized)) -> Result<Self, EnsembleError> {
+    pub fn of(law: &(impl Law + ?Sized)) -> Result<Self, LawError> {
         let (smallest, largest) = (law.smallest(), law.bound());
         match largest {
-            Some(found) if !(found >= 0.0 && found.is_finite()) => Err(EnsembleError::Bound { found }),
+            Some(found) if !(found >= 0.0 && found.is_finite()) => Err(LawError::Bound { found }),
             _ if smallest >= 0.0 => Ok(Self { smallest, largest }),
-            _ => Err(EnsembleError::NotPositive { parameter: "smallest magnitude of entries", found: smallest }),
+            _ => Err(LawError::NotPositive { parameter: "smallest magnitude of entries", found: smallest }),
         }
     }
 
@@ -55,7 +55,7 @@ impl Magnitudes {
 }
 
 /// Checks that the entries of a law do not overflow, given its bound if it has one.
-pub(crate) fn require_finite_bound<E: Ensemble>(law: E) -> Result<E, EnsembleError> {
+pub(crate) fn require_finite_bound<E: Law>(law: E) -> Result<E, LawError> {
     Magnitudes::of(&law).map(|_| law)
 }
 
@@ -71,7 +71,7 @@ mod tests {
     #[derive(Debug)]
     struct Says(f64, Option<f64>);
 
-    impl Ensemble for Says {
+    impl Law for Says {
         fn sample_into(&self, _: &mut dyn RngCore, matrix: &mut Mat<f64>) {
             *matrix = Mat::new();
         }

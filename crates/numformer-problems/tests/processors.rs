@@ -7,8 +7,8 @@
 use faer::{Mat, MatRef};
 use numformer_metrics::{Norm, faer_limit};
 use numformer_problems::{
-    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Ensemble, Instance, Inversion, LinearSolve,
-    MAX_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
+    Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Instance, Inversion, Law, LinearSolve, MAX_RESIDUAL,
+    MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
     ReferenceComparison, SingularValues, SolveError, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
     Transpose, steps_to_refine,
 };

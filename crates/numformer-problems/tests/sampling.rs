@@ -3,14 +3,14 @@
 use allocation_counter::measure;
 use faer::Mat;
 use numformer_problems::{
-    Ensemble, Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
+    Entries, GaussianEntries, HaarOrthogonal, Law, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
     UniformEntries, Wishart,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-fn laws(n: usize) -> anyhow::Result<Vec<Box<dyn Ensemble>>> {
-    let mut laws: Vec<Box<dyn Ensemble>> = vec![
+fn laws(n: usize) -> anyhow::Result<Vec<Box<dyn Law>>> {
+    let mut laws: Vec<Box<dyn Law>> = vec![
         Box::new(UniformEntries::new(n, n, 1.0)?),
         Box::new(GaussianEntries::new(n, n, 1.0)?),
         Box::new(Wishart::new(n, 1.0)?),

@@ -4,7 +4,7 @@
 //! it is read, and runs no script.
 //!
 //! ```
-//! use numformer_report::{Assessment, Report, ReportedRun};
+//! use numformer_report::{TestResults, Report, ReportedRun};
 //! use numformer_experiment::{Experiment, Run};
 //!
 //! # let dir = tempfile::tempdir()?;
@@ -14,7 +14,7 @@
 //! experiment.log.every = 1;
 //! Run::new(experiment)?.in_dir(&path)?.run()?;
 //!
-//! let run = ReportedRun::read(&path)?.with_assessment(Assessment::of(&path, 10, &["gaussian"])?);
+//! let run = ReportedRun::read(&path)?.with_results(TestResults::of(&path, 10, &["gaussian"])?);
 //! let report = Report::new(vec![run])?;
 //! assert!(report.to_html().starts_with("<!doctype html>"));
 //! assert!(report.figures().any(|figure| figure.name == "run-loss-examples"));
@@ -22,7 +22,7 @@
 //! ```
 //!
 //! - [`ReportedRun`]: the data of a run that a report shows: its experiment, its log and its [`TrainingTime`].
-//! - [`Assessment`]: the performance of its model on unseen matrices, including those of other laws, and where it
+//! - [`TestResults`]: the performance of its model on unseen matrices, including those of other laws, and where it
 //!   fails.
 //! - [`Explanation`]: what a model looked at when it wrote an answer, and what else it might have written.
 //! - [`Report`]: the page, which consists of [`Figure`]s and [`Table`]s.
@@ -34,7 +34,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod assessment;
 mod chart;
 mod error;
 mod explanation;
@@ -44,17 +43,18 @@ mod format;
 mod markup;
 mod page;
 mod report;
+mod results;
 mod run;
 mod section;
 mod table;
 mod theme;
 mod training_time;
 
-pub use assessment::{Assessment, WorstCase};
 pub use error::ReportError;
 pub use explanation::{Explanation, LookedAt, Written};
 pub use figure::Figure;
 pub use report::Report;
+pub use results::{TestResults, WorstCase};
 pub use run::ReportedRun;
 pub use table::{Cell, Table};
 pub use training_time::TrainingTime;

@@ -90,12 +90,12 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::assessment;
+    use crate::results;
     use crate::run::tests::example;
 
     fn report() -> Report {
-        let first = example("first").with_assessment(assessment::tests::example());
-        let mut second = example("<second>").with_assessment(assessment::tests::example());
+        let first = example("first").with_results(results::tests::example());
+        let mut second = example("<second>").with_results(results::tests::example());
         second.experiment.train.lr = 0.5;
         Report::new(vec![first, second]).expect("drawn")
     }

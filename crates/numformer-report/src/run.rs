@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use numformer_experiment::{Experiment, MatricesConfig, RunSummary};
 use numformer_train::{EvaluationReport, Record, StageReport, StepReport, read_metrics};
 
-use crate::{Assessment, ReportError, TrainingTime};
+use crate::{ReportError, TestResults, TrainingTime};
 
-/// The data of a run that a report shows: its experiment, its logs and, if its model was assessed, an [`Assessment`].
+/// The data of a run that a report shows: its experiment, its logs and, if its model was tested, [`TestResults`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportedRun {
     /// Its directory.
@@ -26,7 +26,7 @@ pub struct ReportedRun {
     /// The times at which the steps were reached.
     pub time: TrainingTime,
     /// The performance of the model on unseen matrices.
-    pub assessment: Option<Assessment>,
+    pub results: Option<TestResults>,
 }
 
 impl ReportedRun {
@@ -56,13 +56,13 @@ impl ReportedRun {
             }
         }
         let time = TrainingTime::read(&path.join("timings.jsonl"))?;
-        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, stages, diverged, time, assessment: None })
+        Ok(Self { path: path.to_owned(), experiment, steps, evaluations, stages, diverged, time, results: None })
     }
 
-    /// Adds an assessment of the model on unseen matrices.
+    /// Adds results of the model on unseen matrices.
     #[must_use]
-    pub fn with_assessment(self, assessment: Assessment) -> Self {
-        Self { assessment: Some(assessment), ..self }
+    pub fn with_results(self, results: TestResults) -> Self {
+        Self { results: Some(results), ..self }
     }
 
     /// The name of its directory.

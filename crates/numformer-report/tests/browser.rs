@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chromium::Chromium;
 use numformer_experiment::{Catalogue, Experiment, Run};
-use numformer_report::{Assessment, Report, ReportedRun};
+use numformer_report::{Report, ReportedRun, TestResults};
 use serde_json::{Value, json};
 
 const CHECK: &str = include_str!("check.js");
@@ -37,7 +37,7 @@ fn run(path: &Path, law: &str) -> ReportedRun {
     let experiment = experiment(law);
     Run::new(experiment).unwrap().in_dir(path).unwrap().run().unwrap();
     let laws: Vec<String> = Catalogue::standard().laws().map(str::to_owned).collect();
-    ReportedRun::read(path).unwrap().with_assessment(Assessment::of(path, 40, &laws).unwrap())
+    ReportedRun::read(path).unwrap().with_results(TestResults::of(path, 40, &laws).unwrap())
 }
 
 /// Reports on one run and on two runs, the second of which has a long name.

@@ -15,7 +15,7 @@
 //! let p1000 = Arc::new(Positional::p1000());
 //! let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
 //! let sizes = StackConfig::new(16, 2, 1);
-//! let config = TransformerConfig::new(task.vocabulary().len(), task.max_src_len(), sizes.clone(), sizes);
+//! let config = TransformerConfig::new(task.vocabulary().len(), task.max_len(), sizes.clone(), sizes);
 //! let parameters = Parameters::random(0, &Device::Cpu);
 //! let learner = HostLearner::new(FusedStep::new(&config, &parameters)?, Adam::default(), &parameters)?;
 //! let batches = task.batches(0, Split::Train, 16);

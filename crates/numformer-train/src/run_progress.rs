@@ -34,6 +34,14 @@ pub struct RunProgress {
     pub unjudged: bool,
 }
 
+impl RunProgress {
+    /// The value of a figure in the latest evaluation.
+    #[must_use]
+    pub fn latest(&self, figure: impl Into<FigureName>) -> Option<f64> {
+        self.history.last()?.figure(figure).map(|figure| figure.value)
+    }
+}
+
 /// The best evaluation so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -40,7 +40,7 @@ use crate::train_error::TrainError;
 /// let p1000 = Arc::new(Positional::p1000());
 /// let task = Arc::new(Task::new(Transpose, UniformEntries::new(1, 2, 10.0)?, p1000.clone(), p1000)?);
 /// let sizes = StackConfig::new(16, 2, 1);
-/// let config = TransformerConfig::new(task.vocabulary().len(), task.max_src_len(), sizes.clone(), sizes);
+/// let config = TransformerConfig::new(task.vocabulary().len(), task.max_len(), sizes.clone(), sizes);
 /// let parameters = Parameters::random(0, &Device::Cpu);
 /// let step = FusedStep::new(&config, &parameters)?;
 /// let learner = HostLearner::new(step, Adam::default(), &parameters)?;

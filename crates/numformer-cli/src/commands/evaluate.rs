@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use numformer_data::Split;
-use numformer_evaluate::{Diagnosis, EvaluationTable, diagnose, text};
+use numformer_evaluate::{EvaluationTable, ProblemFailures, failures_by_problem, text};
 use numformer_experiment::{Amount, Catalogue, DataConfig, Experiment, Moment, OneOrMany, StoredRun};
 use numformer_metrics::Tolerance;
 use numformer_problems::Problem;
@@ -30,7 +30,7 @@ use crate::{layout, passed_over};
   numformer evaluate runs/transpose-3x3-seed0 --set matrices.law=gaussian --examples 10000 --json
   numformer evaluate runs/transpose-3x3-seed0 --decoding beam --beam-width 5 --constrained
   numformer evaluate runs/inversion-2x2-seed0 --failures --examples 10000
-  numformer evaluate runs/wigner runs/laplace --grid ensembles --csv")]
+  numformer evaluate runs/wigner runs/laplace --grid laws --csv")]
 pub(crate) struct Arguments {
     /// The directory of the run; of several runs with --grid.
     #[arg(required = true, value_name = "RUN")]
@@ -81,12 +81,13 @@ enum Stream {
 #[derive(Clone, Copy, ValueEnum)]
 enum Grid {
     /// The laws of random matrices.
-    Ensembles,
+    #[value(alias = "ensembles")]
+    Laws,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match (arguments.grid, &arguments.runs[..]) {
-        (Some(Grid::Ensembles), runs) => grid(arguments, runs),
+        (Some(Grid::Laws), runs) => grid(arguments, runs),
         (None, [run]) => one(arguments, run),
         (None, runs) => bail!("expected one run, found {}; several are for --grid", runs.len()),
     }
@@ -147,11 +148,11 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
     if arguments.csv {
         return write(&table.to_csv());
     }
-    let diagnoses = if arguments.failures { Some(diagnoses(&run, arguments)?) } else { None };
+    let failures = if arguments.failures { Some(failures(&run, arguments)?) } else { None };
     let evaluations: Vec<_> = table.iter().map(|(_, evaluation)| evaluation).collect();
     if arguments.json {
-        let json = match (&evaluations[..], diagnoses) {
-            (_, Some(diagnoses)) => serde_json::to_string(&json!({"evaluation": table, "failures": diagnoses}))?,
+        let json = match (&evaluations[..], failures) {
+            (_, Some(failures)) => serde_json::to_string(&json!({"evaluation": table, "failures": failures}))?,
             ([only], None) => serde_json::to_string(only)?,
             (_, None) => serde_json::to_string(&table)?,
         };
@@ -167,21 +168,21 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
     if evaluations.len() > 1 {
         write!(text, "\n{table:columns$}\n")?;
     }
-    for (problem, diagnosis) in diagnoses.into_iter().flatten() {
-        write!(text, "\n{problem}\n{diagnosis:columns$}\n")?;
+    for (problem, failures) in failures.into_iter().flatten() {
+        write!(text, "\n{problem}\n{failures:columns$}\n")?;
     }
     write(&text::folded(&text, layout::width()))
 }
 
 /// Why answers to the split are wrong, by problem.
-fn diagnoses(run: &StoredRun, arguments: &Arguments) -> Result<BTreeMap<String, Diagnosis>> {
-    let diagnoses = diagnose(run.task(), &run.solve_split(arguments.split(), arguments.amount())?);
+fn failures(run: &StoredRun, arguments: &Arguments) -> Result<BTreeMap<String, ProblemFailures>> {
+    let failures = failures_by_problem(run.task(), &run.solve_split(arguments.split(), arguments.amount())?);
     ensure!(
-        !diagnoses.is_empty(),
+        !failures.is_empty(),
         "--failures: expected a problem on inverses, eigenvectors or singular vectors, found {}",
         run.task().problems().map(Problem::name).collect::<Vec<_>>().join(", ")
     );
-    Ok(diagnoses)
+    Ok(failures)
 }
 
 /// Prints a line for each run, with its accuracy within 5% on each law.

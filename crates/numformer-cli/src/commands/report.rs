@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use numformer_experiment::{Amount, Catalogue};
-use numformer_report::{Assessment, Report, ReportedRun};
+use numformer_report::{Report, ReportedRun, TestResults};
 
 use crate::output;
 use crate::partial_file::PartialFile;
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         PartialFile::create(&dir.join("figure.svg"))?;
     }
 
-    let runs = runs.into_iter().map(|run| assessed(run, arguments.examples, &laws, verbosity));
+    let runs = runs.into_iter().map(|run| tested(run, arguments.examples, &laws, verbosity));
     let runs = runs.collect::<Result<Vec<_>>>()?;
     if arguments.laws.is_some()
         && let Some(law) = laws.iter().find(|law| !is_judged(&runs, law))
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
 /// How many matrices a model is asked about if they are drawn.
 const EXAMPLES: u64 = 1_000;
 
-fn assessed(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
+fn tested(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
     if examples == Some(0) {
         return Ok(run);
     }
@@ -119,16 +119,16 @@ fn assessed(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity:
         report!("asking {}, {} matrices of each law", run.path.display(), examples.unwrap_or(EXAMPLES));
     }
     let amount = examples.map_or(Amount::WholeFileOr(EXAMPLES), Amount::Exactly);
-    let assessment = Assessment::of(&run.path, amount, laws);
-    let assessment = assessment.context("--examples 0 reports what was logged, without the model")?;
-    assessment.passed_over.iter().for_each(|problem| warn_of(problem, assessment.step));
-    Ok(run.with_assessment(assessment))
+    let results = TestResults::of(&run.path, amount, laws);
+    let results = results.context("--examples 0 reports what was logged, without the model")?;
+    results.passed_over.iter().for_each(|problem| warn_of(problem, results.step));
+    Ok(run.with_results(results))
 }
 
 /// Whether any run was asked about matrices of this law.
 fn is_judged(runs: &[ReportedRun], law: &str) -> bool {
-    let mut assessments = runs.iter().filter_map(|run| run.assessment.as_ref());
-    assessments.any(|assessment| assessment.by_law.iter().any(|(name, _)| name == law))
+    let mut results = runs.iter().filter_map(|run| run.results.as_ref());
+    results.any(|results| results.by_law.iter().any(|(name, _)| name == law))
 }
 
 /// The laws to ask about.

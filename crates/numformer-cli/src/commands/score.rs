@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
-use numformer_evaluate::{Pair, Score, ScoreError, Scorer};
+use numformer_evaluate::{Pair, ScoreError, ScoredPair, Scorer};
 use numformer_store::StoredModel;
 
 use crate::commands::filter::{is_open, lines_of_input};
 use crate::decoding::DecodingArguments;
 
-/// Score answers with a model: mean cross-entropy in nats, one line for each line of standard input.
+/// ScoredPair answers with a model: mean cross-entropy in nats, one line for each line of standard input.
 ///
 /// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean is
 /// over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored gives an
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn shown(score: &Score, json: bool) -> Result<String> {
+fn shown(score: &ScoredPair, json: bool) -> Result<String> {
     if json {
         return Ok(serde_json::to_string(score)?);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use numformer_encoding::{EncodeError, MatrixEncoding, NumberEncoding, Vocabulary, VocabularyError};
-use numformer_problems::{Ensemble, Magnitudes, Problem};
+use numformer_problems::{Law, Magnitudes, Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::task::error::{no_answer, unwritable};
@@ -34,10 +34,10 @@ pub enum VocabularyKind {
 /// use std::sync::Arc;
 /// use numformer_data::{Split, Task};
 /// use numformer_encoding::Positional;
-/// use numformer_problems::{Addition, Ensemble, Transpose, UniformEntries};
+/// use numformer_problems::{Addition, Law, Transpose, UniformEntries};
 ///
-/// let square = |n| Ok::<_, numformer_problems::EnsembleError>(Box::new(UniformEntries::new(n, n, 10.0)?) as _);
-/// let pairs = |n| Ok::<_, numformer_problems::EnsembleError>(Box::new(UniformEntries::new(n, 2 * n, 10.0)?) as _);
+/// let square = |n| Ok::<_, numformer_problems::LawError>(Box::new(UniformEntries::new(n, n, 10.0)?) as _);
+/// let pairs = |n| Ok::<_, numformer_problems::LawError>(Box::new(UniformEntries::new(n, 2 * n, 10.0)?) as _);
 /// let p1000 = Arc::new(Positional::p1000());
 /// let task = Task::builder(p1000.clone(), p1000)
 ///     .with_problem(Transpose, 1.0, vec![square(2)?, square(3)?])
@@ -69,7 +69,7 @@ pub struct TaskBuilder {
 struct Choice {
     problem: Box<dyn Problem>,
     weight: f64,
-    laws: Vec<(Option<String>, Box<dyn Ensemble>)>,
+    laws: Vec<(Option<String>, Box<dyn Law>)>,
 }
 
 impl Choice {
@@ -93,23 +93,23 @@ impl Letter {
 }
 
 impl Task {
-    /// A task with one problem and one ensemble. Its inputs are matrices of `ensemble`, written with the encoding
+    /// A task with one problem and one law. Its inputs are matrices of `law`, written with the encoding
     /// `input`. Its answers are those of `problem`, written with the encoding `output`.
     ///
-    /// The problem and the ensemble may be boxed trait objects.
+    /// The problem and the law may be boxed trait objects.
     ///
     /// # Errors
     /// When [`TaskBuilder::build`] fails.
     pub fn new(
         problem: impl Problem + 'static,
-        ensemble: impl Ensemble + 'static,
+        law: impl Law + 'static,
         input: Arc<dyn NumberEncoding>,
         output: Arc<dyn NumberEncoding>,
     ) -> Result<Self, TaskError> {
-        Self::builder(input, output).with_problem(problem, 1.0, vec![Box::new(ensemble)]).build()
+        Self::builder(input, output).with_problem(problem, 1.0, vec![Box::new(law)]).build()
     }
 
-    /// A builder of a task with several problems or ensembles, or with options, that is written with these encodings.
+    /// A builder of a task with several problems or laws, or with options, that is written with these encodings.
     #[must_use]
     pub fn builder(input: Arc<dyn NumberEncoding>, output: Arc<dyn NumberEncoding>) -> TaskBuilder {
         TaskBuilder::new(input, output)
@@ -133,12 +133,12 @@ impl TaskBuilder {
     }
 
     /// Adds a problem. An example has this problem with a probability proportional to `weight`. Its matrix then comes
-    /// from one of the ensembles, which are all equally likely.
+    /// from one of the laws, which are all equally likely.
     ///
-    /// The problem and the ensembles may be boxed trait objects.
+    /// The problem and the laws may be boxed trait objects.
     #[must_use]
-    pub fn with_problem(self, problem: impl Problem + 'static, weight: f64, ensembles: Vec<Box<dyn Ensemble>>) -> Self {
-        let laws = ensembles.into_iter().map(|ensemble| (None, ensemble)).collect();
+    pub fn with_problem(self, problem: impl Problem + 'static, weight: f64, laws: Vec<Box<dyn Law>>) -> Self {
+        let laws = laws.into_iter().map(|law| (None, law)).collect();
         self.with_choice(Choice { problem: Box::new(problem), weight, laws })
     }
 
@@ -150,9 +150,9 @@ impl TaskBuilder {
         self,
         problem: impl Problem + 'static,
         weight: f64,
-        laws: Vec<(String, Box<dyn Ensemble>)>,
+        laws: Vec<(String, Box<dyn Law>)>,
     ) -> Self {
-        let laws = laws.into_iter().map(|(name, ensemble)| (Some(name), ensemble)).collect();
+        let laws = laws.into_iter().map(|(name, law)| (Some(name), law)).collect();
         self.with_choice(Choice { problem: Box::new(problem), weight, laws })
     }
 
@@ -211,9 +211,9 @@ impl TaskBuilder {
     /// # Errors
     /// When one of the following is true:
     /// - There is no problem, or there are several problems that do not each have their own name and letter.
-    /// - A problem has no ensemble.
+    /// - A problem has no law.
     /// - A weight or the noise is not a usable number.
-    /// - A problem is not posed on the largest matrices of its ensembles.
+    /// - A problem is not posed on the largest matrices of its laws.
     /// - There are no tokens for the shape of these matrices, for the shape of their answers or for their largest
     ///   entry.
     pub fn build(self) -> Result<Task, TaskError> {
@@ -259,18 +259,18 @@ impl TaskBuilder {
                 (src, tgt) = (begin(src)?, begin(tgt)?);
             }
             let share = weight / laws.len() as f64;
-            for (name, ensemble) in laws {
-                let shape = ensemble.max_shape();
+            for (name, law) in laws {
+                let shape = law.max_shape();
                 let output_shape = problem.output_shape(shape).map_err(|source| no_answer(&problem, source))?;
                 for (matrix, encoding, shape) in [("input", &src, shape), ("answer", &tgt, output_shape)] {
                     require_shape(encoding, shape).map_err(|source| unwritable(&problem, matrix, source))?;
                 }
-                if let Some(bound) = ensemble.bound().filter(|_| !is_fixed) {
+                if let Some(bound) = law.bound().filter(|_| !is_fixed) {
                     src.number().round(bound).map_err(|source| unwritable(&problem, "input", source))?;
                 }
                 total += share;
-                let law = name.map(|name| index_of(name, &mut names));
-                parts.push(Part { problem: index, ensemble, law, until: total, output_shape });
+                let name = name.map(|name| index_of(name, &mut names));
+                parts.push(Part { problem: index, law, name, until: total, output_shape });
             }
             posed.push(Posed { problem, src, tgt });
         }
@@ -314,16 +314,16 @@ impl TaskBuilder {
             }
             total += weight;
             if laws.is_empty() {
-                return Err(TaskError::NoEnsemble { problem: problem.name() });
+                return Err(TaskError::NoLaw { problem: problem.name() });
             }
-            for (name, ensemble) in laws {
-                let shape = ensemble.max_shape();
+            for (name, law) in laws {
+                let shape = law.max_shape();
                 let output_shape = problem.output_shape(shape).map_err(|source| no_answer(problem, source))?;
                 for dimension in [shape.0, shape.1, output_shape.0, output_shape.1] {
                     largest.dimension = largest.dimension.max(dimension);
                 }
-                let entries = Magnitudes::of(ensemble).map_err(|source| {
-                    let law = name.as_ref().map_or_else(|| format!("{ensemble:?}"), |name| format!("`{name}`"));
+                let entries = Magnitudes::of(law).map_err(|source| {
+                    let law = name.as_ref().map_or_else(|| format!("{law:?}"), |name| format!("`{name}`"));
                     TaskError::Law { law, problem: problem.name(), source: Box::new(source) }
                 })?;
                 largest.outputs = largest.outputs.join(problem.output_magnitudes(shape, entries));

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use numformer_encoding::{DecodeError, EncodeError, GrammarError, VocabularyError};
-use numformer_problems::{EnsembleError, Problem, SolveError};
+use numformer_problems::{LawError, Problem, SolveError};
 
 /// Why a task or one of its examples is impossible.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum TaskError {
     NoProblem,
     /// A problem has no law of random matrices.
     #[error("expected a law of random matrices for the problem `{problem}`, found none")]
-    NoEnsemble {
+    NoLaw {
         /// The name of the problem.
         problem: &'static str,
     },
@@ -74,7 +74,7 @@ pub enum TaskError {
         problem: &'static str,
         /// What is wrong with what it says.
         #[source]
-        source: Box<EnsembleError>,
+        source: Box<LawError>,
     },
     /// The symbols of the encodings do not make a vocabulary.
     #[error("the encodings cannot share a vocabulary")]

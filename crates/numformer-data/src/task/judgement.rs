@@ -137,10 +137,10 @@ mod tests {
 
     fn task() -> Task {
         let p1000 = Arc::new(Positional::p1000());
-        let ensembles = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as _];
+        let laws = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as _];
         let builder = Task::builder(p1000.clone(), p1000).with_task_letters();
-        let builder = builder.with_problem(Transpose, 1.0, ensembles());
-        builder.with_problem(Eigenvectors::default(), 1.0, ensembles()).build().unwrap()
+        let builder = builder.with_problem(Transpose, 1.0, laws());
+        builder.with_problem(Eigenvectors::default(), 1.0, laws()).build().unwrap()
     }
 
     #[test]

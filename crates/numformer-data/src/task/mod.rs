@@ -1,8 +1,8 @@
 //! A task: from problems to examples in tokens, and back.
 
+pub(crate) mod answer_analysis;
 pub(crate) mod answer_grammar;
 pub(crate) mod builder;
-pub(crate) mod dissection;
 pub(crate) mod error;
 pub(crate) mod example;
 pub(crate) mod judgement;
@@ -11,7 +11,7 @@ pub(crate) mod split;
 use faer::{Mat, MatRef};
 use numformer_encoding::{DenseMatrix, EncodeError, MatrixEncoding, TokenId, Vocabulary};
 use numformer_metrics::Norm;
-use numformer_problems::{Ensemble, Problem, SolveError};
+use numformer_problems::{Law, Problem, SolveError};
 use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 
@@ -36,8 +36,8 @@ const MAX_DRAWS: u32 = 1_000;
 /// use numformer_metrics::{Norm, Verdict};
 /// use numformer_problems::{Transpose, UniformEntries};
 ///
-/// let ensemble = UniformEntries::new(2, 3, 10.0)?;
-/// let task = Task::new(Transpose, ensemble, Arc::new(Positional::p10()), Arc::new(Positional::p1000()))?;
+/// let law = UniformEntries::new(2, 3, 10.0)?;
+/// let task = Task::new(Transpose, law, Arc::new(Positional::p10()), Arc::new(Positional::p1000()))?;
 /// assert_eq!((task.max_src_len(), task.max_tgt_len()), (2 + 2 + 6 * 5, 2 + 2 + 6 * 3));
 ///
 /// let example = task.example(7, Split::Test, 0)?;
@@ -75,9 +75,9 @@ pub(crate) struct Posed {
 pub(crate) struct Part {
     /// Index of the problem.
     pub(crate) problem: usize,
-    pub(crate) ensemble: Box<dyn Ensemble>,
+    pub(crate) law: Box<dyn Law>,
     /// Index of the law's name, if it has one.
-    pub(crate) law: Option<usize>,
+    pub(crate) name: Option<usize>,
     /// The sum of the weights up to and including this part's.
     pub(crate) until: f64,
     /// The shape of the largest answer.
@@ -114,8 +114,14 @@ impl Task {
         self.parts.iter().map(|part| self.tgt_len(part)).max().expect("a task has a part")
     }
 
+    /// The number of tokens in the longest sequence, source or target, including both delimiters.
+    #[must_use]
+    pub fn max_len(&self) -> usize {
+        self.max_src_len().max(self.max_tgt_len())
+    }
+
     fn src_len(&self, part: &Part) -> usize {
-        let (rows, columns) = part.ensemble.max_shape();
+        let (rows, columns) = part.law.max_shape();
         self.posed[part.problem].src.max_len(rows, columns) + 2
     }
 
@@ -141,7 +147,7 @@ impl Task {
     /// memory is reused.
     ///
     /// A loop that keeps `example` does not allocate once `example` has held the longest example, if the problem and
-    /// the ensemble do not allocate.
+    /// the law do not allocate.
     ///
     /// # Errors
     /// When [`example`](Self::example) fails. The contents of `example` are unspecified then.
@@ -209,7 +215,7 @@ impl Task {
         let problem = &self.posed[part.problem].problem;
         let (mut drawn, mut solved, mut unsolved) = (0, 0, None);
         for _ in 0..DRAWN {
-            part.ensemble.sample_into(rng, input);
+            part.law.sample_into(rng, input);
             drawn += 1;
             match problem.solve_into(input.as_ref(), output) {
                 Ok(()) => solved += 1,
@@ -228,17 +234,17 @@ impl Task {
             }
         }
         let Some(source) = unsolved else { return Ok(()) };
-        let law = part.law.map_or_else(|| format!("{:?}", part.ensemble), |law| format!("`{}`", self.laws[law]));
+        let law = part.name.map_or_else(|| format!("{:?}", part.law), |name| format!("`{}`", self.laws[name]));
         Err(TaskError::UnsuitableLaw { law, problem: problem.name(), solved, drawn, source })
     }
 
     fn make(&self, part: &Part, mut rng: &mut impl RngCore, example: &mut Example) -> Result<(), TaskError> {
         let Posed { problem, src, tgt } = &self.posed[part.problem];
         example.problem = part.problem;
-        example.law = part.law;
+        example.law = part.name;
         example.rejected = 0;
         loop {
-            part.ensemble.sample_into(&mut rng, &mut example.input);
+            part.law.sample_into(&mut rng, &mut example.input);
             let drawn = problem
                 .solve_into(example.input.as_ref(), &mut example.output)
                 .and_then(|()| problem.output_shape(example.input.shape()))

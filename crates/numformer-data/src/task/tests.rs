@@ -5,7 +5,7 @@ use std::sync::Arc;
 use faer::mat;
 use numformer_encoding::Positional;
 use numformer_metrics::Verdict;
-use numformer_problems::{Eigenvalues, EnsembleError, Inversion, LowRank, Rank, Transpose, UniformEntries};
+use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Rank, Transpose, UniformEntries};
 use rand::RngCore;
 
 use super::*;
@@ -69,7 +69,7 @@ fn a_solver_that_gives_what_is_not_finite_is_blamed() {
 #[test]
 fn the_letter_that_does_not_suit_a_vocabulary_is_named() {
     let p1000 = Arc::new(Positional::p1000());
-    let law = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as Box<dyn Ensemble>];
+    let law = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as Box<dyn Law>];
     let builder = || Task::builder(p1000.clone(), p1000.clone()).with_task_letters();
     let reciprocal = || builder().with_problem(Reciprocal, 1.0, law());
     let room = builder().with_problem(Transpose, 1.0, law()).with_room_for(&reciprocal()).unwrap();
@@ -87,13 +87,13 @@ fn a_law_of_magnitudes_that_cannot_be_is_refused() {
         let error = task(Transpose, Always(mat![[2.0]], Some(bound))).unwrap_err();
         assert!(error.to_string().starts_with("the law Always("), "{error}");
         let TaskError::Law { source, .. } = error else { panic!("{error}") };
-        assert!(matches!(*source, EnsembleError::Bound { .. }), "{source}");
+        assert!(matches!(*source, LawError::Bound { .. }), "{source}");
     }
 }
 
 #[test]
 fn a_law_that_does_not_suit_a_problem_is_refused() {
-    let task = |problem: Box<dyn Problem>, law: Box<dyn Ensemble>| {
+    let task = |problem: Box<dyn Problem>, law: Box<dyn Law>| {
         let p1000 = Arc::new(Positional::p1000());
         let builder = Task::builder(p1000.clone(), p1000);
         builder.with_named_laws(problem, 1.0, vec![("a law".to_owned(), law)]).build().unwrap()
@@ -118,7 +118,7 @@ fn a_law_that_does_not_suit_a_problem_is_refused() {
 #[test]
 fn figures_need_problems_of_different_names() {
     let p1000 = Arc::new(Positional::p1000());
-    let law = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as Box<dyn Ensemble>];
+    let law = || vec![Box::new(UniformEntries::new(2, 2, 10.0).unwrap()) as Box<dyn Law>];
     let builder = Task::builder(p1000.clone(), p1000).with_task_letters();
     let two = builder.with_problem(Transpose, 1.0, law()).with_problem(Contradictory, 1.0, law());
     assert_eq!(two.build().unwrap_err(), TaskError::SameName { problem: "transpose" });
@@ -128,7 +128,7 @@ fn figures_need_problems_of_different_names() {
 #[derive(Debug)]
 struct Always(Mat<f64>, Option<f64>);
 
-impl Ensemble for Always {
+impl Law for Always {
     fn sample_into(&self, _: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         matrix.clone_from(&self.0);
     }
@@ -169,8 +169,8 @@ impl Problem for Stack {
     }
 }
 
-fn task(problem: impl Problem + 'static, ensemble: impl Ensemble + 'static) -> Result<Task, TaskError> {
-    Task::new(problem, ensemble, Arc::new(Positional::p1000()), Arc::new(Positional::p10()))
+fn task(problem: impl Problem + 'static, law: impl Law + 'static) -> Result<Task, TaskError> {
+    Task::new(problem, law, Arc::new(Positional::p1000()), Arc::new(Positional::p10()))
 }
 
 fn transpose_2x3() -> Task {
@@ -239,10 +239,10 @@ fn a_used_buffer_gives_the_same_example() {
 }
 
 #[test]
-fn problems_and_ensembles_may_be_chosen_at_run_time() {
+fn problems_and_laws_may_be_chosen_at_run_time() {
     let problem: Box<dyn Problem> = Box::new(Transpose);
-    let ensemble: Box<dyn Ensemble> = Box::new(UniformEntries::new(2, 3, 10.0).unwrap());
-    let boxed = task(problem, ensemble).unwrap();
+    let law: Box<dyn Law> = Box::new(UniformEntries::new(2, 3, 10.0).unwrap());
+    let boxed = task(problem, law).unwrap();
     assert_eq!(boxed.problems().map(Problem::name).collect::<Vec<_>>(), ["transpose"]);
     assert_eq!(boxed.example(7, Split::Train, 0), transpose_2x3().example(7, Split::Train, 0));
 }

@@ -31,7 +31,7 @@ pub struct Scorer {
 
 /// The score of a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Score {
+pub struct ScoredPair {
     /// Mean cross-entropy over the target's tokens and the closing delimiter, under teacher forcing, in nats.
     pub cross_entropy: f64,
     /// Number of tokens in that mean: those of the target and the closing delimiter.
@@ -114,7 +114,7 @@ impl Scorer {
     ///
     /// # Errors
     /// When the model fails, or a cross-entropy is not finite.
-    pub fn score(&self, pairs: &[Pair]) -> Result<Vec<Score>, ScoreError> {
+    pub fn score(&self, pairs: &[Pair]) -> Result<Vec<ScoredPair>, ScoreError> {
         self.score_from(0, pairs)
     }
 
@@ -123,7 +123,7 @@ impl Scorer {
     ///
     /// # Errors
     /// When [`score`](Self::score) fails.
-    pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> Result<Vec<Score>, ScoreError> {
+    pub fn score_from(&self, first_index: u64, pairs: &[Pair]) -> Result<Vec<ScoredPair>, ScoreError> {
         let limit = self.model.max_positions().map_or(self.max_answer, |limit| limit.min(self.max_answer));
         let answer = |batch: Batch<'_>| -> Result<Vec<Option<Candidate>>, ScoreError> {
             // This check comes before the search for the model's own answer, because that does not exist either.
@@ -139,7 +139,7 @@ impl Scorer {
             Ok(found.into_iter().map(|candidates| candidates.into_iter().next()).collect())
         };
         let scored = score_pairs(&self.model, pairs, &self.device, answer)?;
-        let scores = pairs.iter().zip(scored).map(|(pair, scored)| Score {
+        let scores = pairs.iter().zip(scored).map(|(pair, scored)| ScoredPair {
             cross_entropy: scored.cross_entropy,
             target_tokens: pair.target_tokens(),
             exact: scored.is_exact(pair),

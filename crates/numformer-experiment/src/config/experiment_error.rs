@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use numformer_data::TaskError;
 use numformer_encoding::EncodingNameError;
 use numformer_evaluate::text::did_you_mean;
-use numformer_problems::EnsembleError;
+use numformer_problems::LawError;
 
 use crate::config::TEST;
 use crate::config::architecture::Architecture;
@@ -232,7 +232,7 @@ pub enum ExperimentError {
     },
     /// The matrices are impossible.
     #[error("impossible matrices")]
-    Ensemble(#[from] EnsembleError),
+    Law(#[from] LawError),
     /// The task is impossible.
     #[error(transparent)]
     Task(#[from] TaskError),

@@ -1,9 +1,9 @@
 //! The sections of an experiment, as plain data.
 
 pub(crate) mod architecture;
+pub(crate) mod architecture_config;
 pub(crate) mod choice;
 pub(crate) mod experiment_error;
-pub(crate) mod model_config;
 pub(crate) mod one_or_many;
 pub(crate) mod options;
 pub(crate) mod syntax;

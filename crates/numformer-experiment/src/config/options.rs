@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::error::Error;
 
-use numformer_problems::EnsembleError;
+use numformer_problems::LawError;
 use serde::de::DeserializeOwned;
 use toml::Table;
 
@@ -80,7 +80,7 @@ pub enum MakeError {
     },
     /// The law of random matrices does not exist.
     #[error(transparent)]
-    Ensemble(#[from] EnsembleError),
+    Law(#[from] LawError),
     /// A custom constructor failed.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),

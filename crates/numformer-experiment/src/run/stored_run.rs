@@ -149,7 +149,7 @@ impl StoredRun {
         }
         let task = Arc::new(experiment.task_written_as(&self.catalogue, &self.task)?);
         if let Some(limit) = self.max_positions {
-            let needed = task.max_src_len().max(task.max_tgt_len());
+            let needed = task.max_len();
             if needed > limit {
                 return Err(RunError::TooLong { limit, needed });
             }
@@ -266,7 +266,7 @@ impl StoredRun {
     fn evaluate_on(&self, experiment: &Experiment, count: u64) -> Result<Evaluation, RunError> {
         let task = Arc::new(experiment.task_written_as(&self.catalogue, &self.task)?);
         if let Some(limit) = self.max_positions {
-            let needed = task.max_src_len().max(task.max_tgt_len());
+            let needed = task.max_len();
             if needed > limit {
                 return Err(RunError::TooLong { limit, needed });
             }

@@ -28,7 +28,7 @@ use crate::fused_step::FusedStep;
 
 use self::generation::Generation;
 use self::inputs::{Inputs, Shape, share};
-use self::places::Places;
+use self::places::DevicePlaces;
 use self::stacks::{Kept, Model};
 use self::vectors::{Pass, Take, Vectors};
 
@@ -51,7 +51,7 @@ pub struct DeviceStep {
     precision: Precision,
     config: TransformerConfig,
     layout: FlatLayout,
-    places: Places,
+    places: DevicePlaces,
     model: Model,
     vectors: Vectors,
     /// Whether a step was not finite, and the factor of the gradients.
@@ -101,7 +101,7 @@ impl DeviceStep {
         }
         // Checks that the configuration and the parameters match, to the last coefficient.
         let layout = FusedStep::new(config, parameters)?.layout().clone();
-        let places = Places::new(&layout);
+        let places = DevicePlaces::new(&layout);
         let model = Model::new(&mut device, &places, config)?;
         let vectors = Vectors::new(&mut device, places.len(), precision)?;
         let widest = [config.encoder.d_ff(), config.decoder.d_ff(), config.vocab_size];

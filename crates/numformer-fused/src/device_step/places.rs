@@ -13,13 +13,13 @@ const ALIGNMENT: usize = 128;
 /// The places of the parameters of [`FlatLayout`] in the device's vectors of weights, gradients and moments. Some
 /// parameters are adjacent, so that one product serves them all. The gaps between the others hold zeros.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct DevicePlaces {
     /// For each parameter its name, its range on the host, and its start on the device.
     places: Vec<(String, Range<usize>, usize)>,
     len: usize,
 }
 
-impl Places {
+impl DevicePlaces {
     pub(super) fn new(layout: &FlatLayout) -> Self {
         let mut groups = BTreeMap::<String, BTreeMap<usize, &Slot>>::new();
         for slot in layout.slots() {

@@ -11,7 +11,7 @@ use numformer_ops::kernels::Store;
 use numformer_ops::{Activation, Causality};
 
 use super::inputs::{Inputs, Rows};
-use super::places::Places;
+use super::places::DevicePlaces;
 use super::sublayers::{Affine, Attended, AttendedStep, Attention, Fed, FeedForward, Norm, Normed, Sizes};
 use super::vectors::{Pass, Take};
 
@@ -34,7 +34,7 @@ enum PositionTable {
 impl Embedding {
     fn new(
         device: &mut Accelerator,
-        places: &Places,
+        places: &DevicePlaces,
         name: &str,
         config: &TransformerConfig,
         d_model: usize,
@@ -151,7 +151,7 @@ pub(super) struct Kept {
 }
 
 impl Model {
-    pub(super) fn new(device: &mut Accelerator, places: &Places, config: &TransformerConfig) -> Result<Self> {
+    pub(super) fn new(device: &mut Accelerator, places: &DevicePlaces, config: &TransformerConfig) -> Result<Self> {
         let encoder = |i| -> Result<_> {
             let StackConfig { d_model, n_heads, .. } = config.encoder;
             let name = |part: &str| format!("encoder.layers.{i}.{part}");

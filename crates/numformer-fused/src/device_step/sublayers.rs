@@ -12,7 +12,7 @@ use numformer_ops::device::{AttentionCall, Heads, Region};
 use numformer_ops::kernels::Store;
 use numformer_ops::{Activation, Causality};
 
-use super::places::{CROSS_ATTENTION, Places, SELF_ATTENTION};
+use super::places::{CROSS_ATTENTION, DevicePlaces, SELF_ATTENTION};
 use super::vectors::{Pass, Take};
 
 /// An affine map, y = x·Wᵀ + b.
@@ -28,7 +28,7 @@ impl Affine {
         Self { weight, bias, d_in }
     }
 
-    fn named(places: &Places, stem: &str, parts: &[&str], d_in: usize) -> Result<Self> {
+    fn named(places: &DevicePlaces, stem: &str, parts: &[&str], d_in: usize) -> Result<Self> {
         Ok(Self::new(places.joined(stem, parts, "weight")?, places.joined(stem, parts, "bias")?, d_in))
     }
 
@@ -84,7 +84,7 @@ impl Normed {
 }
 
 impl Norm {
-    pub(super) fn new(places: &Places, name: &str) -> Result<Self> {
+    pub(super) fn new(places: &DevicePlaces, name: &str) -> Result<Self> {
         Ok(Self { weight: places.range(&format!("{name}.weight"))?, bias: places.range(&format!("{name}.bias"))? })
     }
 
@@ -166,7 +166,7 @@ pub(super) struct AttendedStep {
 impl Attention {
     /// Self-attention whose parameter names begin with `name`.
     pub(super) fn own(
-        places: &Places,
+        places: &DevicePlaces,
         name: &str,
         d_model: usize,
         n_heads: usize,
@@ -177,7 +177,12 @@ impl Attention {
     }
 
     /// Attention to a memory of width `d_memory`.
-    pub(super) fn cross(places: &Places, name: &str, [d_model, d_memory]: [usize; 2], n_heads: usize) -> Result<Self> {
+    pub(super) fn cross(
+        places: &DevicePlaces,
+        name: &str,
+        [d_model, d_memory]: [usize; 2],
+        n_heads: usize,
+    ) -> Result<Self> {
         let inputs = Inputs::Cross {
             query: Affine::named(places, name, &["query"], d_model)?,
             memory: Affine::named(places, name, &CROSS_ATTENTION, d_memory)?,
@@ -186,7 +191,7 @@ impl Attention {
     }
 
     fn new(
-        places: &Places,
+        places: &DevicePlaces,
         name: &str,
         inputs: Inputs,
         [d_model, n_heads]: [usize; 2],
@@ -371,7 +376,7 @@ pub(super) struct Fed {
 }
 
 impl FeedForward {
-    pub(super) fn new(places: &Places, name: &str, [d_model, d_ff]: [usize; 2]) -> Result<Self> {
+    pub(super) fn new(places: &DevicePlaces, name: &str, [d_model, d_ff]: [usize; 2]) -> Result<Self> {
         Ok(Self {
             up: Affine::named(places, name, &["up"], d_model)?,
             down: Affine::named(places, name, &["down"], d_ff)?,

@@ -7,7 +7,7 @@ use numformer_model::{OutputProjection, TransformerConfig};
 use numformer_ops::kernels::{ProjectionLoss, Store, Threads};
 
 use super::arena::{Buffer, Packed};
-use super::places::{Gradients, Pair, Places};
+use super::places::{HostPlaces, Pair, PartGradients};
 use super::stacks::{Decoded, Decoder, Embedding, Encoded, Encoder};
 use super::sublayers::{Backward, Scratch};
 
@@ -24,7 +24,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(places: &Places, config: &TransformerConfig) -> Result<Self> {
+    pub(super) fn new(places: &HostPlaces, config: &TransformerConfig) -> Result<Self> {
         let decoder = Decoder::new(places, config)?;
         let weight = match config.output_projection {
             OutputProjection::Shared => "decoder.embedding.tokens.weight",
@@ -107,7 +107,7 @@ impl Microbatch {
         &mut self,
         model: &Model,
         weights: &[f32],
-        mut gradients: Gradients<'_>,
+        mut gradients: PartGradients<'_>,
         store: Store,
         share: f32,
     ) -> f64 {
@@ -136,7 +136,7 @@ impl Microbatch {
         &mut self,
         model: &Model,
         weights: &[f32],
-        gradients: Gradients<'_>,
+        gradients: PartGradients<'_>,
         store: Store,
         d_states: &[f32],
     ) {

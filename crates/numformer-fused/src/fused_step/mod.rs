@@ -28,7 +28,7 @@ use numformer_model::{
 use numformer_ops::kernels::{ProjectionLoss, Store, Threads, add_parts, for_each, scatter_rows};
 
 use self::microbatch::{Microbatch, Model};
-use self::places::{Gradients, Places};
+use self::places::{HostPlaces, PartGradients};
 
 /// Maximum number of parts of a batch that have gradients of their own, and so of threads that have work. It is fixed,
 /// so that results do not depend on the number of threads.
@@ -73,7 +73,7 @@ const LARGE_PROJECTION: usize = 1 << 22;
 #[derive(Debug)]
 pub struct FusedStep {
     layout: FlatLayout,
-    places: Places,
+    places: HostPlaces,
     model: Model,
     projection: Projection,
     most_parts: usize,
@@ -179,7 +179,7 @@ impl FusedStep {
             _ => Projection::Private,
         };
         let tied = config.output_projection == OutputProjection::Shared;
-        let places = Places::new(&layout, |name| match name {
+        let places = HostPlaces::new(&layout, |name| match name {
             "encoder.embedding.tokens.weight"
             | "encoder.embedding.positions.weight"
             | "decoder.embedding.positions.weight" => true,
@@ -358,8 +358,8 @@ impl FusedStep {
             for (at, examples) in division.microbatches(examples).enumerate() {
                 let store = if at == 0 { Store::Replace } else { Store::Add };
                 let gradients = match &mut whole {
-                    Some(whole) => Gradients::Whole(whole),
-                    None => Gradients::Private(gradients),
+                    Some(whole) => PartGradients::Whole(whole),
+                    None => PartGradients::Private(gradients),
                 };
                 let microbatch = if let Some(mut microbatch) = waiting.next() {
                     let (own, rest) = d_states.split_at(microbatch.states_len());

@@ -9,7 +9,7 @@ use numformer_model::FlatLayout;
 /// the order of [`FlatLayout`]. The second holds the private gradients of a part of the batch. It omits the tables of
 /// embeddings, whose gradients have few nonzero rows.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct HostPlaces {
     /// Sorted in the order of the weights.
     places: Vec<Place>,
     private_len: usize,
@@ -24,7 +24,7 @@ struct Place {
     private: Option<Range<usize>>,
 }
 
-impl Places {
+impl HostPlaces {
     /// `is_shared` returns whether the gradients of the parameter with a given name are not private.
     pub(super) fn new(layout: &FlatLayout, is_shared: impl Fn(&str) -> bool) -> Self {
         let mut private_len = 0;
@@ -88,7 +88,7 @@ impl Places {
 
 /// Where a part of the batch writes its gradients.
 #[derive(Debug)]
-pub(super) enum Gradients<'a> {
+pub(super) enum PartGradients<'a> {
     /// Among the gradients of all weights. The first part does this, which saves memory and a pass over it.
     Whole(&'a mut [f32]),
     /// In a vector of its own.
@@ -114,10 +114,10 @@ impl Pair {
     }
 
     /// The gradients of weight and bias.
-    pub(super) fn gradients<'a>(&self, gradients: &'a mut Gradients<'_>) -> [&'a mut [f32]; 2] {
+    pub(super) fn gradients<'a>(&self, gradients: &'a mut PartGradients<'_>) -> [&'a mut [f32]; 2] {
         let (entries, weight, bias) = match gradients {
-            Gradients::Whole(entries) => (entries, &self.weight, &self.bias),
-            Gradients::Private(entries) => (entries, &self.private_weight, &self.private_bias),
+            PartGradients::Whole(entries) => (entries, &self.weight, &self.bias),
+            PartGradients::Private(entries) => (entries, &self.private_weight, &self.private_bias),
         };
         entries.get_disjoint_mut([weight.clone(), bias.clone()]).expect("parameters do not overlap")
     }

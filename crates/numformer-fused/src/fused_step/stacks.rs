@@ -8,7 +8,7 @@ use numformer_ops::Causality;
 use numformer_ops::kernels::embed_rows;
 
 use super::arena::{Buffer, Packed, rows};
-use super::places::Places;
+use super::places::HostPlaces;
 use super::sublayers::{Attended, Attention, Backward, Fed, FeedForward, Norm, Normed};
 
 /// Token vectors and positions, summed and normalised.
@@ -28,7 +28,7 @@ enum PositionTable {
 }
 
 impl Embedding {
-    fn new(places: &Places, name: &str, config: &TransformerConfig, d_model: usize) -> Result<Self> {
+    fn new(places: &HostPlaces, name: &str, config: &TransformerConfig, d_model: usize) -> Result<Self> {
         Ok(Self {
             tokens: places.weights(&format!("{name}.tokens.weight"), &[config.vocab_size, d_model])?,
             positions: match config.positions {
@@ -98,7 +98,7 @@ impl Encoded {
 }
 
 impl Encoder {
-    pub(super) fn new(places: &Places, config: &TransformerConfig) -> Result<Self> {
+    pub(super) fn new(places: &HostPlaces, config: &TransformerConfig) -> Result<Self> {
         let StackConfig { d_model, n_heads, n_layers, .. } = config.encoder;
         let layer = |i| {
             let name = |part: &str| format!("encoder.layers.{i}.{part}");
@@ -181,7 +181,7 @@ impl Decoded {
 }
 
 impl Decoder {
-    pub(super) fn new(places: &Places, config: &TransformerConfig) -> Result<Self> {
+    pub(super) fn new(places: &HostPlaces, config: &TransformerConfig) -> Result<Self> {
         let StackConfig { d_model, n_heads, n_layers, .. } = config.decoder;
         let layer = |i| {
             let name = |part: &str| format!("decoder.layers.{i}.{part}");

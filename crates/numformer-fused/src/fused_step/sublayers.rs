@@ -12,7 +12,7 @@ use numformer_ops::kernels::{
 use numformer_ops::{Activation, Causality};
 
 use super::arena::{Buffer, Packed, rows};
-use super::places::{Gradients, Pair, Places};
+use super::places::{HostPlaces, Pair, PartGradients};
 
 /// What a backward pass reads and writes, apart from activations.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Backward<'a> {
     /// All weights.
     pub(super) weights: &'a [f32],
     /// Where the gradients of the parameters are written.
-    pub(super) gradients: Gradients<'a>,
+    pub(super) gradients: PartGradients<'a>,
     /// Whether this microbatch replaces the gradients (the first one does) or adds to those of earlier ones.
     pub(super) store: Store,
     /// Scratch space.
@@ -46,7 +46,7 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    pub(super) fn new(places: &Places, name: &str, [d_in, d_out]: [usize; 2]) -> Result<Self> {
+    pub(super) fn new(places: &HostPlaces, name: &str, [d_in, d_out]: [usize; 2]) -> Result<Self> {
         Ok(Self { pair: places.pair(name, &[d_out, d_in])?, d_in })
     }
 
@@ -80,7 +80,7 @@ impl Affine {
 pub(super) struct Norm(Pair);
 
 impl Norm {
-    pub(super) fn new(places: &Places, name: &str, d_model: usize) -> Result<Self> {
+    pub(super) fn new(places: &HostPlaces, name: &str, d_model: usize) -> Result<Self> {
         places.pair(name, &[d_model]).map(Self)
     }
 
@@ -146,7 +146,7 @@ pub(super) struct Attended {
 impl Attention {
     /// The sublayer whose parameter names begin with `name`, over a memory of width `d_memory`.
     pub(super) fn new(
-        places: &Places,
+        places: &HostPlaces,
         name: &str,
         [d_model, d_memory]: [usize; 2],
         n_heads: usize,
@@ -266,7 +266,7 @@ pub(super) struct Fed {
 
 impl FeedForward {
     /// The sublayer whose parameter names begin with `name`.
-    pub(super) fn new(places: &Places, name: &str, d_model: usize, d_ff: usize) -> Result<Self> {
+    pub(super) fn new(places: &HostPlaces, name: &str, d_model: usize, d_ff: usize) -> Result<Self> {
         Ok(Self {
             up: Affine::new(places, &format!("{name}.up"), [d_model, d_ff])?,
             down: Affine::new(places, &format!("{name}.down"), [d_ff, d_model])?,

@@ -122,12 +122,12 @@ struct ProjectionCrossEntropy {
     targets: Vec<Option<usize>>,
     counted: usize,
     wants_gradients: bool,
-    gradients: OnceLock<Gradients>,
+    gradients: OnceLock<LossGradients>,
 }
 
 /// Gradients of the loss.
 #[derive(Debug)]
-struct Gradients {
+struct LossGradients {
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -156,7 +156,7 @@ impl CustomOp3 for ProjectionCrossEntropy {
             let [mut d_x, mut d_weight, mut d_bias] = [x, weight, bias].map(|t| vec![0.0; t.len()]);
             let total = pass.run(x, &self.targets, Some([&mut d_x, &mut d_weight, &mut d_bias]));
             // Set only once: candle runs the forward pass of an operation only when it is applied.
-            let _ = self.gradients.set(Gradients {
+            let _ = self.gradients.set(LossGradients {
                 x: host::tensor(d_x, x_layout.shape())?,
                 weight: host::tensor(d_weight, weight_layout.shape())?,
                 bias: host::tensor(d_bias, bias_layout.shape())?,
@@ -176,7 +176,7 @@ impl CustomOp3 for ProjectionCrossEntropy {
         _loss: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(Gradients { x, weight, bias }) = self.gradients.get() else {
+        let Some(LossGradients { x, weight, bias }) = self.gradients.get() else {
             bail!("projection_cross_entropy: backward pass without a tracked forward pass")
         };
         let scale = f64::from(gradient.to_scalar::<f32>()?);

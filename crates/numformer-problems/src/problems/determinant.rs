@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{assert_solved, assert_zero_is_wrong, size, uniform, well_conditioned, wild};
-    use crate::{Eigenvalues, Ensemble, Inversion, LowRank};
+    use crate::{Eigenvalues, Inversion, Law, LowRank};
 
     /// The bound on determinants of matrices of this shape.
     fn largest(shape: (usize, usize), bound: f64) -> f64 {
@@ -354,7 +354,7 @@ mod tests {
             let law = LowRank::new(n, n, bound).unwrap();
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             for _ in 0..1000 {
-                let a = Ensemble::sample(&law, &mut rng);
+                let a = Law::sample(&law, &mut rng);
                 let (found, expected) = (determinant(&a), exact_determinant(&a) as f64);
                 // Zero exactly, or right to many digits.
                 assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{found} and {expected} of {a:?}");

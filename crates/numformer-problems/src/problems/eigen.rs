@@ -341,7 +341,7 @@ mod tests {
     use super::*;
     use crate::residual::{orthogonality_defect, pair_residual};
     use crate::testing::{assert_solved, assert_zero_is_wrong, mirrored, size, symmetric, wild};
-    use crate::{Ensemble, Trace, UniformEntries};
+    use crate::{Law, Trace, UniformEntries};
 
     /// Allowed error of an answer relative to the input, and of products with it: far above rounding at 34 rows.
     const ACCURACY: f64 = 1e-12;

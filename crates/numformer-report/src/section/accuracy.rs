@@ -12,11 +12,11 @@ use crate::{Cell, ReportError, Table};
 
 use super::{Block, Named};
 
-/// The accuracies of a run: from its assessment on unseen matrices, or else from its last evaluation.
+/// The accuracies of a run: from its results on unseen matrices, or else from its last evaluation.
 pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let Named { run, prefix, .. } = named;
-    let (evaluation, split, name, step) = match (&run.assessment, run.evaluations.last()) {
-        (Some(assessment), _) => (&assessment.evaluation, Split::Test, "test", assessment.step),
+    let (evaluation, split, name, step) = match (&run.results, run.evaluations.last()) {
+        (Some(results), _) => (&results.evaluation, Split::Test, "test", results.step),
         (None, Some(report)) => (&report.evaluation, Split::Validation, "validation", report.step),
         (None, None) => return Ok(Vec::new()),
     };
@@ -29,7 +29,7 @@ pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
         count(step)
     );
     let mut blocks = vec![Block::heading(3, "Accuracy"), Block::Paragraph(sentence)];
-    let passed_over = run.assessment.iter().flat_map(|assessment| &assessment.passed_over);
+    let passed_over = run.results.iter().flat_map(|results| &results.passed_over);
     blocks.extend(passed_over.map(|problem| {
         Block::Paragraph(format!("The model is not the run's latest: a newer checkpoint was passed over ({problem})."))
     }));
@@ -40,9 +40,9 @@ pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     blocks.extend(groups(named, "dimension", evaluation.by_dimension.iter())?);
     blocks.extend(groups(named, "problem", evaluation.by_problem.iter())?);
     blocks.extend(groups(named, "law", evaluation.by_law.iter())?);
-    if let Some(assessment) = run.assessment.as_ref().filter(|assessment| !assessment.by_set.is_empty()) {
-        let sets = assessment.by_set.iter().map(|(name, evaluation)| (name.as_str(), evaluation));
-        blocks.extend(groups(named, "set", [("test", &assessment.evaluation)].into_iter().chain(sets))?);
+    if let Some(results) = run.results.as_ref().filter(|results| !results.by_set.is_empty()) {
+        let sets = results.by_set.iter().map(|(name, evaluation)| (name.as_str(), evaluation));
+        blocks.extend(groups(named, "set", [("test", &results.evaluation)].into_iter().chain(sets))?);
     }
     Ok(blocks)
 }

@@ -6,19 +6,19 @@ use numformer_evaluate::Solved;
 use crate::chart::histogram::ErrorHistogram;
 use crate::format::{count, percent, percent_short, verdict, with_causes};
 use crate::markup::escape;
-use crate::{Assessment, Cell, ReportError, Table, WorstCase};
+use crate::{Cell, ReportError, Table, TestResults, WorstCase};
 
 use super::{Block, Named};
 
-/// The histogram of errors and the worst cases; empty if the run has no assessment.
+/// The histogram of errors and the worst cases; empty if the run has no results.
 pub(crate) fn errors(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
-    let Some(assessment) = &named.run.assessment else { return Ok(Vec::new()) };
+    let Some(results) = &named.run.results else { return Ok(Vec::new()) };
     let prefix = &named.prefix;
-    Ok([vec![Block::heading(3, "Errors"), histogram(prefix, assessment)?], worst_cases(prefix, assessment)].concat())
+    Ok([vec![Block::heading(3, "Errors"), histogram(prefix, results)?], worst_cases(prefix, results)].concat())
 }
 
-fn histogram(prefix: &str, assessment: &Assessment) -> Result<Block, ReportError> {
-    let histogram = ErrorHistogram::of(assessment.errors(), assessment.without_error());
+fn histogram(prefix: &str, results: &TestResults) -> Result<Block, ReportError> {
+    let histogram = ErrorHistogram::of(results.errors(), results.without_error());
     let total = histogram.total().max(1) as f64;
     let mut table = Table::new("Answers by relative error", &["from", "below", "answers", "share"]);
     let mut row = |from: Cell, below: Cell, n: u64| {
@@ -46,16 +46,16 @@ fn histogram(prefix: &str, assessment: &Assessment) -> Result<Block, ReportError
     Block::figure(format!("{prefix}-errors"), "Answers by relative error", description, table, histogram.to_svg())
 }
 
-fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
+fn worst_cases(prefix: &str, results: &TestResults) -> Vec<Block> {
     let mut blocks = vec![Block::heading(4, "Worst cases")];
-    if assessment.worst.is_empty() {
+    if results.worst.is_empty() {
         blocks.push(Block::Paragraph("Every answer is right.".to_owned()));
         return blocks;
     }
     let columns = ["example", "found", "input", "exact", "answer", "input tokens", "exact tokens", "answer tokens"];
     let mut table = Table::new("Worst cases", &columns);
     let mut html = String::new();
-    for case in &assessment.worst {
+    for case in &results.worst {
         let WorstCase { index, solved } = case;
         table.push(vec![
             Cell::number(index.to_string(), *index as f64),
@@ -72,7 +72,7 @@ fn worst_cases(prefix: &str, assessment: &Assessment) -> Vec<Block> {
     let sentence = format!(
         "Of the {} answers, those with the largest errors, and some that have none because they are no matrix of the right \
          shape.",
-        count(assessment.verdicts.len() as u64)
+        count(results.verdicts.len() as u64)
     );
     blocks.push(Block::Paragraph(sentence));
     blocks.push(Block::Html(format!(

@@ -1,6 +1,6 @@
 //! Why answers are wrong, and how useful they are as starting points.
 
-use numformer_evaluate::{Diagnosis, RefinementCounts};
+use numformer_evaluate::{ProblemFailures, RefinementCounts};
 use numformer_metrics::{Accuracy, Detection, Metric, RocCurve, StepCounts};
 use numformer_problems::REFINED;
 
@@ -10,23 +10,23 @@ use crate::{Cell, ReportError, Table};
 
 use super::{Block, Named};
 
-/// The analysis of failures for each problem that has one; empty if the run has no assessment.
+/// The analysis of failures for each problem that has one; empty if the run has no results.
 pub(crate) fn failures(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let mut blocks = Vec::new();
-    for (problem, diagnosis) in named.run.assessment.iter().flat_map(|assessment| &assessment.diagnoses) {
+    for (problem, failures) in named.run.results.iter().flat_map(|results| &results.failures) {
         blocks.push(Block::heading(3, format!("Why answers are wrong: {problem}")));
         let prefix = format!("{}-{problem}", named.prefix);
         blocks.push(Block::Paragraph(format!(
             "{} of {} answers are matrices of the right shape, {} of them within 5% in the norm l1. An answer keeps a property \
              if it deviates from it by less than {}.",
-            count(diagnosis.shaped.correct),
-            count(diagnosis.shaped.total),
-            count(diagnosis.failures.correct().correct),
-            diagnosis.failures.tolerance()
+            count(failures.shaped.correct),
+            count(failures.shaped.total),
+            count(failures.properties.correct().correct),
+            failures.properties.tolerance()
         )));
-        blocks.push(Block::Table { name: format!("{prefix}-properties"), table: properties(diagnosis) });
-        blocks.extend(roc(&prefix, diagnosis.failures.failures())?);
-        if let Some(refinement) = &diagnosis.refinement {
+        blocks.push(Block::Table { name: format!("{prefix}-properties"), table: properties(failures) });
+        blocks.extend(roc(&prefix, failures.properties.failures())?);
+        if let Some(refinement) = &failures.refinement {
             blocks.push(Block::Paragraph(format!(
                 "Steps of {} until the residual is at most {REFINED:e}, from the answers of the model and from where it \
                  usually starts.",
@@ -47,14 +47,14 @@ fn share(accuracy: Accuracy) -> Cell {
     accuracy.value().map_or_else(Cell::none, |share| Cell::number(percent(share), share))
 }
 
-fn properties(diagnosis: &Diagnosis) -> Table {
-    let failures = &diagnosis.failures;
+fn properties(failures: &ProblemFailures) -> Table {
+    let properties = &failures.properties;
     let mut table = Table::new("Properties that answers keep", &["property", "all", "lower end", "upper end", "wrong"]);
-    for (property, kept) in failures.kept() {
+    for (property, kept) in properties.kept() {
         let (lower, upper) = kept.confidence_interval().map_or((Cell::none(), Cell::none()), |(lower, upper)| {
             (Cell::number(percent(lower), lower), Cell::number(percent(upper), upper))
         });
-        let when_wrong = failures.kept_when_wrong().get(property).copied().unwrap_or_default();
+        let when_wrong = properties.kept_when_wrong().get(property).copied().unwrap_or_default();
         table.push(vec![Cell::text(property.name()), share(*kept), lower, upper, share(when_wrong)]);
     }
     table
@@ -148,33 +148,33 @@ mod tests {
     use numformer_metrics::{Deviations, Property};
 
     use super::*;
-    use crate::assessment;
+    use crate::results;
     use crate::run::tests::example;
 
     /// Four answers of the right shape, one of which is wrong, and one of another shape.
-    fn diagnosis() -> Diagnosis {
-        let mut diagnosis = Diagnosis { shaped: Accuracy { correct: 4, total: 5 }, ..Diagnosis::default() };
+    fn failures() -> ProblemFailures {
+        let mut failures = ProblemFailures { shaped: Accuracy { correct: 4, total: 5 }, ..ProblemFailures::default() };
         let mut refinement = RefinementCounts::default();
         for (orthogonality, condition_number, steps) in
             [(0.001, 1.001, Some(2)), (0.002, 1.002, Some(2)), (0.003, 1.003, Some(3)), (0.5, 1.7, None)]
         {
             let properties = vec![(Property::Eigenvalues, 0.0), (Property::Orthogonality, orthogonality)];
-            diagnosis.failures.update(&(Deviations { properties, condition_number }, steps.is_some()));
+            failures.properties.update(&(Deviations { properties, condition_number }, steps.is_some()));
             refinement.from_answers.update(&steps);
             refinement.from_cold_starts.update(&None);
         }
-        Diagnosis { refinement: Some(refinement), ..diagnosis }
+        ProblemFailures { refinement: Some(refinement), ..failures }
     }
 
-    fn html(diagnosis: Diagnosis) -> String {
-        let mut assessment = assessment::tests::example();
-        assessment.diagnoses = [("eigenvectors".to_owned(), diagnosis)].into();
-        crate::Report::new(vec![example("run").with_assessment(assessment)]).expect("drawn").to_html()
+    fn html(failures: ProblemFailures) -> String {
+        let mut results = results::tests::example();
+        results.failures = [("eigenvectors".to_owned(), failures)].into();
+        crate::Report::new(vec![example("run").with_results(results)]).expect("drawn").to_html()
     }
 
     #[test]
     fn properties_failures_and_steps_are_shown() {
-        let html = html(diagnosis());
+        let html = html(failures());
         for text in [
             "Why answers are wrong: eigenvectors",
             "4 of 5 answers are matrices of the right shape, 3 of them within 5%",
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn straight_parts_of_a_curve_have_no_points() {
-        let diagnosis = diagnosis();
-        let points = diagnosis.failures.failures().points();
+        let failures = failures();
+        let points = failures.properties.failures().points();
         // Up for the wrong answer, whose condition number is the highest, then to the right for the three right
         // answers.
         let places: Vec<_> =
@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn what_there_is_no_answer_to_is_left_out() {
-        let nothing = html(Diagnosis { shaped: Accuracy { correct: 0, total: 5 }, ..Diagnosis::default() });
+        let nothing = html(ProblemFailures { shaped: Accuracy { correct: 0, total: 5 }, ..ProblemFailures::default() });
         assert!(nothing.contains("0 of 5 answers") && !nothing.contains("foretold"));
-        let table = steps(diagnosis().refinement.as_ref().expect("steps"));
+        let table = steps(failures().refinement.as_ref().expect("steps"));
         let starts: Vec<_> = table.rows.iter().map(|row| row[0].shown.as_str()).collect();
         assert_eq!(starts, ["answer", "cold start"]);
         assert_eq!(

@@ -7,16 +7,16 @@ use crate::{Cell, ReportError, Table};
 use super::summary::within_five_percent;
 use super::{Block, Named};
 
-/// The matrix of training laws and test laws; empty if no model was assessed on other laws.
+/// The matrix of training laws and test laws; empty if no model was tested on other laws.
 pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, ReportError> {
     let asked: Vec<_> = runs
         .iter()
-        .filter_map(|named| Some((named, named.run.assessment.as_ref().filter(|asked| !asked.by_law.is_empty())?)))
+        .filter_map(|named| Some((named, named.run.results.as_ref().filter(|asked| !asked.by_law.is_empty())?)))
         .collect();
     let Some((_, first)) = asked.first() else { return Ok(Vec::new()) };
-    // In the order of the run that was assessed on the most laws.
-    let longest = asked.iter().map(|(_, assessment)| &assessment.by_law).max_by_key(|by_law| by_law.len());
-    let others = asked.iter().flat_map(|(_, assessment)| &assessment.by_law);
+    // In the order of the run that was tested on the most laws.
+    let longest = asked.iter().map(|(_, results)| &results.by_law).max_by_key(|by_law| by_law.len());
+    let others = asked.iter().flat_map(|(_, results)| &results.by_law);
     let mut laws: Vec<&str> = Vec::new();
     for (law, _) in longest.into_iter().flatten().chain(others) {
         if !laws.contains(&law.as_str()) {
@@ -32,8 +32,8 @@ pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, Rep
     let title = "Accuracy within 5% by law";
     let headings = ["run", "trained on", "tested on", "within 5%", "exact", "drawn again"];
     let mut table = Table::new(title, &headings);
-    for (named, assessment) in &asked {
-        for (law, evaluation) in &assessment.by_law {
+    for (named, results) in &asked {
+        for (law, evaluation) in &results.by_law {
             let within = within_five_percent(evaluation);
             table.push(vec![
                 Cell::text(&named.label),

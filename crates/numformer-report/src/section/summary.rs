@@ -21,7 +21,7 @@ fn facts(run: &ReportedRun) -> Vec<(&'static str, Cell)> {
         value.map_or_else(Cell::none, |value| Cell::number(show(value), value))
     };
     let validation = run.evaluations.last().map(|report| &report.evaluation);
-    let test = run.assessment.as_ref().map(|assessment| &assessment.evaluation);
+    let test = run.results.as_ref().map(|results| &results.evaluation);
     let exact = |evaluation: Option<&Evaluation>| optional(evaluation.map(|evaluation| evaluation.exact), percent);
     vec![
         ("problem", Cell::text(problems.join(" + "))),

@@ -5,9 +5,9 @@ use rand::RngCore;
 
 use super::entries::Entries;
 use super::{impl_distribution, mirror_lower_triangle};
-use crate::ensemble_error::{require_dimension, require_positive};
+use crate::law_error::{require_dimension, require_positive};
 use crate::magnitudes::require_finite_bound;
-use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
+use crate::{Law, LawError, MAX_DIMENSION};
 
 /// Positive semidefinite matrices MᵀM, where M is square with independent entries.
 ///
@@ -18,7 +18,7 @@ use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 /// The rows of M are drawn one after the other. Samples are exactly symmetric; rounding may turn an eigenvalue near 0
 /// negative.
 ///
-/// The [bound](Ensemble::bound) is nA or, for normal entries, (√n + s)² A / 3 with s = √(30 ln 10). An entry of MᵀM is
+/// The [bound](Law::bound) is nA or, for normal entries, (√n + s)² A / 3 with s = √(30 ln 10). An entry of MᵀM is
 /// at most the product of the lengths of two columns of M, and the length of a standard normal vector exceeds √n + s
 /// with a probability of at most exp(-s²/2) = 10⁻¹⁵. Off the diagonal, where two lengths matter,
 /// 4 xᵀy = |x + y|² - |x - y|² shows that the probability is far smaller.
@@ -32,7 +32,7 @@ use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 /// let a = rng.sample(Wishart::new(5, 10.0)?);
 /// assert_eq!(a, a.transpose());
 /// assert!((0..5).all(|i| a[(i, i)] > 0.0));
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 ///
 /// # References
@@ -53,7 +53,7 @@ impl Wishart {
     /// # Errors
     /// When the dimension is not in `1..=`[`MAX_DIMENSION`], the amplitude is not positive and finite, or the amplitude
     /// is so large that the bound is not finite.
-    pub fn new(dimension: usize, amplitude: f64) -> Result<Self, EnsembleError> {
+    pub fn new(dimension: usize, amplitude: f64) -> Result<Self, LawError> {
         require_finite_bound(Self {
             dimension: require_dimension("rows and columns", dimension)?,
             amplitude: require_positive("amplitude", amplitude)?,
@@ -65,7 +65,7 @@ impl Wishart {
     ///
     /// # Errors
     /// When the bound is no longer finite.
-    pub fn with_entries(self, entries: Entries) -> Result<Self, EnsembleError> {
+    pub fn with_entries(self, entries: Entries) -> Result<Self, LawError> {
         require_finite_bound(Self { entries, ..self })
     }
 }
@@ -89,7 +89,7 @@ impl Wishart {
     }
 }
 
-impl Ensemble for Wishart {
+impl Law for Wishart {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let mut row = [0.0; MAX_DIMENSION];
         self.sample_with(rng, matrix, &mut row[..self.dimension]);
@@ -127,12 +127,12 @@ mod tests {
         assert_eq!(message(5, -1.0), "expected a positive, finite amplitude, found -1");
         assert_eq!(message(5, f64::MAX), "expected a positive, finite bound on the entries, found inf");
         let large = Wishart::new(5, f64::MAX / 8.0).unwrap();
-        assert!(matches!(large.with_entries(Entries::Gaussian), Err(EnsembleError::Bound { .. })));
+        assert!(matches!(large.with_entries(Entries::Gaussian), Err(LawError::Bound { .. })));
     }
 
     #[test]
     fn values_are_stable() {
-        let sample = |entries| Ensemble::sample(&law(2, 10.0, entries), &mut ChaCha8Rng::seed_from_u64(42));
+        let sample = |entries| Law::sample(&law(2, 10.0, entries), &mut ChaCha8Rng::seed_from_u64(42));
         assert_eq!(
             sample(Entries::Uniform),
             faer::mat![[1.5336038652209558, 2.906873337380291], [2.906873337380291, 8.758745804571191]]
@@ -160,8 +160,8 @@ mod tests {
     /// The generator yields M row by row, as it yields the entries of a matrix of unit amplitude.
     #[test]
     fn samples_are_the_product_of_the_transpose_with_the_matrix() {
-        let m = Ensemble::sample(&crate::UniformEntries::new(6, 6, 1.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(4));
-        let a = Ensemble::sample(&Wishart::new(6, 10.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(4));
+        let m = Law::sample(&crate::UniformEntries::new(6, 6, 1.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(4));
+        let a = Law::sample(&Wishart::new(6, 10.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(4));
         let expected = 10.0 * (m.transpose() * &m);
         assert!((a - expected).norm_max() < 60.0 * 6.0 * f64::EPSILON);
     }

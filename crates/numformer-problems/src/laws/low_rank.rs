@@ -4,8 +4,8 @@ use faer::Mat;
 use rand::{Rng, RngCore};
 
 use super::impl_distribution;
-use crate::ensemble_error::require_dimension;
-use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
+use crate::law_error::require_dimension;
+use crate::{Law, LawError, MAX_DIMENSION};
 
 /// Products LR of an r × k and a k × c matrix of integers, where k is uniform in 0, …, min(r, c). They have rank k, or
 /// less if the factors happen to have lower rank.
@@ -24,7 +24,7 @@ use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 /// let law = LowRank::new(5, 5, 20.0)?;
 /// let ranks: Vec<f64> = (0..100).map(|_| Rank.solve(rng.sample(&law).as_ref()).unwrap()[(0, 0)]).collect();
 /// assert!((0..=5).all(|rank| ranks.contains(&f64::from(rank))));
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct LowRank {
@@ -40,12 +40,12 @@ impl LowRank {
     /// # Errors
     /// When a dimension is not in `1..=`[`MAX_DIMENSION`], the bound is smaller than the smaller dimension, so that
     /// only zero factors would keep to it, or the bound is larger than 2⁵³, above which integers are not exact.
-    pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, EnsembleError> {
+    pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, LawError> {
         require_dimension("rows", rows)?;
         require_dimension("columns", columns)?;
         let terms = rows.min(columns) as f64;
         if !(terms..=MAX_EXACT).contains(&bound) {
-            return Err(EnsembleError::IntegerBound { smallest: terms, largest: MAX_EXACT, found: bound });
+            return Err(LawError::IntegerBound { smallest: terms, largest: MAX_EXACT, found: bound });
         }
         Ok(Self { rows, columns, largest: (bound / terms).sqrt() as i64 })
     }
@@ -54,7 +54,7 @@ impl LowRank {
 /// 2⁵³: all integers up to here are exact in `f64`.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-impl Ensemble for LowRank {
+impl Law for LowRank {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let (rows, columns) = (self.rows, self.columns);
         matrix.resize_with(rows, columns, |_, _| 0.0);
@@ -119,7 +119,7 @@ mod tests {
             let law = LowRank::new(rows, columns, bound).unwrap();
             assert!(law.bound().unwrap() <= bound);
             let mut rng = ChaCha8Rng::seed_from_u64(1);
-            for x in (0..50).flat_map(|_| entries(&Ensemble::sample(&law, &mut rng))) {
+            for x in (0..50).flat_map(|_| entries(&Law::sample(&law, &mut rng))) {
                 assert!(x.abs() <= law.bound().unwrap() && x.fract().abs() < f64::EPSILON, "{x}");
             }
         }
@@ -132,7 +132,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let mut counts = [0_u32; 5];
         for _ in 0..2000 {
-            counts[Rank.solve(Ensemble::sample(&law, &mut rng).as_ref()).unwrap()[(0, 0)] as usize] += 1;
+            counts[Rank.solve(Law::sample(&law, &mut rng).as_ref()).unwrap()[(0, 0)] as usize] += 1;
         }
         // 400 each, with a standard deviation of 18.
         assert!(counts.iter().all(|count| count.abs_diff(400) < 80), "{counts:?}");

@@ -5,32 +5,32 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::{Rng, RngCore};
 
-use crate::ensemble_error::require_positive;
-use crate::{Ensemble, EnsembleError, Magnitudes};
+use crate::law_error::require_positive;
+use crate::{Law, LawError, Magnitudes};
 
 /// A mixture of laws: each sample comes from one of them, chosen at random.
 ///
-/// The choice takes one 64-bit word of the generator; then the law draws. The [bound](Ensemble::bound) is the largest
+/// The choice takes one 64-bit word of the generator; then the law draws. The [bound](Law::bound) is the largest
 /// bound of the laws, if all of them have one. The laws may have different shapes, for example to draw the dimension
 /// for each sample:
 ///
 /// # Examples
 /// ```
-/// use numformer_problems::{Ensemble, Mixture, Wigner};
+/// use numformer_problems::{Law, Mixture, Wigner};
 /// use rand::{Rng, SeedableRng};
 ///
-/// let dimensions = (5..=15).map(|n| Ok(Box::new(Wigner::new(n, 10.0)?) as Box<dyn Ensemble>));
+/// let dimensions = (5..=15).map(|n| Ok(Box::new(Wigner::new(n, 10.0)?) as Box<dyn Law>));
 /// let law = Mixture::uniform(dimensions.collect::<Result<_, _>>()?)?;
 /// assert_eq!(law.max_shape(), (15, 15));
 ///
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
 /// let a = rng.sample(&law);
 /// assert!((5..=15).contains(&a.nrows()));
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 #[derive(Debug)]
 pub struct Mixture {
-    laws: Vec<Box<dyn Ensemble>>,
+    laws: Vec<Box<dyn Law>>,
     choice: WeightedIndex<f64>,
 }
 
@@ -40,7 +40,7 @@ impl Mixture {
     /// # Errors
     /// When there are no laws, a weight is not positive and finite, or the [magnitudes](Magnitudes::of) of a law are
     /// impossible.
-    pub fn new(components: Vec<(f64, Box<dyn Ensemble>)>) -> Result<Self, EnsembleError> {
+    pub fn new(components: Vec<(f64, Box<dyn Law>)>) -> Result<Self, LawError> {
         let largest = components.iter().try_fold(0.0_f64, |largest, (weight, _)| {
             require_positive("weight", *weight).map(|weight| weight.max(largest))
         })?;
@@ -49,7 +49,7 @@ impl Mixture {
         let (weights, laws): (Vec<f64>, _) =
             components.into_iter().map(|(weight, law)| (weight / largest, law)).unzip();
         // Nothing else can be wrong with weights in [0, 1] if one of them is 1.
-        let choice = WeightedIndex::new(weights).map_err(|_| EnsembleError::NoLaws)?;
+        let choice = WeightedIndex::new(weights).map_err(|_| LawError::NoLaws)?;
         Ok(Self { laws, choice })
     }
 
@@ -57,12 +57,12 @@ impl Mixture {
     ///
     /// # Errors
     /// When there are no laws, or the [magnitudes](Magnitudes::of) of a law are impossible.
-    pub fn uniform(laws: Vec<Box<dyn Ensemble>>) -> Result<Self, EnsembleError> {
+    pub fn uniform(laws: Vec<Box<dyn Law>>) -> Result<Self, LawError> {
         Self::new(laws.into_iter().map(|law| (1.0, law)).collect())
     }
 }
 
-impl Ensemble for Mixture {
+impl Law for Mixture {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         self.laws[self.choice.sample(rng)].sample_into(rng, matrix);
     }
@@ -83,7 +83,7 @@ impl Ensemble for Mixture {
 
 impl Distribution<Mat<f64>> for Mixture {
     fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
-        Ensemble::sample(self, &mut rng)
+        Law::sample(self, &mut rng)
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     #[derive(Debug)]
     struct Unbounded;
 
-    impl Ensemble for Unbounded {
+    impl Law for Unbounded {
         fn sample_into(&self, _rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
             *matrix = Mat::full(1, 7, 1e300);
         }
@@ -114,13 +114,13 @@ mod tests {
         }
     }
 
-    fn boxed(law: impl Ensemble + 'static) -> Box<dyn Ensemble> {
+    fn boxed(law: impl Law + 'static) -> Box<dyn Law> {
         Box::new(law)
     }
 
     #[test]
     fn parameters_are_checked() {
-        assert_eq!(Mixture::new(vec![]).unwrap_err(), EnsembleError::NoLaws);
+        assert_eq!(Mixture::new(vec![]).unwrap_err(), LawError::NoLaws);
         assert_eq!(Mixture::uniform(vec![]).unwrap_err().to_string(), "expected at least one law, found none");
         for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let error = Mixture::new(vec![(1.0, boxed(Unbounded)), (weight, boxed(Unbounded))]).unwrap_err();
@@ -136,7 +136,7 @@ mod tests {
         let law = Mixture::new(law.into()).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut counts = [0; 5];
-        (0..8_000).for_each(|_| counts[Ensemble::sample(&law, &mut rng).nrows()] += 1);
+        (0..8_000).for_each(|_| counts[Law::sample(&law, &mut rng).nrows()] += 1);
         for (weight, n) in components {
             let (expected, p) = (1_000.0 * weight, weight / 8.0);
             let standard_deviation = (8_000.0 * p * (1.0 - p)).sqrt();
@@ -148,10 +148,10 @@ mod tests {
     fn the_chosen_law_draws_after_the_choice() {
         let law = Mixture::uniform(vec![boxed(Wigner::new(3, 1.0).unwrap())]).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let a = Ensemble::sample(&law, &mut rng);
+        let a = Law::sample(&law, &mut rng);
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         rng.next_u64();
-        assert_eq!(a, Ensemble::sample(&Wigner::new(3, 1.0).unwrap(), &mut rng));
+        assert_eq!(a, Law::sample(&Wigner::new(3, 1.0).unwrap(), &mut rng));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use faer::{Mat, Side};
 use numformer_problems::{
-    Eigenvalues, Eigenvectors, Ensemble, Entries, GaussianEntries, Inversion, MatrixVector, Problem, SolveError,
-    Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Transpose, UniformEntries,
+    Eigenvalues, Eigenvectors, Entries, GaussianEntries, Inversion, Law, MatrixVector, Problem, SolveError, Spectrum,
+    Svd, SymmetricInversion, SymmetricSpectrum, Transpose, UniformEntries,
 };
 use numformer_testkit::golden;
 use rand::SeedableRng;
@@ -166,7 +166,7 @@ fn problem(name: &str) -> Box<dyn Problem> {
     problems.into_iter().find(|problem| problem.name() == name).expect("a problem of the recorded data")
 }
 
-fn law(row: &Row) -> anyhow::Result<Box<dyn Ensemble>> {
+fn law(row: &Row) -> anyhow::Result<Box<dyn Law>> {
     let (rows, columns) = row.shape;
     Ok(match (row.law, row.entries) {
         (Some(spectrum), entries) => {

@@ -5,18 +5,18 @@ use rand::RngCore;
 
 use super::entries::Entries;
 use super::impl_distribution;
-use crate::ensemble_error::{require_dimension, require_positive};
+use crate::law_error::{require_dimension, require_positive};
 use crate::magnitudes::require_finite_bound;
-use crate::{Ensemble, EnsembleError};
+use crate::{Law, LawError};
 
 /// Symmetric matrices whose entries on and below the diagonal are independent and of one law.
 ///
 /// The entries are uniform in `[-A, A]` or, as an option, normal. They have mean 0 and standard deviation A / √3. As n
 /// grows, the distribution of the eigenvalues tends to a semicircle of standard deviation σ = √n A / √3 and radius 2σ.
 /// The diagonal has the law of the other entries, so matrices of normal entries are not quite the Gaussian orthogonal
-/// ensemble, whose diagonal has twice the variance of the other entries.
+/// law, whose diagonal has twice the variance of the other entries.
 ///
-/// The lower triangle is drawn row by row and mirrored, so samples are exactly symmetric. The [bound](Ensemble::bound)
+/// The lower triangle is drawn row by row and mirrored, so samples are exactly symmetric. The [bound](Law::bound)
 /// is A, or 8.1 standard deviations of normal entries.
 ///
 /// # Examples
@@ -30,7 +30,7 @@ use crate::{Ensemble, EnsembleError};
 /// assert!(a.norm_max() <= 10.0);
 /// let b = rng.sample(Wigner::new(5, 10.0)?.with_entries(Entries::Gaussian)?);
 /// assert_eq!(b, b.transpose());
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 ///
 /// # References
@@ -50,7 +50,7 @@ impl Wigner {
     /// # Errors
     /// When the dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the amplitude is not positive and
     /// finite.
-    pub fn new(dimension: usize, amplitude: f64) -> Result<Self, EnsembleError> {
+    pub fn new(dimension: usize, amplitude: f64) -> Result<Self, LawError> {
         require_finite_bound(Self {
             dimension: require_dimension("rows and columns", dimension)?,
             amplitude: require_positive("amplitude", amplitude)?,
@@ -62,12 +62,12 @@ impl Wigner {
     ///
     /// # Errors
     /// When the bound is no longer finite.
-    pub fn with_entries(self, entries: Entries) -> Result<Self, EnsembleError> {
+    pub fn with_entries(self, entries: Entries) -> Result<Self, LawError> {
         require_finite_bound(Self { entries, ..self })
     }
 }
 
-impl Ensemble for Wigner {
+impl Law for Wigner {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         matrix.resize_with(self.dimension, self.dimension, |_, _| 0.0);
         for i in 0..self.dimension {
@@ -112,12 +112,12 @@ mod tests {
             assert_eq!(message(5, amplitude), format!("expected a positive, finite amplitude, found {amplitude}"));
         }
         let largest = Wigner::new(5, f64::MAX).unwrap();
-        assert!(matches!(largest.with_entries(Entries::Gaussian), Err(EnsembleError::Bound { .. })));
+        assert!(matches!(largest.with_entries(Entries::Gaussian), Err(LawError::Bound { .. })));
     }
 
     #[test]
     fn values_are_stable() {
-        let sample = |entries| Ensemble::sample(&law(2, 10.0, entries), &mut ChaCha8Rng::seed_from_u64(42));
+        let sample = |entries| Law::sample(&law(2, 10.0, entries), &mut ChaCha8Rng::seed_from_u64(42));
         assert_eq!(
             sample(Entries::Uniform),
             faer::mat![[3.6379238461334262, 9.005508153449679], [9.005508153449679, -1.4496719428696059]]
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_lower_triangle_is_independent_and_uniform() {
-        let a = Ensemble::sample(&Wigner::new(100, 3.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(2));
+        let a = Law::sample(&Wigner::new(100, 3.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(2));
         let lower: Vec<f64> = (0..100).flat_map(|i| (0..=i).map(move |j| (i, j))).map(|(i, j)| a[(i, j)]).collect();
         assert!(kolmogorov_smirnov(&lower, |x| (3.0 + x) / 6.0) > 1e-3);
         // The sum of two independent uniform entries is triangular.
@@ -169,7 +169,7 @@ mod tests {
         for entries in Entries::ALL {
             let mut rng = ChaCha8Rng::seed_from_u64(3);
             let law = Wigner { dimension: n, amplitude, entries };
-            let pooled: Vec<f64> = (0..20).flat_map(|_| eigenvalues(&Ensemble::sample(&law, &mut rng))).collect();
+            let pooled: Vec<f64> = (0..20).flat_map(|_| eigenvalues(&Law::sample(&law, &mut rng))).collect();
             let distance = empirical_distance(&pooled, semicircle);
             assert!(distance < 1.0 / n as f64, "{entries}: {distance}");
         }

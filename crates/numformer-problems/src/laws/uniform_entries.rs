@@ -4,8 +4,8 @@ use faer::Mat;
 use rand::distr::Distribution;
 use rand::{Rng, RngCore};
 
-use crate::ensemble_error::require_dimension;
-use crate::{Ensemble, EnsembleError};
+use crate::law_error::require_dimension;
+use crate::{Law, LawError};
 
 /// The share of the bound below which every entry is zero. It is less than 2⁻⁵¹, the spacing of the entries, to allow
 /// for rounding.
@@ -25,7 +25,7 @@ const GRID: f64 = 1.0 / (1_u64 << 52) as f64;
 /// let a = rng.sample(UniformEntries::new(5, 3, 10.0)?);
 /// assert_eq!(a.shape(), (5, 3));
 /// assert!(a.norm_max() <= 10.0);
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 ///
 /// # Reference
@@ -43,17 +43,17 @@ impl UniformEntries {
     /// # Errors
     /// When a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), or the bound is not positive and
     /// finite.
-    pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, EnsembleError> {
+    pub fn new(rows: usize, columns: usize, bound: f64) -> Result<Self, LawError> {
         require_dimension("rows", rows)?;
         require_dimension("columns", columns)?;
         if !(bound > 0.0 && bound.is_finite()) {
-            return Err(EnsembleError::Bound { found: bound });
+            return Err(LawError::Bound { found: bound });
         }
         Ok(Self { rows, columns, bound })
     }
 }
 
-impl Ensemble for UniformEntries {
+impl Law for UniformEntries {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         matrix.resize_with(self.rows, self.columns, |_, _| 0.0);
         for i in 0..self.rows {
@@ -80,7 +80,7 @@ impl Ensemble for UniformEntries {
 impl Distribution<Mat<f64>> for UniformEntries {
     fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
         // `&mut R` is itself a generator and, unlike `R`, has a known size, which `dyn` requires.
-        Ensemble::sample(self, &mut rng)
+        Law::sample(self, &mut rng)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn values_are_stable() {
         let mut rng = ChaCha8Rng::seed_from_u64(42);
-        let a = Ensemble::sample(&UniformEntries::new(2, 2, 10.0).unwrap(), &mut rng);
+        let a = Law::sample(&UniformEntries::new(2, 2, 10.0).unwrap(), &mut rng);
         assert_eq!(a, faer::mat![[3.6379238461334262, 9.005508153449679], [-1.4496719428696059, 2.5472104239468063]]);
     }
 
@@ -116,15 +116,15 @@ mod tests {
     fn both_traits_draw_the_same_matrix() {
         let law = UniformEntries::new(4, 3, 10.0).unwrap();
         let by_rand: Mat<f64> = Distribution::sample(&law, &mut ChaCha8Rng::seed_from_u64(3));
-        let mut by_ensemble = Mat::full(7, 2, f64::NAN);
-        law.sample_into(&mut ChaCha8Rng::seed_from_u64(3), &mut by_ensemble);
-        assert_eq!(by_rand, by_ensemble);
+        let mut by_itself = Mat::full(7, 2, f64::NAN);
+        law.sample_into(&mut ChaCha8Rng::seed_from_u64(3), &mut by_itself);
+        assert_eq!(by_rand, by_itself);
     }
 
     #[test]
     fn the_largest_bound_does_not_overflow() {
         let law = UniformEntries::new(100, 100, f64::MAX).unwrap();
-        let a = Ensemble::sample(&law, &mut ChaCha8Rng::seed_from_u64(4));
+        let a = Law::sample(&law, &mut ChaCha8Rng::seed_from_u64(4));
         assert!(a.col_iter().all(|column| column.iter().all(|x| x.is_finite())));
     }
 
@@ -135,7 +135,7 @@ mod tests {
         const CRITICAL: f64 = 1.949;
         let (bound, n) = (10.0, 10_000);
         let law = UniformEntries::new(100, 100, bound).unwrap();
-        let a = Ensemble::sample(&law, &mut ChaCha8Rng::seed_from_u64(5));
+        let a = Law::sample(&law, &mut ChaCha8Rng::seed_from_u64(5));
         let mut entries: Vec<f64> =
             a.col_iter().flat_map(|column| column.iter().copied().collect::<Vec<_>>()).collect();
         entries.sort_by(f64::total_cmp);
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn neighbours_are_uncorrelated() {
         let law = UniformEntries::new(100, 100, 1.0).unwrap();
-        let a = Ensemble::sample(&law, &mut ChaCha8Rng::seed_from_u64(6));
+        let a = Law::sample(&law, &mut ChaCha8Rng::seed_from_u64(6));
         let variance = 1.0 / 3.0;
         for (down, right) in [(0, 1), (1, 0), (1, 1)] {
             let products = (0..100 - down).flat_map(|i| (0..100 - right).map(move |j| (i, j)));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use numformer_data::{Dissection, Task};
+use numformer_data::{AnswerAnalysis, Task};
 use numformer_metrics::{
     Accuracy, Detection, FailureAnalysis, FailureSummary, Metric, StepCounts, StepSummary, Tolerance,
 };
@@ -13,19 +13,19 @@ use serde::{Serialize, Serializer};
 use crate::answers::solved::Solved;
 use crate::text::{Align, table};
 
-/// The tolerance at which an answer counts as correct in a diagnosis.
-pub const DIAGNOSED_TOLERANCE: Tolerance = Tolerance::relative(0.05);
+/// The tolerance at which an answer counts as correct where failures are analysed.
+pub const FAILURE_TOLERANCE: Tolerance = Tolerance::relative(0.05);
 
 /// Why a model's answers to one problem are wrong, and how many steps of a classical iteration separate them from the
 /// exact answer.
 ///
 /// Answers that are not a matrix of the right shape are counted, but otherwise ignored.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Diagnosis {
+pub struct ProblemFailures {
     /// The number of answers that are matrices of the right shape, and the number of all answers.
     pub shaped: Accuracy,
     /// Which properties of exact answers these answers keep. An answer is correct if it is within 5% in the norm L1.
-    pub failures: FailureAnalysis,
+    pub properties: FailureAnalysis,
     /// Steps to the exact answer, if the problem has an iteration.
     pub refinement: Option<RefinementCounts>,
 }
@@ -62,7 +62,7 @@ impl RefinementCounts {
 /// use candle_core::Device;
 /// use numformer_data::{Split, Task};
 /// use numformer_encoding::Positional;
-/// use numformer_evaluate::{diagnose, solve};
+/// use numformer_evaluate::{failures_by_problem, solve};
 /// use numformer_model::{Cell, Parameters, Recurrent, RecurrentConfig};
 /// use numformer_problems::{Inversion, UniformEntries};
 ///
@@ -72,33 +72,33 @@ impl RefinementCounts {
 /// let config = RecurrentConfig::new(Cell::Gru, task.vocabulary().len(), 8, 1);
 /// let model = Recurrent::new(&config, &Parameters::random(0, &Device::Cpu).frozen())?;
 /// let solved = solve(&model, &task, &task.batches(0, Split::Test, 8), 0, &Device::Cpu)?;
-/// let diagnoses = diagnose(&task, &solved);
-/// assert_eq!(diagnoses["inversion"].shaped.total, 8);
-/// println!("{}", diagnoses["inversion"]);
+/// let failures = failures_by_problem(&task, &solved);
+/// assert_eq!(failures["inversion"].shaped.total, 8);
+/// println!("{}", failures["inversion"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
-pub fn diagnose(task: &Task, solved: &[Solved]) -> BTreeMap<String, Diagnosis> {
-    let mut diagnoses = BTreeMap::<String, Diagnosis>::new();
+pub fn failures_by_problem(task: &Task, solved: &[Solved]) -> BTreeMap<String, ProblemFailures> {
+    let mut failures = BTreeMap::<String, ProblemFailures>::new();
     for solved in solved {
-        let dissect = |answer| task.dissect(solved.problem, &solved.input, &solved.exact, answer);
+        let analyse = |answer| task.analyse(solved.problem, &solved.input, &solved.exact, answer);
         // The exact answer shows whether the problem has properties to check.
-        if dissect(&solved.exact).is_none() {
+        if analyse(&solved.exact).is_none() {
             continue;
         }
         // An answer that the model did not end has no error, even if its tokens form a matrix.
         let answer = solved.found.as_ref().ok().filter(|_| solved.verdict.error().is_some());
-        diagnoses.entry(solved.problem.to_owned()).or_default().update(answer.and_then(dissect), solved);
+        failures.entry(solved.problem.to_owned()).or_default().update(answer.and_then(analyse), solved);
     }
-    diagnoses
+    failures
 }
 
-impl Diagnosis {
-    fn update(&mut self, dissection: Option<Dissection>, solved: &Solved) {
-        self.shaped.update(&dissection.is_some());
-        let Some(Dissection { deviations, refinement }) = dissection else { return };
-        let is_correct = solved.verdict.is_correct(DIAGNOSED_TOLERANCE);
-        self.failures.update(&(deviations, is_correct));
+impl ProblemFailures {
+    fn update(&mut self, analysis: Option<AnswerAnalysis>, solved: &Solved) {
+        self.shaped.update(&analysis.is_some());
+        let Some(AnswerAnalysis { deviations, refinement }) = analysis else { return };
+        let is_correct = solved.verdict.is_correct(FAILURE_TOLERANCE);
+        self.properties.update(&(deviations, is_correct));
         if let Some(steps) = refinement {
             let counts = self.refinement.get_or_insert_default();
             counts.from_answers.update(&steps.from_answer);
@@ -110,23 +110,23 @@ impl Diagnosis {
     }
 }
 
-impl fmt::Display for Diagnosis {
+impl fmt::Display for ProblemFailures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = |accuracy: Accuracy| match accuracy.value() {
             Some(share) => format!("{:.2}%", 100.0 * share),
             None => "-".to_owned(),
         };
         write!(f, "answers of the right shape: {} of {}", self.shaped.correct, self.shaped.total)?;
-        write!(f, "\nwithin {DIAGNOSED_TOLERANCE}: {}", share(self.failures.correct()))?;
+        write!(f, "\nwithin {FAILURE_TOLERANCE}: {}", share(self.properties.correct()))?;
         let width = f.width().filter(|width| *width > 0);
-        let kept_to = format!("kept to {}", self.failures.tolerance());
-        let rows = self.failures.kept().iter().map(|(property, kept)| {
-            let when_wrong = self.failures.kept_when_wrong().get(property).copied().unwrap_or_default();
+        let kept_to = format!("kept to {}", self.properties.tolerance());
+        let rows = self.properties.kept().iter().map(|(property, kept)| {
+            let when_wrong = self.properties.kept_when_wrong().get(property).copied().unwrap_or_default();
             vec![format!("  {property}"), share(*kept), share(when_wrong)]
         });
         let kept = table(&[&kept_to, "all", "wrong"], &rows.collect::<Vec<_>>(), Align::Right, width);
         write!(f, "\n{}", kept.trim_end())?;
-        if let (Some(area), Some(best)) = (self.failures.failures().value(), self.failures.failures().best()) {
+        if let (Some(area), Some(best)) = (self.properties.failures().value(), self.properties.failures().best()) {
             write!(
                 f,
                 "\na condition number above {:.4} foretells {} of the wrong answers, and {} of the right ones (area under \
@@ -152,7 +152,7 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// The figures of a diagnosis as they are serialized.
+/// The figures of failures as they are serialized.
 #[derive(Serialize)]
 struct Figures<'a> {
     answers: u64,
@@ -164,7 +164,7 @@ struct Figures<'a> {
     refinement: Option<BTreeMap<&'a str, Option<StepSummary>>>,
 }
 
-impl Serialize for Diagnosis {
+impl Serialize for ProblemFailures {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let by_start = |steps: &RefinementCounts| {
             let names = ["from_answers", "from_correct_answers", "from_cold_starts"];
@@ -173,8 +173,8 @@ impl Serialize for Diagnosis {
         Figures {
             answers: self.shaped.total,
             shaped: self.shaped.correct,
-            failures: self.failures.value(),
-            best_threshold: self.failures.failures().best(),
+            failures: self.properties.value(),
+            best_threshold: self.properties.failures().best(),
             refinement: self.refinement.as_ref().map(by_start),
         }
         .serialize(serializer)
@@ -188,14 +188,14 @@ mod tests {
     use numformer_encoding::Positional;
     use numformer_metrics::Property;
     use numformer_model::{End, Hypothesis};
-    use numformer_problems::{Eigenvectors, Ensemble, Inversion, Spectrum, SymmetricSpectrum, Trace, UniformEntries};
+    use numformer_problems::{Eigenvectors, Inversion, Law, Spectrum, SymmetricSpectrum, Trace, UniformEntries};
 
     use super::*;
     use crate::answers::solved::solved;
 
     fn task() -> Task {
         let p1000 = Arc::new(Positional::p1000());
-        let uniform = || -> Vec<Box<dyn Ensemble>> { vec![Box::new(UniformEntries::new(2, 2, 10.0).expect("a law"))] };
+        let uniform = || -> Vec<Box<dyn Law>> { vec![Box::new(UniformEntries::new(2, 2, 10.0).expect("a law"))] };
         let symmetric = SymmetricSpectrum::new(2, 10.0, Spectrum::Semicircle).expect("a law");
         Task::builder(p1000.clone(), p1000)
             .with_problem(Inversion::default(), 1.0, uniform())
@@ -246,13 +246,13 @@ mod tests {
             // Both vectors are near the first, so they become the same after refinement.
             eigen("2 4 1 1 0 0.1"),
         ];
-        let diagnoses = diagnose(&task, &solved);
-        assert!(diagnoses.keys().eq(["eigenvectors", "inversion"]), "{diagnoses:?}");
+        let failures = failures_by_problem(&task, &solved);
+        assert!(failures.keys().eq(["eigenvectors", "inversion"]), "{failures:?}");
 
-        let inversion = &diagnoses["inversion"];
+        let inversion = &failures["inversion"];
         assert_eq!(inversion.shaped, Accuracy { correct: 3, total: 4 });
-        assert_eq!(inversion.failures.correct(), Accuracy { correct: 2, total: 3 });
-        let kept = |property| inversion.failures.kept()[&property].correct;
+        assert_eq!(inversion.properties.correct(), Accuracy { correct: 2, total: 3 });
+        let kept = |property| inversion.properties.kept()[&property].correct;
         assert_eq!([Property::Coefficients, Property::Magnitude, Property::Direction].map(kept), [2, 2, 3]);
         let steps = inversion.refinement.as_ref().expect("Newton's iteration");
         assert_eq!((steps.from_answers.not_reached(), steps.from_correct_answers.not_reached()), (1, 0));
@@ -260,8 +260,8 @@ mod tests {
         let cold = steps.from_cold_starts.value().expect("three starts");
         assert!(cold.reached > 0.99 && cold.median > Some(3), "{cold:?}");
 
-        let eigenvectors = &diagnoses["eigenvectors"];
-        let summary = eigenvectors.failures.value().expect("two answers");
+        let eigenvectors = &failures["eigenvectors"];
+        let summary = eigenvectors.properties.value().expect("two answers");
         assert_eq!((summary.kept[&Property::Eigenvalues], summary.kept[&Property::Orthogonality]), (1.0, 0.5));
         assert_eq!(summary.area_under_curve, Some(1.0));
         let steps = eigenvectors.refinement.as_ref().expect("Rayleigh quotients").from_answers.value();
@@ -272,8 +272,8 @@ mod tests {
     fn figures_are_shown_and_serialized() {
         let task = task();
         let answers = ["0.5 0 0 0.25", "0.5 0 0.5 0.25"].map(|answer| answered(&task, INVERSION, answer));
-        let diagnoses = diagnose(&task, &answers);
-        let shown = diagnoses["inversion"].to_string();
+        let failures = failures_by_problem(&task, &answers);
+        let shown = failures["inversion"].to_string();
         let expected = [
             "answers of the right shape: 2 of 2",
             "within 5%: 50.00%",
@@ -288,7 +288,7 @@ mod tests {
             "  answer within 5%  100.00%       0     0",
         ];
         assert_eq!(shown.lines().take(10).collect::<Vec<_>>(), expected, "{shown}");
-        let json = serde_json::to_value(&diagnoses).expect("plain data");
+        let json = serde_json::to_value(&failures).expect("plain data");
         let inversion = &json["inversion"];
         assert_eq!((&inversion["shaped"], &inversion["correct"]), (&2.into(), &0.5.into()), "{json}");
         assert_eq!(inversion["kept"]["magnitude"], 0.5, "{json}");

@@ -7,7 +7,7 @@ use crate::MAX_DIMENSION;
 /// Why parameters do not define a law of random matrices.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum EnsembleError {
+pub enum LawError {
     /// A number of rows or columns is out of range.
     #[error("expected {} to {} {axis}, found {found}", expected.start(), expected.end())]
     Dimension {
@@ -63,12 +63,12 @@ pub enum EnsembleError {
 }
 
 /// Checks a number of rows or columns.
-pub(crate) fn require_dimension(axis: &'static str, found: usize) -> Result<usize, EnsembleError> {
+pub(crate) fn require_dimension(axis: &'static str, found: usize) -> Result<usize, LawError> {
     let expected = 1..=MAX_DIMENSION;
-    if expected.contains(&found) { Ok(found) } else { Err(EnsembleError::Dimension { axis, expected, found }) }
+    if expected.contains(&found) { Ok(found) } else { Err(LawError::Dimension { axis, expected, found }) }
 }
 
 /// Checks that a parameter is positive and finite.
-pub(crate) fn require_positive(parameter: &'static str, found: f64) -> Result<f64, EnsembleError> {
-    if found > 0.0 && found.is_finite() { Ok(found) } else { Err(EnsembleError::NotPositive { parameter, found }) }
+pub(crate) fn require_positive(parameter: &'static str, found: f64) -> Result<f64, LawError> {
+    if found > 0.0 && found.is_finite() { Ok(found) } else { Err(LawError::NotPositive { parameter, found }) }
 }

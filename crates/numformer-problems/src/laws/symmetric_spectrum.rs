@@ -14,7 +14,7 @@ use super::eigen::map_spectrum;
 use super::entries::{Entries, LIPSCHITZ_BOUND, NORMAL_BOUND};
 use super::{Wigner, Wishart, impl_distribution};
 use crate::magnitudes::require_finite_bound;
-use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
+use crate::{Law, LawError, MAX_DIMENSION};
 
 /// The law of the eigenvalues of a symmetric matrix.
 ///
@@ -93,7 +93,7 @@ impl fmt::Display for Spectrum {
 /// eigendecomposition, which is O(n³) operations.
 ///
 /// # Bounds
-/// No entry of a symmetric matrix exceeds the largest eigenvalue. Hence the [bound](Ensemble::bound) of uniform spectra
+/// No entry of a symmetric matrix exceeds the largest eigenvalue. Hence the [bound](Law::bound) of uniform spectra
 /// is √3 σ. The bound of positive spectra is a bound on the Frobenius norm of the Wigner matrix: nA or, for normal
 /// entries, (n + √2 s) A / √3 with s = √(30 ln 10), by the concentration of Lipschitz functions of normal variables.
 /// For the other spectra, an entry is Σₖ wₖ λₖ with Σₖ |wₖ| ≤ 1 and weights that are independent of λ:
@@ -112,7 +112,7 @@ impl fmt::Display for Spectrum {
 /// assert_eq!(a, a.transpose());
 /// let eigenvalues = a.self_adjoint_eigenvalues(faer::Side::Lower).expect("it converges");
 /// assert!(eigenvalues[0] > 0.0);
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 ///
 /// # Reference
@@ -132,7 +132,7 @@ impl SymmetricSpectrum {
     /// # Errors
     /// When the dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), the amplitude is not positive and
     /// finite, or the amplitude is so large that the bound is not finite.
-    pub fn new(dimension: usize, amplitude: f64, spectrum: Spectrum) -> Result<Self, EnsembleError> {
+    pub fn new(dimension: usize, amplitude: f64, spectrum: Spectrum) -> Result<Self, LawError> {
         require_finite_bound(Self { wigner: Wigner::new(dimension, amplitude)?, spectrum })
     }
 
@@ -143,7 +143,7 @@ impl SymmetricSpectrum {
     ///
     /// # Errors
     /// When the bound is no longer finite.
-    pub fn with_entries(self, entries: Entries) -> Result<Self, EnsembleError> {
+    pub fn with_entries(self, entries: Entries) -> Result<Self, LawError> {
         require_finite_bound(Self { wigner: self.wigner.with_entries(entries)?, ..self })
     }
 
@@ -175,7 +175,7 @@ impl SymmetricSpectrum {
     }
 }
 
-impl Ensemble for SymmetricSpectrum {
+impl Law for SymmetricSpectrum {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let sigma = self.unit_sigma();
         let scale = sigma * FRAC_1_SQRT_2;
@@ -253,8 +253,8 @@ mod tests {
         })
     }
 
-    fn sample(law: &impl Ensemble, seed: u64) -> Mat<f64> {
-        Ensemble::sample(law, &mut ChaCha8Rng::seed_from_u64(seed))
+    fn sample(law: &impl Law, seed: u64) -> Mat<f64> {
+        Law::sample(law, &mut ChaCha8Rng::seed_from_u64(seed))
     }
 
     #[test]
@@ -368,7 +368,7 @@ mod tests {
             let wigner = Wigner::new(6, 3.0).unwrap().with_entries(entries).unwrap();
             let law = SymmetricSpectrum::new(6, 3.0, spectrum).unwrap().with_entries(entries).unwrap();
             let mut rng = ChaCha8Rng::seed_from_u64(12);
-            let w = Ensemble::sample(&wigner, &mut rng);
+            let w = Law::sample(&wigner, &mut rng);
             let sigma = 6.0_f64.sqrt() * 3.0 / 3.0_f64.sqrt();
             let a = sample(&law, 12);
             let vectors = w.self_adjoint_eigen(faer::Side::Lower).unwrap().U().to_owned();
@@ -405,8 +405,7 @@ mod tests {
             for entries in Entries::ALL {
                 let law = SymmetricSpectrum::new(n, amplitude, spectrum).unwrap().with_entries(entries).unwrap();
                 let mut rng = ChaCha8Rng::seed_from_u64(13);
-                let pooled: Vec<f64> =
-                    (0..1_000).flat_map(|_| eigenvalues(&Ensemble::sample(&law, &mut rng))).collect();
+                let pooled: Vec<f64> = (0..1_000).flat_map(|_| eigenvalues(&Law::sample(&law, &mut rng))).collect();
                 let p = kolmogorov_smirnov(&pooled, |x| cdf(spectrum, x));
                 assert!(p > 1e-3, "{spectrum} {entries}: {p}");
             }

@@ -5,8 +5,8 @@ use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
 
 use super::impl_distribution;
-use crate::ensemble_error::require_dimension;
-use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
+use crate::law_error::require_dimension;
+use crate::{Law, LawError, MAX_DIMENSION};
 
 /// Uniformly distributed orthogonal matrices. Their law is Haar's, which no rotation or reflection changes.
 ///
@@ -26,7 +26,7 @@ use crate::{Ensemble, EnsembleError, MAX_DIMENSION};
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
 /// let q = rng.sample(HaarOrthogonal::new(5)?);
 /// assert!((q.transpose() * &q - Mat::<f64>::identity(5, 5)).norm_max() < 1e-14);
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 ///
 /// # Reference
@@ -42,12 +42,12 @@ impl HaarOrthogonal {
     ///
     /// # Errors
     /// When the dimension is not in `1..=`[`MAX_DIMENSION`].
-    pub fn new(dimension: usize) -> Result<Self, EnsembleError> {
+    pub fn new(dimension: usize) -> Result<Self, LawError> {
         Ok(Self { dimension: require_dimension("rows and columns", dimension)? })
     }
 }
 
-impl Ensemble for HaarOrthogonal {
+impl Law for HaarOrthogonal {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let n = self.dimension;
         matrix.resize_with(n, n, |_, _| 0.0);
@@ -103,7 +103,7 @@ mod tests {
     fn samples(dimension: usize, count: usize, seed: u64) -> Vec<Mat<f64>> {
         let law = HaarOrthogonal::new(dimension).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..count).map(|_| Ensemble::sample(&law, &mut rng)).collect()
+        (0..count).map(|_| Law::sample(&law, &mut rng)).collect()
     }
 
     /// The probability that an entry of a uniform orthogonal matrix is below `x`. It equals the probability that a

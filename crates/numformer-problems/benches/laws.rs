@@ -5,8 +5,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::Mat;
 use numformer_problems::{
-    Ensemble, EnsembleError, Entries, GaussianEntries, HaarOrthogonal, Mixture, RandomScale, Spectrum,
-    SymmetricSpectrum, UniformEntries, Wigner, Wishart,
+    Entries, GaussianEntries, HaarOrthogonal, Law, LawError, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
+    UniformEntries, Wigner, Wishart,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -15,9 +15,9 @@ use rand_chacha::ChaCha8Rng;
 const AMPLITUDE: f64 = 10.0;
 
 /// A law and its name in the ids.
-type Named = (String, Box<dyn Ensemble>);
+type Named = (String, Box<dyn Law>);
 
-fn laws(n: usize) -> Result<Vec<Named>, EnsembleError> {
+fn laws(n: usize) -> Result<Vec<Named>, LawError> {
     let mut laws: Vec<Named> = vec![
         ("uniform-entries".into(), Box::new(UniformEntries::new(n, n, AMPLITUDE)?)),
         ("gaussian-entries".into(), Box::new(GaussianEntries::new(n, n, AMPLITUDE / 3.0_f64.sqrt())?)),
@@ -27,7 +27,7 @@ fn laws(n: usize) -> Result<Vec<Named>, EnsembleError> {
         ("haar-orthogonal".into(), Box::new(HaarOrthogonal::new(n)?)),
         ("random-scale".into(), Box::new(RandomScale::new(Wigner::new(n, 1.0)?, 1..=100)?)),
         ("mixture".into(), {
-            let wigner = |n| Ok(Box::new(Wigner::new(n, AMPLITUDE)?) as Box<dyn Ensemble>);
+            let wigner = |n| Ok(Box::new(Wigner::new(n, AMPLITUDE)?) as Box<dyn Law>);
             Box::new(Mixture::uniform((1..=n).map(wigner).collect::<Result<_, _>>()?)?)
         }),
     ];
@@ -39,7 +39,7 @@ fn laws(n: usize) -> Result<Vec<Named>, EnsembleError> {
 }
 
 fn sample(c: &mut Criterion) {
-    let mut group = c.benchmark_group("ensembles/sample");
+    let mut group = c.benchmark_group("laws/sample");
     group.throughput(Throughput::Elements(1));
     for n in [5, 10, 20] {
         for (name, law) in laws(n).expect("valid parameters") {

@@ -41,7 +41,7 @@ impl From<StackConfig> for SizesConfig {
 /// The model. Values that follow from the task (vocabulary, lengths) are not repeated here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
+pub struct ArchitectureConfig {
     /// The kind of model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub architecture: Architecture,
@@ -72,7 +72,7 @@ pub struct ModelConfig {
     pub options: Table,
 }
 
-impl ModelConfig {
+impl ArchitectureConfig {
     /// A transformer with encoder and decoder of the same sizes.
     #[must_use]
     pub fn symmetric(sizes: StackConfig) -> Self {

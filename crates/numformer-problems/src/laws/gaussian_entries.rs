@@ -6,16 +6,16 @@ use rand_distr::StandardNormal;
 
 use super::entries::NORMAL_BOUND;
 use super::impl_distribution;
-use crate::ensemble_error::{require_dimension, require_positive};
+use crate::law_error::{require_dimension, require_positive};
 use crate::magnitudes::require_finite_bound;
-use crate::{Ensemble, EnsembleError};
+use crate::{Law, LawError};
 
 /// Matrices of a fixed shape whose entries are independent and normal, with mean 0.
 ///
 /// The entries are drawn in row-major order. With standard deviation A / √3, they have the standard deviation of the
 /// entries of [`UniformEntries`](crate::UniformEntries).
 ///
-/// The [bound](Ensemble::bound) is 8.1 standard deviations, which an entry exceeds with probability 5.5e-16.
+/// The [bound](Law::bound) is 8.1 standard deviations, which an entry exceeds with probability 5.5e-16.
 ///
 /// # Examples
 /// ```
@@ -27,7 +27,7 @@ use crate::{Ensemble, EnsembleError};
 /// assert_eq!(a.shape(), (100, 50));
 /// let variance = a.squared_norm_l2() / 5_000.0;
 /// assert!((variance - 100.0 / 3.0).abs() < 3.0);
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 ///
 /// # Reference
@@ -45,7 +45,7 @@ impl GaussianEntries {
     /// # Errors
     /// When a dimension is not in `1..=`[`MAX_DIMENSION`](crate::MAX_DIMENSION), `std` is not positive and finite, or
     /// `std` is so large that the bound is not finite.
-    pub fn new(rows: usize, columns: usize, std: f64) -> Result<Self, EnsembleError> {
+    pub fn new(rows: usize, columns: usize, std: f64) -> Result<Self, LawError> {
         require_finite_bound(Self {
             rows: require_dimension("rows", rows)?,
             columns: require_dimension("columns", columns)?,
@@ -54,7 +54,7 @@ impl GaussianEntries {
     }
 }
 
-impl Ensemble for GaussianEntries {
+impl Law for GaussianEntries {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         matrix.resize_with(self.rows, self.columns, |_, _| 0.0);
         for i in 0..self.rows {
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn values_are_stable() {
         let mut rng = ChaCha8Rng::seed_from_u64(42);
-        let a = Ensemble::sample(&GaussianEntries::new(2, 2, 10.0).unwrap(), &mut rng);
+        let a = Law::sample(&GaussianEntries::new(2, 2, 10.0).unwrap(), &mut rng);
         assert_eq!(a, faer::mat![[4.779812383510217, 13.340706102318078], [-2.108666832710303, 4.763469238088213]]);
     }
 
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn entries_are_normal_and_independent() {
-        let a = Ensemble::sample(&GaussianEntries::new(100, 100, 2.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(5));
+        let a = Law::sample(&GaussianEntries::new(100, 100, 2.0).unwrap(), &mut ChaCha8Rng::seed_from_u64(5));
         let normal = |x: f64| libm::erfc(-x / 8.0_f64.sqrt()) / 2.0;
         assert!(kolmogorov_smirnov(&entries(&a), normal) > 1e-3);
         // Sums of neighbours would have a different variance if the neighbours were correlated.

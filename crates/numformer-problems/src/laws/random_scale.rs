@@ -7,25 +7,25 @@ use rand::distr::{Distribution, Uniform};
 use rand::{Rng, RngCore};
 
 use crate::magnitudes::require_finite_bound;
-use crate::{Ensemble, EnsembleError, Magnitudes};
+use crate::{Law, LawError, Magnitudes};
 
 /// Matrices of a law times an integer that is drawn for each sample, uniformly from a range.
 ///
 /// This is how the amplitude A varies between samples: the laws of this crate with amplitude A are A times those with
-/// amplitude 1. The factor is drawn first, then the matrix. The [bound](Ensemble::bound) is that of the law times the
+/// amplitude 1. The factor is drawn first, then the matrix. The [bound](Law::bound) is that of the law times the
 /// largest factor.
 ///
 /// # Examples
 /// Wigner matrices of amplitude 1 to 100:
 /// ```
-/// use numformer_problems::{Ensemble, RandomScale, Wigner};
+/// use numformer_problems::{Law, RandomScale, Wigner};
 /// use rand::{Rng, SeedableRng};
 ///
 /// let law = RandomScale::new(Wigner::new(5, 1.0)?, 1..=100)?;
 /// assert_eq!(law.bound(), Some(100.0));
 /// let a = rand_chacha::ChaCha8Rng::seed_from_u64(1).sample(&law);
 /// assert!(a.norm_max() <= 100.0);
-/// # Ok::<(), numformer_problems::EnsembleError>(())
+/// # Ok::<(), numformer_problems::LawError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct RandomScale<E> {
@@ -34,25 +34,24 @@ pub struct RandomScale<E> {
     factors: Uniform<u32>,
 }
 
-impl<E: Ensemble> RandomScale<E> {
+impl<E: Law> RandomScale<E> {
     /// The law of matrices of `law` times an integer drawn from `factors`.
     ///
     /// # Errors
     /// When the range is empty or contains 0, the [magnitudes](Magnitudes::of) of `law` are impossible, or its bound
     /// times the largest factor is not finite.
-    pub fn new(law: E, factors: RangeInclusive<u32>) -> Result<Self, EnsembleError> {
+    pub fn new(law: E, factors: RangeInclusive<u32>) -> Result<Self, LawError> {
         Magnitudes::of(&law)?;
         let (smallest, largest) = factors.clone().into_inner();
         if smallest == 0 {
-            return Err(EnsembleError::Factors { found: factors });
+            return Err(LawError::Factors { found: factors });
         }
-        let uniform =
-            Uniform::new_inclusive(smallest, largest).map_err(|_| EnsembleError::Factors { found: factors })?;
+        let uniform = Uniform::new_inclusive(smallest, largest).map_err(|_| LawError::Factors { found: factors })?;
         require_finite_bound(Self { law, largest, factors: uniform })
     }
 }
 
-impl<E: Ensemble> Ensemble for RandomScale<E> {
+impl<E: Law> Law for RandomScale<E> {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         let factor = f64::from(self.factors.sample(rng));
         self.law.sample_into(rng, matrix);
@@ -75,9 +74,9 @@ impl<E: Ensemble> Ensemble for RandomScale<E> {
     }
 }
 
-impl<E: Ensemble> Distribution<Mat<f64>> for RandomScale<E> {
+impl<E: Law> Distribution<Mat<f64>> for RandomScale<E> {
     fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
-        Ensemble::sample(self, &mut rng)
+        Law::sample(self, &mut rng)
     }
 }
 
@@ -108,7 +107,7 @@ mod tests {
         let law = RandomScale::new(HaarOrthogonal::new(1).unwrap(), 3..=6).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut counts = [0; 7];
-        (0..8_000).for_each(|_| counts[Ensemble::sample(&law, &mut rng)[(0, 0)].abs() as usize] += 1);
+        (0..8_000).for_each(|_| counts[Law::sample(&law, &mut rng)[(0, 0)].abs() as usize] += 1);
         assert_eq!(counts[..3], [0, 0, 0]);
         // The standard deviation is 39.
         assert!(counts[3..].iter().all(|count: &u32| count.abs_diff(2_000) < 160), "{counts:?}");
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn one_factor_scales_the_whole_matrix() {
         let orthogonal = RandomScale::new(HaarOrthogonal::new(4).unwrap(), 2..=9).unwrap();
-        let a = Ensemble::sample(&orthogonal, &mut ChaCha8Rng::seed_from_u64(2));
+        let a = Law::sample(&orthogonal, &mut ChaCha8Rng::seed_from_u64(2));
         let square = a.transpose() * &a;
         let factor = square[(0, 0)].sqrt().round();
         assert!((2.0..=9.0).contains(&factor), "{factor}");
@@ -126,7 +125,7 @@ mod tests {
 
     #[test]
     fn bound_and_shape_follow_the_law() {
-        let law: Box<dyn Ensemble> = Box::new(GaussianEntries::new(2, 3, 1.0).unwrap());
+        let law: Box<dyn Law> = Box::new(GaussianEntries::new(2, 3, 1.0).unwrap());
         let law = RandomScale::new(law, 1..=10).unwrap();
         assert_eq!(law.bound(), Some(81.0));
         assert_eq!(law.max_shape(), (2, 3));

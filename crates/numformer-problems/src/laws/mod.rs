@@ -31,7 +31,7 @@ macro_rules! impl_distribution {
         impl rand::distr::Distribution<faer::Mat<f64>> for $law {
             fn sample<R: rand::Rng + ?Sized>(&self, mut rng: &mut R) -> faer::Mat<f64> {
                 // `&mut R` is itself a generator and, unlike `R`, has a known size, which `dyn` requires.
-                $crate::Ensemble::sample(self, &mut rng)
+                $crate::Law::sample(self, &mut rng)
             }
         }
     };
@@ -60,7 +60,7 @@ mod test_support {
     use rand::distr::Distribution;
     use rand_chacha::ChaCha8Rng;
 
-    use crate::Ensemble;
+    use crate::Law;
 
     /// The entries of a matrix, column by column.
     pub(super) fn entries(a: &Mat<f64>) -> Vec<f64> {
@@ -82,10 +82,10 @@ mod test_support {
 
     /// Asserts that a sample does not depend on the old contents of the buffer or on the trait, but does depend on the
     /// seed.
-    pub(super) fn require_pure_sampling(law: &(impl Ensemble + Distribution<Mat<f64>>)) {
+    pub(super) fn require_pure_sampling(law: &(impl Law + Distribution<Mat<f64>>)) {
         for seed in 0..5 {
             let rng = || ChaCha8Rng::seed_from_u64(seed);
-            let expected = Ensemble::sample(law, &mut rng());
+            let expected = Law::sample(law, &mut rng());
             let by_rand: Mat<f64> = Distribution::sample(law, &mut rng());
             assert_eq!(by_rand, expected, "{law:?}");
             for (rows, columns) in [(0, 0), (1, 9), (9, 1), (4, 4), (12, 12)] {
@@ -93,12 +93,12 @@ mod test_support {
                 law.sample_into(&mut rng(), &mut buffer);
                 assert_eq!(buffer, expected, "{law:?}");
             }
-            assert_ne!(Ensemble::sample(law, &mut ChaCha8Rng::seed_from_u64(seed + 100)), expected, "{law:?}");
+            assert_ne!(Law::sample(law, &mut ChaCha8Rng::seed_from_u64(seed + 100)), expected, "{law:?}");
         }
     }
 
     /// Asserts that samples are symmetric bit for bit and within the bound.
-    pub(super) fn require_symmetry(law: &impl Ensemble) {
+    pub(super) fn require_symmetry(law: &impl Law) {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..20 {
             let a = law.sample(&mut rng);
@@ -113,12 +113,12 @@ mod test_support {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EnsembleError;
+    use crate::LawError;
 
     #[test]
     fn no_law_is_made_of_a_scale_that_is_none() {
         for scale in [f64::NAN, -1.0, -f64::MIN_POSITIVE, f64::INFINITY, f64::NEG_INFINITY] {
-            let error = |law: &str, made: Option<EnsembleError>| {
+            let error = |law: &str, made: Option<LawError>| {
                 let message = made.unwrap_or_else(|| panic!("{law} of {scale}")).to_string();
                 assert!(message.ends_with(&format!("found {scale}")), "{law}: {message}");
             };

@@ -19,7 +19,7 @@ pub const MAX_DIMENSION: usize = 100;
 /// A custom law:
 /// ```
 /// use faer::Mat;
-/// use numformer_problems::Ensemble;
+/// use numformer_problems::Law;
 /// use rand::{Rng, RngCore, SeedableRng};
 ///
 /// /// Square matrices of independent fair signs.
@@ -28,7 +28,7 @@ pub const MAX_DIMENSION: usize = 100;
 ///     dimension: usize,
 /// }
 ///
-/// impl Ensemble for Signs {
+/// impl Law for Signs {
 ///     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
 ///         matrix.resize_with(self.dimension, self.dimension, |_, _| 0.0);
 ///         for column in matrix.col_iter_mut() {
@@ -47,7 +47,7 @@ pub const MAX_DIMENSION: usize = 100;
 /// assert_eq!(signs.shape(), (3, 3));
 /// assert!(signs.col_iter().all(|column| column.iter().all(|x| x.abs() == 1.0)));
 /// ```
-pub trait Ensemble: Debug + Send + Sync {
+pub trait Law: Debug + Send + Sync {
     /// Draws a matrix into `matrix`, and replaces its shape and entries.
     ///
     /// A loop that keeps `matrix` does not allocate once `matrix` has held the largest sample, unless the law says so.
@@ -74,7 +74,7 @@ pub trait Ensemble: Debug + Send + Sync {
 }
 
 /// A boxed law is a law too, so that it can be chosen at run time.
-impl<E: Ensemble + ?Sized> Ensemble for Box<E> {
+impl<E: Law + ?Sized> Law for Box<E> {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         (**self).sample_into(rng, matrix);
     }

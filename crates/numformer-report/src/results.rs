@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use numformer_data::Split;
-use numformer_evaluate::{Diagnosis, Evaluation, EvaluationTable, Solved, diagnose};
+use numformer_evaluate::{Evaluation, EvaluationTable, ProblemFailures, Solved, failures_by_problem};
 use numformer_experiment::{Amount, RunError, StoredRun};
 use numformer_metrics::Verdict;
 
@@ -15,10 +15,10 @@ use crate::format::with_causes;
 /// Maximum number of worst answers kept: of those with an error, and of those that are not a matrix of the right shape.
 const WORST: usize = 4;
 
-/// An assessment of a run's model: its performance on unseen matrices, including other laws than those of training, and
+/// Results of a run's model on a test: its performance on unseen matrices, including other laws than those of training, and
 /// where it fails.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Assessment {
+pub struct TestResults {
     /// Number of updates that the model has had.
     pub step: u64,
     /// What is wrong with checkpoints that are newer than the model's: they are damaged and were skipped.
@@ -30,7 +30,7 @@ pub struct Assessment {
     /// The answers with the largest errors, the worst first, then some that are not a matrix of the right shape.
     pub worst: Vec<WorstCase>,
     /// Why answers are wrong, for each problem whose answers have checkable properties.
-    pub diagnoses: BTreeMap<String, Diagnosis>,
+    pub failures: BTreeMap<String, ProblemFailures>,
     /// The figures on the test sets of the experiment.
     pub by_set: Vec<(String, Evaluation)>,
     /// The figures on matrices of other laws.
@@ -46,8 +46,8 @@ pub struct WorstCase {
     pub solved: Solved,
 }
 
-impl Assessment {
-    /// Assesses the model of the run in `dir`, with the tokens that it knows. It answers the first `examples` of the
+impl TestResults {
+    /// Tests the model of the run in `dir`, with the tokens that it knows. It answers the first `examples` of the
     /// run's test split, which may come from a file, and as many matrices drawn for each test set and each of `laws`.
     ///
     /// A law is omitted if the run's problem has no matrices of that law, such as a law of rectangular matrices for a
@@ -66,12 +66,12 @@ impl Assessment {
         // The first set is the test split itself.
         let (_, evaluation) = by_set.remove(0);
         let solved = run.solve_split(Split::Test, examples)?;
-        let diagnoses = diagnose(run.task(), &solved);
+        let failures = failures_by_problem(run.task(), &solved);
         let verdicts = solved.iter().map(|solved| solved.verdict).collect();
         let worst = worst(solved).into_iter().map(|(index, solved)| WorstCase { index, solved }).collect();
         let by_law = rows(&run.evaluate_laws(laws, examples.of_drawn())?);
         let passed_over = run.passed_over().iter().map(|error| with_causes(error)).collect();
-        Ok(Self { step: run.step(), passed_over, evaluation, verdicts, worst, diagnoses, by_set, by_law })
+        Ok(Self { step: run.step(), passed_over, evaluation, verdicts, worst, failures, by_set, by_law })
     }
 
     /// The number of answers that are not a matrix of the right shape, or whose error is too large to measure.
@@ -128,7 +128,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn example() -> Assessment {
+    pub(crate) fn example() -> TestResults {
         let evaluation: Evaluation = serde_json::from_str(
             r#"{"count":4,"accuracy":[[0.05,0.5]],"exact":0.25,"decodable":0.75,"cross_entropy":0.5,
             "exact_interval":[0.1,0.4],"decodable_interval":[0.6,0.9],"norms":{"l1":[[0.05,0.5,0.2,0.8]]},
@@ -140,12 +140,12 @@ pub(crate) mod tests {
         .expect("an evaluation");
         let case = |(index, solved)| WorstCase { index, solved };
         let all = [Some(0.0), Some(0.02), None, Some(f64::INFINITY), Some(0.75)].map(solved);
-        Assessment {
+        TestResults {
             step: 2,
             passed_over: Vec::new(),
             verdicts: all.iter().map(|solved| solved.verdict).collect(),
             worst: worst(all.to_vec()).into_iter().map(case).collect(),
-            diagnoses: BTreeMap::new(),
+            failures: BTreeMap::new(),
             by_set: vec![("heavy-tails".to_owned(), evaluation.clone())],
             by_law: vec![("gaussian".to_owned(), evaluation.clone()), ("uniform".to_owned(), evaluation.clone())],
             evaluation,
@@ -165,8 +165,8 @@ pub(crate) mod tests {
 
     #[test]
     fn answers_beyond_measure_have_no_error() {
-        let assessment = example();
-        assert_eq!(assessment.without_error(), 2);
-        assert_eq!(assessment.errors().collect::<Vec<_>>(), [0.0, 0.02, 0.75]);
+        let results = example();
+        assert_eq!(results.without_error(), 2);
+        assert_eq!(results.errors().collect::<Vec<_>>(), [0.0, 0.02, 0.75]);
     }
 }
