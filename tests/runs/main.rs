@@ -528,7 +528,8 @@ fn impossible_stages_are_named() {
     assert!(refused(|e| e.stage[1].name = "rows".to_owned()).contains("found `rows` again"));
     assert!(refused(|e| e.stage[0].steps = Some(0)).contains("stage.steps must be at least 1"));
     assert!(refused(|e| e.data.train = Some("file.tsv".into())).contains("no data.train"));
-    assert!(refused(|e| e.stage[0].steps = Some(12)).contains("less than train.steps = 12 of them, found 12"));
+    let too_long = refused(|e| e.stage[0].steps = Some(12));
+    assert!(too_long.contains("fewer than train.steps = 12 steps in all stages together, found 12"));
     let longer = refused(|e| e.stage[0].matrices.as_mut().unwrap().rows = 9.into());
     assert!(longer.contains("stage `rows`") && longer.contains("positions"), "{longer}");
     let unknown = refused(|e| e.stage[0].problem = Some(ProblemConfig::new("transpos").into()));

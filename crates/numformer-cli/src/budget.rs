@@ -34,7 +34,7 @@ impl Observer for Budget {
         }
         self.is_used.store(true, Ordering::Relaxed);
         ControlFlow::Break(StopReason::Asked(format!(
-            "the budget of {} minutes is used",
+            "the budget of {} minutes is used up",
             self.time.as_secs_f64() / 60.0
         )))
     }

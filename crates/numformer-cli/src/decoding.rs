@@ -12,20 +12,20 @@ pub(crate) struct DecodingArguments {
     /// How the model's answers are found.
     #[arg(long, value_name = "HOW", visible_alias = "generate")]
     decoding: Option<How>,
-    /// Answers that beam search follows at a time; 3 when absent.
+    /// Beam width: partial answers kept at each step [default: 3].
     #[arg(long, value_name = "N", value_parser = count, requires = "decoding")]
     beam_width: Option<usize>,
-    /// The power of its length by which beam search divides the logarithm of an answer's probability: 0 takes no account of
-    /// the length, 1, the default, compares means per token; the larger, the longer the answers.
+    /// Beam search divides an answer's log-probability by its length to this power: 0 ignores the length, 1 compares
+    /// means per token; larger values favour longer answers [default: 1].
     #[arg(long, value_name = "X", value_parser = finite, requires = "decoding")]
     length_penalty: Option<f64>,
-    /// What the scores of tokens are divided by before sampling, 1 when absent: the lower, the surer.
+    /// Sampling temperature, by which the logits are divided: lower is less random [default: 1].
     #[arg(long, value_name = "T", value_parser = temperature, requires = "decoding")]
     temperature: Option<f64>,
-    /// Answers that are sampled for each source, 1 when absent; the first is shown, or with --verified the best.
+    /// Answers sampled for each source; the first is shown, or the best with --verified [default: 1].
     #[arg(long, value_name = "N", value_parser = count, requires = "decoding")]
     candidates: Option<usize>,
-    /// Seed of the samples, 0 when absent; with another, others.
+    /// Random seed for sampling [default: 0].
     #[arg(long, value_name = "SEED", requires = "decoding")]
     sampling_seed: Option<u64>,
 }
@@ -34,22 +34,22 @@ pub(crate) struct DecodingArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Decoding")]
 pub(crate) struct TaskArguments {
-    /// Write nothing but matrices of the answer's shape: tokens that cannot continue one are left out.
+    /// Generate only matrices of the answer's shape: tokens that cannot continue one are masked out.
     #[arg(long)]
     constrained: bool,
-    /// Of the answers of a beam or the --candidates of a sample, take the one with the smallest residual, where the problem
-    /// has one that needs no solution; the first otherwise.
+    /// Choose the answer of beam search, or the sampled candidate, with the smallest residual, if the problem has one
+    /// that can be computed without the solution; the first otherwise.
     #[arg(long, requires = "decoding")]
     verified: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum How {
-    /// The most probable token each time.
+    /// The most probable token at each step.
     Greedy,
-    /// Beam search: the answer that is the most probable as a whole.
+    /// Beam search for the answer that is most probable as a whole.
     Beam,
-    /// Tokens drawn with the probabilities that the model gives them.
+    /// Tokens sampled from the model's probabilities.
     Sample,
 }
 
@@ -111,7 +111,7 @@ impl DecodingArguments {
             && task.verified
             && candidates == 1
         {
-            let remedy = "it chooses among several answers, as of --decoding beam or of more --candidates";
+            let remedy = "it chooses among several answers, from beam search or several --candidates";
             return Err(without_effect("--verified", how, remedy));
         }
         Ok(Answering { decoding, constrained: task.constrained, verified: task.verified })

@@ -23,7 +23,7 @@ impl DeviceName {
             Self::Cuda(number) => Ok(Some(Accelerator::cuda(number)?)),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => {
-                anyhow::bail!("{self} cannot be opened: this program was built for the CPU alone (see docs/gpu.md)")
+                anyhow::bail!("{self} cannot be opened: this program was built for the CPU only (see docs/gpu.md)")
             }
         }
     }

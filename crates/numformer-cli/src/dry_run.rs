@@ -44,7 +44,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     text += &entry(
         "tokens:",
         format!(
-            "{:.1} to read and {:.1} to write in the mean, {} and {} at most, delimiters included",
+            "{:.1} in the source and {:.1} in the target on average, at most {} and {}, delimiters included",
             mean(&batch.src.lengths),
             mean(&batch.tgt.lengths),
             task.max_src_len(),
@@ -57,7 +57,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     text += &entry(
         "time:",
         format!(
-            "{:.3} s a step, about {} for {} steps of {} examples, without evaluations",
+            "{:.3} s per step, about {} for {} steps of {} examples, without evaluations",
             step.as_secs_f64(),
             HumanDuration(step.saturating_mul(steps)),
             experiment.train.steps,

@@ -38,9 +38,9 @@ use crate::verbosity::Verbosity;
 
 /// Transformers that learn numerical linear algebra from examples.
 ///
-/// Exit codes: 0 when all went well, a run that was interrupted and saved included; 1 when something could not be done, or a
-/// line of input could not; 2 for wrong usage; 128 and the number of the signal when one ended the command at once, 130 at
-/// Ctrl-C: a run that was interrupted a second time, before it was saved, or whatever can be done again.
+/// Exit codes: 0 on success, including a run that was interrupted and saved; 1 if something failed, or a line of
+/// input could not be processed; 2 for wrong usage; 128 plus the signal number (130 for Ctrl-C) if a signal ended the
+/// command at once: a run interrupted a second time before it was saved, or work that can be repeated.
 #[derive(Parser)]
 #[command(name = "numformer", version, arg_required_else_help = true)]
 struct Cli {

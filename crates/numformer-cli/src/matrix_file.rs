@@ -21,14 +21,14 @@ fn npy(path: &Path) -> Result<DenseMatrix> {
     let Header { descr, is_by_columns, shape, data } = Header::read(&file).context("expected NumPy's format")?;
     let [rows, cols] = shape[..] else { bail!("expected a matrix, found an array of shape {shape:?}") };
     let number = NumberType::named(descr).with_context(|| {
-        format!("expected real numbers of at most 8 bytes, as of .astype(float), found type {descr}")
+        format!("expected real numbers of at most 8 bytes, as from .astype(float), found type {descr}")
     })?;
     let size = number.size;
     // Checks the sizes in the header against the file before allocating anything of that size.
     let expected = rows.checked_mul(cols).and_then(|count| count.checked_mul(size));
     ensure!(
         expected == Some(data.len()),
-        "expected as many numbers of {size} bytes as a shape of {shape:?} says, found {} bytes",
+        "expected {size}-byte numbers for an array of shape {shape:?}, found {} bytes",
         data.len()
     );
     // Checked here, before it makes rows without numbers.
@@ -246,7 +246,7 @@ mod tests {
             let error = read("m.npy", &npy_file(descr, "False", "(1, 1)", &[0; 8])).expect_err(descr);
             assert!(
                 error.ends_with(&format!(
-                    "expected real numbers of at most 8 bytes, as of .astype(float), found type '{descr}'"
+                    "expected real numbers of at most 8 bytes, as from .astype(float), found type '{descr}'"
                 )),
                 "{error}"
             );
@@ -278,15 +278,15 @@ mod tests {
             ("m.csv", b"1 inf".to_vec(), "expected finite numbers, found inf"),
             ("m.npy", b"no array".to_vec(), "m.npy"),
             ("m.npy", npy_file("<f8", "False", "(2, 2)", &[0; 8]), "m.npy"),
-            ("m.npy", npy_file("<f8", "False", "(1, 1)", &[0; 16]), "as a shape of [1, 1] says, found 16 bytes"),
+            ("m.npy", npy_file("<f8", "False", "(1, 1)", &[0; 16]), "for an array of shape [1, 1], found 16 bytes"),
             ("m.npy", npy_file("<f8", "False", "(0, 3)", &[]), "expected numbers, found none"),
             ("m.npy", npy_file("<f8", "False", "(99999999999, 0)", &[]), "expected numbers, found none"),
             ("m.npy", npy_file("<f8", "False", "(1,)", &[0; 8]), "found an array of shape [1]"),
-            ("m.npy", npy_file("<f8", "False", "(100000000000, 8)", &[0; 8]), "a shape of [100000000000, 8]"),
+            ("m.npy", npy_file("<f8", "False", "(100000000000, 8)", &[0; 8]), "an array of shape [100000000000, 8]"),
             (
                 "m.npy",
                 npy_file("<f8", "False", "(9999999999999, 9999999999)", &[0; 8]),
-                "a shape of [9999999999999, 99",
+                "an array of shape [9999999999999, 99",
             ),
         ];
         for (name, content, expected) in cases {

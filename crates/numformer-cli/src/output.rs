@@ -9,6 +9,6 @@ pub(crate) fn write(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write standard output"),
+        written => written.context("cannot write to standard output"),
     }
 }

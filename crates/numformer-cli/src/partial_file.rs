@@ -28,8 +28,7 @@ impl PartialFile {
     /// Begins a file that [`finish`](Self::finish) puts at `path`. A file that is there now stays until then.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let context = || format!("cannot write {}", path.display());
-        let name =
-            path.file_name().with_context(|| format!("expected the name of a file, found {}", path.display()))?;
+        let name = path.file_name().with_context(|| format!("expected a file name, found {}", path.display()))?;
         // Follows a link, so that the link itself stays.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         ensure!(!target.is_dir(), "cannot write {}: it is a directory", path.display());

@@ -14,5 +14,5 @@ pub(crate) fn warn(run: &StoredRun) {
 
 /// As [`warn`], for one checkpoint, whose problem is given as text. `step` is that of the checkpoint used instead.
 pub(crate) fn warn_of(problem: &str, step: u64) {
-    report!("warning: passed over a checkpoint: {problem}; the model is that after step {step}");
+    report!("warning: passed over a checkpoint: {problem}; using the model after step {step}");
 }

@@ -49,8 +49,8 @@ impl Signals {
                         // Replaces the progress bar, which is drawn again below.
                         let clear = if io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
                         report!(
-                            "{clear}the run ends after this step, or this part of an evaluation, saved; the next signal ends it \
-                             at once"
+                            "{clear}the run will save and end after this step, or this part of an evaluation; the next \
+                             signal ends it at once"
                         );
                     }
                 });
@@ -107,7 +107,7 @@ impl Observer for Signals {
     fn while_evaluating(&mut self) -> ControlFlow<StopReason> {
         let flow = self.flow();
         if flow.is_break() {
-            report!("the evaluation is broken off: it is done again when the run goes on");
+            report!("evaluation interrupted: it will be repeated when the run is resumed");
         }
         flow
     }

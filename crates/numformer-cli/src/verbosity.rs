@@ -5,10 +5,10 @@ use clap::Args;
 /// How much is said on standard error, beside errors. Standard output is the same.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Verbosity {
-    /// Say nothing on standard error but what is wrong.
+    /// Print only warnings and errors to standard error.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say more: of a run, every checkpoint that is written, and by how many threads it is computed.
+    /// Print more: for a run, each checkpoint written and the number of threads.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }

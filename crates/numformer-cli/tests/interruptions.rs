@@ -156,7 +156,7 @@ fn an_evaluation_is_broken_off_and_done_again() {
         let output = ended(child);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
-        assert!(stderr.contains("the evaluation is broken off") && stderr.contains("saved after step"), "{stderr}");
+        assert!(stderr.contains("evaluation interrupted") && stderr.contains("saved after step"), "{stderr}");
         assert_eq!(metrics(&run).matches("\"event\":\"evaluation\"").count() as u64, step / 2 - 1);
 
         let output = ended(start(&["resume", &run], dir));
@@ -186,7 +186,7 @@ fn a_signal_is_acknowledged_before_the_step_ends() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let at = |what: &str| stderr.find(what).unwrap_or_else(|| panic!("{what}: {stderr}"));
-    assert!(at("the run ends after this step") < at("saved after step"), "{stderr}");
+    assert!(at("the run will save and end after this step") < at("saved after step"), "{stderr}");
 }
 
 #[test]

@@ -99,9 +99,9 @@ fn nothing_is_replaced_unless_asked_and_what_cannot_be_written_is_told_before_th
         let (code, stderr) = report(arguments);
         assert!(code == 1 && stderr.contains(expected) && stderr.lines().count() == 1, "{arguments:?}: {stderr}");
     };
-    refused(&[], "run/report.html is there already: --force replaces it");
+    refused(&[], "run/report.html already exists: --force replaces it");
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
-    refused(&["--out", "other.html", "--svg", "run"], "run is there already: --force");
+    refused(&["--out", "other.html", "--svg", "run"], "run already exists: --force");
     refused(&["--out", "no/such/dir.html"], "cannot write no/such/dir.html");
     refused(&["--out", "run", "--force"], "cannot write run: it is a directory");
     refused(&["--out", "other.html", "--svg", "my.toml/figures"], "my.toml/figures");
@@ -156,7 +156,7 @@ fn what_cannot_be_reported_is_told() {
 
     fs::remove_dir_all(dir.path().join("run/checkpoints")).unwrap();
     told(&["run"], "--examples 0 reports what was logged");
-    told(&["run"], "cannot ask the model of run");
+    told(&["run"], "cannot evaluate the model of run");
     assert_eq!(numformer(&["report", "run", "--examples", "0"], dir.path()).2, 0);
     fs::write(dir.path().join("run/metrics.jsonl"), "").unwrap();
     told(&["run"], "found an empty log");

@@ -28,7 +28,7 @@ fn a_run_goes_on_until_it_is_complete_and_every_seed_has_its_line() {
     let (page, stderr, code) = reproduce(&only, dir.path());
     assert_eq!(code, 0, "{stderr}");
     assert!(page.contains("| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers"), "{page}");
-    assert!(page.contains("stopped: the budget of 0.02 minutes is used"), "{page}");
+    assert!(page.contains("stopped: the budget of 0.02 minutes is used up"), "{page}");
     assert_eq!(fs::read_to_string(dir.path().join("docs/results/scorecard.md")).unwrap(), page);
     let first = scorecard(dir.path());
     let outcome = &first["outcomes"][0];

@@ -369,7 +369,7 @@ fn an_older_checkpoint_than_the_newest_is_not_asked_in_silence() {
         assert_eq!(code, 0, "{stderr}");
         let [warning] = stderr.lines().collect::<Vec<_>>()[..] else { panic!("{arguments:?}: {stderr}") };
         assert!(warning.starts_with("warning: passed over a checkpoint: ") && warning.contains("step-0000000004"));
-        assert!(warning.ends_with("the model is that after step 2"), "{warning}");
+        assert!(warning.ends_with("using the model after step 2"), "{warning}");
     }
     let (_, stderr, code) = numformer(&["solve", "run", "--random", "--checkpoint", "2"], dir.path());
     assert_eq!((code, stderr.as_str()), (0, ""), "it is asked for");
@@ -423,7 +423,7 @@ fn ways_that_there_are_not_are_refused() {
         (&["--decoding", "sample", "--length-penalty", "1"], "it is for --decoding beam"),
         (&["--decoding", "beam", "--candidates", "3"], "--candidates has no effect with --decoding beam"),
         (&["--decoding", "greedy", "--verified"], "--verified has no effect with --decoding greedy"),
-        (&["--decoding", "sample", "--verified"], "or of more --candidates"),
+        (&["--decoding", "sample", "--verified"], "or several --candidates"),
     ] {
         for command in [&["solve", "run", "--random"][..], &["evaluate", "run"]] {
             let (_, stderr, code) = numformer(&[command, arguments].concat(), dir.path());
@@ -495,17 +495,17 @@ fn a_run_that_starts_from_another_says_what_it_took_over() {
     };
     let (_, stderr, code) = start(&[], "same");
     assert_eq!(code, 0, "{stderr}");
-    let line = stderr.lines().find(|line| line.starts_with("took over the weights of ")).unwrap();
+    let line = stderr.lines().find(|line| line.starts_with("starting from the weights of ")).unwrap();
     assert!(line.contains("run: symbols of the encoder: ") && line.contains(" 0 new; of the decoder: "), "{line}");
     assert!(line.contains("; positions: ") && line.ends_with(" 0 new"), "{line}");
     // A run that goes on takes nothing over.
     let (_, stderr, code) = numformer(&["resume", "same"], dir.path());
-    assert!(code == 0 && !stderr.contains("took over"), "{stderr}");
+    assert!(code == 0 && !stderr.contains("starting from"), "{stderr}");
 
     // The numbers that it reads are written otherwise: ten digits are new to the encoder, and known to the decoder.
     let (_, stderr, code) = start(&["encoding.input=p10"], "other");
     assert_eq!(code, 0, "{stderr}");
-    let line = stderr.lines().find(|line| line.starts_with("took over the weights of ")).unwrap();
+    let line = stderr.lines().find(|line| line.starts_with("starting from the weights of ")).unwrap();
     let (encoder, decoder) = line.split_once("; of the decoder: ").unwrap();
     assert!(encoder.ends_with(" 10 new") && decoder.contains(" rows taken over, 0 new"), "{line}");
 
@@ -528,18 +528,21 @@ fn runs_are_listed_and_told_apart() {
     assert!(code == 0 && stdout.contains("\nrun    4/4        32"), "{stdout}{stderr}");
     let (stdout, stderr, code) = numformer(&["runs", "list", "run"], dir.path());
     assert_eq!((stdout.as_str(), code), ("", 0));
-    assert_eq!(stderr, "no runs in run\nit is a run itself: give the directory that it is in\n");
+    assert_eq!(stderr, "no runs in run\nit is itself a run: give the directory that contains it\n");
 
     let (_, stderr, code) =
         numformer(&["train", "my.toml", "--seed", "7", "--run-dir", "other/run", "--quiet"], dir.path());
     assert_eq!(code, 0, "{stderr}");
     let (stdout, stderr, code) = numformer(&["runs", "compare", "run", "other/run"], dir.path());
-    assert!(code == 0 && stdout.contains("\nother/run beside run:\n  seed: 0 -> 7\n"), "{stdout}{stderr}");
+    assert!(code == 0 && stdout.contains("\nother/run compared with run:\n  seed: 0 -> 7\n"), "{stdout}{stderr}");
 
     // What would be refused is, when it is tried.
     let dry_run = ["train", "transpose-3x3", "--dry-run", "--run-dir", "run"];
     let (_, stderr, code) = numformer(&dry_run, dir.path());
-    assert!(code == 1 && stderr.starts_with("error: the run in run depends on what differs"), "{stderr}");
+    assert!(
+        code == 1 && stderr.starts_with("error: cannot continue the run in run: it depends on a key that differs"),
+        "{stderr}"
+    );
 }
 
 /// Of several dimensions, so that there is a table of groups.

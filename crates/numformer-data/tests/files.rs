@@ -135,7 +135,7 @@ fn what_is_no_example_is_named_with_its_line() {
         ("[1]", "expected a JSON object"),
         (
             r#"{"src": [[1], [2, 3]], "tgt": [[1]], "problem": "transpose"}"#,
-            "rows of one length in the source, found 1 and 2",
+            "rows of equal length in the source, found 1 and 2",
         ),
         (r#"{"src": [[1]], "tgt": [[1]]}"#, "expected one of the problems transpose, addition, found none"),
         (r#"{"src": [], "tgt": [[1]], "problem": "transpose"}"#, "cannot be written"),
@@ -170,7 +170,7 @@ fn sets_are_read_whatever_the_encoding_of_the_text() {
     let (_dir, path) = file("set.tsv", b"\xff\xfeT\x00 ");
     let error = anyhow::Error::from(Dataset::read(&path, &task()).expect_err("half a character"));
     assert!(
-        format!("{error:#}").ends_with("set.tsv: expected UTF-16, as the text begins, found an odd number of bytes"),
+        format!("{error:#}").ends_with("set.tsv: expected UTF-16, as at the start, found an odd number of bytes"),
         "{error:#}"
     );
 }

@@ -16,7 +16,8 @@ pub enum EvaluateError {
     Model(#[from] candle_core::Error),
     /// The numbers that the model gives are not finite.
     #[error(
-        "the model gives no finite numbers (cross-entropy {loss}): training diverged; take an earlier checkpoint of the run, with --checkpoint STEP"
+        "the model gives no finite numbers (cross-entropy {loss}): training diverged; use an earlier checkpoint of \
+         the run, with --checkpoint STEP"
     )]
     NoNumbers {
         /// The mean cross-entropy of its answers.
@@ -26,7 +27,7 @@ pub enum EvaluateError {
     #[error("expected at least one example to evaluate on, found none")]
     NothingToEvaluate,
     /// The evaluation was interrupted through its [`Watch`](crate::Watch).
-    #[error("the evaluation was broken off")]
+    #[error("the evaluation was interrupted")]
     Interrupted,
     /// A custom evaluation failed.
     #[error(transparent)]

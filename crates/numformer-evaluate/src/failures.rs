@@ -129,8 +129,8 @@ impl fmt::Display for ProblemFailures {
         if let (Some(area), Some(best)) = (self.properties.failures().value(), self.properties.failures().best()) {
             write!(
                 f,
-                "\na condition number above {:.4} foretells {} of the wrong answers, and {} of the right ones (area under \
-                 the curve {area:.4})",
+                "\nthe condition number is above {:.4} for {} of the wrong answers and {} of the right ones (area \
+                 under the curve {area:.4})",
                 best.threshold,
                 share(best.sensitivity),
                 share(Accuracy { correct: best.specificity.total - best.specificity.correct, ..best.specificity })
@@ -281,8 +281,8 @@ mod tests {
             "  coefficients  50.00%  0.00%",
             "  magnitude     50.00%  0.00%",
             "  direction     50.00%  0.00%",
-            "a condition number above 2.0000 foretells 100.00% of the wrong answers, and 0.00% of the right ones (area under \
-             the curve 1.0000)",
+            "the condition number is above 2.0000 for 100.00% of the wrong answers and 0.00% of the right ones (area \
+             under the curve 1.0000)",
             "steps to 1e-10      reached  median  most",
             "  answer            100.00%       0     1",
             "  answer within 5%  100.00%       0     0",

@@ -169,7 +169,7 @@ pub enum DataFileError {
     /// The file has changed.
     #[error(
         "{key}: {} does not hold the examples that the run had up to its checkpoint after step {step}: restore the file, or \
-         begin another run",
+         start a new run",
         path.display()
     )]
     Changed {

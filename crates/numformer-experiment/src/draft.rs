@@ -195,7 +195,7 @@ fn below<'v>(at: &'v mut Value, last: &str, key: &str) -> Result<&'v mut Value, 
                 element.ok_or_else(|| format!("expected a number below {count} after `{last}`, found `{key}`"))
             }
         },
-        _ => Err(format!("expected a table, found that `{last}` is a value")),
+        _ => Err(format!("expected a table, but `{last}` is a value")),
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
         let settings = ["model.architecture=gru", "model.encoder.n_layers=3", "model.decoder.d_model=64"];
         let (experiment, notes) = adapted("transpose-3x3", &settings);
         assert_eq!(experiment.model.decoder.n_layers, 3);
-        let expected = "model.decoder.n_layers is 3 instead of 1: halves are alike in the architecture `gru`";
+        let expected = "model.decoder.n_layers is 3 instead of 1: both halves are alike in the architecture `gru`";
         assert_eq!(notes.last().map(String::as_str), Some(expected));
 
         // The same for an experiment that was not read from text.

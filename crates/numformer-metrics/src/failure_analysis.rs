@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Accuracy, Deviations, Grouped, Metric, Property, RocCurve, Tolerance};
 
 /// Why predicted answers are wrong, over many predictions: which properties of an exact answer they keep, and how well
-/// the condition number of a prediction foretells that it is wrong.
+/// the condition number of a prediction predicts that it is wrong.
 ///
 /// A sample is the [`Deviations`] of a prediction and whether the prediction was judged correct. Predictions that
 /// cannot be read have no properties, so they are not counted here but in the accuracy. Everything is kept as counts,
@@ -97,7 +97,7 @@ impl FailureAnalysis {
         self.kept_when_wrong.groups()
     }
 
-    /// How well thresholds on the condition number foretell that a prediction is wrong.
+    /// How well thresholds on the condition number predict that a prediction is wrong.
     #[must_use]
     pub fn failures(&self) -> &RocCurve {
         &self.failures

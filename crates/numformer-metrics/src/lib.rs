@@ -28,7 +28,7 @@
 //!   [`WeightedMean`], [`Accuracy`] (with a confidence interval), [`ToleranceCurve`] and
 //!   [`CoefficientAccuracy`] implement it. [`Grouped`] keeps one for each group of samples.
 //! - [`Deviations`]: which properties of exact answers a predicted one lacks. [`FailureAnalysis`] sums them up over
-//!   many predictions, and [`RocCurve`] says how well a score foretells an event.
+//!   many predictions, and [`RocCurve`] says how well a score predicts an event.
 //! - [`StepCounts`]: how many steps an iteration takes.
 //! - [`faer_limit`]: the largest matrices that faer decomposes on this processor.
 //!

@@ -85,7 +85,7 @@ impl CustomModelConfig {
         match &self.build {
             Some(build) => build(self, vb),
             None => Err(Error::Msg(format!(
-                "the architecture `{}` is not part of this program: build it in Rust, or give a catalogue that has it",
+                "the architecture `{}` is not part of this program: build it in Rust, or pass a catalogue that has it",
                 self.architecture
             ))),
         }

@@ -29,7 +29,7 @@ pub enum SolveError {
     Overflow,
     /// The matrix differs from its transpose by more than rounding errors.
     #[error(
-        "expected a symmetric matrix, found {value} in row {}, column {} and {mirrored} in its mirror image",
+        "expected a symmetric matrix, found {value} in row {}, column {} but {mirrored} in the mirrored position",
         row + 1,
         column + 1
     )]

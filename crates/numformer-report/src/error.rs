@@ -34,13 +34,16 @@ pub enum ReportError {
         source: serde_json::Error,
     },
     /// The run has logged nothing.
-    #[error("expected a step or an evaluation in {}, line 1, found an empty log: the run has not reported yet", path.display())]
+    #[error(
+        "expected a step or an evaluation in {}, line 1, found an empty log: the run has not logged anything yet",
+        path.display()
+    )]
     NothingLogged {
         /// The log.
         path: PathBuf,
     },
     /// The model of a run cannot be used.
-    #[error("cannot ask the model of {}", path.display())]
+    #[error("cannot evaluate the model of {}", path.display())]
     Model {
         /// The directory of the run.
         path: PathBuf,

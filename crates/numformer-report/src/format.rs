@@ -58,11 +58,11 @@ pub(crate) fn significant(x: f64) -> String {
 pub(crate) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Measured { error } if error.is_finite() => format!("relative error {}", percent(*error)),
-        Verdict::Measured { .. } => "relative error beyond measure".to_owned(),
+        Verdict::Measured { .. } => "relative error not finite".to_owned(),
         Verdict::WrongShape { expected, found } => {
             format!("wrong shape: expected {}×{}, found {}×{}", expected.0, expected.1, found.0, found.1)
         }
-        Verdict::Malformed => "tokens that are no matrix".to_owned(),
+        Verdict::Malformed => "tokens that do not form a matrix".to_owned(),
     }
 }
 
@@ -78,6 +78,6 @@ mod tests {
         assert_eq!(significants, ["0", "0.0034", "1", "12.35", "96000", "1.500e-7", "-2.5", "inf"]);
         assert_eq!([0.05, 0.07, 1.0, 0.005].map(percent_short), ["5%", "7%", "100%", "0.5%"]);
         assert_eq!(percent(0.12345), "12.35%");
-        assert_eq!(verdict(&Verdict::Measured { error: f64::NAN }), "relative error beyond measure");
+        assert_eq!(verdict(&Verdict::Measured { error: f64::NAN }), "relative error not finite");
     }
 }

@@ -287,6 +287,9 @@ pub enum CheckpointError {
         /// Cause.
         source: io::Error,
     },
+    /// The logs up to the checkpoint cannot be written, so it was not written either.
+    #[error("cannot write the logs, which come before the checkpoint")]
+    Logs(#[source] io::Error),
     /// A file was cut or grew.
     #[error("checkpoint file {} is damaged: expected {expected} bytes, found {found}", path.display())]
     Length {
@@ -326,7 +329,10 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The weights are not those of the model that the configuration beside them describes.
-    #[error("{} does not hold the weights of the model in the {CONFIG} beside it: take both from one place", path.display())]
+    #[error(
+        "{} does not hold the weights of the model that {CONFIG} beside it describes: take both from the same place",
+        path.display()
+    )]
     Weights {
         /// The file of the weights.
         path: PathBuf,
@@ -334,7 +340,7 @@ pub enum CheckpointError {
         source: LayoutError,
     },
     /// A model is only written to a new directory.
-    #[error("{} exists: remove it, or save to another place", path.display())]
+    #[error("{} already exists: remove it, or save to another place", path.display())]
     Exists {
         /// The directory.
         path: PathBuf,
@@ -355,7 +361,10 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// Every checkpoint is damaged.
-    #[error("no checkpoint in {} can be read: restore one, or remove that directory for the run to begin again", path.display())]
+    #[error(
+        "no checkpoint in {} can be read: restore one, or remove that directory to start the run again",
+        path.display()
+    )]
     NoGoodCheckpoint {
         /// The directory of the checkpoints.
         path: PathBuf,
@@ -376,7 +385,7 @@ impl CheckpointError {
     /// Whether there is no room left. The write may succeed once there is.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if is_full_disk(source))
+        matches!(self, Self::Io { source, .. } | Self::Logs(source) if is_full_disk(source))
     }
 }
 

@@ -223,7 +223,7 @@ mod tests {
         let error = StoredModel::load(&other).expect_err("no output").to_string();
         assert!(error.contains("encodings.json is malformed: missing field `output`"), "{error}");
         let error = model.save(&path).expect_err("exists").to_string();
-        assert!(error.ends_with("model exists: remove it, or save to another place"), "{error}");
+        assert!(error.ends_with("model already exists: remove it, or save to another place"), "{error}");
     }
 
     #[test]
@@ -285,8 +285,9 @@ mod tests {
         );
         assert!(changed(&|_, config| config.encoder.n_heads = 3).contains("d_model must be a multiple"));
         let missing = changed(&|model, _| drop(model.weights.remove("projection.bias")));
-        let expected = "model.safetensors does not hold the weights of the model in the config.json beside it: take both from \
-                        one place: expected the tensors of the model, found no tensor `projection.bias`";
+        let expected = "model.safetensors does not hold the weights of the model that config.json beside it \
+                        describes: take both from the same place: \
+                        expected the tensors of the model, found no tensor `projection.bias`";
         assert!(missing.ends_with(expected), "{missing}");
         let extra = changed(&|model, _| drop(model.weights.insert("extra".to_owned(), (vec![1], vec![0.0]))));
         assert!(extra.ends_with("found unknown tensor `extra`"), "{extra}");

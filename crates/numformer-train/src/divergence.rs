@@ -76,8 +76,8 @@ impl fmt::Display for DivergenceReport {
         let Self { step, diverged, loss, lr, gradient_norm, remedy } = self;
         write!(f, "diverged at step {diverged} (loss {loss}, gradient norm {gradient_norm}, learning rate {lr:e}): ")?;
         match remedy {
-            Remedy::Skipped => f.write_str("left out"),
-            Remedy::RolledBack => write!(f, "back to step {step} at a lower rate"),
+            Remedy::Skipped => f.write_str("skipped"),
+            Remedy::RolledBack => write!(f, "rolled back to step {step}, with a lower learning rate"),
             Remedy::Stopped => write!(f, "stopped after step {step}"),
         }
     }

@@ -26,7 +26,7 @@ pub enum TrainError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The run has no number of steps.
-    #[error("expected a number of steps, found none: give one by `Trainer::with_steps`")]
+    #[error("expected a number of steps, found none: set one with `Trainer::with_steps`")]
     NoSteps,
     /// Training diverged.
     #[error(

@@ -405,8 +405,7 @@ impl Trainer {
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(None) };
         loop {
             let written = observers.0.iter_mut().try_for_each(|o| o.before_checkpoint(snapshot.step));
-            let written = written.map_err(|source| CheckpointError::Io { path: PathBuf::from("the logs"), source });
-            let saved = written.and_then(|()| {
+            let saved = written.map_err(CheckpointError::Logs).and_then(|()| {
                 let path = checkpoints.save(snapshot)?;
                 checkpoints.remove_oldest(snapshot.step, &kept)?;
                 Ok(path)

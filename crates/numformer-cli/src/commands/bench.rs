@@ -20,8 +20,8 @@ use crate::layout;
 
 /// Measure training steps per second on the shape of a published run, with random tokens.
 ///
-/// A step is forward pass, backward pass, clipping and Adam, in f32 unless --bf16 is given. Steps are counted in windows of a few seconds; the
-/// median is what to quote.
+/// A step is a forward pass, a backward pass, gradient clipping and an Adam update, in f32 unless --bf16 is given.
+/// Steps are counted in windows of a few seconds; quote the median.
 #[derive(Args)]
 #[command(
     after_help = "Configurations (tokens of source and target, width, layers of encoder and decoder, vocabulary):
@@ -35,41 +35,41 @@ Example:
   $ numformer bench --config T5 --seconds 2"
 )]
 pub(crate) struct Arguments {
-    /// Which shape: T1 to T5.
+    /// Which configuration: T1 to T5.
     #[arg(long, value_name = "NAME", default_value = "T1", value_parser = workload)]
     config: Workload,
-    /// Examples per step, at most 4096: memory grows with them.
+    /// Examples per step, at most 4096: memory use grows with the batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Threads; all of the machine when absent.
+    /// Number of threads [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
-    /// In bf16 instead of f32, on a GPU.
+    /// Compute in bf16 instead of f32, on a GPU.
     #[arg(long)]
     bf16: bool,
     /// How the gradients are computed.
     #[arg(long, value_name = "HOW", default_value = "explicit")]
     gradients: How,
-    /// Windows whose rates are compared.
+    /// Number of windows.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     windows: u32,
     /// Length of a window, in seconds.
     #[arg(long, default_value_t = 4.0, value_parser = window_seconds)]
     seconds: f64,
-    /// Measure greedy decoding, too, of twice as many examples at once.
+    /// Also measure greedy decoding, of twice as many examples at once.
     #[arg(long)]
     generate: bool,
-    /// Write one JSON object.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
-    /// By an fused step.
+    /// By the fused step, with an explicit backward pass.
     Explicit,
     /// By automatic differentiation.
     Autodiff,
@@ -120,7 +120,7 @@ const STEPS_OF_A_DEVICE: u32 = 50;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.device == DeviceName::Cpu && arguments.bf16 {
-        bail!("--bf16 is for GPUs: give --device cuda:N, too");
+        bail!("--bf16 is for GPUs: also give --device cuda:N");
     }
     if arguments.device != DeviceName::Cpu && matches!(arguments.gradients, How::Autodiff) {
         bail!("--gradients autodiff is for the CPU: leave out --device");
@@ -255,7 +255,7 @@ fn shown(arguments: &Arguments, report: &Report) -> String {
     let share = 100.0 * report.train_gflop_per_s / report.product_gflop_per_s;
     let training = format!("{median:.3} steps/s ({min:.3} to {max:.3}), {:.0} examples/s", report.train_examples_per_s);
     let products = format!(
-        "{:.0} GFLOP/s, {share:.0}% of the {:.0} of the best large one",
+        "{:.0} GFLOP/s, {share:.0}% of the best large product ({:.0} GFLOP/s)",
         report.train_gflop_per_s, report.product_gflop_per_s
     );
     let figures = [

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use crate::{Cli, output};
 
-/// Print a script that completes the command's arguments in a shell.
+/// Print a shell completion script.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer completions bash > ~/.local/share/bash-completion/completions/numformer
@@ -26,12 +26,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     output::write(&String::from_utf8(script).context("the script is text")?)
 }
 
-/// Write the manual pages: one for the command, one for each sub-command.
+/// Write the manual pages: one for the command, one for each subcommand.
 #[derive(Args)]
 #[command(after_help = "Example:
   numformer man ~/.local/share/man/man1 && man numformer")]
 pub(crate) struct ManArguments {
-    /// The directory to write to; it is made if it is not there.
+    /// The directory to write to; it is created if it does not exist.
     dir: PathBuf,
 }
 

@@ -17,13 +17,13 @@ use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::output::write;
 use crate::{layout, passed_over};
 
-/// Judge the model of a run on unseen matrices, also on others than it was trained on.
+/// Judge the model of a run on unseen matrices, including kinds that it was not trained on.
 ///
 /// The matrices are those of the run's test split, and of each [[evaluate.set]] of its experiment. The test split is
-/// the file data.test, if the experiment names one, and drawn otherwise. With --set, they are those of the changed
-/// experiment: of another file, as in data.test=other.tsv, or drawn as the keys of problem, matrices, data.noise and
-/// evaluate.seed say. All are written with the tokens that the model knows; a matrix that they cannot write is drawn
-/// again, and counted as rejected. The model is that of the run's latest checkpoint.
+/// the file data.test if the experiment names one, and drawn at random otherwise. With --set, they are those of the
+/// changed experiment: from another file, as in data.test=other.tsv, or drawn according to the keys of problem,
+/// matrices, data.noise and evaluate.seed. All are encoded with the tokens that the model knows; a matrix that cannot
+/// be encoded is drawn again, and counted as rejected. By default, the model is that of the run's latest checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer evaluate runs/transpose-3x3-seed0
@@ -32,42 +32,41 @@ use crate::{layout, passed_over};
   numformer evaluate runs/inversion-2x2-seed0 --failures --examples 10000
   numformer evaluate runs/wigner runs/laplace --grid laws --csv")]
 pub(crate) struct Arguments {
-    /// The directory of the run; of several runs with --grid.
+    /// The directory of the run; with --grid, of several runs.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Which of its checkpoints: latest, a step, or the figure by which it was the best, as in within_5%.
+    /// Which checkpoint: latest, a step, or a metric, such as within_5%, for the best one by that metric.
     #[arg(long, value_name = "WHICH", default_value_t = Moment::Latest)]
     checkpoint: Moment,
-    /// How many matrices, of each set. When absent, all of a file, and 2,000 where they are drawn.
+    /// Number of matrices in each set [default: the whole file, or 2,000 if they are drawn].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     examples: Option<u64>,
-    /// Which of the streams of unseen matrices; test sets are for the test split.
+    /// Which unseen matrices; the sets of [[evaluate.set]] are judged with the test split only.
     #[arg(long, value_enum, default_value_t = Stream::Test)]
     split: Stream,
-    /// Another value for a key of the experiment that says what is judged on, as in matrices.law=laplace; may be given
-    /// again and again.
+    /// Override a key of the experiment that determines the matrices, as in matrices.law=laplace; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Each run on the matrices of each law: what it was trained on against what it is tested on.
+    /// Judge each run on the matrices of each law: the laws it was trained on against those it is tested on.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["settings", "split"])]
     grid: Option<Grid>,
-    /// The laws of --grid, separated by commas; those that the runs were trained on, when absent.
+    /// The laws of --grid, separated by commas [default: those that the runs were trained on].
     #[arg(long, value_delimiter = ',', requires = "grid")]
     laws: Vec<String>,
-    /// Why answers are wrong: which properties of exact answers they keep, whether the condition number of an answer
-    /// foretells failure, and how many steps of Newton's or Rayleigh's iteration lead from answers to exact ones. For
-    /// the split, not for the sets; of problems on inverses, eigenvectors and singular vectors.
+    /// Show why answers are wrong: which properties of exact answers they keep, whether the condition number of an
+    /// answer predicts failure, and how many steps of Newton's or Rayleigh quotient iteration lead from answers to
+    /// exact ones. Covers the split, not the sets; only for problems on inverses, eigenvectors and singular vectors.
     #[arg(long, conflicts_with_all = ["grid", "csv"])]
     failures: bool,
     #[command(flatten)]
     decoding: DecodingArguments,
     #[command(flatten)]
     task: TaskArguments,
-    /// The figures as one object of JSON: as in metrics.jsonl, or by set where there are several; with --failures, an
-    /// object of both, `evaluation` by set and `failures` by problem.
+    /// Print the figures as one JSON object: as in metrics.jsonl, or by set if there are several; with --failures, an
+    /// object with both, `evaluation` by set and `failures` by problem.
     #[arg(long)]
     json: bool,
-    /// The figures as comma-separated values, one in a line.
+    /// Print the figures as comma-separated values, one per line.
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
@@ -89,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match (arguments.grid, &arguments.runs[..]) {
         (Some(Grid::Laws), runs) => grid(arguments, runs),
         (None, [run]) => one(arguments, run),
-        (None, runs) => bail!("expected one run, found {}; several are for --grid", runs.len()),
+        (None, runs) => bail!("expected one run, found {}; several runs need --grid", runs.len()),
     }
 }
 

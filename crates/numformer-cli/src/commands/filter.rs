@@ -12,11 +12,11 @@ use numformer_encoding::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Write matrices as tokens, one a line, from standard input to standard output.
+/// Encode matrices as tokens, one per line, from standard input to standard output.
 ///
-/// Rows are separated by `;`, numbers by spaces; a lone number is a 1x1 matrix. A list of rows as in JSON will do as
-/// well, and so will what `numformer decode --json` prints. A line that cannot be written gives an error with its
-/// number on standard error, and exit code 1 at the end.
+/// Rows are separated by `;`, numbers by spaces; a single number is a 1x1 matrix. A JSON list of rows is accepted,
+/// too, and so is the output of `numformer decode --json`. A line that cannot be encoded is reported on standard
+/// error with its line number, and the exit code is then 1.
 #[derive(Args)]
 #[command(after_help = "Examples:
   $ echo '1.5 2; 3 4' | numformer encode --encoding p1000
@@ -28,10 +28,10 @@ pub(crate) struct EncodeArguments {
     common: CommonArguments,
 }
 
-/// Read matrices written as tokens, one a line, from standard input to standard output.
+/// Decode matrices written as tokens, one per line, from standard input to standard output.
 ///
-/// The inverse of `numformer encode`. A line that is no matrix gives an error with its number on standard error, and
-/// exit code 1 at the end; positions of tokens count from 0.
+/// The inverse of `numformer encode`. A line that is not a matrix is reported on standard error with its line number,
+/// and the exit code is then 1; positions of tokens count from 0.
 #[derive(Args)]
 #[command(after_help = "Examples:
   $ echo 'V1 V2 + 150 E-2 - 200 E-2' | numformer decode --encoding p1000
@@ -45,13 +45,14 @@ pub(crate) struct DecodeArguments {
 
 #[derive(Args)]
 struct CommonArguments {
-    /// How numbers are written: p10 or p1000, positional in base 10 or 1000; b1999, with a signed significand; fp15, as one
-    /// token (magnitudes up to 9.99e8, in units of 10^-9); or a general one, as in 'positional(base = 100, precision = 2)',
-    /// 'balanced(precision = 2)', 'floating(precision = 2, exponents = 16, decimals = 7)'.
+    /// How numbers are written: p10 or p1000, positional in base 10 or 1000; b1999, with a signed significand; fp15,
+    /// as one token (magnitudes up to 9.99e8, in units of 10^-9); or a general encoding, such as
+    /// 'positional(base = 100, precision = 2)', 'balanced(precision = 2)', 'floating(precision = 2, exponents = 16,
+    /// decimals = 7)'.
     #[arg(long, value_name = "NAME", value_parser = encoding_name)]
     encoding: String,
-    /// One object of JSON for each line: tokens, or rows, cols and matrix; error, line and where there is one position,
-    /// for a line that cannot be read.
+    /// Print a JSON object for each line: tokens, or rows, cols and matrix; for a line that cannot be read, error,
+    /// line and, if there is one, position.
     #[arg(long)]
     json: bool,
 }
@@ -169,6 +170,6 @@ pub(crate) fn is_open(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("cannot write standard output"),
+        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }

@@ -15,13 +15,13 @@ use crate::verbosity::Verbosity;
 
 /// Write examples of an experiment to a file or to standard output.
 ///
-/// Example i is a function of the experiment, the split, the seed and i alone: the bytes do not depend on the number of
-/// threads, and with --start a file goes on where another ended. Examples of different splits never share random
-/// numbers. A file is read back by naming it in an experiment, as data.train, data.validation or data.test.
+/// Example i depends only on the experiment, the split, the seed and i: the bytes do not depend on the number of
+/// threads, and with --start a file continues where another ended. Examples of different splits never share random
+/// numbers. To use a file, name it in an experiment, as data.train, data.validation or data.test.
 #[derive(Args)]
 #[command(after_help = "Formats:
-  tsv      source, a tab and target, as symbols separated by spaces, one example a line
-  jsonl    index, problem, src, tgt (matrices before they are written), src_tokens, tgt_tokens, one object a line
+  tsv      source, a tab and target, as symbols separated by spaces, one example per line
+  jsonl    index, problem, src, tgt (matrices before encoding), src_tokens, tgt_tokens, one object per line
   parquet  the columns index, problem, src_tokens, tgt_tokens
 
 Examples:
@@ -30,25 +30,25 @@ Examples:
 pub(crate) struct Arguments {
     /// Name of a preset, or path of a file that ends in .toml.
     experiment: String,
-    /// Which examples.
+    /// Which split of the examples.
     #[arg(long, value_enum, default_value_t = SplitName::Test)]
     split: SplitName,
-    /// How many examples.
+    /// Number of examples.
     #[arg(long)]
     count: u64,
-    /// Seed of the examples [default: the experiment's, so that they are those it trains or is judged on].
+    /// Seed of the examples [default: the experiment's, so that they are those it trains on or is judged on].
     #[arg(long)]
     seed: Option<u64>,
     /// Index of the first example.
     #[arg(long, default_value_t = 0)]
     start: u64,
-    /// Format of the file [default: what the name of the output says, or tsv].
+    /// Format of the file [default: by the extension of the output file, or tsv].
     #[arg(long, value_enum)]
     format: Option<FormatName>,
     /// Where to write [default: standard output].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Number of threads, up to 1024 [default: one for each core].
+    /// Number of threads, up to 1024 [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         ensure!(named == format, "--output: expected a name that ends in .{format}, as --format says, found .{named}");
     }
     let end = arguments.start.checked_add(arguments.count);
-    ensure!(end.is_some(), "--start and --count: expected an end below 2^64");
+    ensure!(end.is_some(), "--start and --count: expected a sum below 2^64");
     let range = arguments.start..end.expect("checked above");
     // 0 stands for one thread for each core.
     let pool = ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0).into()).build()?;
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         },
     };
     if rejected > 0 && !verbosity.quiet {
-        report!("{rejected} matrices had no answer that can be trusted and written, and were drawn again");
+        report!("{rejected} matrices had no answer that could be computed reliably and encoded, and were drawn again");
     }
     Ok(())
 }

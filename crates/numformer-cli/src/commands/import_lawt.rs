@@ -14,17 +14,17 @@ use crate::commands::filter::is_open;
 
 /// Convert a checkpoint of the program published with the paper, LAWT, into a model of this one.
 ///
-/// Reads the file that torch.save wrote, checkpoint.pth, without running anything in it, and writes config.json,
-/// vocabulary.json, encodings.json and model.safetensors to a new directory, for numformer score and train --start-from.
-/// What training needs beyond the weights, such as the optimizer's state, is not taken over. A file with other tensors than
-/// those of the model that it describes is refused; the error names them.
+/// Reads checkpoint.pth, as written by torch.save, without executing any code in it, and writes config.json,
+/// vocabulary.json, encodings.json and model.safetensors to a new directory, for numformer score and train
+/// --start-from. What training needs beyond the weights, such as the optimizer's state, is not imported. A file whose
+/// tensors do not match the model that it describes is rejected; the error names them.
 #[derive(Args)]
 #[command(after_help = "Example:
   numformer import-lawt checkpoint.pth --out imported")]
 pub(crate) struct Arguments {
     /// The checkpoint.
     checkpoint: PathBuf,
-    /// The directory to write; it must not exist.
+    /// The directory to write; it must not exist yet.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -20,11 +20,11 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// List their names, each with its suite and what it is about.
+    /// List the presets, each with its suite and a summary.
     List,
-    /// Print one, with its comments.
+    /// Print a preset, with its comments.
     Show {
-        /// Its name.
+        /// Name of the preset.
         name: String,
     },
 }

@@ -8,13 +8,13 @@ use serde_json::json;
 
 use crate::{layout, output};
 
-/// List the problems there are: names, task letters, shapes and conventions.
+/// List the available problems: names, task letters, shapes and conventions.
 ///
-/// A problem with two operands reads them side by side, [A | B]. The task letter begins the sequences of a problem where
-/// one model learns several.
+/// A problem with two operands reads them side by side, [A | B]. If one model learns several problems, each sequence
+/// begins with the task letter of its problem.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// One object of JSON for each problem.
+    /// Print a JSON object for each problem.
     #[arg(long)]
     json: bool,
 }

@@ -16,9 +16,9 @@ use crate::verbosity::Verbosity;
 
 /// Write a report on runs: one HTML file with curves, accuracies, errors, the worst answers and the configuration.
 ///
-/// The file needs no other, and no network. The models of the latest checkpoints are asked for answers to unseen matrices:
-/// those of the experiment's file of test examples, or else some like those they were trained on; and some of other
-/// laws. Of several runs there is a comparison, too.
+/// The file is self-contained and needs no network. The models of the latest checkpoints are tested on unseen
+/// matrices: those of the experiment's file of test examples, or else new ones like those they were trained on; and
+/// on matrices of other laws. Several runs are also compared.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer report runs/transpose-3x3-seed0
@@ -28,22 +28,22 @@ pub(crate) struct Arguments {
     /// Directories of runs.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// The file to write; `-` for standard output [default: report.html in the directory of the run, of several runs in the
-    /// working directory].
+    /// The file to write; `-` for standard output [default: report.html in the directory of the run, or in the
+    /// working directory if there are several runs].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write the figures alone, too: light, as SVG files in this directory.
+    /// Also write each figure to an SVG file in this directory, in light colours.
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
-    /// Replace what stands there.
+    /// Replace existing files.
     #[arg(long)]
     force: bool,
-    /// Matrices that each model is asked about, of the test split and of each law; 0 for a report of what was logged.
-    /// When absent, all of a file of test examples, and 1,000 where they are drawn.
+    /// Number of matrices to test each model on, of the test split and of each law; 0 for a report of only what was
+    /// logged [default: the whole file of test examples, or 1,000 if they are drawn].
     #[arg(long)]
     examples: Option<u64>,
-    /// Other laws of random matrices to ask about, separated by commas, or `none`; all of which a run's problem has
-    /// matrices, when absent.
+    /// Other laws of random matrices to test on, separated by commas, or `none` [default: all that suit the run's
+    /// problem].
     #[arg(long, value_delimiter = ',')]
     laws: Option<Vec<String>>,
 }
@@ -54,7 +54,7 @@ const REPORT: &str = "report.html";
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     ensure!(
         arguments.examples != Some(0) || arguments.laws.is_none(),
-        "--laws has no effect with --examples 0, which asks the models nothing: leave out one of them"
+        "--laws has no effect with --examples 0, which does not run the models: leave out one of them"
     );
     let laws = laws(arguments.laws.as_deref())?;
     let runs = arguments.runs.iter().map(|path| ReportedRun::read(path)).collect::<Result<Vec<_>, _>>()?;
@@ -68,13 +68,13 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
         let dir_is_full = |dir: &PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
         let full = arguments.svg.iter().find(|dir| dir_is_full(dir));
         if let Some(taken) = full.or(Some(&out).filter(|out| out.is_file())) {
-            bail!("{} is there already: --force replaces it", taken.display());
+            bail!("{} already exists: --force replaces it", taken.display());
         }
     }
     let is_stream = out.as_os_str() == "-" || (out.exists() && !out.is_file() && !out.is_dir());
     let file = if is_stream { None } else { Some(PartialFile::create(&out)?) };
     if let Some(dir) = &arguments.svg {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         // Opened to check that it can be written to.
         PartialFile::create(&dir.join("figure.svg"))?;
     }
@@ -116,7 +116,7 @@ fn tested(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity: V
         return Ok(run);
     }
     if !verbosity.quiet {
-        report!("asking {}, {} matrices of each law", run.path.display(), examples.unwrap_or(EXAMPLES));
+        report!("testing {} on {} matrices of each law", run.path.display(), examples.unwrap_or(EXAMPLES));
     }
     let amount = examples.map_or(Amount::WholeFileOr(EXAMPLES), Amount::Exactly);
     let results = TestResults::of(&run.path, amount, laws);

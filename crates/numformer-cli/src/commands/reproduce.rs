@@ -21,12 +21,12 @@ use crate::signals::Signals;
 use crate::verbosity::Verbosity;
 use crate::{layout, output, passed_over};
 
-/// Run presets, judge them on fresh matrices, and write what they reach beside what is expected.
+/// Run presets, judge them on fresh matrices, and compare the results with what is expected.
 ///
-/// What was run before is not run again, and a run that was interrupted goes on: the same command takes up where it
-/// stopped. The page, scorecard.md, and its figures, scorecard.json (scorecard-paper.* for the suite paper), are written
-/// anew after each run. They hold every run of the suite that is found among the runs, and those that stood there before
-/// and whose presets are still the same. A terminal is shown the first table of the page, other readers the page.
+/// Finished runs are not repeated, and an interrupted run continues: the same command resumes where it stopped. The
+/// page, scorecard.md, and its figures, scorecard.json (scorecard-paper.* for the suite paper), are rewritten after
+/// each run. They hold every run of the suite found in --runs, and earlier entries whose presets have not changed. On
+/// a terminal, only the first table of the page is printed; otherwise, the whole page.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer reproduce
@@ -34,34 +34,35 @@ use crate::{layout, output, passed_over};
   numformer reproduce --suite paper --budget 60 --out results
   numformer reproduce --list")]
 pub(crate) struct Arguments {
-    /// Which presets: cpu, what two cores learn in minutes, or paper, published configurations.
+    /// Which presets: cpu, which train in minutes on two cores, or paper, published configurations.
     #[arg(long, default_value_t = Suite::Cpu)]
     suite: Suite,
-    /// Only these of its presets, separated by commas.
+    /// Only these presets of the suite, separated by commas.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Seeds, separated by commas: each preset is run with each.
+    /// Seeds, separated by commas: each preset is run with every seed.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
-    /// The most minutes that this command trains each run; what it has come to then is judged, and it may go on later.
+    /// Limit on the training time of each run in this command; what it has learned by then is judged, and it can
+    /// continue later.
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     budget: Option<f64>,
-    /// Unseen matrices that each model is judged on, of each of its test sets.
+    /// Number of unseen matrices that each model is judged on, in each of its test sets.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     examples: u64,
-    /// Where the runs are.
+    /// The directory of the runs.
     #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
     runs: PathBuf,
-    /// Where the page and its figures are written.
+    /// The directory for the page and its figures.
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
     out: PathBuf,
     /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
-    /// Threads that compute; all of the machine when absent. The results are the same.
+    /// Number of threads; the results do not depend on it [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Write the page again from the runs there are, all of the suite, and run nothing.
+    /// Run nothing; only rewrite the page from all existing runs of the suite.
     #[arg(long, conflicts_with_all = ["only", "seeds", "budget"])]
     list: bool,
 }
@@ -78,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
             for &seed in &arguments.seeds {
                 let experiment = Experiment { seed, ..experiment.clone() };
                 if !reproduce(&experiment, arguments, verbosity, &signals)? {
-                    report!("interrupted; the same command goes on from here");
+                    report!("interrupted; the same command continues from here");
                     return Ok(());
                 }
                 write_scorecard(arguments)?;
@@ -202,7 +203,7 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
         bail!("there are no runs of the suite {} in {}", arguments.suite, arguments.runs.display());
     }
     let scorecard = Scorecard { outcomes: outcomes.into_values().collect() };
-    fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    fs::create_dir_all(&arguments.out).with_context(|| format!("cannot create {}", arguments.out.display()))?;
     write_file(&arguments.out.join(format!("{name}.md")), &scorecard.to_markdown())?;
     write_file(&figures, &format!("{}\n", serde_json::to_string_pretty(&scorecard)?))?;
     Ok(scorecard)
@@ -287,5 +288,5 @@ fn minutes(text: &str) -> Result<f64, String> {
     // Longer than a year is a mistake.
     const MOST: f64 = 527_040.0;
     let minutes = text.parse().ok().filter(|minutes: &f64| *minutes > 0.0 && *minutes <= MOST);
-    minutes.ok_or_else(|| format!("expected a positive number of minutes, of at most {MOST}"))
+    minutes.ok_or_else(|| format!("expected a positive number of minutes, at most {MOST}"))
 }

@@ -9,11 +9,11 @@ use numformer_experiment::{Draft, StopConfig};
 use crate::commands::train::{Ending, checked, train};
 use crate::verbosity::Verbosity;
 
-/// Go on with a run from its last checkpoint.
+/// Resume a run from its last checkpoint.
 ///
-/// The run ends as it would have without the interruption, with the same bits. A run that has taken all its steps is
-/// judged again. With --set, it goes on with other values, and keeps them: of log, stop, evaluate and checkpoint, as
-/// far as its weights do not depend on them. For other weights, begin another run with --start-from.
+/// The result is the same, bit for bit, as without the interruption. A run that has taken all its steps is judged
+/// again. With --set, the run continues with new values for keys of log, stop, evaluate and checkpoint, and keeps
+/// them; they must not affect its weights. To change what does, start another run with --start-from.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer resume runs/transpose-3x3-seed0
@@ -23,10 +23,10 @@ use crate::verbosity::Verbosity;
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
-    /// Optimizer updates in all, instead of the experiment's.
+    /// Total number of optimizer updates, instead of the experiment's.
     #[arg(long)]
     steps: Option<u64>,
-    /// Another value for a key of the experiment that its weights do not depend on; may be given again and again.
+    /// Override a key of the experiment that does not affect the weights; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Take all steps, whatever the experiment's [stop] says.

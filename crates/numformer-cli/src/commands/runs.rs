@@ -11,7 +11,7 @@ use numformer_experiment::RunSummary;
 
 use crate::{layout, output};
 
-/// List the runs in a directory, or compare some.
+/// List the runs in a directory, or compare several.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer runs list
@@ -25,14 +25,14 @@ pub(crate) struct Arguments {
 enum Action {
     /// List the runs in a directory, sorted by name.
     List {
-        /// Where they are.
+        /// The directory of the runs.
         #[arg(default_value = "runs")]
         dir: PathBuf,
-        /// Write a JSON object for each.
+        /// Print a JSON object for each run.
         #[arg(long)]
         json: bool,
     },
-    /// Show runs side by side, with what their experiments differ in.
+    /// Show runs side by side, with the differences between their experiments.
     Compare {
         /// Directories of runs.
         #[arg(required = true, num_args = 2..)]
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             if runs.is_empty() {
                 report!("no runs in {}", dir.display());
                 if dir.join("experiment.toml").is_file() {
-                    report!("it is a run itself: give the directory that it is in");
+                    report!("it is itself a run: give the directory that contains it");
                 }
                 return Ok(());
             }
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let (first, others) = summaries.split_first().context("two or more")?;
             for (other, name) in others.iter().zip(&names[1..]) {
                 let differences = first.experiment.differences(&other.experiment);
-                writeln!(text, "\n{name} beside {}:", names[0])?;
+                writeln!(text, "\n{name} compared with {}:", names[0])?;
                 if differences.is_empty() {
                     writeln!(text, "  the same experiment")?;
                 }

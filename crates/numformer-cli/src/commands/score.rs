@@ -12,12 +12,12 @@ use numformer_store::StoredModel;
 use crate::commands::filter::{is_open, lines_of_input};
 use crate::decoding::DecodingArguments;
 
-/// ScoredPair answers with a model: mean cross-entropy in nats, one line for each line of standard input.
+/// Score answers with a model: mean cross-entropy in nats, one line for each line of standard input.
 ///
-/// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean is
-/// over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored gives an
-/// error with its number on standard error, and exit code 1 at the end; a score that is no finite number ends the
-/// command, with exit code 1. With --decoding, the model's own answer follows after a tab.
+/// A line is `source<TAB>target`: symbols of the model's vocabulary separated by spaces, without delimiters. The mean
+/// is over the target's tokens and the closing delimiter, under teacher forcing. A line that cannot be scored is
+/// reported on standard error with its line number, and the exit code is then 1; a score that is not finite ends the
+/// command with exit code 1. With --decoding, the model's own answer follows after a tab.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ printf 'V1 V1 + 314 E-2\\tV1 V1 + 314 E-2\\n' | numformer score imported --decoding greedy
@@ -28,17 +28,18 @@ With --json, each line is an object:
   target_tokens    number of tokens in the mean: those of the target and the closing delimiter
   exact            whether the model's own answer is the target; null without --decoding
   generated        the model's own answer; null without --decoding
-  generated_score  its score in a beam: the logarithm of its probability, divided by a power of its length; null of other
+  generated_score  its beam search score: its log-probability divided by a power of its length; null for other
                    decodings")]
 pub(crate) struct Arguments {
-    /// A directory that numformer import-lawt wrote, or a checkpoint of a run: runs/NAME/checkpoints/step-...
+    /// A directory written by numformer import-lawt, or a checkpoint of a run: runs/NAME/checkpoints/step-...
     model: PathBuf,
     #[command(flatten)]
     decoding: DecodingArguments,
-    /// Most tokens of the model's own answer, delimiters included; no more than the model has positions.
+    /// Maximum length of the model's own answer in tokens, delimiters included; at most the model's number of
+    /// positions.
     #[arg(long, value_name = "N", default_value_t = Scorer::MAX_ANSWER as u32, value_parser = max_tokens(), requires = "decoding")]
     max_tokens: u32,
-    /// Write a JSON object for each line.
+    /// Print a JSON object for each line.
     #[arg(long)]
     json: bool,
 }

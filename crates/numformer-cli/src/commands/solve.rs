@@ -19,10 +19,10 @@ use crate::matrix_file::read_matrix;
 use crate::output::write;
 use crate::passed_over;
 
-/// Ask the model of a run for an answer, and see it beside the exact one.
+/// Ask the model of a run for an answer, and show it beside the exact one.
 ///
-/// Shows the matrix and the answer as tokens and as matrices, and the relative error; of the answers of a beam also the
-/// score: the logarithm of the probability, divided by a power of the length. The model is that of the run's latest
+/// Shows the input and the answer as tokens and as matrices, and the relative error; with beam search also the score:
+/// the log-probability divided by a power of the length. By default, the model is that of the run's latest
 /// checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -35,26 +35,26 @@ use crate::passed_over;
 pub(crate) struct Arguments {
     /// The directory of the run.
     run: PathBuf,
-    /// Which of its checkpoints: latest, a step, or the figure by which it was the best, as in within_5%.
+    /// Which checkpoint: latest, a step, or a metric, such as within_5%, for the best one by that metric.
     #[arg(long, value_name = "WHICH", default_value_t = Moment::Latest)]
     checkpoint: Moment,
     #[command(flatten)]
     input: Input,
-    /// Seed of --random matrices; with another, others.
+    /// Random seed for the --random matrices.
     #[arg(long, default_value_t = 0, conflicts_with_all = ["matrix", "file"])]
     seed: u64,
-    /// Write a page on how the model came to its answer: which coefficients each token of it looked at, and how probable the
-    /// tokens were. For a single matrix.
+    /// Write an HTML page on how the model arrived at its answer: which coefficients each of its tokens attended to,
+    /// and how probable the tokens were. For a single matrix.
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
-    /// Every answer of a beam, best first, or every sample. For a --matrix or a --file.
+    /// Show every answer of beam search, best first, or every sample. Only with --matrix or --file.
     #[arg(long, requires = "decoding", conflicts_with_all = ["verified", "random", "explain"])]
     all: bool,
     #[command(flatten)]
     decoding: DecodingArguments,
     #[command(flatten)]
     task: TaskArguments,
-    /// One object of JSON a line for each matrix.
+    /// Print a JSON object for each answer, one per line.
     #[arg(long)]
     json: bool,
 }
@@ -65,10 +65,12 @@ struct Input {
     /// The matrix: rows separated by `;`, numbers by spaces.
     #[arg(long, value_name = "ROWS", allow_hyphen_values = true)]
     matrix: Option<DenseMatrix>,
-    /// A file that holds the matrix: NumPy's .npy, or text with a row on each line, numbers separated by commas or spaces.
+    /// A file that holds the matrix: NumPy's .npy, or text with a row on each line, numbers separated by commas
+    /// or spaces.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// So many random matrices, drawn from the laws that the run is tested on; a file of test examples is not looked at.
+    /// Draw COUNT random matrices (default 1) from the laws that the run is tested on; a file of test examples is not
+    /// used.
     #[arg(
         long,
         value_name = "COUNT",

@@ -19,13 +19,13 @@ use crate::{dry_run, hint, layout};
 
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///
-/// Progress goes to standard error, results to standard output. A run that was interrupted goes on from its last
-/// checkpoint when the same command is given again, or `numformer resume RUN`; a longer --steps makes a finished run
-/// longer. What the weights do not depend on, such as log.every, may be another then. The exit code does not depend on
-/// how accurate the model is.
+/// Progress goes to standard error, results to standard output. The same command, or `numformer resume RUN`,
+/// continues an interrupted run from its last checkpoint; a larger --steps extends a finished run. Settings that do
+/// not affect the weights, such as log.every, may then be changed. The exit code does not depend on how accurate the
+/// model is.
 ///
-/// Ctrl-C and SIGTERM finish the step, save, and end with exit code 0; a second one ends at once. SIGUSR1 saves and goes on.
-/// While the disk is full, the run waits.
+/// On Ctrl-C or SIGTERM, the run finishes its step, saves, and ends with exit code 0; a second signal ends it at
+/// once. On SIGUSR1, it saves and continues. While the disk is full, it waits.
 ///
 /// `numformer presets list` names the presets.
 #[derive(Args)]
@@ -46,16 +46,16 @@ pub(crate) struct Arguments {
     /// Seed of the weights and of the training examples, instead of the experiment's.
     #[arg(long)]
     seed: Option<u64>,
-    /// Optimizer updates in all, instead of the experiment's.
+    /// Total number of optimizer updates, instead of the experiment's.
     #[arg(long)]
     steps: Option<u64>,
-    /// Another value for a key of the experiment, as in train.lr=1e-3; may be given again and again.
+    /// Override a key of the experiment, as in train.lr=1e-3; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Print what would run, with its parameters, tokens, memory and time, and leave nothing behind.
     #[arg(long)]
     dry_run: bool,
-    /// A run or a model whose weights this run begins with, instead of the experiment's: the same model, but for its
+    /// A run or model whose weights this run starts from, instead of the experiment's: the same model, except for its
     /// vocabulary and positions.
     #[arg(long, value_name = "DIR")]
     start_from: Option<PathBuf>,
@@ -66,13 +66,13 @@ pub(crate) struct Arguments {
 /// How a run is computed and reported on, whether it is begun or resumed.
 #[derive(Args)]
 pub(crate) struct Ending {
-    /// Threads that compute; all of the machine when absent. The results are the same.
+    /// Number of threads; the results do not depend on it [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0). Evaluations stay on the CPU.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
-    /// The report on standard output as one object of JSON.
+    /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     arguments.ending.start_threads()?;
     if arguments.dry_run {
         if arguments.ending.device != DeviceName::Cpu {
-            bail!("--dry-run tells memory and time of the CPU: leave out --device");
+            bail!("--dry-run estimates memory and time on the CPU: leave out --device");
         }
         RunDir::check(&path, &experiment)?;
         warn_of_warmup(&experiment.train);
@@ -176,7 +176,7 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => {
             if !verbosity.quiet {
-                report!("saved after step {}; to go on:", report.step);
+                report!("saved after step {}; to resume:", report.step);
                 report!("  {}", hint::command(&["numformer", "resume"], run_dir.path()));
             }
             return Ok(());
@@ -239,10 +239,10 @@ pub(crate) fn run_in(
         report!("warning: passed over a checkpoint: {}", crate::causes(anyhow::Chain::new(checkpoint)));
     }
     if let Some(Gap { last, expected }) = run.gap().context("cannot read the run's metrics")? {
-        report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before", last + 1);
+        report!("warning: the metrics of steps {} to {expected} are lost: metrics.jsonl ends before them", last + 1);
     }
     if let (Some(taken_over), Some(path), false) = (run.taken_over(), &experiment.start_from, verbosity.quiet) {
-        report!("took over the weights of {}: {taken_over}", path.display());
+        report!("starting from the weights of {}: {taken_over}", path.display());
     }
     if verbosity.verbose {
         report!("{} threads", rayon::current_num_threads());

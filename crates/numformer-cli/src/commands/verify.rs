@@ -13,30 +13,31 @@ use serde_json::Value;
 
 use crate::commands::filter::filter_lines;
 
-/// Judge predictions of any program: one line of JSON in, one out.
+/// Judge the predictions of any program: one line of JSON in, one out.
 ///
-/// A line in holds matrices as lists of rows: `src`, the input; `tgt`, an exact answer; `hyp`, the prediction. A line out
-/// has the relative errors of the prediction in three norms, the square of the second, the share of its coefficients
-/// within 1% of the exact answer's, and the verdict: ok, wrong-shape or malformed. `ok` says that the prediction could be
-/// judged; the errors say how good it is. An error beyond the range of f64 is null.
+/// An input line holds matrices as lists of rows: `src`, the input; `tgt`, an exact answer; `hyp`, the prediction. An
+/// output line has the relative errors of the prediction in three norms (l1, Frobenius, max), the square of the
+/// Frobenius error, the share of its coefficients within 1% of the exact answer's, and the verdict: ok, wrong-shape
+/// or malformed. `ok` means that the prediction could be judged; the errors say how good it is. An error beyond the
+/// range of f64 is null.
 ///
-/// A prediction with NaN, an infinity, or anything else that is not a finite number is malformed. Answers that are not
-/// unique are judged by residuals, strictly: eigenvectors must be orthonormal, too. `numformer problems` lists the
-/// problems. A line whose src has no answer (not symmetric, not positive definite, singular, where that matters) or whose
-/// tgt is not of its shape gives an error with its number, and exit code 1 at the end.
+/// A prediction with NaN, an infinity, or anything else that is not a finite number is malformed. Answers that are
+/// not unique are judged by residuals, strictly: eigenvectors must also be orthonormal. `numformer problems` lists
+/// the problems. A line whose src has no answer (not symmetric, not positive definite, singular, where that matters)
+/// or whose tgt has the wrong shape is reported with its line number, and the exit code is then 1.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ echo '{\"src\": [[1, 2]], \"tgt\": [[1], [2]], \"hyp\": [[1], [2.03]]}' | numformer verify --problem transpose --json
   {\"coefficients_within_1pct\":0.5,\"frobenius\":0.0134,\"l1\":0.01,\"max\":0.015,\"squared_frobenius\":0.00018,\"verdict\":\"ok\"}")]
 pub(crate) struct Arguments {
-    /// Name of the problem, or inversion-against-target for inversion judged by the exact inverse.
+    /// Name of the problem, or inversion-against-target for inversion judged against the exact inverse.
     #[arg(long, value_name = "NAME")]
     problem: String,
-    /// Judge as the published program does, which finds no error in some wrong answers, for comparison with its figures.
-    /// For the problems that program has: those of the paper.
+    /// Judge as the published program does, to compare with its figures; it finds no error in some wrong answers.
+    /// Only for the problems that it has: those of the paper.
     #[arg(long)]
     reference: bool,
-    /// Print objects of JSON instead of columns.
+    /// Print JSON objects instead of columns.
     #[arg(long)]
     json: bool,
 }
@@ -91,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     filter_lines(arguments.json, |line| {
         let line: Value = serde_json::from_str(&with_nulls(line)).map_err(|error| {
             // The message of the parser counts lines by itself, and would always name the first.
-            anyhow!("expected an object with src, tgt and hyp, found no JSON at column {}", error.column())
+            anyhow!("expected an object with src, tgt and hyp, found invalid JSON at column {}", error.column())
         })?;
         let judgement = judge(&*problem, &line, arguments.reference)?;
         let object = serde_json::to_value(&judgement)?;

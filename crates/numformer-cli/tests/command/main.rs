@@ -334,7 +334,7 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
             "error: train.precision = \"bf16\" is for GPUs",
             1,
         ),
-        (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run tells memory and time", 1),
+        (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run estimates memory", 1),
         (&["bench", "--bf16"], "error: --bf16 is for GPUs", 1),
         (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: --gradients autodiff is for the CPU", 1),
         (&["train", "transpose-3x3", "--device", "gpu"], "expected cpu, cuda, or cuda:N", 2),

@@ -59,7 +59,7 @@ pub enum DatasetError {
         source: RecordError,
     },
     /// An example cannot be made.
-    #[error("example {index} cannot be made")]
+    #[error("cannot make example {index}")]
     Example {
         /// Its index.
         index: u64,

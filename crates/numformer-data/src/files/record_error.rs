@@ -43,7 +43,7 @@ pub enum RecordError {
         source: VocabularyError,
     },
     /// A list of rows is not a matrix.
-    #[error("expected rows of one length in the {which}, found {first} and {found} numbers")]
+    #[error("expected rows of equal length in the {which}, found {first} and {found} numbers")]
     Ragged {
         /// `source` or `target`.
         which: &'static str,

@@ -85,11 +85,11 @@ impl<R: Read> TextReader<R> {
                 units.pop_if(|last| !is_end && (0xd800..0xdc00).contains(last));
                 self.raw.drain(..2 * units.len());
                 if is_end && !self.raw.is_empty() {
-                    return Err(invalid("expected UTF-16, as the text begins, found an odd number of bytes"));
+                    return Err(invalid("expected UTF-16, as at the start, found an odd number of bytes"));
                 }
                 for character in char::decode_utf16(units) {
                     let character = character.map_err(|_| {
-                        invalid("expected UTF-16, as the text begins, found half a character (a lone surrogate)")
+                        invalid("expected UTF-16, as at the start, found half a character (a lone surrogate)")
                     })?;
                     self.text.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
                 }

@@ -21,7 +21,7 @@ pub enum TaskError {
         problem: &'static str,
     },
     /// Two problems have the same letter.
-    #[error("expected a task letter for each problem, found `{letter}` for {} and {}", problems[0], problems[1])]
+    #[error("expected distinct task letters for problems, found `{letter}` for {} and {}", problems[0], problems[1])]
     SameLetter {
         /// The letter.
         letter: &'static str,
@@ -41,7 +41,7 @@ pub enum TaskError {
         problems: Vec<&'static str>,
     },
     /// A problem cannot be chosen with this weight.
-    #[error("expected a positive, finite weight of the problem `{problem}`, found {found}")]
+    #[error("expected a positive, finite weight for the problem `{problem}`, found {found}")]
     Weight {
         /// The name of the problem.
         problem: &'static str,
@@ -49,7 +49,7 @@ pub enum TaskError {
         found: f64,
     },
     /// The noise is not a standard deviation.
-    #[error("expected noise of finite standard deviation, zero or more, found {found}")]
+    #[error("expected noise with a finite, nonnegative standard deviation, found {found}")]
     Noise {
         /// The standard deviation.
         found: f64,
@@ -66,7 +66,7 @@ pub enum TaskError {
         source: VocabularyError,
     },
     /// What a law says about its entries is impossible.
-    #[error("the law {law} of the problem `{problem}` contradicts itself")]
+    #[error("the law {law} of the problem `{problem}` is inconsistent")]
     Law {
         /// The name of the law, or what it is.
         law: String,
@@ -128,7 +128,7 @@ pub enum TaskError {
         source: EncodeError,
     },
     /// None of the matrices drawn makes an example.
-    #[error("none of {draws} matrices drawn makes an example; change their law or the encoding")]
+    #[error("none of the {draws} matrices drawn gave an example; change their law or the encoding")]
     NoExample {
         /// How many were drawn.
         draws: u32,
@@ -139,8 +139,8 @@ pub enum TaskError {
     /// The problem is not posed on most matrices of a law. The matrices that it is posed on have another law, which
     /// nobody chose.
     #[error(
-        "the law {law} does not suit the problem `{problem}`: of {drawn} matrices {solved} have an answer; choose a law of \
-         matrices that the problem is posed on"
+        "the law {law} does not suit the problem `{problem}`: {solved} of {drawn} matrices have an answer; choose a \
+         law whose matrices the problem is posed on"
     )]
     UnsuitableLaw {
         /// The name of the law, or what it is.
@@ -170,7 +170,7 @@ pub enum TaskError {
         found: (usize, usize),
     },
     /// The encoding of answers does not say which tokens may follow which.
-    #[error("expected an encoding of answers with a grammar, found {encoding}")]
+    #[error("expected an output encoding with a grammar, found {encoding}")]
     NoGrammar {
         /// The encoding.
         encoding: String,

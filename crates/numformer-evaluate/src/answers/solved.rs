@@ -135,7 +135,7 @@ impl fmt::Display for Solved {
         let found = match &self.found {
             Ok(matrix) => grid(matrix),
             Err(error) => {
-                vec![format!("no matrix: {}", error.source().map_or_else(|| error.to_string(), ToString::to_string))]
+                vec![format!("not a matrix: {}", error.source().map_or_else(|| error.to_string(), ToString::to_string))]
             }
         };
         let columns = [("input", grid(&self.input)), ("exact", grid(&self.exact)), ("model", found)];

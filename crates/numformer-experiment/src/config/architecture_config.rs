@@ -102,7 +102,10 @@ impl fmt::Display for Adaptation {
                 write!(f, "{key} = {former} is left out: it is not an option of the architecture `{architecture}`")
             }
             Some(value) => {
-                write!(f, "{key} is {value} instead of {former}: halves are alike in the architecture `{architecture}`")
+                write!(
+                    f,
+                    "{key} is {value} instead of {former}: both halves are alike in the architecture `{architecture}`"
+                )
             }
         }
     }

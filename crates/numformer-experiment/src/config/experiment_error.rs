@@ -17,7 +17,7 @@ use crate::config::syntax::SyntaxError;
 #[non_exhaustive]
 pub enum ExperimentError {
     /// No preset has this name. The message omits the list of names, which is long.
-    #[error("no preset `{name}`{}; a file's name ends in .toml", did_you_mean(name, known.iter().copied()))]
+    #[error("no preset `{name}`{}; the name of a file must end in .toml", did_you_mean(name, known.iter().copied()))]
     UnknownPreset {
         /// The requested name.
         name: String,
@@ -76,7 +76,7 @@ pub enum ExperimentError {
         source: Box<ExperimentError>,
     },
     /// Tables could not tell two test sets apart.
-    #[error("expected test sets with names of their own, other than `{TEST}`, found `{set}` again")]
+    #[error("expected unique names of test sets, other than `{TEST}`, found `{set}` again")]
     SameTestSetName {
         /// The name.
         set: String,
@@ -88,15 +88,13 @@ pub enum ExperimentError {
         stage: String,
     },
     /// Reports could not tell two stages apart.
-    #[error("expected stages with names of their own, other than the experiment's, found `{stage}` again")]
+    #[error("expected unique names of stages, other than the experiment's, found `{stage}` again")]
     SameStageName {
         /// The name.
         stage: String,
     },
     /// The experiment proper would never be trained.
-    #[error(
-        "stages come before the experiment proper: expected less than train.steps = {limit} of them, found {found}"
-    )]
+    #[error("expected fewer than train.steps = {limit} steps in all stages together, found {found}")]
     StagesTooLong {
         /// Steps of all stages.
         found: u64,
@@ -104,7 +102,7 @@ pub enum ExperimentError {
         limit: u64,
     },
     /// The examples of stages cannot all come from one file.
-    #[error("stages make their own examples: expected no data.train beside them")]
+    #[error("stages generate their own examples: expected no data.train")]
     StagesOfAFile,
     /// A name is unknown.
     #[error("unknown name `{found}` in {key}{}; known: {}", did_you_mean(found, known.iter().map(String::as_str)), known.join(", "))]

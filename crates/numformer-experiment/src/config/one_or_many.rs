@@ -36,7 +36,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
             type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one value or a list of some")
+                f.write_str("one value or a list of values")
             }
 
             fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
@@ -138,7 +138,7 @@ mod tests {
     fn what_is_neither_one_nor_many_is_named() {
         let error = |toml| toml::from_str::<Table>(toml).expect_err("a mistake").message().to_owned();
         assert_eq!(error("law = []\nrows = 3"), "expected at least one, found none");
-        assert_eq!(error("law = 1\nrows = 3"), "invalid type: integer `1`, expected one value or a list of some");
+        assert_eq!(error("law = 1\nrows = 3"), "invalid type: integer `1`, expected one value or a list of values");
         assert_eq!(error("law = \"a\"\nrows = [5, 3]"), "expected [smallest, largest], found [5, 3]");
         assert_eq!(error("law = \"a\"\nrows = \"x\""), "expected a number or [smallest, largest]");
     }

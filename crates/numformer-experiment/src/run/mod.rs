@@ -178,7 +178,7 @@ impl Run {
         }
         match optimizer {
             Choice::BuiltIn(OptimizerConfig::Adam(adam)) => Ok(*adam),
-            Choice::BuiltIn(OptimizerConfig::Sgd(_)) | Choice::Custom(_) => missing("optimizer but Adam"),
+            Choice::BuiltIn(OptimizerConfig::Sgd(_)) | Choice::Custom(_) => missing("optimizer other than Adam"),
         }
     }
 

@@ -170,8 +170,8 @@ impl RunDir {
 pub enum RunDirError {
     /// The directory holds a run that cannot continue as requested.
     #[error(
-        "the run in {} depends on what differs: {difference}; begin another in a directory of its own, from the weights of this \
-         one with --start-from RUN",
+        "cannot continue the run in {}: it depends on a key that differs: {difference}; start a new run in another \
+         directory, from the weights of this one with --start-from RUN",
         path.display()
     )]
     OtherExperiment {
@@ -203,7 +203,11 @@ pub enum RunDirError {
         source: Box<ExperimentError>,
     },
     /// The run is longer than requested.
-    #[error("run directory {} holds a run of {taken} steps, {asked} asked; ask for more, or choose another directory", path.display())]
+    #[error(
+        "run directory {} holds a run of {taken} steps, but {asked} were requested; request more, or use \
+         another directory",
+        path.display()
+    )]
     StepsTaken {
         /// The directory.
         path: PathBuf,
@@ -222,7 +226,7 @@ pub enum RunDirError {
         path: PathBuf,
     },
     /// There is no checkpoint of this step.
-    #[error("no checkpoint after step {step} in {}; there are those after the steps {there:?}", path.display())]
+    #[error("no checkpoint after step {step} in {}; found those after steps {there:?}", path.display())]
     NoSuchCheckpoint {
         /// The directory of the run.
         path: PathBuf,
@@ -276,7 +280,7 @@ mod tests {
         run.store().write(&Checkpoint { step, ..Checkpoint::default() }).expect("saved");
         drop(run);
         let error = RunDir::open(&path, &experiment()).expect_err("shorter than it is").to_string();
-        assert!(error.contains("3000 steps, 1500 asked"), "{error}");
+        assert!(error.contains("3000 steps, but 1500 were requested"), "{error}");
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub enum RunError {
     #[error("cannot read the run's metrics")]
     Metrics(#[source] io::Error),
     /// A checkpoint belongs to a run that cannot continue as requested.
-    #[error("the checkpoint after step {step} is of a run that depends on what differs: {difference}")]
+    #[error(
+        "cannot continue from the checkpoint after step {step}: its run depends on a key that differs: {difference}"
+    )]
     OtherExperiment {
         /// Step of the checkpoint.
         step: u64,
@@ -42,7 +44,7 @@ pub enum RunError {
         difference: Box<Difference>,
     },
     /// A checkpoint's model or vocabulary is not the experiment's.
-    #[error("the checkpoint after step {step} has another model or vocabulary: use the version that wrote it")]
+    #[error("the checkpoint after step {step} has a different model or vocabulary: use the version that wrote it")]
     OtherModel {
         /// Step of the checkpoint.
         step: u64,
@@ -68,7 +70,7 @@ pub enum RunError {
         what: String,
     },
     /// The model cannot read or write sequences of that length.
-    #[error("expected sequences of at most {limit} tokens, the positions of the model, found {needed}")]
+    #[error("expected sequences of at most {limit} tokens, the number of positions of the model, found {needed}")]
     TooLong {
         /// The model's positions.
         limit: usize,

@@ -328,7 +328,7 @@ pub enum StartError {
     #[error("{0}; only vocabulary, positions and dropout may differ")]
     OtherModel(Differences),
     /// The vocabularies of two custom models differ.
-    #[error("its vocabulary is another: a custom architecture starts only from weights for the same vocabulary")]
+    #[error("the vocabularies differ: a custom architecture can only start from weights for the same vocabulary")]
     OtherVocabulary,
     /// The weights are not those of their own configuration.
     #[error(transparent)]
@@ -340,7 +340,7 @@ pub enum StartError {
     )]
     UnknownEncodings,
     /// An encoding has an unknown name.
-    #[error("the encoding of its symbols")]
+    #[error("cannot read the encoding of its symbols")]
     Encoding(#[source] ExperimentError),
 }
 

@@ -155,7 +155,7 @@ impl FusedStep {
             ModelConfig::Transformer(config) if config.layer_weights == LayerWeights::Shared => Some("shared layers"),
             ModelConfig::Transformer(config) if config.copy_gate => Some("copy gates"),
             ModelConfig::Transformer(_) => None,
-            ModelConfig::Custom(_) => Some("models of your own"),
+            ModelConfig::Custom(_) => Some("custom models"),
         }
     }
 
@@ -168,7 +168,7 @@ impl FusedStep {
     pub fn new(config: &TransformerConfig, parameters: &Parameters) -> Result<Self> {
         config.validate().map_err(Error::wrap)?;
         if let Some(what) = Self::missing(&config.clone().into()) {
-            return Err(Error::Msg(format!("the fused step has no {what}: use automatic differentiation")));
+            return Err(Error::Msg(format!("the fused step does not support {what}: use automatic differentiation")));
         }
         if parameters.element_count() == 0 {
             Transformer::init(config, parameters)?;

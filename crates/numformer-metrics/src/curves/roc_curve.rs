@@ -1,4 +1,4 @@
-//! How well a threshold on a score foretells an event.
+//! How well a threshold on a score predicts an event.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Accuracy, Metric};
 
-/// How well a score foretells an event: the receiver operating characteristic of "the event happens when the score is
+/// How well a score predicts an event: the receiver operating characteristic of "the event happens when the score is
 /// above a threshold", over all thresholds.
 ///
 /// A sample is a score and whether the event happened. Only the order of scores matters. A score that is infinite or
@@ -16,7 +16,7 @@ use crate::{Accuracy, Metric};
 /// included, and has the same bits however the samples are split and merged.
 ///
 /// The [`value`](Metric::value) is the area under the curve: the probability that a random sample with the event has a
-/// higher score than a random sample without it, where equal scores count as half. It is 1 for a score that foretells
+/// higher score than a random sample without it, where equal scores count as half. It is 1 for a score that predicts
 /// the event, 1/2 for a score that says nothing, and `None` while all samples are of one kind.
 ///
 /// # Examples
@@ -45,7 +45,7 @@ pub struct RocCurve {
     counts: BTreeMap<Score, Counts>,
 }
 
-/// A threshold and how well it foretells the event.
+/// A threshold and how well it predicts the event.
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
     /// The event is foretold for scores above this.
@@ -69,7 +69,7 @@ impl Detection {
 }
 
 impl RocCurve {
-    /// How well a threshold foretells the event.
+    /// How well a threshold predicts the event.
     #[must_use]
     pub fn at(&self, threshold: f64) -> Detection {
         let mut above = Counts::default();
@@ -78,7 +78,7 @@ impl RocCurve {
     }
 
     /// The points of the curve, with each different outcome of a threshold once. They run from the highest threshold,
-    /// which never foretells the event, to -∞, which always does. Empty before the first sample.
+    /// which never predicts the event, to -∞, which always does. Empty before the first sample.
     #[must_use]
     pub fn points(&self) -> Vec<Detection> {
         let mut above = Counts::default();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_that_foretells_the_event_has_area_one() {
+    fn a_score_that_predicts_the_event_has_area_one() {
         let perfect = curve(&[(1.0, false), (1.02, false), (1.04, true), (7.0, true)]);
         assert_eq!(perfect.value(), Some(1.0));
         let best = perfect.best().unwrap();
@@ -317,7 +317,7 @@ mod tests {
         }
 
         #[test]
-        fn points_say_what_their_thresholds_foretell(samples in samples()) {
+        fn points_say_what_their_thresholds_predict(samples in samples()) {
             let curve = curve(&samples);
             for point in curve.points() {
                 prop_assert_eq!(point, curve.at(point.threshold));

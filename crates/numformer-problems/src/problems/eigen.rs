@@ -359,7 +359,7 @@ mod tests {
         let error = Eigenvectors::default().solve(mat![[1.0, 2.0], [3.0, 4.0]].as_ref()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "expected a symmetric matrix, found 3 in row 2, column 1 and 2 in its mirror image"
+            "expected a symmetric matrix, found 3 in row 2, column 1 but 2 in the mirrored position"
         );
         let error = Eigenvalues.solve(mat![[f64::NAN]].as_ref()).unwrap_err();
         assert!(matches!(error, SolveError::NotFinite { row: 0, column: 0, .. }));

@@ -24,14 +24,14 @@ pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     let of_file = of_file.map_or_else(String::new, |file| format!(" of {}", file.to_string_lossy()));
     let sentence = format!(
         "Greedy decoding on {} {name} matrices{of_file} after {} steps. An answer is within a tolerance if its relative error \
-         is below it; intervals are Wilson's, of 95%.",
+         is below it; intervals are 95% Wilson intervals.",
         count(evaluation.count),
         count(step)
     );
     let mut blocks = vec![Block::heading(3, "Accuracy"), Block::Paragraph(sentence)];
     let passed_over = run.results.iter().flat_map(|results| &results.passed_over);
     blocks.extend(passed_over.map(|problem| {
-        Block::Paragraph(format!("The model is not the run's latest: a newer checkpoint was passed over ({problem})."))
+        Block::Paragraph(format!("This is not the run's latest model: a newer checkpoint was passed over ({problem})."))
     }));
     blocks.extend([Block::Table { name: format!("{prefix}-accuracy"), table: figures(evaluation) }]);
     let by_norm = evaluation.norms.iter().map(|(norm, estimates)| (norm.to_string(), evaluation.count, estimates));
@@ -58,7 +58,8 @@ fn tolerances(evaluation: &Evaluation) -> Vec<String> {
 
 /// The figures of an evaluation, in the L1 norm.
 fn figures(evaluation: &Evaluation) -> Table {
-    let mut table = Table::new("Accuracy on unseen matrices, l1 norm", &["figure", "value", "lower end", "upper end"]);
+    let columns = ["figure", "value", "lower bound", "upper bound"];
+    let mut table = Table::new("Accuracy on unseen matrices, l1 norm", &columns);
     let mut share = |name: String, (share, (lower, upper)): Interval| {
         let cells = [share, lower, upper].map(|value| Cell::number(percent(value), value));
         table.push([Cell::text(name)].into_iter().chain(cells).collect());
@@ -105,9 +106,9 @@ fn interval_figure(
         return Ok(None);
     }
     let title = format!("Accuracy by {kind}");
-    let columns = [kind, "examples", "figure", "share", "lower end", "upper end"];
+    let columns = [kind, "examples", "figure", "share", "lower bound", "upper bound"];
     let mut table = Table::new(title.clone(), &columns);
-    let mut description = "Shares of answers with intervals of 95%. ".to_owned();
+    let mut description = "Shares of answers with 95% intervals. ".to_owned();
     let mut drawn = Vec::new();
     for (name, examples, intervals) in rows {
         for (figure, &(share, (lower, upper))) in series.iter().zip(&intervals) {

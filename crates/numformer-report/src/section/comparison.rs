@@ -30,7 +30,7 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
     } else {
         let labels = runs.iter().map(|named| named.label.as_str());
         let columns: Vec<&str> = ["key"].into_iter().chain(labels).collect();
-        let mut table = Table::new("What their experiments differ in", &columns);
+        let mut table = Table::new("Differences between the experiments", &columns);
         for (key, left) in keys {
             let mut row = vec![Cell::text(key), Cell::text(left)];
             row.extend(differences.iter().map(|differences| {

@@ -83,12 +83,12 @@ pub(super) fn line_figure(
     if series.iter().all(|series| series.points.is_empty()) {
         return Ok(None);
     }
-    let mut sentences = format!("Lines of {} against {}. ", y.name, horizontal.axis);
+    let mut sentences = format!("Line chart of {} against {}. ", y.name, horizontal.axis);
     let mut table = Table::new(format!("{title} against {}", horizontal.against), &["line", horizontal.axis, &y.name]);
     for Series { name, points } in &series {
         if let (Some(first), Some(last)) = (points.first(), points.last()) {
             let [first, last] = [first.1, last.1].map(|value| (y.format)(value_for(value)));
-            sentences += &format!("{name}: {first} at first, {last} at last. ");
+            sentences += &format!("{name}: {first} at the start, {last} at the end. ");
         }
         for &(x, value) in points {
             table.push(vec![
@@ -117,7 +117,7 @@ pub(crate) fn curves(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
     if let [first, .., _] = &run.stages[..] {
         let later: Vec<String> =
             run.stages[1..].iter().map(|stage| format!("{} after {} steps", stage.stage, count(stage.step))).collect();
-        let stages = format!("Upright lines are where a stage begins: {} first, {}.", first.stage, later.join(", "));
+        let stages = format!("Vertical lines mark where a stage begins: {} first, {}.", first.stage, later.join(", "));
         blocks.push(Block::Paragraph(stages));
     }
     let horizontals = Horizontal::of([*run].into_iter());

@@ -37,8 +37,8 @@ fn histogram(prefix: &str, results: &TestResults) -> Result<Block, ReportError> 
     }
     row(Cell::none(), Cell::none(), histogram.none);
     let description = format!(
-        "Histogram of the relative errors of {} answers: {} have none at all, {} are no matrix of the right shape or beyond \
-         measure.",
+        "Histogram of the relative errors of {} answers: {} have an error of zero, {} have no finite error or are not \
+         a matrix of the right shape.",
         count(histogram.total()),
         count(histogram.zero),
         count(histogram.none)
@@ -70,8 +70,8 @@ fn worst_cases(prefix: &str, results: &TestResults) -> Vec<Block> {
         html += &card(case);
     }
     let sentence = format!(
-        "Of the {} answers, those with the largest errors, and some that have none because they are no matrix of the right \
-         shape.",
+        "Of the {} answers, those with the largest errors, and some without an error because they are not a matrix of \
+         the right shape.",
         count(results.verdicts.len() as u64)
     );
     blocks.push(Block::Paragraph(sentence));
@@ -101,7 +101,7 @@ pub(super) fn matrices(of: &str, solved: &Solved) -> String {
     let found = match &solved.found {
         Ok(matrix) => grid("model's answer", matrix),
         Err(error) => {
-            format!("<p class=\"none\">no matrix: {}</p>", escape(&with_causes(error)))
+            format!("<p class=\"none\">not a matrix: {}</p>", escape(&with_causes(error)))
         }
     };
     format!(

@@ -22,11 +22,11 @@ pub(crate) fn explanation(explanation: &Explanation) -> Result<Vec<Block>, Repor
         Block::section("looked-at", "What it looked at"),
     ];
     blocks.push(Block::Paragraph(if looked_at.is_empty() {
-        "This model has no attention: it reads the input once, and writes from what it remembers.".to_owned()
+        "This model has no attention: it reads the input once, then writes from its internal state.".to_owned()
     } else {
-        "How much the cross-attention of each layer takes from each coefficient of the input, for each token written: the \
-         weights of the coefficient's tokens together. The encoder has mixed the tokens before, so that the place of a \
-         coefficient may hold something of others."
+        "The share of its weight that the cross-attention of each layer gives to each coefficient of the input, for \
+         each token written, summed over the coefficient's tokens. The encoder has already mixed the tokens, so the \
+         position of a coefficient may also carry information about others."
             .to_owned()
     }));
     for (index, layer) in looked_at.iter().enumerate() {
@@ -39,7 +39,7 @@ pub(crate) fn explanation(explanation: &Explanation) -> Result<Vec<Block>, Repor
         }
     }
     blocks.push(Block::section("probabilities", "What it might have written"));
-    let note = "The probability of each token, given those before it, and the most probable ones at its place.";
+    let note = "The probability of each token given those before it, and the most probable tokens at its position.";
     blocks.push(Block::Paragraph(note.to_owned()));
     blocks.push(Block::Table { name: "probabilities".to_owned(), table: probabilities(written) });
     Ok(blocks)

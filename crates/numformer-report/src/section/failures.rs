@@ -17,8 +17,8 @@ pub(crate) fn failures(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
         blocks.push(Block::heading(3, format!("Why answers are wrong: {problem}")));
         let prefix = format!("{}-{problem}", named.prefix);
         blocks.push(Block::Paragraph(format!(
-            "{} of {} answers are matrices of the right shape, {} of them within 5% in the norm l1. An answer keeps a property \
-             if it deviates from it by less than {}.",
+            "{} of {} answers are matrices of the right shape, {} of them within 5% in the l1 norm. An answer keeps a \
+             property if it deviates from it by less than {}.",
             count(failures.shaped.correct),
             count(failures.shaped.total),
             count(failures.properties.correct().correct),
@@ -28,8 +28,8 @@ pub(crate) fn failures(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
         blocks.extend(roc(&prefix, failures.properties.failures())?);
         if let Some(refinement) = &failures.refinement {
             blocks.push(Block::Paragraph(format!(
-                "Steps of {} until the residual is at most {REFINED:e}, from the answers of the model and from where it \
-                 usually starts.",
+                "Steps of {} until the residual is at most {REFINED:e}, starting from the answers of the model and \
+                 from the usual starting point.",
                 iteration(problem)
             )));
             blocks.push(Block::Table { name: format!("{prefix}-refinement"), table: steps(refinement) });
@@ -49,7 +49,8 @@ fn share(accuracy: Accuracy) -> Cell {
 
 fn properties(failures: &ProblemFailures) -> Table {
     let properties = &failures.properties;
-    let mut table = Table::new("Properties that answers keep", &["property", "all", "lower end", "upper end", "wrong"]);
+    let columns = ["property", "all", "lower bound", "upper bound", "wrong"];
+    let mut table = Table::new("Properties that answers keep", &columns);
     for (property, kept) in properties.kept() {
         let (lower, upper) = kept.confidence_interval().map_or((Cell::none(), Cell::none()), |(lower, upper)| {
             (Cell::number(percent(lower), lower), Cell::number(percent(upper), upper))
@@ -63,7 +64,7 @@ fn properties(failures: &ProblemFailures) -> Table {
 /// The ROC curve of thresholds on the condition number; `None` if all answers are right, or all wrong.
 fn roc(prefix: &str, curve: &RocCurve) -> Result<Option<Block>, ReportError> {
     let (Some(area), Some(best)) = (curve.value(), curve.best()) else { return Ok(None) };
-    let title = "Failures foretold by the condition number";
+    let title = "Failures predicted by the condition number";
     let mut table = Table::new(title, &["threshold", "wrong answers above", "right answers above"]);
     let mut points = Vec::new();
     for point in corners(&curve.points()) {
@@ -76,9 +77,9 @@ fn roc(prefix: &str, curve: &RocCurve) -> Result<Option<Block>, ReportError> {
         ]);
     }
     let description = format!(
-        "How many wrong answers have a condition number above a threshold, against how many right ones have, for all \
-         thresholds. The area under the curve is {}. Best is a threshold of {}: {} of the wrong answers and {} of the right \
-         ones are above.",
+        "The share of wrong answers whose condition number is above a threshold, against the share of right ones, for \
+         all thresholds. The area under the curve is {}. The best threshold is {}: {} of the wrong answers and {} of \
+         the right ones are above it.",
         significant(area),
         significant(best.threshold),
         percent(best.sensitivity.value().unwrap_or(0.0)),
@@ -179,7 +180,7 @@ mod tests {
             "Why answers are wrong: eigenvectors",
             "4 of 5 answers are matrices of the right shape, 3 of them within 5%",
             "<td>orthogonality</td>",
-            "Best is a threshold of 1.003: 100.00% of the wrong answers and 0.00% of the right ones are above.",
+            "The best threshold is 1.003: 100.00% of the wrong answers and 0.00% of the right ones are above it.",
             "right answers above the threshold",
             "Steps of Rayleigh quotient iteration until the residual is at most 1e-10",
             "<td>cold start</td>",
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn what_there_is_no_answer_to_is_left_out() {
         let nothing = html(ProblemFailures { shaped: Accuracy { correct: 0, total: 5 }, ..ProblemFailures::default() });
-        assert!(nothing.contains("0 of 5 answers") && !nothing.contains("foretold"));
+        assert!(nothing.contains("0 of 5 answers") && !nothing.contains("predicted by"));
         let table = steps(failures().refinement.as_ref().expect("steps"));
         let starts: Vec<_> = table.rows.iter().map(|row| row[0].shown.as_str()).collect();
         assert_eq!(starts, ["answer", "cold start"]);

@@ -51,13 +51,13 @@ pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, Rep
     };
     let row = |law: &str| (law.to_owned(), (0..asked.len()).map(|index| share(law, index)).collect::<Vec<_>>());
     let rows: Vec<_> = laws.into_iter().map(row).collect();
-    let mut description = "Per cent of answers within 5% in the norm l1. ".to_owned();
+    let mut description = "Percentage of answers within 5% in the l1 norm. ".to_owned();
     for index in 0..asked.len() {
         let mut shares: Vec<_> = rows.iter().filter_map(|(law, shares)| Some((law, shares[index]?))).collect();
         shares.sort_by(|a, b| b.1.total_cmp(&a.1));
         if let (Some(best), Some(least)) = (shares.first(), shares.last()) {
             description += &format!(
-                "Trained on {}: most on {} ({}), least on {} ({}). ",
+                "Trained on {}: highest on {} ({}), lowest on {} ({}). ",
                 label(index),
                 best.0,
                 percent(best.1),
@@ -74,8 +74,8 @@ pub(crate) fn laws(runs: &[Named<'_>], heading: Block) -> Result<Vec<Block>, Rep
         rows,
     };
     let sentence = format!(
-        "The models on {} matrices of each law of which their problem has matrices, written with the tokens that they know. \
-         Cells are per cent of answers within 5%.",
+        "The models, tested on {} matrices of each law that suits their problem, written with the tokens that they \
+         know. Cells show the percentage of answers within 5%.",
         count(first.by_law.first().map_or(0, |(_, evaluation)| evaluation.count))
     );
     Ok(vec![

@@ -55,7 +55,8 @@ impl Learner for DeviceLearner {
             let planned = planned?;
             let [batch] = &planned.batches[..] else {
                 let found = planned.batches.len();
-                return Err(candle_core::Error::Msg(format!("devices take steps of one batch, found {found}")).into());
+                let message = format!("expected one batch per step on a device, found {found}");
+                return Err(candle_core::Error::Msg(message).into());
             };
             let step = self.adam.step(Update { number, ..planned.update });
             let (src, tgt) = ((&batch.src).into(), (&batch.tgt).into());

@@ -46,11 +46,11 @@ pub fn training_step(
             Ok((Box::new(step), how))
         }
         (Gradients::Auto, _, missing) => {
-            autodiff(&format!(" (the fused step has no {})", missing.unwrap_or("such model")))
+            autodiff(&format!(" (the fused step does not support {})", missing.unwrap_or("this model")))
         }
         (Gradients::Fused, _, missing) => {
-            let what = missing.unwrap_or("such model");
-            Err(Error::Msg(format!("the fused step has no {what}: use automatic differentiation")))
+            let what = missing.unwrap_or("this model");
+            Err(Error::Msg(format!("the fused step does not support {what}: use automatic differentiation")))
         }
     }
 }
@@ -74,17 +74,17 @@ mod tests {
         assert_eq!(how(&standard, Gradients::Auto).expect("a step"), "fused step");
         assert_eq!(how(&standard, Gradients::Autodiff).expect("a step"), "automatic differentiation");
         let said = how(&with_dropout, Gradients::Auto).expect("a step");
-        assert_eq!(said, "automatic differentiation (the fused step has no dropout)");
+        assert_eq!(said, "automatic differentiation (the fused step does not support dropout)");
         let error = how(&with_dropout, Gradients::Fused).expect_err("no such schedule").to_string();
-        assert!(error.contains("the fused step has no dropout"), "{error}");
+        assert!(error.contains("the fused step does not support dropout"), "{error}");
 
         let smoothed = |gradients| {
             training_step(&standard.clone().into(), &Parameters::random(0, &Device::Cpu), gradients, 0.1)
                 .map(|(_, how)| how)
         };
         let said = smoothed(Gradients::Auto).expect("a step");
-        assert_eq!(said, "automatic differentiation (the fused step has no label smoothing)");
+        assert_eq!(said, "automatic differentiation (the fused step does not support label smoothing)");
         let error = smoothed(Gradients::Fused).expect_err("no such schedule").to_string();
-        assert!(error.contains("no label smoothing"), "{error}");
+        assert!(error.contains("does not support label smoothing"), "{error}");
     }
 }

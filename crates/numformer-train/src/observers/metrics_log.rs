@@ -159,7 +159,7 @@ impl MetricsLog {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 let path = self.metrics.path().display();
-                ControlFlow::Break(StopReason::Failed(format!("cannot keep the log {path}: {error}")))
+                ControlFlow::Break(StopReason::Failed(format!("cannot write the log {path}: {error}")))
             }
         }
     }

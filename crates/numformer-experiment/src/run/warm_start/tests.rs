@@ -287,7 +287,7 @@ fn weights_that_are_not_those_of_their_own_model_are_refused() {
     let unknown = error(&|old| old.encodings = None);
     assert!(unknown.contains("which encodings") && unknown.contains("write encodings.json"), "{unknown}");
     let other = error(&|old| old.encodings.as_mut().expect("known").input = "p11".to_owned());
-    assert_eq!(other, "the encoding of its symbols");
+    assert_eq!(other, "cannot read the encoding of its symbols");
 }
 
 #[test]
