@@ -198,7 +198,7 @@ fn import_refuses_what_it_cannot_do() {
     assert_eq!(code, 0);
     let (stdout, stderr, code) = import(dir.path());
     assert_eq!((stdout.as_str(), code), ("", 1));
-    assert!(stderr.starts_with("error: imported exists: remove it"), "{stderr}");
+    assert!(stderr.starts_with("error: imported already exists: remove it"), "{stderr}");
 
     let content = fs::read(recorded()).unwrap();
     fs::write(dir.path().join("cut.pth"), &content[..content.len() / 2]).unwrap();

@@ -167,7 +167,7 @@ fn a_stored_run_is_judged_on_other_matrices() {
     for (setting, expected) in [
         ("matrices.rows=3", "cannot be written"),
         ("matrices.law=uniforn", "did you mean `uniform`?"),
-        ("matrices.bound=1e30", "none of 1000 matrices"),
+        ("matrices.bound=1e30", "none of the 1000 matrices"),
     ] {
         let (_, stderr, code) = evaluate(&["--set", setting]);
         assert!(code == 1 && stderr.contains(expected), "{setting}: {stderr}");

@@ -61,7 +61,7 @@ pub struct Catalogue {
 type MakeProblem = Arc<dyn Fn(&mut ProblemConfig) -> Result<Box<dyn Problem>, MakeError> + Send + Sync>;
 type MakeLaw = Arc<dyn Fn(&LawParameters<'_>) -> Result<Box<dyn Law>, MakeError> + Send + Sync>;
 type MakeEncoding = Arc<dyn Fn(&Options) -> Result<Arc<dyn NumberEncoding>, MakeError> + Send + Sync>;
-type MakeModel =
+pub(crate) type MakeModel =
     Arc<dyn Fn(&CustomModelConfig, &Options, &VarBuilder<'_>) -> Result<AnyModel, MakeError> + Send + Sync>;
 type MakeOptimizer = Arc<dyn Fn(&Options) -> Result<Box<dyn Optimizer>, MakeError> + Send + Sync>;
 type MakeSchedule = Arc<dyn Fn(&ScheduleParameters, &Options) -> Result<Box<dyn Schedule>, MakeError> + Send + Sync>;
@@ -362,9 +362,7 @@ impl Catalogue {
     pub fn model(&self, config: ModelConfig) -> Result<ModelConfig, ExperimentError> {
         let ModelConfig::Custom(custom) = config else { return Ok(config) };
         let name = custom.architecture.clone();
-        let known = Architecture::NAMES.iter().map(|name| (*name).to_owned()).chain(self.architectures.keys().cloned());
-        let make = self.architectures.get(&name);
-        let make = Arc::clone(make.ok_or_else(|| unknown("model.architecture", &name, known.collect()))?);
+        let make = Arc::clone(self.architecture(&name)?);
         let build = move |config: &CustomModelConfig, vb: &VarBuilder<'_>| {
             let options = Table::try_from(&config.options).map(Options::new);
             let options = options.map_err(|error| MakeError::Options { message: error.to_string() })?;
@@ -374,6 +372,12 @@ impl Catalogue {
         let shapes = VarBuilder::zeros(DType::F32, &Device::Cpu);
         build(&custom, &shapes).map_err(|source| not_made("model.options", &name, source))?;
         Ok(custom.built_by(move |config, vb| build(config, vb).map_err(candle_core::Error::wrap)).into())
+    }
+
+    /// The constructor of a custom architecture.
+    pub(crate) fn architecture(&self, name: &str) -> Result<&MakeModel, ExperimentError> {
+        let known = Architecture::NAMES.iter().map(|name| (*name).to_owned()).chain(self.architectures.keys().cloned());
+        self.architectures.get(name).ok_or_else(|| unknown("model.architecture", name, known.collect()))
     }
 
     /// The optimizer that an experiment asks for.

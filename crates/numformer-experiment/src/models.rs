@@ -79,6 +79,7 @@ impl ArchitectureConfig {
         lengths: [usize; 2],
         catalogue: &Catalogue,
     ) -> Result<ModelConfig, ExperimentError> {
+        catalogue.architecture(name)?;
         let Self { architecture, options, .. } = self;
         let standard = Self { architecture: architecture.clone(), options: options.clone(), ..Self::default() };
         if let Some(key) = different_key(self, &standard) {

@@ -106,7 +106,7 @@ fn a_law_that_does_not_suit_a_problem_is_refused() {
         let error = task(Box::new(Eigenvalues), law).try_every_law(0).unwrap_err();
         let is_expected = matches!(error, TaskError::UnsuitableLaw { source: SolveError::NotSymmetric { .. }, .. });
         assert!(is_expected, "{error}");
-        assert!(error.to_string().starts_with("the law `a law` does not suit the problem `eigenvalues`: of "));
+        assert!(error.to_string().starts_with("the law `a law` does not suit the problem `eigenvalues`: "));
     }
     let error = task(Box::<Inversion>::default(), low_rank()).try_every_law(0).unwrap_err();
     assert!(matches!(error, TaskError::UnsuitableLaw { source: SolveError::Singular { .. }, .. }), "{error}");

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use numformer_model::{FlatLayout, Mode, TokenRows, TrainingStep};
+use numformer_model::{Mode, TokenRows, TrainingStep};
 use numformer_train::{
     DivergencePolicy, DivergenceReport, Gradients, HostLearner, Remedy, StepReport, StopReason, TrainError,
     training_step,
@@ -16,10 +16,6 @@ use super::*;
 struct Poisoned(Box<dyn TrainingStep>, Vec<u64>);
 
 impl TrainingStep for Poisoned {
-    fn layout(&self) -> &FlatLayout {
-        self.0.layout()
-    }
-
     fn loss_and_gradients(
         &mut self,
         weights: &[f32],

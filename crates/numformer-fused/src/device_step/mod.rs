@@ -300,13 +300,15 @@ impl DeviceStep {
         self.plans.push(Plan { shape, inputs, kept, step: None });
         Ok(self.plans.len() - 1)
     }
+
+    /// The order of weights and gradients.
+    #[must_use]
+    pub fn layout(&self) -> &FlatLayout {
+        &self.layout
+    }
 }
 
 impl TrainingStep for DeviceStep {
-    fn layout(&self) -> &FlatLayout {
-        &self.layout
-    }
-
     fn loss_and_gradients(
         &mut self,
         weights: &[f32],

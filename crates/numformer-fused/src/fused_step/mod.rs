@@ -212,6 +212,12 @@ impl FusedStep {
         })
     }
 
+    /// The order of weights and gradients.
+    #[must_use]
+    pub fn layout(&self) -> &FlatLayout {
+        &self.layout
+    }
+
     fn check(&self, weights: usize, src: TokenRows<'_>, tgt: TokenRows<'_>, gradients: usize) -> Result<()> {
         for (name, found) in [("weights", weights), ("gradients", gradients)] {
             if found != self.layout.len() {
@@ -224,10 +230,6 @@ impl FusedStep {
 }
 
 impl TrainingStep for FusedStep {
-    fn layout(&self) -> &FlatLayout {
-        &self.layout
-    }
-
     fn loss_and_gradients(
         &mut self,
         weights: &[f32],

@@ -1,7 +1,7 @@
 //! Random models and batches for the tests of the training steps.
 
 use candle_core::{Device, Result};
-use numformer_model::{Autodiff, Parameters, TokenRows, TrainingStep, Transformer, TransformerConfig};
+use numformer_model::{Autodiff, FlatLayout, Parameters, TokenRows, Transformer, TransformerConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -39,9 +39,9 @@ pub(crate) fn parameters_of(config: &TransformerConfig, seed: u64) -> Result<(Pa
 }
 
 /// Weights in which every parameter matters.
-pub(crate) fn weights_of(step: &impl TrainingStep, parameters: &Parameters, seed: u64) -> Result<Vec<f32>> {
-    let mut weights = vec![0.0; step.layout().len()];
-    step.layout().read(parameters, &mut weights)?;
+pub(crate) fn weights_of(layout: &FlatLayout, parameters: &Parameters, seed: u64) -> Result<Vec<f32>> {
+    let mut weights = vec![0.0; layout.len()];
+    layout.read(parameters, &mut weights)?;
     // Norms and biases start at constants, so they are changed at random to make each matter.
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     weights.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
@@ -50,9 +50,9 @@ pub(crate) fn weights_of(step: &impl TrainingStep, parameters: &Parameters, seed
 
 /// Fails unless each parameter's gradients agree to `tolerance`, relative to the largest of all gradients.
 #[track_caller]
-pub(crate) fn assert_agree(step: &impl TrainingStep, found: &[f32], expected: &[f32], tolerance: f32) {
+pub(crate) fn assert_agree(layout: &FlatLayout, found: &[f32], expected: &[f32], tolerance: f32) {
     let scale = expected.iter().fold(0f32, |a, x| a.max(x.abs()));
-    for slot in step.layout().slots() {
+    for slot in layout.slots() {
         for (at, (f, e)) in found[slot.range()].iter().zip(&expected[slot.range()]).enumerate() {
             assert!((f - e).abs() <= tolerance * scale, "{} entry {at}: expected {e}, found {f}", slot.name());
         }

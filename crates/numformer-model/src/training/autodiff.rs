@@ -46,6 +46,12 @@ impl<M: Seq2Seq> Autodiff<M> {
     pub fn with_label_smoothing(self, label_smoothing: f64) -> Self {
         Self { label_smoothing, ..self }
     }
+
+    /// The order of weights and gradients.
+    #[must_use]
+    pub fn layout(&self) -> &FlatLayout {
+        &self.layout
+    }
 }
 
 impl<M> fmt::Debug for Autodiff<M> {
@@ -55,10 +61,6 @@ impl<M> fmt::Debug for Autodiff<M> {
 }
 
 impl<M: Seq2Seq + Send> TrainingStep for Autodiff<M> {
-    fn layout(&self) -> &FlatLayout {
-        &self.layout
-    }
-
     fn loss_and_gradients(
         &mut self,
         weights: &[f32],

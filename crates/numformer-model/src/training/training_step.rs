@@ -5,17 +5,14 @@ use numformer_encoding::Sequences;
 
 use crate::mode::Mode;
 use crate::padded::Padded;
-use crate::training::flat::FlatLayout;
 
-/// Computes the loss and gradients of a model on a batch, with weights and gradients as flat vectors.
+/// Computes the loss and gradients of a model on a batch, with weights and gradients as flat vectors in the order of the
+/// [`FlatLayout`](crate::FlatLayout) of its parameters.
 ///
 /// There are two on the CPU, which agree up to rounding: [`Autodiff`](crate::Autodiff) trains any model;
 /// `FusedStep` of numformer-fused trains the standard transformer, several times faster. Clipping, the optimizer and
 /// reductions over processes work on the same slices.
 pub trait TrainingStep: Send {
-    /// The order of weights and gradients.
-    fn layout(&self) -> &FlatLayout;
-
     /// Writes the gradients of the mean cross-entropy per target token at `weights`, and returns this cross-entropy in
     /// nats. Every token of a target except the first counts, even one with the padding id: the lengths alone say which
     /// tokens are valid. The seed and the step in `mode` determine the dropout masks.
@@ -38,10 +35,6 @@ pub trait TrainingStep: Send {
 }
 
 impl<S: TrainingStep + ?Sized> TrainingStep for Box<S> {
-    fn layout(&self) -> &FlatLayout {
-        (**self).layout()
-    }
-
     fn loss_and_gradients(
         &mut self,
         weights: &[f32],

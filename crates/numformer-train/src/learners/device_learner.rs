@@ -2,7 +2,7 @@
 
 use candle_core::Result as ModelResult;
 use numformer_fused::{DeviceStep, Precision};
-use numformer_model::{FlatLayout, Parameters, StepOutcome, TrainingStep};
+use numformer_model::{FlatLayout, Parameters, StepOutcome};
 
 use crate::learners::host_learner::copy;
 use crate::learners::learner::{Learner, LearnerState, Steps};

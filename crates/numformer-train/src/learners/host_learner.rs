@@ -29,6 +29,7 @@ use crate::train_error::TrainError;
 /// ```
 pub struct HostLearner {
     step: Box<dyn TrainingStep>,
+    layout: FlatLayout,
     optimizer: Box<dyn Optimizer>,
     updates: u64,
     weights: Vec<f32>,
@@ -42,19 +43,19 @@ impl HostLearner {
     /// Learns by `step` and `optimizer`, starting from the weights in `parameters`.
     ///
     /// # Errors
-    /// When the parameters are not those of the step.
+    /// When there are no parameters.
     pub fn new(
         step: impl TrainingStep + 'static,
         optimizer: impl Optimizer + 'static,
         parameters: &Parameters,
     ) -> ModelResult<Self> {
         let (step, mut optimizer) = (Box::new(step), Box::new(optimizer));
-        let layout = step.layout();
+        let layout = FlatLayout::new(parameters)?;
         let mut weights = vec![0.0; layout.len()];
         layout.read(parameters, &mut weights)?;
-        optimizer.begin(layout);
+        optimizer.begin(&layout);
         let (how, gradients) = (step.how(), vec![0.0; weights.len()]);
-        Ok(Self { step, optimizer, updates: 0, weights, gradients, part: Vec::new(), how })
+        Ok(Self { step, layout, optimizer, updates: 0, weights, gradients, part: Vec::new(), how })
     }
 
     /// Replaces the description of how gradients are computed.
@@ -90,7 +91,7 @@ impl HostLearner {
 
 impl Learner for HostLearner {
     fn layout(&self) -> &FlatLayout {
-        self.step.layout()
+        &self.layout
     }
 
     fn learn(&mut self, steps: &mut Steps<'_>) -> Result<Vec<StepOutcome>, TrainError> {
