@@ -46,6 +46,12 @@ pub trait Evaluate: Send {
     fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError>;
 }
 
+impl<E: Evaluate + ?Sized> Evaluate for Box<E> {
+    fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        (**self).evaluate(weights, watch)
+    }
+}
+
 /// An evaluation of a model on the first examples of a source, of matrices or of any other sequences.
 ///
 /// # Examples

@@ -131,6 +131,28 @@ pub trait Checkpoints: Send {
     }
 }
 
+impl<C: Checkpoints + ?Sized> Checkpoints for Box<C> {
+    fn save(&mut self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
+        (**self).save(snapshot)
+    }
+
+    fn latest(&mut self) -> Result<Option<LatestSnapshot>, CheckpointError> {
+        (**self).latest()
+    }
+
+    fn load(&mut self, step: u64) -> Result<Option<Snapshot>, CheckpointError> {
+        (**self).load(step)
+    }
+
+    fn remove_oldest(&mut self, step: u64, kept: &[u64]) -> Result<(), CheckpointError> {
+        (**self).remove_oldest(step, kept)
+    }
+
+    fn remove_after(&mut self, step: u64) -> Result<(), CheckpointError> {
+        (**self).remove_after(step)
+    }
+}
+
 impl Checkpoints for RunStore {
     fn save(&mut self, snapshot: &Snapshot) -> Result<PathBuf, CheckpointError> {
         self.write(&snapshot.checkpoint())
@@ -162,12 +184,12 @@ mod tests {
     #[test]
     fn a_store_gives_back_what_was_saved() {
         let dir = tempfile::tempdir().expect("dir");
-        let mut store = RunStore::open(dir.path()).expect("a directory");
+        let mut store: Box<dyn Checkpoints> = Box::new(RunStore::open(dir.path()).expect("a directory"));
         let progress = RunProgress { skipped: 3, stages: vec![2, 5], ..RunProgress::default() };
         let weights = [("w".to_owned(), (vec![1], vec![0.5]))].into();
         let snapshot = Snapshot { step: 7, progress, weights, ..Snapshot::default() };
         store.save(&snapshot).expect("saved");
-        let latest = Checkpoints::latest(&mut store).expect("readable").expect("some");
+        let latest = store.latest().expect("readable").expect("some");
         assert_eq!((latest.snapshot, latest.passed_over.len()), (snapshot.clone(), 0));
         assert_eq!(store.load(7).expect("readable"), Some(snapshot));
         assert_eq!(store.load(8).expect("readable"), None);
