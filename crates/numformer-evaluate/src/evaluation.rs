@@ -12,10 +12,10 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::answers::answering::{Answerer, Answering};
 use crate::answers::pairs::{Batch as ScoredBatch, Pair, Scored, finished, score_pairs, tokens_of};
+use crate::custom_metric::{Answered, CustomMetrics};
 use crate::evaluate_error::EvaluateError;
 use crate::evaluation_metrics::{EvaluationMetrics, EvaluationSample};
 use crate::figures::Evaluation;
-use crate::own_metric::{Answered, OwnMetrics};
 
 /// Number of examples judged together, on one rayon thread. A chunk takes examples from as many batches as needed, and
 /// the figures of chunks are merged in order. So not even the rounding of the cross-entropy depends on the size of a
@@ -55,7 +55,7 @@ pub fn evaluate_with(
     answering: Answering,
     device: &Device,
 ) -> Result<Evaluation, EvaluateError> {
-    evaluate_measured(model, task, source, count, answering, OwnMetrics::default(), device)
+    evaluate_measured(model, task, source, count, answering, CustomMetrics::default(), device)
 }
 
 /// Like [`evaluate_with`], with custom metrics in addition to the usual ones.
@@ -68,7 +68,7 @@ pub fn evaluate_measured(
     source: &dyn BatchSource,
     count: u64,
     answering: Answering,
-    mut metrics: OwnMetrics,
+    mut metrics: CustomMetrics,
     device: &Device,
 ) -> Result<Evaluation, EvaluateError> {
     let answerer = Answerer::new(model, task, answering)?;
@@ -118,17 +118,17 @@ pub(crate) struct Examination<'a, M> {
 }
 
 impl<M: Seq2Seq + Sync> Examination<'_, M> {
-    /// Judges the model. `own` holds the metrics in addition to the usual ones.
-    pub(crate) fn run(&self, own: &mut OwnMetrics, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+    /// Judges the model. `custom` holds the metrics in addition to the usual ones.
+    pub(crate) fn run(&self, custom: &mut CustomMetrics, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
         let mut metrics = EvaluationMetrics::default();
-        let alone = own.is_empty();
+        let alone = custom.is_empty();
         let judge = |chunk| self.judge(chunk, alone);
         let judged = judge_chunks(self.source, self.count, watch, judge, |(part, answered)| {
             metrics.merge(&part);
-            own.update(&answered);
+            custom.update(&answered);
         });
         let judged = judged.and_then(|()| metrics.value().ok_or(EvaluateError::NothingToEvaluate));
-        Ok(Evaluation { own: own.figures(), ..finite(judged, self.answerer.model(), self.source, self.device)? })
+        Ok(Evaluation { custom: custom.figures(), ..finite(judged, self.answerer.model(), self.source, self.device)? })
     }
 
     /// Judges the examples of one chunk. Their answers are also returned if they are needed.

@@ -9,12 +9,12 @@ use numformer_model::{Decoding, FlatLayout, Parameters, Seq2Seq, Unconstrained, 
 
 use crate::answers::answering::{Answerer, Answering};
 use crate::answers::pairs::{Batch as ScoredBatch, padded, score_pairs};
+use crate::custom_metric::{Answered, CustomMetrics};
 use crate::evaluate_error::EvaluateError;
 use crate::evaluation::{Chunk, Examination, Watch, finite, judge_chunks};
 use crate::evaluation_metrics::interval;
 use crate::figures::Evaluation;
 use crate::figures::figure::Better;
-use crate::own_metric::{Answered, OwnMetrics};
 
 /// An evaluation of a model by its weights.
 ///
@@ -29,12 +29,12 @@ use crate::own_metric::{Answered, OwnMetrics};
 ///     fn evaluate(&mut self, weights: &[f32], _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
 ///         let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
 ///         let figure = Figure::less_is_better(largest.into());
-///         Ok(Evaluation { own: [("largest weight".to_owned(), figure)].into(), ..Evaluation::default() })
+///         Ok(Evaluation { custom: [("largest weight".to_owned(), figure)].into(), ..Evaluation::default() })
 ///     }
 /// }
 ///
 /// let evaluation = LargestWeight.evaluate(&[0.5, -2.0], &mut Watch::unwatched())?;
-/// assert_eq!(evaluation.own["largest weight"].value, 2.0);
+/// assert_eq!(evaluation.custom["largest weight"].value, 2.0);
 /// # Ok::<(), EvaluateError>(())
 /// ```
 pub trait Evaluate: Send {
@@ -80,7 +80,7 @@ pub struct Evaluator<M> {
     judge: Judge,
     source: Arc<dyn BatchSource>,
     count: u64,
-    own: OwnMetrics,
+    custom: CustomMetrics,
 }
 
 /// How answers are judged.
@@ -131,7 +131,15 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         count: u64,
     ) -> candle_core::Result<Self> {
         let layout = FlatLayout::new(parameters)?;
-        Ok(Self { model, parameters: parameters.clone(), layout, judge, source, count, own: OwnMetrics::default() })
+        Ok(Self {
+            model,
+            parameters: parameters.clone(),
+            layout,
+            judge,
+            source,
+            count,
+            custom: CustomMetrics::default(),
+        })
     }
 
     /// Sets how answers to a task are found, instead of by greedy decoding.
@@ -149,14 +157,14 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
     where
         S: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static,
     {
-        self.own.push(name, better, metric);
+        self.custom.push(name, better, metric);
         self
     }
 
     /// Sets all custom metrics.
     #[must_use]
-    pub fn with_metrics(self, metrics: OwnMetrics) -> Self {
-        Self { own: metrics, ..self }
+    pub fn with_metrics(self, metrics: CustomMetrics) -> Self {
+        Self { custom: metrics, ..self }
     }
 
     fn evaluate_tokens(&self, max_len: usize, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
@@ -175,7 +183,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
             });
             Ok(answered.collect::<Vec<_>>())
         };
-        let mut own = self.own.clone();
+        let mut custom = self.custom.clone();
         let (mut exact, mut decodable) = (Accuracy::default(), Accuracy::default());
         let mut cross_entropy = WeightedMean::default();
         let judged = judge_chunks(&*self.source, self.count, watch, judge, |answers| {
@@ -183,7 +191,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
                 exact.update(&is_exact);
                 decodable.update(&answered.answer.is_some());
                 cross_entropy.update(&(answered.cross_entropy, tokens));
-                own.update(std::slice::from_ref(&answered));
+                custom.update(std::slice::from_ref(&answered));
             }
         });
         let evaluation = judged.and_then(|()| {
@@ -195,7 +203,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
                     decodable: decodable.value()?,
                     decodable_interval: interval(&decodable)?,
                     cross_entropy: cross_entropy.value()?,
-                    own: own.figures(),
+                    custom: custom.figures(),
                     ..Evaluation::default()
                 })
             };
@@ -213,7 +221,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluate for Evaluator<M> {
                 let answerer = Answerer::new(&self.model, task, *answering)?;
                 let device = self.parameters.device();
                 let examination = Examination { answerer: &answerer, source: &*self.source, count: self.count, device };
-                examination.run(&mut self.own.clone(), watch)
+                examination.run(&mut self.custom.clone(), watch)
             }
             Judge::Tokens { max_len } => self.evaluate_tokens(*max_len, watch),
         }
@@ -222,6 +230,6 @@ impl<M: Seq2Seq + Send + Sync> Evaluate for Evaluator<M> {
 
 impl<M> fmt::Debug for Evaluator<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Evaluator").field("count", &self.count).field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("Evaluator").field("count", &self.count).field("custom", &self.custom).finish_non_exhaustive()
     }
 }

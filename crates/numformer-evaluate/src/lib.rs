@@ -38,13 +38,13 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod custom_metric;
 mod evaluate_error;
 mod evaluation;
 mod evaluation_metrics;
 mod evaluator;
 mod failures;
 mod figures;
-mod own_metric;
 pub mod text;
 
 pub use answers::answering::{Answerer, Answering};
@@ -53,6 +53,7 @@ pub use answers::score::{PairError, ScoreError, ScoredPair, Scorer};
 pub use answers::shape::{Shape, ShapeError};
 pub use answers::solved::{Solved, solve, solve_batch, solve_example, solve_in_every_way};
 pub use candle_core;
+pub use custom_metric::{Answered, CustomMetrics};
 pub use evaluate_error::EvaluateError;
 pub use evaluation::{Watch, evaluate, evaluate_measured, evaluate_with};
 pub use evaluation_metrics::{EvaluationMetrics, EvaluationSample};
@@ -62,4 +63,3 @@ pub use figures::evaluation_table::EvaluationTable;
 pub use figures::figure::{Better, Figure};
 pub use figures::figure_name::{FigureName, FigureNameError};
 pub use figures::{Estimate, Evaluation};
-pub use own_metric::{Answered, OwnMetrics};

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use numformer_data::Task;
 use numformer_encoding::{NumberEncoding, Preset, encoding_by_name};
-use numformer_evaluate::{Answered, Better, OwnMetrics};
+use numformer_evaluate::{Answered, Better, CustomMetrics};
 use numformer_metrics::Metric;
 use numformer_model::{AnyModel, CustomModelConfig, Kept, ModelConfig, Seq2Seq};
 use numformer_problems::{
@@ -65,7 +65,7 @@ pub(crate) type MakeModel =
     Arc<dyn Fn(&CustomModelConfig, &Options, &VarBuilder<'_>) -> Result<AnyModel, MakeError> + Send + Sync>;
 type MakeOptimizer = Arc<dyn Fn(&Options) -> Result<Box<dyn Optimizer>, MakeError> + Send + Sync>;
 type MakeSchedule = Arc<dyn Fn(&ScheduleParameters, &Options) -> Result<Box<dyn Schedule>, MakeError> + Send + Sync>;
-type AddMetric = Arc<dyn Fn(&Arc<Task>, &Options, &mut OwnMetrics) -> Result<(), MakeError> + Send + Sync>;
+type AddMetric = Arc<dyn Fn(&Arc<Task>, &Options, &mut CustomMetrics) -> Result<(), MakeError> + Send + Sync>;
 
 /// The parameters that a law of random matrices is made from.
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +288,7 @@ impl Catalogue {
         M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static,
     {
         let figure = name.to_owned();
-        let add = move |task: &Arc<Task>, options: &Options, metrics: &mut OwnMetrics| {
+        let add = move |task: &Arc<Task>, options: &Options, metrics: &mut CustomMetrics| {
             metrics.push(&figure, better, make(task, options)?);
             Ok(())
         };
@@ -419,8 +419,8 @@ impl Catalogue {
     ///
     /// # Errors
     /// When a name is unknown, or its options are wrong.
-    pub fn metrics(&self, configs: &[CustomConfig], task: &Arc<Task>) -> Result<OwnMetrics, ExperimentError> {
-        let mut metrics = OwnMetrics::default();
+    pub fn metrics(&self, configs: &[CustomConfig], task: &Arc<Task>) -> Result<CustomMetrics, ExperimentError> {
+        let mut metrics = CustomMetrics::default();
         for CustomConfig { name, options } in configs {
             let known = self.metrics.keys().cloned().collect();
             let add = self.metrics.get(name).ok_or_else(|| unknown("evaluate.metric.name", name, known))?;

@@ -202,7 +202,7 @@ fn interval(name: &FigureName, evaluation: &Evaluation) -> String {
         }
         FigureName::Exact => Some(evaluation.exact_interval),
         FigureName::Decodable => Some(evaluation.decodable_interval),
-        FigureName::CrossEntropy | FigureName::Coefficients | FigureName::Own(_) => None,
+        FigureName::CrossEntropy | FigureName::Coefficients | FigureName::Custom(_) => None,
     };
     interval.map_or_else(String::new, |(lower, upper)| format!(" ({}-{})", percent(lower), percent(upper)))
 }
@@ -215,7 +215,7 @@ fn bound(figure: Option<&Figure>) -> &'static str {
 /// Formats a figure; shares are shown in per cent.
 fn shown(metric: &FigureName, value: f64) -> String {
     match metric {
-        FigureName::CrossEntropy | FigureName::Own(_) => format!("{value:.4}"),
+        FigureName::CrossEntropy | FigureName::Custom(_) => format!("{value:.4}"),
         _ => percent(value),
     }
 }

@@ -136,7 +136,7 @@ impl Experiment {
         let best = self.checkpoint.best.iter().map(|figure| ("checkpoint.best", figure));
         let expected = self.expected.iter().map(|expected| ("expected.metric", &expected.metric));
         for (key, figure) in target.chain(patience).chain(best).chain(of_stage).chain(expected) {
-            let FigureName::Own(found) = figure else { continue };
+            let FigureName::Custom(found) = figure else { continue };
             if self.evaluate.metric.iter().all(|metric| metric.name != *found) {
                 let standard = FigureName::standard().map(|figure| figure.to_string());
                 let known = standard.chain(self.evaluate.metric.iter().map(|metric| metric.name.clone())).collect();

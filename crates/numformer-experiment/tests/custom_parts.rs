@@ -210,7 +210,7 @@ fn custom_parts_are_built_judged_and_found_again() {
     let whole = dir.path().join("whole");
     let mut trained = run(&whole);
     trained.run().expect("all steps");
-    let length = |evaluation: &numformer_evaluate::Evaluation| evaluation.own["length"].value;
+    let length = |evaluation: &numformer_evaluate::Evaluation| evaluation.custom["length"].value;
     let found = trained.evaluate(Split::Test, 30).expect("an evaluation");
 
     // In parts: the same weights.
@@ -228,7 +228,7 @@ fn custom_parts_are_built_judged_and_found_again() {
     assert!(length(&found) >= 0.0);
     // On other matrices, by the names of the same catalogue.
     let other = stored.with_settings(&["matrices.options={lower=9.0}"]).expect("settings");
-    assert!(other.evaluate(Split::Test, 30).expect("an evaluation").own.contains_key("length"));
+    assert!(other.evaluate(Split::Test, 30).expect("an evaluation").custom.contains_key("length"));
     let best = StoredRun::load_at(&whole, Moment::Best("length".into()), &catalogue).expect("the best");
     assert!([4, 8, 12].contains(&best.step()));
     assert_eq!(best.task().example(0, Split::Test, 0).expect("an example").problem, 0);

@@ -20,7 +20,7 @@ use crate::text::did_you_mean;
 ///
 /// let within: FigureName = "within_0.5%".parse()?;
 /// assert_eq!(within.to_string(), "within_0.5%");
-/// assert_eq!(FigureName::from("within 3 units"), FigureName::Own("within 3 units".to_owned()));
+/// assert_eq!(FigureName::from("within 3 units"), FigureName::Custom("within 3 units".to_owned()));
 /// let error = "exakt".parse::<FigureName>().unwrap_err();
 /// assert!(error.to_string().contains("did you mean `exact`?"));
 /// # Ok::<(), numformer_evaluate::FigureNameError>(())
@@ -38,8 +38,8 @@ pub enum FigureName {
     Coefficients,
     /// [`Evaluation::accuracy`] at a tolerance, given by its index in [`Tolerance::STANDARD`].
     Within(usize),
-    /// One of [`Evaluation::own`], by its name.
-    Own(String),
+    /// One of [`Evaluation::custom`], by its name.
+    Custom(String),
 }
 
 impl FigureName {
@@ -54,7 +54,7 @@ impl FigureName {
     pub fn of(&self, evaluation: &Evaluation) -> Option<Figure> {
         let share = match self {
             Self::CrossEntropy => return Some(Figure::less_is_better(evaluation.cross_entropy)),
-            Self::Own(name) => return evaluation.own.get(name).copied(),
+            Self::Custom(name) => return evaluation.custom.get(name).copied(),
             Self::Exact => evaluation.exact,
             Self::Decodable => evaluation.decodable,
             Self::Coefficients => evaluation.coefficients,
@@ -71,7 +71,7 @@ impl fmt::Display for FigureName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CrossEntropy => f.write_str("cross_entropy"),
-            Self::Own(name) => f.write_str(name),
+            Self::Custom(name) => f.write_str(name),
             Self::Exact => f.write_str("exact"),
             Self::Decodable => f.write_str("decodable"),
             Self::Coefficients => f.write_str("coefficients"),
@@ -108,7 +108,7 @@ impl FromStr for FigureName {
 
 impl From<&str> for FigureName {
     fn from(name: &str) -> Self {
-        name.parse().unwrap_or_else(|_| Self::Own(name.to_owned()))
+        name.parse().unwrap_or_else(|_| Self::Custom(name.to_owned()))
     }
 }
 

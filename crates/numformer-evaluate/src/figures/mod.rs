@@ -52,7 +52,7 @@ pub struct Evaluation {
     pub decodable_interval: (f64, f64),
     /// The figures of custom metrics, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub own: BTreeMap<String, Figure>,
+    pub custom: BTreeMap<String, Figure>,
     /// The same figures for each shape of the input. This group, like the others, is empty if it would have only one
     /// entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -105,7 +105,7 @@ impl fmt::Display for Evaluation {
                 write!(f, "{tolerance}: {:.1}  ", 100.0 * share)?;
             }
             write!(f, "exact: {:.1}  cross-entropy {:.4}", 100.0 * self.exact, self.cross_entropy)?;
-            return self.own.iter().try_for_each(|(name, figure)| write!(f, "  {name}: {:.4}", figure.value));
+            return self.custom.iter().try_for_each(|(name, figure)| write!(f, "  {name}: {:.4}", figure.value));
         }
         let width = f.width().filter(|width| *width > 0).map(|width| width.saturating_sub(INDENT.len()));
         // As wide as the longest of the names below.
@@ -122,7 +122,7 @@ impl fmt::Display for Evaluation {
         add("decodable", &percent::<2>(self.decodable, self.decodable_interval));
         add("coefficients", &format!("{:.2}, mean share within 1%", 100.0 * self.coefficients));
         add("cross-entropy", &format!("{:.4}", self.cross_entropy));
-        for (name, figure) in &self.own {
+        for (name, figure) in &self.custom {
             add(&format!("{name}  "), &format!("{:.4}", figure.value));
         }
         if self.rejected > 0 {

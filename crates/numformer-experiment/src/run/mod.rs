@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Split, Task};
-use numformer_evaluate::{Answering, Evaluation, OwnMetrics, Solved, evaluate_measured, solve};
+use numformer_evaluate::{Answering, CustomMetrics, Evaluation, Solved, evaluate_measured, solve};
 use numformer_fused::{DeviceStep, Precision};
 use numformer_model::{Model, ModelConfig, Parameters};
 use numformer_ops::device::Accelerator;
@@ -64,7 +64,7 @@ pub struct Run {
     config: ModelConfig,
     parameters: Parameters,
     trainer: Trainer,
-    metrics: OwnMetrics,
+    metrics: CustomMetrics,
     /// The model for use, which records nothing for a backward pass. Its weights are as of the last time they were
     /// accessed.
     model: Model,

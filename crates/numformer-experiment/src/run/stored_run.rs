@@ -10,8 +10,8 @@ use candle_core::Device;
 use numformer_data::{BatchSource, Example, Split, Task, read_text};
 use numformer_encoding::DenseMatrix;
 use numformer_evaluate::{
-    Answerer, Answering, Evaluation, EvaluationTable, FigureName, OwnMetrics, Solved, evaluate_measured, solve_batch,
-    solve_example, solve_in_every_way,
+    Answerer, Answering, CustomMetrics, Evaluation, EvaluationTable, FigureName, Solved, evaluate_measured,
+    solve_batch, solve_example, solve_in_every_way,
 };
 use numformer_model::{Model, Seq2Seq};
 use numformer_store::{CheckpointError, Latest, StoredModel, checkpoint_path, latest, steps};
@@ -55,7 +55,7 @@ pub struct StoredRun {
     max_positions: Option<usize>,
     answering: Answering,
     catalogue: Catalogue,
-    metrics: OwnMetrics,
+    metrics: CustomMetrics,
     /// Fingerprints of the run's own files of examples.
     data: DataFingerprints,
     passed_over: Vec<CheckpointError>,

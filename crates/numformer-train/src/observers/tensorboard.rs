@@ -119,8 +119,8 @@ impl Observer for TensorBoard {
     fn on_evaluation(&mut self, report: &EvaluationReport) -> ControlFlow<StopReason> {
         // A stage is judged on its own examples.
         let set = report.stage.as_ref().map_or("validation".to_owned(), |stage| format!("validation of {stage}"));
-        let own = report.evaluation.own.keys().map(|name| FigureName::Own(name.clone()));
-        let figures = FigureName::standard().chain(own).filter_map(|figure| {
+        let custom = report.evaluation.custom.keys().map(|name| FigureName::Custom(name.clone()));
+        let figures = FigureName::standard().chain(custom).filter_map(|figure| {
             let value = figure.of(&report.evaluation)?.value;
             Some((format!("{set}/{figure}"), value))
         });

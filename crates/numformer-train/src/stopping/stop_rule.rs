@@ -52,8 +52,8 @@ impl PastEvaluation {
 
 impl From<&EvaluationReport> for PastEvaluation {
     fn from(EvaluationReport { step, evaluation, .. }: &EvaluationReport) -> Self {
-        let own = evaluation.own.keys().map(|name| FigureName::Own(name.clone()));
-        let figures = FigureName::standard().chain(own).filter_map(|name| {
+        let custom = evaluation.custom.keys().map(|name| FigureName::Custom(name.clone()));
+        let figures = FigureName::standard().chain(custom).filter_map(|name| {
             // JSON cannot express numbers that are not finite.
             let figure = name.of(evaluation).filter(|figure| figure.value.is_finite())?;
             Some((name, figure))

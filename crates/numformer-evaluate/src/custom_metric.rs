@@ -36,9 +36,9 @@ impl Answered {
 
 /// Custom metrics by name, each in its state before the first example.
 #[derive(Default)]
-pub struct OwnMetrics(Vec<(String, Better, Box<dyn Own>)>);
+pub struct CustomMetrics(Vec<(String, Better, Box<dyn AnyMetric>)>);
 
-impl OwnMetrics {
+impl CustomMetrics {
     /// Adds a metric.
     pub fn push<M>(&mut self, name: &str, better: Better, metric: M)
     where
@@ -61,7 +61,7 @@ impl OwnMetrics {
 
     /// The figures so far. A number that is not finite carries no information and is left out.
     pub(crate) fn figures(&self) -> BTreeMap<String, Figure> {
-        let figure = |(name, better, metric): &(String, Better, Box<dyn Own>)| {
+        let figure = |(name, better, metric): &(String, Better, Box<dyn AnyMetric>)| {
             let value = metric.value().filter(|value| value.is_finite())?;
             Some((name.clone(), Figure { value, better: *better }))
         };
@@ -69,26 +69,26 @@ impl OwnMetrics {
     }
 }
 
-impl Clone for OwnMetrics {
+impl Clone for CustomMetrics {
     fn clone(&self) -> Self {
         Self(self.0.iter().map(|(name, better, metric)| (name.clone(), *better, metric.boxed())).collect())
     }
 }
 
-impl fmt::Debug for OwnMetrics {
+impl fmt::Debug for CustomMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, ..)| name)).finish()
     }
 }
 
 /// A type-erased [`Metric`].
-trait Own: Send + Sync {
+trait AnyMetric: Send + Sync {
     fn update(&mut self, sample: &Answered);
     fn value(&self) -> Option<f64>;
-    fn boxed(&self) -> Box<dyn Own>;
+    fn boxed(&self) -> Box<dyn AnyMetric>;
 }
 
-impl<M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static> Own for M {
+impl<M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static> AnyMetric for M {
     fn update(&mut self, sample: &Answered) {
         Metric::update(self, sample);
     }
@@ -97,7 +97,7 @@ impl<M: Metric<Sample = Answered, Value = f64> + Clone + Send + Sync + 'static> 
         Metric::value(self)
     }
 
-    fn boxed(&self) -> Box<dyn Own> {
+    fn boxed(&self) -> Box<dyn AnyMetric> {
         Box::new(self.clone())
     }
 }

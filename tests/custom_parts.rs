@@ -241,7 +241,7 @@ fn parts_of_ones_own_resume_bit_for_bit() {
     });
     assert_eq!(stages.collect::<Vec<_>>(), [(0, "begin"), (15, "own")]);
     let figures = records.iter().filter_map(|record| match record {
-        Record::Evaluation(report) => Some((report.step, report.evaluation.own["first letter"].value)),
+        Record::Evaluation(report) => Some((report.step, report.evaluation.custom["first letter"].value)),
         _ => None,
     });
     let figures: Vec<_> = figures.collect();
