@@ -1,10 +1,10 @@
-//! A task that has nothing to do with matrices, on the same model and trainer: reversing a string of digits. A source of
-//! batches of one's own is all it takes.
+//! A task that has nothing to do with matrices, on the same model and trainer: reversing a string of digits. A custom
+//! source of batches is all it takes.
 //!
 //! Run: `cargo run --release --example beyond_matrices`
 //!
-//! Expected output: the progress of a small transformer, and its share of exact answers, nearly 1 after some twenty seconds.
-//! Next: `compose` for tasks on matrices.
+//! Expected output: the progress of a small transformer, and its share of exact answers, nearly 1 after some twenty
+//! seconds. Next: `compose` for tasks on matrices.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::{Context, Result, ensure};

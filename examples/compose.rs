@@ -1,9 +1,11 @@
-//! Training put together by hand: every line is a part that can be replaced by one of your own. No file, no names looked up.
+//! Training put together by hand: every line is a part that you can replace by your own. No file, and no names to look
+//! up.
 //!
 //! Run: `cargo run --release --example compose`
 //!
-//! Expected output: the progress of a small model that learns the eigenvalues of 2×2 symmetric matrices, and its figures,
-//! one of them by a metric of its own; under a minute in all. Next: `custom_model`, `custom_optimizer`, `custom_law`.
+//! Expected output: the progress of a small model that learns the eigenvalues of 2×2 symmetric matrices, and its
+//! figures, one of them from a custom metric; under a minute in all. Next: `custom_model`, `custom_optimizer`,
+//! `custom_law`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
@@ -57,7 +59,7 @@ fn main() -> Result<()> {
     let evaluator = Evaluator::new(model, &parameters, &task, task.batches(0, Split::Validation, 256), 500)?
         .with_metric("longest answer", Better::Less, LongestAnswer::default());
 
-    // The run: it is saved, and goes on from here when the same program is started again.
+    // The run: saved here. Started again on the same directory, it resumes.
     let temporary = tempfile::tempdir()?;
     let path = temporary.path().join("run");
     let mut trainer = Trainer::new(learner, task.batches(0, Split::Train, 64))

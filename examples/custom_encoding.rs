@@ -1,9 +1,9 @@
-//! An encoding of one's own, used in a training run: numbers on a logarithmic scale, as a sign and a level.
+//! A custom encoding, used in a training run: numbers on a logarithmic scale, as a sign and a level.
 //!
 //! Run: `cargo run --release --example custom_encoding`
 //!
-//! Expected output: how 2.5 is written and read, then the progress of a small model that learns to transpose 2x2 matrices
-//! written that way: more than 95% of 1,000 answers exact after twenty seconds. Next: `custom_problem`; `quickstart`.
+//! Expected output: how 2.5 is written and read, then the progress of a small model that learns to transpose 2x2
+//! matrices written that way: over 95% of 1,000 answers exact in twenty seconds. Next: `custom_problem`; `quickstart`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use numformer::experiment::{ArchitectureConfig, Catalogue, Experiment, Run, Trai
 use numformer::model::StackConfig;
 use numformer::train::Progress;
 
-/// Levels are powers of 1.1, from 1.1^-40 = 0.022 to 1.1^25 = 10.8; below is zero. Rounding costs 5% at most.
+/// Levels are powers of 1.1, from 1.1^-40 = 0.022 to 1.1^25 = 10.8; smaller numbers become zero. Rounding costs ≤ 5%.
 const LEVELS: std::ops::RangeInclusive<i32> = -40..=25;
 const BASE: f64 = 1.1;
 

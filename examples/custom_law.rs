@@ -1,5 +1,5 @@
-//! A law of random matrices of one's own: circulant matrices, each row the one above shifted by one place. A model learns
-//! their traces from it, and is judged on another law, too.
+//! A custom law of random matrices: circulant matrices, where each row is the row above, shifted by one place. A model
+//! learns their traces, and is judged on another law, too.
 //!
 //! Run: `cargo run --release --example custom_law`
 //!
@@ -41,7 +41,7 @@ impl Law for Circulant {
         (self.dimension, self.dimension)
     }
 
-    /// With it, the vocabulary holds no symbols for numbers that never occur.
+    /// This keeps symbols of numbers that never occur out of the vocabulary.
     fn bound(&self) -> Option<f64> {
         Some(self.bound)
     }

@@ -1,5 +1,5 @@
-//! A model of one's own, some forty lines on candle, learns to transpose 2×2 matrices: a mixer, which has one linear map from
-//! all places of the source to all places of the answer, and no attention.
+//! A custom model of some forty lines on candle learns to transpose 2×2 matrices. It is a mixer: one linear map from
+//! all source positions to all answer positions, and no attention.
 //!
 //! Run: `cargo run --release --example custom_model`
 //!

@@ -1,9 +1,9 @@
-//! An observer of one's own: early stopping when the loss on the validation set no longer falls.
+//! A custom observer: early stopping when the loss on the validation set no longer falls.
 //!
 //! Run: `cargo run --release --example custom_observer`
 //!
-//! Expected output: a line for each evaluation, and why the run ended, after some ten seconds. The learning rate is far too
-//! high, so that the run gives up long before its last step. Next: `train` for a run in a directory.
+//! Expected output: a line for each evaluation, and why the run ended, after some ten seconds. The learning rate is far
+//! too high, so that the run gives up long before its last step. Next: `train` for a run in a directory.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::ops::ControlFlow;
@@ -37,8 +37,10 @@ impl Observer for EarlyStopping {
 }
 
 fn main() -> Result<()> {
-    let settings = ["train.lr=0.3", "train.warmup_steps=10", "evaluate.every=20", "evaluate.examples=64"];
-    let experiment = Experiment::preset("transpose-3x3")?.with_settings(&settings)?;
+    let mut experiment = Experiment::preset("transpose-3x3")?;
+    experiment.train.lr = 0.3;
+    experiment.train.warmup_steps = 10;
+    (experiment.evaluate.every, experiment.evaluate.examples) = (20, 64);
     let early_stopping = EarlyStopping { patience: 3, lowest: f64::INFINITY, waited: 0 };
     let report = Run::new(experiment)?.with_observer(early_stopping).run()?;
     println!("{} after step {}", report.stop, report.step);

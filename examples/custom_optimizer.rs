@@ -1,4 +1,4 @@
-//! An optimizer of one's own, Lion (Chen et al. 2023, arXiv 2302.06675), with weight decay on matrices alone.
+//! A custom optimizer, Lion (Chen et al. 2023, arXiv 2302.06675), with weight decay on matrices alone.
 //!
 //! Run: `cargo run --release --example custom_optimizer`
 //!

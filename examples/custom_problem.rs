@@ -1,10 +1,10 @@
-//! A problem of one's own, generated, learned and judged: the elementwise maximum of two matrices.
+//! A custom problem, generated, learned and judged: the elementwise maximum of two matrices.
 //!
 //! Run: `cargo run --release --example custom_problem`
 //!
-//! Expected output: two examples as tokens, the progress of a small model, its figures on 1,000 unseen matrices (more than
-//! 90% within 5%, after some ten seconds) and one of them in full. The exit code is 1 if there are fewer.
-//! Next: `custom_encoding` for another way to write numbers; `quickstart` for a run that is saved.
+//! Expected output: two examples as tokens, the progress of a small model, its figures on 1,000 unseen matrices (more
+//! than 90% within 5%, after some ten seconds) and one of them in full. The exit code is 1 if there are fewer. Next:
+//! `custom_encoding` for another way to write numbers; `quickstart` for a run that is saved.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::{Result, ensure};
@@ -39,7 +39,7 @@ impl Problem for Maximum {
         Ok((rows, columns / 2))
     }
 
-    /// Optional. With it, the vocabulary holds no symbols for numbers that never occur.
+    /// Optional. This keeps symbols of numbers that never occur out of the vocabulary.
     fn output_magnitudes(&self, _: (usize, usize), entries: Magnitudes) -> Magnitudes {
         Magnitudes::at_most(entries.largest)
     }

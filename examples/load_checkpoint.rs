@@ -5,9 +5,9 @@
 //! cargo run --release --example load_checkpoint -- imported       # one that `numformer import-lawt` wrote
 //! ```
 //!
-//! Expected output, after some ten seconds: the parts of the model and their parameters, the transpose of the 1×1 matrix
-//! 3.14, which is the matrix itself, and a cross-entropy near 0 for it. An imported model answers in its own way.
-//! Next: `compose`, for all parts of a run.
+//! Expected output, after some ten seconds: the parts of the model and their parameters, the transpose of the 1×1
+//! matrix 3.14, which is the matrix itself, and a cross-entropy near 0 for it. An imported model answers in its own
+//! way. Next: `compose`, for all parts of a run.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::PathBuf;

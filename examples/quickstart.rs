@@ -4,7 +4,7 @@
 //!
 //! Expected output, after about a minute on two CPU cores: accuracies of 100% or nearly so on unseen matrices, three of
 //! them in full, and where the run was saved. The exit code is 1 if fewer than 99% of the answers are exact.
-
+//! Next: `compose`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 
 use std::path::PathBuf;

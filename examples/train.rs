@@ -1,9 +1,10 @@
-//! A run in a directory, interrupted and resumed, then asked for an answer.
+//! A run in a directory, stopped at step 60 and continued to step 120, then asked for an answer.
 //!
 //! Run: `cargo run --release --example train`
 //!
-//! Expected output: progress up to step 60, progress from there to step 120, and a matrix beside the answer of a model that has
-//! hardly begun to learn; a few seconds in all. Next: `custom_observer` for what ends a run; `quickstart` for one that learns.
+//! Expected output: progress up to step 60, progress from there to step 120, and a matrix beside the answer of a model
+//! that has hardly begun to learn; a few seconds in all. Next: `custom_observer` for what ends a run; `quickstart` for
+//! one that learns.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::{Result, ensure};

@@ -1,7 +1,15 @@
-//! numformer trains transformers to do numerical linear algebra from examples: a random matrix is written as tokens, a
-//! small encoder-decoder reads it and writes the answer as tokens, and the answer is judged by how close it is.
+//! [architecture]: crate::docs::architecture
+//! [benchmarks]: crate::docs::benchmarks
+//! [experiments]: crate::docs::experiments
+//! [findings]: crate::docs::findings
+//! [gpu]: crate::docs::gpu
+//! [guide]: crate::docs::guide
+//! [judgement]: crate::docs::judgement
+//! [reproduction]: crate::docs::reproduction
+#![doc = include_str!("../README.md")]
 //!
-//! This crate holds no code of its own. It brings the crates of the workspace together under one name:
+//! # The crates under one name
+//! This crate holds no code of its own. It brings the crates of the workspace together:
 //!
 //! - [`encoding`]: numbers and matrices as tokens, and back;
 //! - [`metrics`]: how far an answer is from right;
@@ -9,7 +17,7 @@
 //! - [`data`]: examples and batches of token ids;
 //! - [`ops`]: fused differentiable operations;
 //! - [`model`]: encoder-decoders, and generation;
-//! - [`fused`]: the training step of transformers without automatic differentiation;
+//! - [`fused`]: the training step of the standard transformer without automatic differentiation;
 //! - [`store`]: weights and optimizer state on disk;
 //! - [`lawt`]: published checkpoints read as data;
 //! - [`evaluate`]: answers found and judged;
@@ -18,10 +26,9 @@
 //! - [`report`]: reports of runs.
 //!
 //! # Features
-//! - `cuda`: trains on NVIDIA GPUs, with kernels of our own and cuBLASLt; candle stays on the CPU, as do evaluations. No GPU
-//!   has run this yet. Building it needs a CUDA compiler; the binary starts without CUDA, since the driver
-//!   is loaded when a device is opened. Off by default; `docs/gpu.md` has the details.
-#![doc = include_str!("../README.md")]
+//! - `cuda`: trains on NVIDIA GPUs, with kernels of our own and cuBLASLt; candle stays on the CPU, as do evaluations.
+//!   No GPU has run this yet. Building it needs a CUDA compiler; the binary starts without CUDA, since the driver is
+//!   loaded when a device is opened. Off by default; the page on [GPUs][gpu] has the details.
 #![forbid(unsafe_code)]
 
 pub use numformer_data as data;
@@ -37,3 +44,29 @@ pub use numformer_problems as problems;
 pub use numformer_report as report;
 pub use numformer_store as store;
 pub use numformer_train as train;
+
+/// The pages of the folder `docs`, for readers of this documentation: code cannot use this module.
+#[cfg(doc)]
+pub mod docs {
+    // The links of the pages lead to files. Of two definitions of a link the first counts: these lead to modules.
+    macro_rules! pages {
+        ($($page:ident)*) => {$(
+            /// [benchmarks]: crate::docs::benchmarks
+            /// [changing-a-run]: crate::docs::experiments#changing-a-run
+            /// [determinants-first]: ../../../../../docs/results/findings/determinants-first.svg
+            /// [encodings-examples]: ../../../../../docs/results/findings/encodings-examples.svg
+            /// [examples]: crate::docs::experiments#examples
+            /// [experiments]: crate::docs::experiments
+            /// [findings]: crate::docs::findings
+            /// [gpu]: crate::docs::gpu
+            /// [judgement]: crate::docs::judgement
+            /// [noise]: crate::docs::judgement#noise
+            /// [scorecard]: ../../../../../docs/results/scorecard.md
+            /// [stages]: crate::docs::experiments#stages
+            #[doc = include_str!(concat!("../docs/", stringify!($page), ".md"))]
+            pub mod $page {}
+        )*};
+    }
+
+    pages! { architecture benchmarks experiments findings gpu guide judgement reproduction }
+}

@@ -1,5 +1,5 @@
-//! The crates and what they use are those that `docs/architecture.md` lists; no file is long, and no files use each other in
-//! a circle.
+//! The crates and what they use are those that `docs/architecture.md` lists; no file is long, and no files use each
+//! other in a circle.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! A generator of examples from a problem, a law and an encoding of one's own: the same bytes again and again, files that are
-//! read back as they were made, and answers judged by the problem.
+//! A generator of examples from a custom problem, law and encoding: the same bytes again and again, files that are read
+//! back as they were made, and answers judged by the problem.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::ops::RangeInclusive;

@@ -1,5 +1,5 @@
-//! Parts of one's own in the place of ours, all at once and without an experiment: what they give is saved, goes on bit for
-//! bit, and is judged like ours.
+//! Custom parts, all at once and without an experiment: their run is saved, resumes bit for bit, and is judged like
+//! ours.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::error::Error;
@@ -186,7 +186,7 @@ impl Observer for Watcher {
     }
 }
 
-/// All parts of one's own, in a directory.
+/// A trainer of custom parts, in a directory.
 fn trainer(dir: &Path, steps: u64) -> (Trainer, Parameters) {
     let parameters = Parameters::random(3, &Device::Cpu);
     let model = Mixer::new(&parameters.trainable()).unwrap();
@@ -218,7 +218,7 @@ fn result(path: &Path, step: u64) -> [Vec<u8>; 3] {
 }
 
 #[test]
-fn parts_of_ones_own_resume_bit_for_bit() {
+fn custom_parts_resume_bit_for_bit() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     assert_eq!(trainer(whole.path(), 50).0.run().unwrap().stop, StopReason::Completed);
     for stop in [7, 16, 33] {
@@ -250,7 +250,7 @@ fn parts_of_ones_own_resume_bit_for_bit() {
 }
 
 #[test]
-fn a_paused_run_is_as_one_that_is_not() {
+fn a_paused_run_equals_an_unpaused_one() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     trainer(whole.path(), 40).0.run().unwrap();
     let (trainer, parameters) = trainer(parts.path(), 40);
@@ -272,7 +272,7 @@ fn a_paused_run_is_as_one_that_is_not() {
 }
 
 #[test]
-fn a_model_of_ones_own_is_decoded_saved_and_loaded() {
+fn a_custom_model_is_decoded_saved_and_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let (mut trainer, parameters) = trainer(dir.path(), 400);
     trainer.run().unwrap();
@@ -293,7 +293,7 @@ fn a_model_of_ones_own_is_decoded_saved_and_loaded() {
 }
 
 #[test]
-fn a_run_ends_by_a_rule_of_ones_own_and_stays_ended() {
+fn a_run_ends_by_a_custom_rule_and_stays_ended() {
     let dir = tempfile::tempdir().unwrap();
     let twice = |history: &[PastEvaluation]| (history.len() == 2).then(|| "two evaluations".to_owned());
     for _ in 0..2 {
@@ -304,7 +304,7 @@ fn a_run_ends_by_a_rule_of_ones_own_and_stays_ended() {
 }
 
 #[test]
-fn the_cause_of_a_broken_source_is_told() {
+fn the_cause_of_a_broken_source_is_reported() {
     let parameters = Parameters::random(0, &Device::Cpu);
     let model = Mixer::new(&parameters.trainable()).unwrap();
     let learner = HostLearner::new(Autodiff::new(model, &parameters).unwrap(), Momentum::default(), &parameters);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use numformer_data::Task;
-use numformer_encoding::{NumberEncoding, Preset, encoding_by_name};
-use numformer_evaluate::{Answered, Better, CustomMetrics};
+use numformer_encoding::{EncodingNameError, NumberEncoding, Preset, encoding_by_name};
+use numformer_evaluate::{Answered, Better, CustomMetrics, FigureName};
 use numformer_metrics::Metric;
 use numformer_model::{AnyModel, CustomModelConfig, Kept, ModelConfig, Seq2Seq};
 use numformer_problems::{
@@ -66,6 +66,9 @@ pub(crate) type MakeModel =
 type MakeOptimizer = Arc<dyn Fn(&Options) -> Result<Box<dyn Optimizer>, MakeError> + Send + Sync>;
 type MakeSchedule = Arc<dyn Fn(&ScheduleParameters, &Options) -> Result<Box<dyn Schedule>, MakeError> + Send + Sync>;
 type AddMetric = Arc<dyn Fn(&Arc<Task>, &Options, &mut CustomMetrics) -> Result<(), MakeError> + Send + Sync>;
+
+/// Kinds of encodings that take parameters.
+const GENERAL_ENCODINGS: [&str; 3] = ["positional", "balanced", "floating"];
 
 /// The parameters that a law of random matrices is made from.
 #[derive(Clone, Copy, Debug)]
@@ -230,8 +233,10 @@ impl Catalogue {
     /// Adds an architecture. Experiments ask for it as in `model = { architecture = "mixer", options = { width = 32 } }`.
     ///
     /// `make` builds the model on the tensors of a [`VarBuilder`], for the vocabulary and the lengths in the
-    /// configuration. It is called for the model that learns, for the one that is judged, and to learn which weights
-    /// there are.
+    /// configuration: those of the longest source and target of the task, its stages and its test sets. It is called for
+    /// the model that learns, for the one that is judged, and to learn which weights there are. A model with a limit
+    /// should override [`Seq2Seq::max_positions`], so that longer sequences are refused with a clear message. The name
+    /// must not be that of a built-in architecture.
     #[must_use]
     pub fn with_architecture<M>(
         mut self,
@@ -248,7 +253,8 @@ impl Catalogue {
         self
     }
 
-    /// Adds an optimizer. Experiments ask for it as in `train.optimizer = { name = "lion", beta1 = 0.95 }`.
+    /// Adds an optimizer. Experiments ask for it as in `train.optimizer = { name = "lion", beta1 = 0.95 }`. The name must
+    /// not be that of a built-in optimizer.
     #[must_use]
     pub fn with_optimizer<O: Optimizer + 'static>(
         mut self,
@@ -276,7 +282,8 @@ impl Catalogue {
     }
 
     /// Adds a metric. Experiments ask for it by its `name` in an `[[evaluate.metric]]` section. Its figure, of the same
-    /// name, is then part of every evaluation, and goals, patience and best checkpoints may use it.
+    /// name, is then part of every evaluation, and goals, patience and best checkpoints may use it. The name must not be
+    /// that of a standard figure.
     #[must_use]
     pub fn with_metric<M>(
         mut self,
@@ -349,8 +356,14 @@ impl Catalogue {
             let options = options_of_name(options).map_err(|source| not_made(key, name, source))?;
             return made(&options, make(&options)).map_err(|source| not_made(key, name, source));
         }
-        if name.contains('(') {
-            return encoding_by_name(name).map_err(|source| ExperimentError::Encoding { key, source });
+        if let Some((family, _)) = name.split_once('(') {
+            return encoding_by_name(name).map_err(|source| match source {
+                EncodingNameError::Unknown(_) => {
+                    let known = GENERAL_ENCODINGS.iter().map(|name| (*name).to_owned());
+                    unknown(key, family.trim(), known.chain(self.families.keys().cloned()).collect())
+                }
+                source => ExperimentError::Encoding { key, source },
+            });
         }
         find(&self.encodings, key, name).cloned()
     }
@@ -372,6 +385,22 @@ impl Catalogue {
         let shapes = VarBuilder::zeros(DType::F32, &Device::Cpu);
         build(&custom, &shapes).map_err(|source| not_made("model.options", &name, source))?;
         Ok(custom.built_by(move |config, vb| build(config, vb).map_err(candle_core::Error::wrap)).into())
+    }
+
+    /// Checks that no custom part has the name of a built-in one, which would be used in its place.
+    pub(crate) fn check_names(&self) -> Result<(), ExperimentError> {
+        let is_standard = |name: &String| !matches!(FigureName::from(name.as_str()), FigureName::Custom(_));
+        let architecture = self.architectures.keys().find(|name| Architecture::NAMES.contains(&name.as_str()));
+        let optimizer = self.optimizers.keys().find(|name| OptimizerConfig::NAMES.contains(&name.as_str()));
+        let taken = [
+            ("architecture", architecture),
+            ("optimizer", optimizer),
+            ("metric", self.metrics.keys().find(|name| is_standard(name))),
+        ];
+        match taken.into_iter().find_map(|(part, name)| Some((part, name?))) {
+            None => Ok(()),
+            Some((part, name)) => Err(ExperimentError::NameOfBuiltIn { part, name: name.clone() }),
+        }
     }
 
     /// The constructor of a custom architecture.
@@ -421,7 +450,10 @@ impl Catalogue {
     /// When a name is unknown, or its options are wrong.
     pub fn metrics(&self, configs: &[CustomConfig], task: &Arc<Task>) -> Result<CustomMetrics, ExperimentError> {
         let mut metrics = CustomMetrics::default();
-        for CustomConfig { name, options } in configs {
+        for (index, CustomConfig { name, options }) in configs.iter().enumerate() {
+            if configs[..index].iter().any(|earlier| earlier.name == *name) {
+                return Err(ExperimentError::SameMetricName { metric: name.clone() });
+            }
             let known = self.metrics.keys().cloned().collect();
             let add = self.metrics.get(name).ok_or_else(|| unknown("evaluate.metric.name", name, known))?;
             let options = Options::new(options.clone());
@@ -440,8 +472,9 @@ fn made<T>(options: &Options, made: Result<T, MakeError>) -> Result<T, MakeError
 
 /// The options between the brackets of a name, as in `base=20, digits=3`.
 fn options_of_name(text: &str) -> Result<Options, MakeError> {
-    let table = toml::from_str(&text.replace(',', "\n"));
-    table.map(Options::new).map_err(|error: toml::de::Error| MakeError::Options { message: error.message().to_owned() })
+    let table = toml::from_str::<BTreeMap<String, Table>>(&format!("options = {{ {text} }}"));
+    let table = table.map_err(|error| MakeError::Options { message: error.message().to_owned() })?;
+    Ok(Options::new(table.into_values().next().unwrap_or_default()))
 }
 
 fn not_made(key: &'static str, name: &str, source: MakeError) -> ExperimentError {

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use numformer_data::VocabularyKind;
+use numformer_data::{Split, VocabularyKind};
 use serde::{Deserialize, Serialize};
 
 use crate::config::architecture_config::ArchitectureConfig;
+use crate::config::experiment_error::ExperimentError;
 use crate::config::one_or_many::{OneOrMany, Span};
 use crate::config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig,
@@ -116,6 +117,27 @@ impl Experiment {
     pub fn encoded(mut self, input: &str, output: &str) -> Self {
         (self.encoding.input, self.encoding.output) = (input.to_owned(), output.to_owned());
         self
+    }
+
+    /// Makes the paths of files and runs absolute, so that a run can be resumed and judged from another directory.
+    ///
+    /// # Errors
+    /// When the working directory cannot be read, or a path is empty.
+    pub fn with_absolute_paths(mut self) -> Result<Self, ExperimentError> {
+        let DataConfig { train, validation, test, .. } = &mut self.data;
+        let paths = [
+            ("start_from", &mut self.start_from),
+            (DataConfig::key(Split::Train), train),
+            (DataConfig::key(Split::Validation), validation),
+            (DataConfig::key(Split::Test), test),
+        ];
+        for (key, path) in paths {
+            if let Some(path) = path {
+                let absolute = std::path::absolute(&*path);
+                *path = absolute.map_err(|source| ExperimentError::Path { key, path: path.clone(), source })?;
+            }
+        }
+        Ok(self)
     }
 
     /// Formats the experiment as TOML, including defaults.

@@ -53,6 +53,8 @@ mod signed;
 mod tasks;
 mod validation;
 
+pub use candle_core;
+pub use candle_nn;
 pub use catalogue::{Catalogue, LawParameters};
 pub use config::architecture::Architecture;
 pub use config::architecture_config::{Adaptation, ArchitectureConfig, SizesConfig};

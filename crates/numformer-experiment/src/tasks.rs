@@ -4,6 +4,7 @@ use numformer_data::{Task, TaskBuilder};
 use numformer_problems::{Law, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
+use crate::config::architecture::Architecture;
 use crate::config::experiment_error::ExperimentError;
 use crate::config::one_or_many::OneOrMany;
 use crate::config::options::Options;
@@ -114,14 +115,26 @@ impl Experiment {
     /// The model for `task`.
     ///
     /// # Errors
-    /// When the architecture is unknown, the sizes are impossible, the architecture does not have an option that is set, or the table of positions
-    /// is shorter than the task's sequences.
+    /// When the architecture is unknown, the sizes are impossible, the architecture does not have an option that is
+    /// set, or the table of positions is shorter than the task's sequences.
     pub fn model_config(
         &self,
         task: &Task,
         catalogue: &Catalogue,
     ) -> Result<numformer_model::ModelConfig, ExperimentError> {
-        self.model.of(task.vocabulary(), [task.max_src_len(), task.max_tgt_len()], catalogue)
+        let mut lengths = [task.max_src_len(), task.max_tgt_len()];
+        if let Architecture::Custom(_) = self.model.architecture {
+            // Its model also reads and writes the sequences of stages and test sets.
+            let sets = self.evaluate.set.iter().map(|set| {
+                let of_set = self.of_test_set(set).task_written_as(catalogue, task);
+                of_set.map_err(|error| set.error(error))
+            });
+            for other in self.stage_tasks(catalogue, task)?.into_iter().map(Ok).chain(sets) {
+                let other = other?;
+                lengths = [lengths[0].max(other.max_src_len()), lengths[1].max(other.max_tgt_len())];
+            }
+        }
+        self.model.of(task.vocabulary(), lengths, catalogue)
     }
 }
 

@@ -100,6 +100,7 @@ impl Experiment {
                 return Err(ExperimentError::OutOfRange { key, expected: "from 0 to train.lr", found: min_lr });
             }
         }
+        catalogue.check_names()?;
         self.validate_optimizer()?;
         self.validate_ends()?;
         self.validate_test_sets()?;

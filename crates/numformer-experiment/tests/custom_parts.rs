@@ -74,7 +74,8 @@ struct Mixer {
     tokens: Embedding,
     mix: Linear,
     projection: Projection,
-    shape: (usize, usize),
+    /// Longest source and target, and the width.
+    shape: [usize; 3],
 }
 
 #[derive(Deserialize)]
@@ -90,7 +91,7 @@ impl Mixer {
             tokens: candle_nn::embedding(vocab_size, d, vb.pp("tokens"))?,
             mix: Linear::new(src * d, tgt * d, &vb.pp("mix"))?,
             projection: Projection::new(2 * d, vocab_size, &vb.pp("projection"))?,
-            shape: (tgt, d),
+            shape: [src, tgt, d],
         })
     }
 }
@@ -100,8 +101,9 @@ impl Seq2Seq for Mixer {
     type Cache = Prefix;
 
     fn encode(&self, src: &Padded, _: Mode) -> Result<Tensor, candle_core::Error> {
-        let (tgt, d) = self.shape;
-        let all = self.tokens.forward(src.ids())?.flatten_from(1)?;
+        let [longest, tgt, d] = self.shape;
+        let read = self.tokens.forward(src.ids())?;
+        let all = read.pad_with_zeros(1, 0, longest - read.dim(1)?)?.flatten_from(1)?;
         self.mix.forward(&all, Activation::Relu)?.reshape((all.dim(0)?, tgt, d))
     }
 
@@ -253,7 +255,10 @@ fn mistakes_in_options_are_named() {
         ("lower = 4.0", "upper = 4.0", "unknown key `upper`"),
         ("factor = 2.0", "factor = 2.0, power = 3", "unknown key `power`"),
         ("base=20", "bas=20", "unknown key `bas`; did you mean `base`?"),
+        ("based(base=20)", "basd(base=20)", "unknown name `basd` in encoding.input; did you mean `based`?"),
+        ("based(base=20)", "based(base=20, digits=[1, 2])", "unknown key `digits`"),
         ("{ name = \"length\" }", "{ name = \"length\", unit = 1 }", "it has no options, found `unit`"),
+        ("[{ name = \"length\" }]", "[{ name = \"length\" }, { name = \"length\" }]", "found `length` again"),
         (
             "metric = \"length\"",
             "metric = \"lengths\"",
@@ -264,5 +269,42 @@ fn mistakes_in_options_are_named() {
     for (from, to, expected) in cases {
         let found = error(from, to);
         assert!(found.starts_with("my.toml, line ") && found.contains(expected), "{to}: {found}");
+    }
+}
+
+#[test]
+fn a_custom_architecture_is_built_for_the_longest_sequences() {
+    let toml = TOML.replace("steps = 12", "steps = 16")
+        + r#"
+    [[stage]]
+    name = "wide"
+    matrices = { law = "above", rows = 2, options = { lower = 4.0 } }
+    steps = 4
+    [[evaluate.set]]
+    name = "wider"
+    matrices = { law = "above", rows = 1, cols = 6, options = { lower = 4.0 } }
+"#;
+    let catalogue = catalogue();
+    let experiment = Experiment::from_toml(&toml, "custom.toml", &catalogue).expect("an experiment");
+    let dir = tempfile::tempdir().expect("dir");
+    let mut run = Run::with_catalogue(experiment, &catalogue)
+        .expect("a run")
+        .in_dir(dir.path().join("run"))
+        .expect("a directory");
+    run.run().expect("both stages");
+    let stored = StoredRun::with_catalogue(&dir.path().join("run"), &catalogue).expect("a run");
+    assert!(stored.evaluate_sets(20).expect("all sets").get("wider").is_some());
+}
+
+#[test]
+fn custom_parts_have_names_of_their_own() {
+    let adam = catalogue().with_optimizer("adam", |options| options.read::<Sign>());
+    let exact = catalogue().with_metric("exact", Better::Less, |_: &Arc<Task>, _| Ok(Length::default()));
+    let gru = catalogue().with_architecture("gru", |config, _, vb| Ok(Mixer::new(config, 4, vb)?));
+    for (catalogue, expected) in
+        [(adam, "the optimizer `adam`"), (exact, "the metric `exact`"), (gru, "the architecture `gru`")]
+    {
+        let error = Experiment::from_toml(TOML, "custom.toml", &catalogue).expect_err(expected).to_string();
+        assert!(error.contains(expected) && error.contains("has the name of a built-in"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Processors on which faer's products do not run.
 
 /// The largest number of rows and columns of matrices that faer decomposes on this processor. `None` if there is no
-/// limit; its products of matrices in `f64` run then, too.
+/// limit: in this case, faer's products of `f64` matrices run, too.
 ///
 /// faer selects the kernels of its products by one instruction set, although the kernels need several. On a processor
 /// that lacks the others, they panic or are illegal instructions:

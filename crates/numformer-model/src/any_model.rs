@@ -1,4 +1,4 @@
-//! A model whose type is not known.
+//! A model whose type is known only at run time.
 
 use std::any::Any;
 use std::fmt;
@@ -46,7 +46,7 @@ impl fmt::Debug for AnyModel {
     }
 }
 
-/// What the models behind an [`AnyModel`] keep of a batch may go to another thread. All types that can are `Kept`.
+/// What the models behind an [`AnyModel`] keep of a batch must be `Send` and `Sync`; every such type is `Kept`.
 pub trait Kept: Batched + Send + Sync + 'static {}
 
 impl<T: Batched + Send + Sync + 'static> Kept for T {}

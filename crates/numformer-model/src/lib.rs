@@ -17,8 +17,8 @@
 //! ```
 //!
 //! - [`Seq2Seq`]: the interface of all models; [`Mode`] distinguishes training from use. [`Model`] is a model of any
-//!   architecture, and [`ModelConfig`] its sizes and options; [`AnyModel`] and [`CustomModelConfig`] are a model of your
-//!   own there.
+//!   architecture, and [`ModelConfig`] its sizes and options; [`AnyModel`] and [`CustomModelConfig`] let it hold a
+//!   model of your own.
 //! - [`Parameters`]: the named weights, from a seed or from stored values.
 //! - [`ParameterCounts`]: the number of weights in each part.
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.

@@ -34,6 +34,7 @@
 //! The backward pass of candle adds gradients on its own thread pool, whose threads keep a core busy for about a
 //! millisecond after each addition. On a machine with few or shared cores, a step is faster with `CANDLE_NUM_THREADS=1`
 //! in the environment, which leaves the cores to rayon, and when the step runs inside rayon's pool (`rayon::scope`).
+//! `Autodiff` of `numformer-model` runs its steps inside rayon's pool, so this advice is for loops of your own.
 //!
 //! # As a dependency
 //! ```toml

@@ -40,6 +40,16 @@ pub(crate) fn short(x: f64) -> String {
     format!("{}{unit}", (scaled * 1e6).round() / 1e6)
 }
 
+/// A number on an axis of any scale: as in [`short`] or, if it is tiny or huge, with a power of ten: `2.5e-7`.
+pub(crate) fn short_of_any_size(x: f64) -> String {
+    if x == 0.0 || (1e-3..1e9).contains(&x.abs()) {
+        return short(x);
+    }
+    // Rounded to three digits, because numbers on an axis are sums of its steps.
+    let rounded: f64 = format!("{x:.2e}").parse().unwrap_or(x);
+    format!("{rounded:e}")
+}
+
 /// A figure with four significant digits, without needless zeros.
 pub(crate) fn significant(x: f64) -> String {
     if !x.is_finite() || x == 0.0 {
@@ -74,6 +84,8 @@ mod tests {
     fn figures_are_written_as_readers_are_used_to() {
         assert_eq!([0, 999, 1000, 96_000, 1_234_567].map(count), ["0", "999", "1,000", "96,000", "1,234,567"]);
         assert_eq!([0.0, 0.5, 9000.0, 20_000.0, 1.5e6].map(short), ["0", "0.5", "9000", "20k", "1.5M"]);
+        let sizes = [0.0, 0.05, -1.5e6, 2.5e-7, -3.000_000_000_1e-4, 1e12].map(short_of_any_size);
+        assert_eq!(sizes, ["0", "0.05", "-1.5M", "2.5e-7", "-3e-4", "1e12"]);
         let significants = [0.0, 0.003_4, 1.0, 12.346, 96_000.0, 1.5e-7, -2.5, f64::INFINITY].map(significant);
         assert_eq!(significants, ["0", "0.0034", "1", "12.35", "96000", "1.500e-7", "-2.5", "inf"]);
         assert_eq!([0.05, 0.07, 1.0, 0.005].map(percent_short), ["5%", "7%", "100%", "0.5%"]);

@@ -21,7 +21,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`ReportedRun`]: the data of a run that a report shows: its experiment, its log and its [`TrainingTime`].
+//! - [`ReportedRun`]: the data of a run that a report shows: its experiment, if it has one, its log and its
+//!   [`TrainingTime`].
 //! - [`TestResults`]: the performance of its model on unseen matrices, including those of other laws, and where it
 //!   fails.
 //! - [`Explanation`]: what a model looked at when it wrote an answer, and what else it might have written.

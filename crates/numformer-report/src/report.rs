@@ -1,5 +1,7 @@
 //! The report on one or several runs.
 
+use numformer_experiment::Experiment;
+
 use crate::markup::{escape, file_name};
 use crate::page::page;
 use crate::section::{Block, Named, accuracy, comparison, curves, errors, failures, laws, summary};
@@ -58,14 +60,18 @@ impl Report {
 
 /// The blocks about one run; `laws` come before its configuration.
 fn of_run(named: &Named<'_>, laws: Vec<Block>) -> Result<Vec<Block>, ReportError> {
-    let toml = escape(&named.run.experiment.to_toml());
-    let configuration = format!(
-        "<details open><summary>experiment.toml</summary>\n<pre tabindex=\"0\"><code>{toml}</code></pre></details>\n"
-    );
-    let configuration = vec![Block::heading(3, "Configuration"), Block::Html(configuration)];
+    let configuration = named.run.experiment.as_ref().map(configuration).unwrap_or_default();
     let sections =
         [summary(named), curves(named)?, accuracy(named)?, errors(named)?, failures(named)?, laws, configuration];
     Ok(sections.concat())
+}
+
+fn configuration(experiment: &Experiment) -> Vec<Block> {
+    let toml = escape(&experiment.to_toml());
+    let configuration = format!(
+        "<details open><summary>experiment.toml</summary>\n<pre tabindex=\"0\"><code>{toml}</code></pre></details>\n"
+    );
+    vec![Block::heading(3, "Configuration"), Block::Html(configuration)]
 }
 
 /// Unique names: those of the directories, or the whole paths if two directories have the same name.
@@ -89,6 +95,8 @@ fn names(runs: &[ReportedRun]) -> Vec<Named<'_>> {
 mod tests {
     use std::collections::HashSet;
 
+    use numformer_evaluate::Figure;
+
     use super::*;
     use crate::results;
     use crate::run::tests::example;
@@ -96,7 +104,7 @@ mod tests {
     fn report() -> Report {
         let first = example("first").with_results(results::tests::example());
         let mut second = example("<second>").with_results(results::tests::example());
-        second.experiment.train.lr = 0.5;
+        second.experiment.as_mut().expect("an experiment").train.lr = 0.5;
         Report::new(vec![first, second]).expect("drawn")
     }
 
@@ -179,6 +187,55 @@ mod tests {
         assert!(html.contains("<h1>Run alone</h1>") && html.contains("validation matrices after 2 steps"), "{html}");
         assert!(!html.contains("Worst cases") && !html.contains("Comparison"));
         assert!(matches!(Report::new(Vec::new()), Err(ReportError::NoRuns)));
+    }
+
+    #[test]
+    fn a_run_without_an_experiment_shows_its_log() {
+        let bare = || ReportedRun { experiment: None, ..example("bare") };
+        let html = Report::new(vec![bare()]).expect("drawn").to_html();
+        for text in
+            ["<h1>Run bare</h1>", "<td>steps</td><td>2</td>", "Training loss", "validation matrices after 2 steps"]
+        {
+            assert!(html.contains(text), "{text}");
+        }
+        for text in ["Configuration", "<td>problem</td>", "<td>output encoding</td>"] {
+            assert!(!html.contains(text), "{text}");
+        }
+        let mut other = example("other");
+        other.experiment.as_mut().expect("an experiment").train.lr = 0.5;
+        let html = Report::new(vec![bare(), example("whole")]).expect("drawn").to_html();
+        assert!(html.contains("<td>problem</td><td>–</td><td>transpose</td>"), "{html}");
+        assert!(!html.contains("All are runs of") && !html.contains("Differences"), "{html}");
+        let html = Report::new(vec![bare(), example("whole"), other]).expect("drawn").to_html();
+        assert!(html.contains("<td>train.lr</td><td>0.001</td><td>0.5</td>"), "{html}");
+        let html = Report::new(vec![bare(), example("whole"), example("twin")]).expect("drawn").to_html();
+        assert!(!html.contains("All are runs of") && !html.contains("Differences"), "{html}");
+    }
+
+    #[test]
+    fn custom_figures_are_drawn_and_listed() {
+        let mut run = example("run");
+        for (report, value) in run.evaluations.iter_mut().zip([2.0, -2.5e-7]) {
+            let figure = Figure::less_is_better(value);
+            report.evaluation.custom = ["<residual>", "heavy tails"].map(|name| (name.to_owned(), figure)).into();
+        }
+        run.evaluations[0].evaluation.custom.remove("heavy tails");
+        let report = Report::new(vec![run, example("other")]).expect("drawn");
+        let html = report.to_html();
+        for text in [
+            "<td>validation &lt;residual&gt;</td><td>-2.500e-7</td><td>–</td>",
+            "<td>&lt;residual&gt;</td><td class=\"number\">-2.500e-7</td>",
+            "<figcaption>&lt;residual&gt; against examples</figcaption>",
+            "&lt;residual&gt;: 2 at the start, -2.500e-7 at the end.",
+            "heavy tails: -2.500e-7 at the start, -2.500e-7 at the end.",
+        ] {
+            assert!(html.contains(text), "{text}");
+        }
+        assert!(!html.contains("<residual>"));
+        let names: Vec<_> = report.figures().map(|figure| figure.name.as_str()).collect();
+        let custom: Vec<_> = names.into_iter().filter(|name| name.contains("-custom-")).collect();
+        let expected = ["1-residual-examples", "1-residual-time", "2-heavy-tails-examples", "2-heavy-tails-time"];
+        assert_eq!(custom, expected.map(|name| format!("run-custom-{name}")));
     }
 
     #[test]

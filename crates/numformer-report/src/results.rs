@@ -6,7 +6,7 @@ use std::path::Path;
 
 use numformer_data::Split;
 use numformer_evaluate::{Evaluation, EvaluationTable, ProblemFailures, Solved, failures_by_problem};
-use numformer_experiment::{Amount, RunError, StoredRun};
+use numformer_experiment::{Amount, Catalogue, RunError, StoredRun};
 use numformer_metrics::Verdict;
 
 use crate::ReportError;
@@ -56,12 +56,27 @@ impl TestResults {
     /// # Errors
     /// When there is no run, it has no valid checkpoint, `examples` is 0, or the file of the test split is unsuitable.
     pub fn of(dir: &Path, examples: impl Into<Amount>, laws: &[impl AsRef<str>]) -> Result<Self, ReportError> {
-        let laws: Vec<&str> = laws.iter().map(AsRef::as_ref).collect();
-        Self::ask(dir, examples.into(), &laws).map_err(|source| ReportError::Model { path: dir.to_owned(), source })
+        Self::with_catalogue(dir, examples, laws, &Catalogue::standard())
     }
 
-    fn ask(dir: &Path, examples: Amount, laws: &[&str]) -> Result<Self, Box<RunError>> {
-        let run = StoredRun::load(dir)?;
+    /// Like [`TestResults::of`], but looks names up in `catalogue` instead of the standard one: those in the experiment
+    /// and those of `laws`.
+    ///
+    /// # Errors
+    /// As [`TestResults::of`].
+    pub fn with_catalogue(
+        dir: &Path,
+        examples: impl Into<Amount>,
+        laws: &[impl AsRef<str>],
+        catalogue: &Catalogue,
+    ) -> Result<Self, ReportError> {
+        let laws: Vec<&str> = laws.iter().map(AsRef::as_ref).collect();
+        Self::ask(dir, examples.into(), &laws, catalogue)
+            .map_err(|source| ReportError::Model { path: dir.to_owned(), source })
+    }
+
+    fn ask(dir: &Path, examples: Amount, laws: &[&str], catalogue: &Catalogue) -> Result<Self, Box<RunError>> {
+        let run = StoredRun::with_catalogue(dir, catalogue)?;
         let mut by_set: Vec<_> = rows(&run.evaluate_sets(examples)?);
         // The first set is the test split itself.
         let (_, evaluation) = by_set.remove(0);

@@ -2,18 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use numformer_experiment::{Experiment, MatricesConfig, RunSummary};
-use numformer_train::{EvaluationReport, Record, StageReport, StepReport, read_metrics};
+use numformer_experiment::{Experiment, MatricesConfig, RunDirError, RunSummary};
+use numformer_train::{EvaluationReport, METRICS, Record, StageReport, StepReport, read_metrics};
 
 use crate::{ReportError, TestResults, TrainingTime};
 
-/// The data of a run that a report shows: its experiment, its logs and, if its model was tested, [`TestResults`].
+/// The data of a run that a report shows: its experiment, if it has one, its logs and, if its model was tested,
+/// [`TestResults`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportedRun {
     /// Its directory.
     pub path: PathBuf,
-    /// The experiment that was run.
-    pub experiment: Experiment,
+    /// The experiment that was run; `None` for the run of a [`Trainer`](numformer_train::Trainer) without one.
+    pub experiment: Option<Experiment>,
     /// The logged steps.
     pub steps: Vec<StepReport>,
     /// The logged evaluations on the validation set of the experiment itself, without those on the examples of stages.
@@ -32,11 +33,18 @@ pub struct ReportedRun {
 impl ReportedRun {
     /// Reads the experiment and the logs of the run in a directory. The run may still be training.
     ///
+    /// A directory with a log but no `experiment.toml` holds a run without an experiment, as a
+    /// [`Trainer`](numformer_train::Trainer) with a [`MetricsLog`](numformer_train::MetricsLog) leaves it.
+    ///
     /// # Errors
     /// When there is no run, it has logged nothing, or a file is damaged. The error names the file and the line.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let experiment = RunSummary::read(path)?.experiment;
-        let log = path.join("metrics.jsonl");
+        let log = path.join(METRICS);
+        let experiment = match RunSummary::read(path) {
+            Ok(summary) => Some(summary.experiment),
+            Err(RunDirError::NoRun { .. }) if log.exists() => None,
+            Err(error) => return Err(error.into()),
+        };
         let records = if log.exists() {
             read_metrics(&log).map_err(|source| ReportError::Io { path: log.clone(), source })?
         } else {
@@ -99,16 +107,18 @@ impl ReportedRun {
         before.1 as f64
     }
 
-    /// The names of the laws it was trained on.
+    /// The names of the laws it was trained on; empty without an experiment.
     #[must_use]
     pub fn trained_on(&self) -> String {
         self.of_matrices(|matrices| matrices.law.0.clone())
     }
 
-    /// The descriptions that `say` gives of the matrices of its problems, each listed once.
+    /// The descriptions that `say` gives of the matrices of its problems, each listed once; empty without an experiment.
     pub(crate) fn of_matrices(&self, say: impl Fn(&MatricesConfig) -> Vec<String>) -> String {
-        let problems = &self.experiment.problem.0;
-        let matrices = problems.iter().map(|problem| problem.matrices.as_ref().unwrap_or(&self.experiment.matrices));
+        let matrices = self.experiment.iter().flat_map(|experiment| {
+            let problems = experiment.problem.0.iter();
+            problems.map(move |problem| problem.matrices.as_ref().unwrap_or(&experiment.matrices))
+        });
         let mut said: Vec<String> = Vec::new();
         for what in matrices.flat_map(say) {
             if !said.contains(&what) {
@@ -194,8 +204,22 @@ pub(crate) mod tests {
         }
         let damaged = error(&format!("{STEP}\nnonsense\n{STEP}\n"));
         assert!(damaged.contains("metrics.jsonl, line 2"), "{damaged}");
-        fs::remove_file(dir.path().join("experiment.toml")).expect("removed");
+        for file in ["experiment.toml", "metrics.jsonl"] {
+            fs::remove_file(dir.path().join(file)).expect("removed");
+        }
         let error = ReportedRun::read(dir.path()).expect_err("no run").to_string();
         assert!(error.contains("expected a run in"), "{error}");
+    }
+
+    #[test]
+    fn logs_alone_are_a_run_without_an_experiment() {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::write(dir.path().join(METRICS), STEP).expect("written");
+        let run = ReportedRun::read(dir.path()).expect("a run");
+        assert_eq!((run.experiment.as_ref(), run.steps.len(), run.last_step()), (None, 1, 10));
+        assert_eq!(run.trained_on(), "");
+        // An experiment that cannot be read is not taken for none.
+        fs::write(dir.path().join("experiment.toml"), "nonsense").expect("written");
+        assert!(ReportedRun::read(dir.path()).is_err());
     }
 }

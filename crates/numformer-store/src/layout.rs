@@ -8,13 +8,14 @@ use numformer_model::{ConfigError, FlatLayout, ModelConfig};
 /// `f32` tensors by name: shape and row-major coefficients.
 pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// Cuts a flat vector into named tensors, with `prefix` before each name.
+/// Cuts a flat vector into named tensors, with `prefix` before each name. If the vector is too short, the tensors
+/// beyond its end have no coefficients, and can be neither saved nor joined again.
 pub fn named(layout: &FlatLayout, prefix: &str, flat: &[f32]) -> NamedTensors {
     let slots = layout.slots().iter();
     slots
         .map(|slot| {
             let shape = slot.shape().dims().to_vec();
-            (format!("{prefix}{}", slot.name()), (shape, flat[slot.range()].to_vec()))
+            (format!("{prefix}{}", slot.name()), (shape, flat.get(slot.range()).unwrap_or_default().to_vec()))
         })
         .collect()
 }
@@ -151,6 +152,15 @@ mod tests {
         let mut tensors = named(&layout, "first.", &values);
         tensors.extend(named(&layout, "second.", &vec![0.0; layout.len()]));
         assert_eq!(flat(&layout, "first.", &tensors), Ok(values));
+    }
+
+    #[test]
+    fn a_vector_that_is_too_short_gives_tensors_of_no_use() {
+        let layout = layout();
+        let tensors = named(&layout, "", &[]);
+        assert_eq!(tensors.len(), layout.slots().len());
+        assert!(matches!(flat(&layout, "", &tensors), Err(LayoutError::Shape { .. })));
+        crate::checkpoint::to_safetensors(&tensors).expect_err("no coefficients");
     }
 
     #[test]

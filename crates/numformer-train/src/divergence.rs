@@ -5,8 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A policy for steps whose loss or gradient is not finite. Such a step never updates the weights.
-///
-/// In TOML, `divergence = { policy = "roll-back", lr_factor = 0.5 }`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "policy", deny_unknown_fields)]
 pub enum DivergencePolicy {

@@ -28,10 +28,34 @@ pub enum TrainError {
     /// The run has no number of steps.
     #[error("expected a number of steps, found none: set one with `Trainer::with_steps`")]
     NoSteps,
+    /// A stage never ends: it has no number of steps, and no goal or no evaluation to reach it.
+    #[error(
+        "stage `{stage}`: expected an end, found none: set one with `Stage::with_steps`, or with `Stage::until` and \
+         `Stage::with_evaluation`"
+    )]
+    EndlessStage {
+        /// Its name.
+        stage: String,
+    },
+    /// A stage has no steps.
+    #[error("stage `{stage}`: expected at least 1 step, found 0")]
+    EmptyStage {
+        /// Its name.
+        stage: String,
+    },
+    /// A custom learner returned no outcomes, or more than it was asked for.
+    #[error("expected at least 1 and at most {expected} outcomes from `Learner::learn`, found {found}")]
+    Outcomes {
+        /// The number of steps to take.
+        expected: u64,
+        /// The number of outcomes found.
+        found: usize,
+    },
     /// Training diverged.
     #[error(
         "training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}, learning rate {lr:e}; \
-         try a lower learning rate, a longer warm-up, or train.divergence"
+         try a lower learning rate, a longer warm-up, or a divergence policy that skips such steps or rolls back \
+         (`Trainer::with_divergence`)"
     )]
     NotFinite {
         /// The step that could not be taken.
@@ -52,5 +76,17 @@ impl TrainError {
     /// A custom error.
     pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Other(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_divergence_says_what_to_try() {
+        let error = TrainError::NotFinite { step: 7, loss: f64::NAN, gradient_norm: 2.0, lr: 1e-3 }.to_string();
+        assert!(error.starts_with("training diverged at step 7: loss NaN, gradient norm 2, learning rate 1e-3; "));
+        assert!(error.ends_with("policy that skips such steps or rolls back (`Trainer::with_divergence`)"), "{error}");
     }
 }

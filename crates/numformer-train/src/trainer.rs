@@ -1,5 +1,6 @@
 //! How a training loop is put together.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -237,7 +238,11 @@ impl Trainer {
     /// Adds an observer.
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer) -> Self {
-        self.observers.push(Box::new(observer));
+        let mut observer = Some(observer);
+        // A boxed observer is not boxed again, so that it is found by its own type.
+        let boxed = (&mut observer as &mut dyn Any).downcast_mut::<Option<Box<dyn Observer>>>().and_then(Option::take);
+        let observer = observer.map(|observer| Box::new(observer) as Box<dyn Observer>);
+        self.observers.extend(boxed.or(observer));
         self
     }
 
@@ -300,10 +305,7 @@ impl Trainer {
             self.next_way_back = save.is_due(self.step).then_some(snapshot);
         }
         // A run that was killed after saving may have left one checkpoint too many. Also, fewer may be asked for now.
-        let kept = self.kept(self.step);
-        if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.remove_oldest(self.step, &kept)?;
-        }
+        self.remove_oldest()?;
         Ok(self)
     }
 
@@ -400,11 +402,18 @@ impl Trainer {
         Ok(self.learner.layout().write(parameters, self.weights())?)
     }
 
-    /// The first observer of type `O`.
+    /// The first observer of type `O`, also if it was added as a `Box<dyn Observer>`.
     #[must_use]
     pub fn observer<O: Observer>(&self) -> Option<&O> {
-        let mut observers = self.observers.iter().map(|observer| &**observer as &dyn std::any::Any);
+        let mut observers = self.observers.iter().map(|observer| &**observer as &dyn Any);
         observers.find_map(|observer| observer.downcast_ref())
+    }
+
+    /// Like [`observer`](Self::observer), for changing it.
+    #[must_use]
+    pub fn observer_mut<O: Observer>(&mut self) -> Option<&mut O> {
+        let mut observers = self.observers.iter_mut().map(|observer| &mut **observer as &mut dyn Any);
+        observers.find_map(|observer| observer.downcast_mut())
     }
 
     /// The name of the stage that the run is in, or `None` when all stages are over.
@@ -453,9 +462,25 @@ impl Trainer {
         self.step = snapshot.step;
         self.progress = snapshot.progress.clone();
         self.judged = self.progress.history.last().map(|past| past.step);
-        // Drops figures that are no longer asked for.
+        Ok(())
+    }
+
+    /// Forgets the best evaluations by figures that are not asked for, and removes their checkpoints. Only when the run
+    /// begins is it known what is asked for.
+    pub(crate) fn forget_unasked(&mut self) -> Result<(), TrainError> {
         let figures = &self.settings.best;
-        self.progress.best.retain(|figure, _| figures.contains(figure));
+        let ways_back = self.way_back.iter_mut().chain(&mut self.next_way_back).map(|past| &mut past.progress);
+        for progress in ways_back.chain([&mut self.progress]) {
+            progress.best.retain(|figure, _| figures.contains(figure));
+        }
+        self.remove_oldest()
+    }
+
+    fn remove_oldest(&mut self) -> Result<(), TrainError> {
+        let kept = self.kept(self.step);
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.remove_oldest(self.step, &kept)?;
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::observers::observer::{EvaluationReport, Observer, StageReport, Start,
 use crate::optimizers::optimizer::Update;
 use crate::run_progress::Best;
 use crate::snapshot::Snapshot;
+use crate::stage::Stage;
 use crate::stopping::stop_rule::PastEvaluation;
 use crate::train_error::TrainError;
 use crate::trainer::{Settings, Trainer};
@@ -42,8 +43,8 @@ impl Trainer {
     /// Trains up to the last step, or until an observer or a stop rule ends the run.
     ///
     /// # Errors
-    /// When the number of steps is not given, a batch cannot be made, a loss or gradient is not finite, or a checkpoint
-    /// cannot be written.
+    /// When the number of steps is not given, a stage has no end, a batch cannot be made, a loss or gradient is not
+    /// finite, or a checkpoint cannot be written.
     pub fn run(&mut self) -> Result<RunReport, TrainError> {
         self.run_until(self.settings.steps)
     }
@@ -57,6 +58,7 @@ impl Trainer {
         if self.settings.steps == 0 {
             return Err(TrainError::NoSteps);
         }
+        self.stages.iter().try_for_each(Stage::check)?;
         let mut observers = Observers(std::mem::take(&mut self.observers));
         let ended = self.run_observed(step.min(self.settings.steps), &mut observers).and_then(|report| {
             self.learner.fetch()?;
@@ -169,6 +171,7 @@ impl Trainer {
     /// Tells the observers that the run begins or goes on.
     fn begin(&mut self, observers: &mut Observers) -> Result<ControlFlow<StopReason>, TrainError> {
         self.is_under_way = true;
+        self.forget_unasked()?;
         if self.rolls_back() && self.step == 0 {
             self.way_back = Some(self.snapshot());
         }
@@ -205,7 +208,7 @@ impl Trainer {
         let Settings { evaluate, save, report, .. } = self.settings;
         let begin = self.progress.stages.last().copied().unwrap_or(0);
         let stage = self.stages.get(self.progress.stages.len());
-        let rest_of_stage = stage.and_then(|stage| (begin + stage.steps?).checked_sub(self.step));
+        let rest_of_stage = stage.and_then(|stage| begin.saturating_add(stage.steps?).checked_sub(self.step));
         let rests = [evaluate.rest(self.step), save.rest(self.step), report.rest(self.step), until - self.step];
         rests.into_iter().chain(rest_of_stage).fold(self.learner.steps_at_once(), u64::min).max(1)
     }
@@ -222,7 +225,12 @@ impl Trainer {
             let batches = (0..accumulate).map(|_| next()).collect::<Result<_, _>>()?;
             Ok(Step { batches, first: step * accumulate, seed, update, clip_norm })
         });
-        self.learner.learn(&mut planned)
+        let outcomes = self.learner.learn(&mut planned)?;
+        let found = outcomes.len();
+        if found == 0 || found as u64 > steps {
+            return Err(TrainError::Outcomes { expected: steps, found });
+        }
+        Ok(outcomes)
     }
 
     /// Notes that a step was taken, or that it could not be taken.
@@ -333,7 +341,8 @@ impl Trainer {
         };
         let judged = evaluation.evaluate(self.learner.state().weights, &mut Watch::new(&mut ask));
         match (judged, stop) {
-            (Ok(evaluation), _) => {
+            (Ok(mut evaluation), _) => {
+                drop_not_finite(&mut evaluation);
                 let examples = self.step * self.examples_per_step();
                 Ok(Some(EvaluationReport { step: self.step, examples, stage, evaluation }))
             }
@@ -370,7 +379,8 @@ impl Trainer {
     fn note_best(&mut self, report: &EvaluationReport) -> bool {
         let mut is_best = false;
         for name in self.settings.best.iter().filter(|_| report.stage.is_none()) {
-            let Some(figure) = name.of(&report.evaluation) else { continue };
+            let figure = name.of(&report.evaluation).filter(|figure| figure.value.is_finite());
+            let Some(figure) = figure else { continue };
             if self.progress.best.get(name).is_none_or(|best| figure.is_better_than(best.value)) {
                 self.progress.best.insert(name.clone(), Best { step: report.step, value: figure.value });
                 is_best = true;
@@ -423,6 +433,13 @@ impl Trainer {
     }
 }
 
+/// Drops the custom figures that are not finite: they carry no information, and JSON cannot express them.
+fn drop_not_finite(evaluation: &mut Evaluation) {
+    let Evaluation { custom, by_dimension, by_problem, by_law, .. } = evaluation;
+    custom.retain(|_, figure| figure.value.is_finite());
+    by_dimension.values_mut().chain(by_problem.values_mut()).chain(by_law.values_mut()).for_each(drop_not_finite);
+}
+
 /// Why the model was not judged.
 enum Unjudged {
     Interrupted(StopReason),
@@ -461,3 +478,6 @@ impl Observers {
 fn first(earlier: ControlFlow<StopReason>, later: ControlFlow<StopReason>) -> ControlFlow<StopReason> {
     if earlier.is_break() { earlier } else { later }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,8 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
 const EXAMPLES: u64 = 1_000;
 
 fn tested(run: ReportedRun, examples: Option<u64>, laws: &[String], verbosity: Verbosity) -> Result<ReportedRun> {
-    if examples == Some(0) {
+    // Without an experiment there is no model to test: the log is all there is to report.
+    if examples == Some(0) || (examples.is_none() && run.experiment.is_none()) {
         return Ok(run);
     }
     if !verbosity.quiet {
@@ -147,4 +148,23 @@ fn laws(chosen: Option<&[String]>) -> Result<Vec<String>> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_an_experiment_is_tested_only_if_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let step = r#"{"event":"step","step":10,"examples":640,"loss":2.5,"lr":1e-3,"gradient_norm":1.0}"#;
+        fs::write(dir.path().join("metrics.jsonl"), step).unwrap();
+        let run = ReportedRun::read(dir.path()).unwrap();
+        let verbosity = Verbosity { quiet: true, verbose: false };
+        assert_eq!(tested(run.clone(), None, &[], verbosity).unwrap(), run);
+        let error = format!("{:#}", tested(run, Some(5), &[], verbosity).unwrap_err());
+        for text in ["--examples 0 reports what was logged", "expected a run in"] {
+            assert!(error.contains(text), "{error}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use numformer_data::Split;
-use numformer_experiment::{Catalogue, DataConfig, Draft, Experiment, Run, RunDir, TrainConfig};
+use numformer_experiment::{Catalogue, Draft, Experiment, Run, RunDir, TrainConfig};
 use numformer_train::{Gap, Progress, RunReport, StopReason};
 use serde_json::json;
 
@@ -120,26 +120,9 @@ pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
     }
 }
 
-/// Makes the paths of an experiment absolute, so that its run can be resumed and judged from elsewhere.
-fn make_paths_whole(experiment: &mut Experiment) -> Result<()> {
-    let DataConfig { train: train_file, validation, test, .. } = &mut experiment.data;
-    let paths = [
-        ("start_from", &mut experiment.start_from),
-        (DataConfig::key(Split::Train), train_file),
-        (DataConfig::key(Split::Validation), validation),
-        (DataConfig::key(Split::Test), test),
-    ];
-    for (key, path) in paths {
-        if let Some(path) = path {
-            *path = std::path::absolute(&*path).with_context(|| format!("{key} = {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
 /// The checked experiment, with absolute paths. Reports what the settings changed beyond the values that they set.
 pub(crate) fn checked(mut draft: Draft, verbosity: Verbosity) -> Result<Experiment> {
-    make_paths_whole(&mut draft.experiment)?;
+    draft.experiment = draft.experiment.with_absolute_paths()?;
     for adaptation in draft.adaptations.iter().filter(|_| !verbosity.quiet) {
         report!("note: {adaptation}");
     }

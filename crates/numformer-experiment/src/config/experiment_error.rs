@@ -1,5 +1,6 @@
 //! Errors of reading and checking experiments.
 
+use std::io;
 use std::path::PathBuf;
 
 use numformer_data::TaskError;
@@ -80,6 +81,30 @@ pub enum ExperimentError {
     SameTestSetName {
         /// The name.
         set: String,
+    },
+    /// Two metrics have the same name.
+    #[error("expected unique names of metrics, found `{metric}` again")]
+    SameMetricName {
+        /// The name.
+        metric: String,
+    },
+    /// A custom part of a catalogue has the name of a built-in one.
+    #[error("the {part} `{name}` of the catalogue has the name of a built-in {part}: choose another name")]
+    NameOfBuiltIn {
+        /// What kind of part it is.
+        part: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The working directory, which relative paths begin at, cannot be read.
+    #[error("cannot make the path {} of {key} absolute", path.display())]
+    Path {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
     },
     /// A stage has no end.
     #[error("stage `{stage}` has no end: expected `steps`, `until`, or both")]

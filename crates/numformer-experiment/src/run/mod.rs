@@ -96,6 +96,7 @@ impl Run {
     /// # Errors
     /// As [`Run::new`].
     pub fn with_catalogue(experiment: Experiment, catalogue: &Catalogue) -> Result<Self, RunError> {
+        let experiment = experiment.with_absolute_paths()?;
         experiment.validate(catalogue)?;
         let task = Arc::new(experiment.task(catalogue)?);
         let files = DataFiles::read(&experiment.data, &task)?;
@@ -436,7 +437,9 @@ impl Experiment {
     /// # Errors
     /// As [`Run::new`].
     pub fn trainer(&self, catalogue: &Catalogue) -> Result<Trainer, RunError> {
-        Ok(Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?.trainer)
+        let run = Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?;
+        run.check_precision()?;
+        Ok(run.trainer)
     }
 }
 

@@ -69,8 +69,8 @@ impl<M: Seq2Seq + Send> TrainingStep for Autodiff<M> {
         mode: Mode,
         gradients: &mut [f32],
     ) -> Result<f64> {
-        // On one of rayon's threads: the operations divide their work among them, and to hand work over from outside costs
-        // more than most of it.
+        // On one of rayon's threads: the operations divide their work among them, and handing work over from outside
+        // the pool costs more than most operations.
         let Self { model, layout, parameters, label_smoothing } = self;
         rayon::scope(move |_| {
             layout.write(parameters, weights)?;

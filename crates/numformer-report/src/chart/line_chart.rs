@@ -29,6 +29,13 @@ pub(crate) struct Axis {
     pub(crate) format: fn(f64) -> String,
 }
 
+impl Axis {
+    /// The number at a place, where 0 may be off by a rounding error because places are sums of steps.
+    fn snapped(&self, x: f64) -> f64 {
+        if x.abs() < 1e-9 * (self.range.end - self.range.start) { 0.0 } else { x }
+    }
+}
+
 /// One line.
 pub(crate) struct Series {
     pub(crate) name: String,
@@ -57,7 +64,7 @@ impl LineChart {
             .x_labels(6)
             .y_labels(6)
             .x_label_formatter(&|x| (self.x.format)(*x))
-            .y_label_formatter(&|y| (self.y.format)(*y))
+            .y_label_formatter(&|y| (self.y.format)(self.y.snapped(*y)))
             .label_style(letters(Ink::Text))
             .axis_desc_style(letters(Ink::Text))
             .axis_style(Ink::Axis.light())
@@ -109,6 +116,12 @@ pub(crate) mod tests {
         for text in ["time, seconds", "loss, nats", "first &amp; last", "second"] {
             assert!(svg.contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn zero_is_labelled_as_such() {
+        let axis = Axis { name: String::new(), range: -1.0..1.0, format: |x| x.to_string() };
+        assert_eq!([-1.0, 5.6e-17, -0.0, 0.2].map(|x| (axis.format)(axis.snapped(x))), ["-1", "0", "0", "0.2"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) fn accuracy(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
         (None, Some(report)) => (&report.evaluation, Split::Validation, "validation", report.step),
         (None, None) => return Ok(Vec::new()),
     };
-    let of_file = run.experiment.data.file(split).and_then(|path| path.file_name());
+    let of_file = run.experiment.as_ref().and_then(|experiment| experiment.data.file(split)?.file_name());
     let of_file = of_file.map_or_else(String::new, |file| format!(" of {}", file.to_string_lossy()));
     let sentence = format!(
         "Greedy decoding on {} {name} matrices{of_file} after {} steps. An answer is within a tolerance if its relative error \
@@ -74,6 +74,9 @@ fn figures(evaluation: &Evaluation) -> Table {
     };
     figure("coefficients within 1%, mean share", percent(evaluation.coefficients), evaluation.coefficients);
     figure("cross-entropy, nats per token", significant(evaluation.cross_entropy), evaluation.cross_entropy);
+    for (name, custom) in &evaluation.custom {
+        figure(name, significant(custom.value), custom.value);
+    }
     figure("matrices drawn again", count(evaluation.rejected), evaluation.rejected as f64);
     table
 }

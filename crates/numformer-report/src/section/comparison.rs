@@ -1,5 +1,7 @@
 //! Several runs side by side.
 
+use numformer_experiment::Experiment;
+
 use crate::chart::line_chart::Series;
 use crate::{Cell, ReportError, Table};
 
@@ -9,37 +11,15 @@ use super::{Block, Named};
 
 /// Tables and curves of several runs; empty for a single run.
 pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> {
-    let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
+    if runs.len() < 2 {
         return Ok(Vec::new());
-    };
+    }
     let mut blocks = vec![Block::section("comparison", "Comparison")];
 
     let table = summary::table("Runs side by side", &runs.iter().collect::<Vec<_>>());
     blocks.push(Block::Table { name: "comparison".to_owned(), table });
 
-    let differences: Vec<_> =
-        others.iter().map(|other| first.run.experiment.differences(&other.run.experiment)).collect();
-    let mut keys: Vec<(&str, &str)> = Vec::new();
-    for difference in differences.iter().flatten() {
-        if keys.iter().all(|(key, _)| *key != difference.key) {
-            keys.push((&difference.key, &difference.left));
-        }
-    }
-    if keys.is_empty() {
-        blocks.push(Block::Paragraph("All are runs of the same experiment.".to_owned()));
-    } else {
-        let labels = runs.iter().map(|named| named.label.as_str());
-        let columns: Vec<&str> = ["key"].into_iter().chain(labels).collect();
-        let mut table = Table::new("Differences between the experiments", &columns);
-        for (key, left) in keys {
-            let mut row = vec![Cell::text(key), Cell::text(left)];
-            row.extend(differences.iter().map(|differences| {
-                Cell::text(differences.iter().find(|other| other.key == key).map_or(left, |other| &other.right))
-            }));
-            table.push(row);
-        }
-        blocks.push(Block::Table { name: "differences".to_owned(), table });
-    }
+    blocks.extend(differences(runs));
 
     let horizontals = Horizontal::of(runs.iter().map(|named| named.run));
     for horizontal in &horizontals {
@@ -64,4 +44,33 @@ pub(crate) fn comparison(runs: &[Named<'_>]) -> Result<Vec<Block>, ReportError> 
         blocks.extend(line_figure("comparison-accuracy", title, horizontal, axis, accuracies.collect(), Vec::new())?);
     }
     Ok(blocks)
+}
+
+/// The differences between the experiments of those runs that have one; `None` if there are fewer than two of them.
+fn differences(runs: &[Named<'_>]) -> Option<Block> {
+    let known = runs.iter().filter_map(|named| Some((named.label.as_str(), named.run.experiment.as_ref()?)));
+    let known: Vec<(&str, &Experiment)> = known.collect();
+    let ((_, first), others) = known.split_first().filter(|(_, others)| !others.is_empty())?;
+    let differences: Vec<_> = others.iter().map(|(_, other)| first.differences(other)).collect();
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for difference in differences.iter().flatten() {
+        if keys.iter().all(|(key, _)| *key != difference.key) {
+            keys.push((&difference.key, &difference.left));
+        }
+    }
+    if keys.is_empty() {
+        let is_of_all = known.len() == runs.len();
+        return is_of_all.then(|| Block::Paragraph("All are runs of the same experiment.".to_owned()));
+    }
+    let labels = known.iter().map(|(label, _)| *label);
+    let columns: Vec<&str> = ["key"].into_iter().chain(labels).collect();
+    let mut table = Table::new("Differences between the experiments", &columns);
+    for (key, left) in keys {
+        let mut row = vec![Cell::text(key), Cell::text(left)];
+        row.extend(differences.iter().map(|differences| {
+            Cell::text(differences.iter().find(|other| other.key == key).map_or(left, |other| &other.right))
+        }));
+        table.push(row);
+    }
+    Some(Block::Table { name: "differences".to_owned(), table })
 }

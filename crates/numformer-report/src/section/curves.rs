@@ -1,7 +1,10 @@
 //! Learning curves, against examples and against time.
 
+use std::collections::BTreeSet;
+
 use crate::chart::line_chart::{Axis, LineChart, Series};
-use crate::format::{count, percent_short, short, significant};
+use crate::format::{count, percent_short, short, short_of_any_size, significant};
+use crate::markup::file_name;
 use crate::{Cell, ReportError, ReportedRun, Table};
 
 use super::{Block, Named};
@@ -61,14 +64,36 @@ impl Horizontal {
     }
 }
 
-/// The axis of losses, which starts at 0 and includes all of them.
-pub(super) fn loss_axis(series: &[Series]) -> Axis {
-    let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-6, f64::max);
-    Axis { name: "loss, nats per token".to_owned(), range: 0.0..1.05 * highest, format: short }
+/// The vertical axis of curves.
+pub(super) struct Vertical {
+    axis: Axis,
+    /// The format of its values in a sentence.
+    in_words: fn(f64) -> String,
 }
 
-pub(super) fn accuracy_axis() -> Axis {
-    Axis { name: "share of answers".to_owned(), range: 0.0..1.05, format: percent_short }
+/// The axis of losses, which starts at 0 and includes all of them.
+pub(super) fn loss_axis(series: &[Series]) -> Vertical {
+    let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-6, f64::max);
+    let axis = Axis { name: "loss, nats per token".to_owned(), range: 0.0..1.05 * highest, format: short };
+    Vertical { axis, in_words: |loss| short(to_four_decimals(loss)) }
+}
+
+pub(super) fn accuracy_axis() -> Vertical {
+    let axis = Axis { name: "share of answers".to_owned(), range: 0.0..1.05, format: percent_short };
+    Vertical { axis, in_words: |share| percent_short(to_four_decimals(share)) }
+}
+
+/// Larger numbers are left out of charts, like those that are not finite: the length of their axis might not be.
+const LARGEST: f64 = 1e300;
+
+/// The axis of a custom figure of any size and sign, which includes 0 and all of its values.
+fn custom_axis(series: &Series) -> Vertical {
+    let values = series.points.iter().map(|point| point.1);
+    let (lowest, highest) =
+        values.fold((0.0, 1e-12), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
+    let range = 1.05 * lowest..1.05 * highest;
+    let axis = Axis { name: "value on the validation set".to_owned(), range, format: short_of_any_size };
+    Vertical { axis, in_words: significant }
 }
 
 /// A figure of lines with its numbers; `None` without points.
@@ -76,18 +101,19 @@ pub(super) fn line_figure(
     name: &str,
     title: &str,
     horizontal: &Horizontal,
-    y: Axis,
+    y: Vertical,
     series: Vec<Series>,
     marks: Vec<f64>,
 ) -> Result<Option<Block>, ReportError> {
     if series.iter().all(|series| series.points.is_empty()) {
         return Ok(None);
     }
+    let Vertical { axis: y, in_words } = y;
     let mut sentences = format!("Line chart of {} against {}. ", y.name, horizontal.axis);
     let mut table = Table::new(format!("{title} against {}", horizontal.against), &["line", horizontal.axis, &y.name]);
     for Series { name, points } in &series {
         if let (Some(first), Some(last)) = (points.first(), points.last()) {
-            let [first, last] = [first.1, last.1].map(|value| (y.format)(value_for(value)));
+            let [first, last] = [first.1, last.1].map(in_words);
             sentences += &format!("{name}: {first} at the start, {last} at the end. ");
         }
         for &(x, value) in points {
@@ -106,7 +132,7 @@ pub(super) fn line_figure(
 }
 
 /// Rounds a value to few digits, for use in a sentence.
-fn value_for(value: f64) -> f64 {
+fn to_four_decimals(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
@@ -149,5 +175,41 @@ pub(crate) fn curves(named: &Named<'_>) -> Result<Vec<Block>, ReportError> {
             horizontal.stages(run),
         )?);
     }
+    let custom = run.evaluations.iter().flat_map(|report| report.evaluation.custom.keys());
+    let custom: BTreeSet<&str> = custom.map(String::as_str).collect();
+    for (number, figure) in (1..).zip(custom) {
+        // Names that differ may be the same as names of files, so they are numbered.
+        let name = format!("{prefix}-custom-{number}-{}", file_name(figure));
+        for horizontal in &horizontals {
+            let values = run
+                .evaluations
+                .iter()
+                .filter_map(|report| Some((report.step, report.examples, report.evaluation.custom.get(figure)?.value)));
+            let values = values.filter(|(.., value)| value.abs() <= LARGEST);
+            let series = Series { name: figure.to_owned(), points: horizontal.points(run, values) };
+            let axis = custom_axis(&series);
+            blocks.extend(line_figure(&name, figure, horizontal, axis, vec![series], horizontal.stages(run))?);
+        }
+    }
     Ok(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_of_custom_figures_include_zero_and_all_values() {
+        let range = |values: &[f64]| {
+            let points = values.iter().map(|value| (0.0, *value)).collect();
+            custom_axis(&Series { name: String::new(), points }).axis.range
+        };
+        assert_eq!(range(&[1.0, 2.0]), 0.0..2.1);
+        assert_eq!(range(&[-1.0, 2.0]), -1.05..2.1);
+        for values in [&[][..], &[0.0], &[-3.0], &[-LARGEST, LARGEST]] {
+            let range = range(values);
+            assert!(range.start < range.end && (range.end - range.start).is_finite(), "{values:?}: {range:?}");
+            assert!(range.contains(&0.0), "{range:?}");
+        }
+    }
 }

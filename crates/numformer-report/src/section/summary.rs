@@ -11,24 +11,35 @@ use super::{Block, Named};
 
 pub(super) const FIVE_PERCENT: Tolerance = Tolerance::relative(0.05);
 
-/// The facts about a run at a glance, each with its name.
-fn facts(run: &ReportedRun) -> Vec<(&'static str, Cell)> {
-    let experiment = &run.experiment;
+type Facts = fn(&ReportedRun) -> Vec<(String, Cell)>;
+
+/// The facts about a run at a glance, each with its name, in groups. Runs may differ in what is known about them.
+const FACTS: [Facts; 3] = [of_experiment, of_log, of_custom_figures];
+
+/// What the experiment says; nothing without one.
+fn of_experiment(run: &ReportedRun) -> Vec<(String, Cell)> {
+    let Some(experiment) = &run.experiment else { return Vec::new() };
     let problems: Vec<&str> = experiment.problem.0.iter().map(|problem| problem.name.as_str()).collect();
     let encoding = &experiment.encoding;
+    let facts = [
+        ("problem", problems.join(" + ")),
+        ("trained on", run.trained_on()),
+        ("dimension", run.of_matrices(dimension)),
+        ("input encoding", encoding.input.clone()),
+        ("output encoding", encoding.output.clone()),
+    ];
+    facts.map(|(name, text)| (name.to_owned(), Cell::text(text))).into()
+}
+
+/// How long it trained, and the last of its usual figures.
+fn of_log(run: &ReportedRun) -> Vec<(String, Cell)> {
     let (steps, examples) = (run.last_step(), run.last_examples());
     let optional = |value: Option<f64>, show: fn(f64) -> String| {
         value.map_or_else(Cell::none, |value| Cell::number(show(value), value))
     };
-    let validation = run.evaluations.last().map(|report| &report.evaluation);
-    let test = run.results.as_ref().map(|results| &results.evaluation);
+    let [validation, test] = evaluations(run);
     let exact = |evaluation: Option<&Evaluation>| optional(evaluation.map(|evaluation| evaluation.exact), percent);
-    vec![
-        ("problem", Cell::text(problems.join(" + "))),
-        ("trained on", Cell::text(run.trained_on())),
-        ("dimension", Cell::text(run.of_matrices(dimension))),
-        ("input encoding", Cell::text(&encoding.input)),
-        ("output encoding", Cell::text(&encoding.output)),
+    let facts = [
         ("steps", Cell::number(count(steps), steps as f64)),
         ("steps that diverged", Cell::number(count(run.diverged), run.diverged as f64)),
         ("training examples", Cell::number(count(examples), examples as f64)),
@@ -38,7 +49,25 @@ fn facts(run: &ReportedRun) -> Vec<(&'static str, Cell)> {
         ("validation exact", exact(validation)),
         ("test within 5%", optional(test.and_then(within_five_percent), percent)),
         ("test exact", exact(test)),
-    ]
+    ];
+    facts.map(|(name, cell)| (name.to_owned(), cell)).into()
+}
+
+/// The last of its custom figures.
+fn of_custom_figures(run: &ReportedRun) -> Vec<(String, Cell)> {
+    let evaluations = ["validation", "test"].into_iter().zip(evaluations(run));
+    let figures = evaluations.flat_map(|(of, evaluation)| {
+        let figures = evaluation.into_iter().flat_map(|evaluation| &evaluation.custom);
+        figures
+            .map(move |(name, figure)| (format!("{of} {name}"), Cell::number(significant(figure.value), figure.value)))
+    });
+    figures.collect()
+}
+
+/// The last evaluation on the validation set, and that on the test split.
+fn evaluations(run: &ReportedRun) -> [Option<&Evaluation>; 2] {
+    let validation = run.evaluations.last().map(|report| &report.evaluation);
+    [validation, run.results.as_ref().map(|results| &results.evaluation)]
 }
 
 /// The range of matrix shapes, from the smallest to the largest.
@@ -57,12 +86,22 @@ pub(super) fn within_five_percent(evaluation: &Evaluation) -> Option<f64> {
 pub(super) fn table(caption: &str, runs: &[&Named<'_>]) -> Table {
     let labels = runs.iter().map(|named| named.label.as_str());
     let mut table = Table::new(caption, &[""].into_iter().chain(labels).collect::<Vec<_>>());
-    let columns: Vec<_> = runs.iter().map(|named| facts(named.run)).collect();
-    let names = columns.first().into_iter().flatten().map(|(name, _)| *name);
-    for (index, name) in names.enumerate() {
-        // A column mixes text and numbers, so all cells are aligned left.
-        let cells = columns.iter().map(|facts| Cell { is_number: false, ..facts[index].1.clone() });
-        table.push([Cell::text(name)].into_iter().chain(cells).collect());
+    for group in FACTS {
+        let columns: Vec<_> = runs.iter().map(|named| group(named.run)).collect();
+        let mut names: Vec<&str> = Vec::new();
+        for (name, _) in columns.iter().flatten() {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let cells = columns.iter().map(|facts| {
+                let cell = facts.iter().find(|(other, _)| other == name).map(|(_, cell)| cell.clone());
+                // A column mixes text and numbers, so all cells are aligned left.
+                Cell { is_number: false, ..cell.unwrap_or_else(Cell::none) }
+            });
+            table.push([Cell::text(name)].into_iter().chain(cells).collect());
+        }
     }
     table
 }

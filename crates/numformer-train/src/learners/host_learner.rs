@@ -43,7 +43,8 @@ impl HostLearner {
     /// Learns by `step` and `optimizer`, starting from the weights in `parameters`.
     ///
     /// # Errors
-    /// When there are no parameters.
+    /// When there are no parameters, or the optimizer's [`memory`](Optimizer::memory) after
+    /// [`begin`](Optimizer::begin) is not as long as the weights or cannot be restored.
     pub fn new(
         step: impl TrainingStep + 'static,
         optimizer: impl Optimizer + 'static,
@@ -54,6 +55,7 @@ impl HostLearner {
         let mut weights = vec![0.0; layout.len()];
         layout.read(parameters, &mut weights)?;
         optimizer.begin(&layout);
+        check_memory(&mut *optimizer, layout.len())?;
         let (how, gradients) = (step.how(), vec![0.0; weights.len()]);
         Ok(Self { step, layout, optimizer, updates: 0, weights, gradients, part: Vec::new(), how })
     }
@@ -132,6 +134,27 @@ impl Learner for HostLearner {
     }
 }
 
+/// Checks that the memory of an optimizer can be saved and restored: it has the same names to read and to write, and
+/// vectors of length `len`.
+fn check_memory(optimizer: &mut dyn Optimizer, len: usize) -> ModelResult<()> {
+    let (names, lengths): (Vec<_>, Vec<_>) =
+        optimizer.memory().into_iter().map(|(name, values)| (name.to_owned(), values.len())).unzip();
+    let (names_mut, lengths_mut): (Vec<_>, Vec<_>) =
+        optimizer.memory_mut().into_iter().map(|(name, values)| (name.to_owned(), values.len())).unzip();
+    if names != names_mut {
+        return Err(Error::Msg(format!(
+            "`Optimizer::memory_mut`: expected the names of `memory`, {names:?}, found {names_mut:?}"
+        )));
+    }
+    for (method, lengths) in [("memory", lengths), ("memory_mut", lengths_mut)] {
+        if let Some((name, found)) = names.iter().zip(lengths).find(|(_, found)| *found != len) {
+            let message = format!("`Optimizer::{method}`, {name:?}: expected {len} coefficients, found {found}");
+            return Err(Error::Msg(message));
+        }
+    }
+    Ok(())
+}
+
 /// Copies a vector into another of the same length.
 pub(crate) fn copy(name: &str, from: &[f32], to: &mut [f32]) -> ModelResult<()> {
     if from.len() != to.len() {
@@ -146,5 +169,67 @@ impl fmt::Debug for HostLearner {
         let Self { how, updates, weights, .. } = self;
         let mut shown = f.debug_struct("HostLearner");
         shown.field("how", how).field("updates", updates).field("weights", &weights.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use candle_nn::Init;
+    use numformer_model::TokenRows;
+
+    use super::*;
+
+    /// A step without a model.
+    struct NoModel;
+
+    impl TrainingStep for NoModel {
+        fn loss_and_gradients(
+            &mut self,
+            _weights: &[f32],
+            _src: TokenRows<'_>,
+            _tgt: TokenRows<'_>,
+            _mode: Mode,
+            _gradients: &mut [f32],
+        ) -> ModelResult<f64> {
+            Ok(0.0)
+        }
+    }
+
+    /// An optimizer with one memory to read and another to restore.
+    struct Remembering([Vec<(&'static str, Vec<f32>)>; 2]);
+
+    impl Optimizer for Remembering {
+        fn update(&mut self, _update: Update, _weights: &mut [f32], _gradients: &[f32]) {}
+
+        fn memory(&self) -> Vec<(&str, &[f32])> {
+            self.0[0].iter().map(|(name, values)| (*name, values.as_slice())).collect()
+        }
+
+        fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
+            self.0[1].iter_mut().map(|(name, values)| (*name, values.as_mut_slice())).collect()
+        }
+    }
+
+    #[test]
+    fn a_memory_that_cannot_be_saved_or_restored_is_refused() {
+        let parameters = Parameters::random(0, &Device::Cpu);
+        parameters.trainable().get_with_hints(3, "x", Init::Const(0.0)).expect("a parameter");
+        let error = |memory: &[(&'static str, usize)], memory_mut: &[(&'static str, usize)]| {
+            let vector = |(name, len): &(&'static str, usize)| (*name, vec![0.0; *len]);
+            let optimizer = Remembering([memory, memory_mut].map(|of| of.iter().map(vector).collect()));
+            HostLearner::new(NoModel, optimizer, &parameters).err().map(|error| error.to_string())
+        };
+        assert_eq!(error(&[], &[]), None);
+        assert_eq!(error(&[("a", 3), ("b", 3)], &[("a", 3), ("b", 3)]), None);
+        let expected = r#"`Optimizer::memory_mut`: expected the names of `memory`, ["a"], found []"#;
+        assert_eq!(error(&[("a", 3)], &[]).as_deref(), Some(expected));
+        let swapped = error(&[("a", 3), ("b", 3)], &[("b", 3), ("a", 3)]).expect("another order");
+        assert!(swapped.ends_with(r#"["a", "b"], found ["b", "a"]"#), "{swapped}");
+        // As of an optimizer that makes its vectors at the first update.
+        let expected = r#"`Optimizer::memory`, "a": expected 3 coefficients, found 0"#;
+        assert_eq!(error(&[("a", 0)], &[("a", 0)]).as_deref(), Some(expected));
+        let expected = r#"`Optimizer::memory_mut`, "a": expected 3 coefficients, found 4"#;
+        assert_eq!(error(&[("a", 3)], &[("a", 4)]).as_deref(), Some(expected));
     }
 }

@@ -15,7 +15,7 @@ pub trait Learner: Send {
     fn layout(&self) -> &FlatLayout;
 
     /// Takes the steps in order and returns the outcome of each. Stops at the first step that is not finite: that step
-    /// is not taken, and its outcome is the last one returned.
+    /// is not taken, and its outcome is the last one returned. There is at least one outcome, and at most one per step.
     ///
     /// # Errors
     /// When a step cannot be made or cannot be computed.

@@ -1,4 +1,4 @@
-//! What is told of a run.
+//! Observers: what a run reports.
 
 pub(crate) mod appended_file;
 pub(crate) mod metrics_log;

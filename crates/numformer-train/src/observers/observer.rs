@@ -93,6 +93,62 @@ pub trait Observer: Any + Send {
     fn on_end(&mut self, _stop: &StopReason) {}
 }
 
+/// Forwards everything to the observer in the box. [`Trainer::observer`](crate::Trainer::observer) finds a
+/// `Box<dyn Observer>` by the type of the observer in it, and a `Box<O>` of a known type as a `Box<O>`.
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
+        (**self).on_start(start)
+    }
+
+    fn on_step(&mut self, step: &StepReport) -> ControlFlow<StopReason> {
+        (**self).on_step(step)
+    }
+
+    fn wants_checkpoint(&mut self) -> bool {
+        (**self).wants_checkpoint()
+    }
+
+    fn wants_weights(&mut self) -> bool {
+        (**self).wants_weights()
+    }
+
+    fn on_weights(&mut self, step: u64, layout: &FlatLayout, weights: &[f32]) -> ControlFlow<StopReason> {
+        (**self).on_weights(step, layout, weights)
+    }
+
+    fn while_evaluating(&mut self) -> ControlFlow<StopReason> {
+        (**self).while_evaluating()
+    }
+
+    fn on_divergence(&mut self, divergence: &DivergenceReport) -> ControlFlow<StopReason> {
+        (**self).on_divergence(divergence)
+    }
+
+    fn on_stage(&mut self, stage: &StageReport) -> ControlFlow<StopReason> {
+        (**self).on_stage(stage)
+    }
+
+    fn on_evaluation(&mut self, evaluation: &EvaluationReport) -> ControlFlow<StopReason> {
+        (**self).on_evaluation(evaluation)
+    }
+
+    fn before_checkpoint(&mut self, step: u64) -> io::Result<()> {
+        (**self).before_checkpoint(step)
+    }
+
+    fn on_full_disk(&mut self, error: &CheckpointError) -> ControlFlow<StopReason> {
+        (**self).on_full_disk(error)
+    }
+
+    fn on_checkpoint(&mut self, path: &Path) -> ControlFlow<StopReason> {
+        (**self).on_checkpoint(path)
+    }
+
+    fn on_end(&mut self, stop: &StopReason) {
+        (**self).on_end(stop);
+    }
+}
+
 /// The beginning of a run, or of its continuation.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {

@@ -40,12 +40,14 @@ pub trait Optimizer: Send {
     /// One update. Weights and gradients are as long as the layout.
     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]);
 
-    /// What is remembered about each weight, by name: vectors as long as the weights.
+    /// What is remembered about each weight, by name: vectors as long as the weights. Names and lengths stay the same
+    /// from [`begin`](Optimizer::begin) on, also before the first update.
     fn memory(&self) -> Vec<(&str, &[f32])> {
         Vec::new()
     }
 
-    /// The [`memory`](Optimizer::memory), for restoring it.
+    /// The [`memory`](Optimizer::memory), for restoring it: the same names in the same order, and vectors of the same
+    /// lengths. An optimizer that implements one of the two methods needs both.
     fn memory_mut(&mut self) -> Vec<(&str, &mut [f32])> {
         Vec::new()
     }
