@@ -356,11 +356,11 @@ impl Catalogue {
             let options = options_of_name(options).map_err(|source| not_made(key, name, source))?;
             return made(&options, make(&options)).map_err(|source| not_made(key, name, source));
         }
-        if let Some((family, _)) = name.split_once('(') {
+        if name.contains('(') {
             return encoding_by_name(name).map_err(|source| match source {
                 EncodingNameError::Unknown(_) => {
                     let known = GENERAL_ENCODINGS.iter().map(|name| (*name).to_owned());
-                    unknown(key, family.trim(), known.chain(self.families.keys().cloned()).collect())
+                    unknown(key, name, known.chain(self.families.keys().cloned()).collect())
                 }
                 source => ExperimentError::Encoding { key, source },
             });

@@ -255,7 +255,11 @@ fn mistakes_in_options_are_named() {
         ("lower = 4.0", "upper = 4.0", "unknown key `upper`"),
         ("factor = 2.0", "factor = 2.0, power = 3", "unknown key `power`"),
         ("base=20", "bas=20", "unknown key `bas`; did you mean `base`?"),
-        ("based(base=20)", "basd(base=20)", "unknown name `basd` in encoding.input; did you mean `based`?"),
+        (
+            "based(base=20)",
+            "basd(base=20)",
+            "unknown name `basd(base=20)` in encoding.input; known: positional, balanced, floating, based",
+        ),
         ("based(base=20)", "based(base=20, digits=[1, 2])", "unknown key `digits`"),
         ("{ name = \"length\" }", "{ name = \"length\", unit = 1 }", "it has no options, found `unit`"),
         ("[{ name = \"length\" }]", "[{ name = \"length\" }, { name = \"length\" }]", "found `length` again"),
@@ -274,16 +278,12 @@ fn mistakes_in_options_are_named() {
 
 #[test]
 fn a_custom_architecture_is_built_for_the_longest_sequences() {
-    let toml = TOML.replace("steps = 12", "steps = 16")
-        + r#"
-    [[stage]]
-    name = "wide"
-    matrices = { law = "above", rows = 2, options = { lower = 4.0 } }
-    steps = 4
-    [[evaluate.set]]
-    name = "wider"
-    matrices = { law = "above", rows = 1, cols = 6, options = { lower = 4.0 } }
-"#;
+    let wider = "matrices = { law = \"above\", rows = 1, cols = 6, options = { lower = 4.0 } }";
+    let wide = "matrices = { law = \"above\", rows = 2, options = { lower = 4.0 } }";
+    let toml = TOML.replace("steps = 12", "steps = 16").replace(
+        "metric = [{ name = \"length\" }]",
+        &format!("metric = [{{ name = \"length\" }}], set = [{{ name = \"wider\", {wider} }}]"),
+    ) + &format!("\nstage = [{{ name = \"wide\", {wide}, steps = 4 }}]");
     let catalogue = catalogue();
     let experiment = Experiment::from_toml(&toml, "custom.toml", &catalogue).expect("an experiment");
     let dir = tempfile::tempdir().expect("dir");
