@@ -42,7 +42,7 @@ fn a_run_of_custom_parts_is_tested_with_their_catalogue() {
     run.run().expect("trained");
 
     let error = TestResults::of(&path, 5, &["gaussian"]).expect_err("unknown to the standard catalogue");
-    let cause = error.source().and_then(|cause| cause.source()).expect("an unknown metric");
+    let cause = error.source().expect("an unknown metric");
     assert!(cause.to_string().contains("answers"), "{cause}");
     let results = TestResults::with_catalogue(&path, 5, &["gaussian"], &catalogue).expect("results");
     for evaluation in [&results.evaluation, &results.by_law[0].1] {

@@ -269,6 +269,7 @@ impl ExperimentError {
     pub(crate) fn key(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::UnknownName { key, found, .. } | Self::UnknownFigure { key, found, .. } => Some((key, Some(found))),
+            Self::SameMetricName { metric } => Some(("evaluate.metric.name", Some(metric))),
             Self::NotMade { key, .. } => Some((key, None)),
             Self::UnheededOption { key, .. }
             | Self::Encoding { key, .. }
