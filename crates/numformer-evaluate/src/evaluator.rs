@@ -92,6 +92,8 @@ enum Judge {
 }
 
 impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
+    /// An evaluation writes the weights that it is given into `parameters`, which may be those of the learner, too.
+    ///
     /// Judges `model`, built on [`Parameters::frozen`] of `parameters`, on the first `count` examples of a task, as
     /// [`evaluate`](crate::evaluate) does.
     ///

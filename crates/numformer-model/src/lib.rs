@@ -35,6 +35,8 @@
 //! [dependencies]
 //! numformer-model = { path = "../numformer/crates/numformer-model" }
 //! ```
+//! The signatures use candle 0.11. This crate exports `candle_core` and `candle_nn`, so that you need no dependency on the same
+//! version.
 //!
 //! # References
 //! - Vaswani et al. (2017), *Attention Is All You Need*. <https://arxiv.org/abs/1706.03762>

@@ -13,6 +13,61 @@ use crate::padded::{NO_TARGET, Padded};
 /// writes; scores and losses are provided.
 ///
 /// # Examples
+/// A custom model: a bag of source tokens beside the last token, and one hidden layer. Layers of this crate and of
+/// candle-nn may share a `VarBuilder`:
+/// ```
+/// use candle_core::{Device, Result, Tensor};
+/// use numformer_model::candle_nn::{Embedding, Module, VarBuilder, embedding};
+/// use numformer_model::{Autodiff, Linear, Mode, Padded, Parameters, Prefix, Projection, Seq2Seq, greedy};
+/// use numformer_ops::{Activation, zero_padding};
+///
+/// struct Bag {
+///     tokens: Embedding,
+///     hidden: Linear,
+///     projection: Projection,
+/// }
+///
+/// impl Bag {
+///     fn new(vocab_size: usize, d: usize, vb: &VarBuilder) -> Result<Self> {
+///         Ok(Self {
+///             tokens: embedding(vocab_size, d, vb.pp("tokens"))?,
+///             hidden: Linear::new(2 * d, d, &vb.pp("hidden"))?,
+///             projection: Projection::new(d, vocab_size, &vb.pp("projection"))?,
+///         })
+///     }
+/// }
+///
+/// impl Seq2Seq for Bag {
+///     type Memory = Tensor;
+///     type Cache = Prefix;
+///
+///     fn encode(&self, src: &Padded, _: Mode) -> Result<Tensor> {
+///         zero_padding(&self.tokens.forward(src.ids())?, src.lengths())?.sum_keepdim(1)
+///     }
+///
+///     fn decode(&self, memory: &Tensor, tgt: &Padded, cache: Option<&mut Prefix>, _: Mode) -> Result<Tensor> {
+///         // This model needs the last token alone; others compute with `whole`, and return the last states of it.
+///         let _whole = cache.map(|prefix| prefix.extended(tgt)).transpose()?;
+///         let read = self.tokens.forward(tgt.ids())?;
+///         let states = Tensor::cat(&[&read, &memory.broadcast_as(read.shape())?], 2)?;
+///         zero_padding(&self.hidden.forward(&states, Activation::Relu)?, tgt.lengths())
+///     }
+///
+///     fn projection(&self) -> &Projection {
+///         &self.projection
+///     }
+/// }
+///
+/// // `trainable` builds the model that learns, and draws its weights; `frozen` one with the same weights for use.
+/// let parameters = Parameters::random(0, &Device::Cpu);
+/// let _step = Autodiff::new(Bag::new(20, 8, &parameters.trainable())?, &parameters)?;
+/// let model = Bag::new(20, 8, &parameters.frozen())?;
+/// let src = Padded::new(&[0, 5, 6, 0], &[4], 4, &Device::Cpu)?;
+/// assert_eq!(greedy(&model, &src, 8)?.len(), 1);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// The states of a transformer, token by token:
 /// ```
 /// use candle_core::Device;
 /// use numformer_model::{Mode, Padded, Parameters, Seq2Seq, StackConfig, Transformer, TransformerConfig};
@@ -36,14 +91,16 @@ pub trait Seq2Seq {
     /// What the model keeps of the targets so far. Start from the default for each batch.
     type Cache: Batched + Default;
 
-    /// Reads `src` `[b, s]`.
+    /// Reads `src` `[b, s]`. The positions beyond its [`lengths`](Padded::lengths) are padding and must have no
+    /// influence: see `zero_padding` of numformer-ops.
     ///
     /// # Errors
     /// When an id lies outside the vocabulary, or the sequence is longer than the model can read.
     fn encode(&self, src: &Padded, mode: Mode) -> Result<Self::Memory>;
 
     /// The states after each token of `tgt` `[b, t]`: `[b, t, d_model]`, zero at padding. With a cache, successive
-    /// calls continue the sequence, and no gradient reaches the tokens of earlier calls.
+    /// calls continue the sequence, `tgt` holds only the tokens since the last call, and so do the states. No gradient
+    /// reaches the tokens of earlier calls.
     ///
     /// # Errors
     /// As [`Seq2Seq::encode`], when `tgt` and the memory have different numbers of rows, and when targets for a cache

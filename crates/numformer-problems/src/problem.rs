@@ -60,7 +60,8 @@ pub trait Problem: Debug + Send + Sync {
     }
 
     /// The rows and columns of the input for a first operand `A` of these rows and columns. By default they are those
-    /// of `A` itself; for a problem with two operands they are those of `[A | B]`.
+    /// of `A` itself; for a problem with two operands they are those of `[A | B]`. Experiments choose the shape of their
+    /// matrices by it; a law that is passed to a task draws the whole input.
     fn input_shape(&self, operand: (usize, usize)) -> (usize, usize) {
         operand
     }

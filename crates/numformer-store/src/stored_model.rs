@@ -22,7 +22,8 @@ pub const ENCODINGS: &str = "encodings.json";
 /// A trained model with its vocabulary: everything needed to use it, and nothing about its training.
 ///
 /// On disk it is a directory with `config.json`, `vocabulary.json` and `model.safetensors`, in the same form as in a
-/// [`Checkpoint`]. If the encodings are known, it also has `encodings.json`. A checkpoint can be loaded as a model too.
+/// [`Checkpoint`]. If the encodings are known, it also has `encodings.json`. A checkpoint of an experiment can be
+/// loaded as a model, too; one of a bare trainer holds the weights alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
     /// Sizes and options of the model.

@@ -43,6 +43,8 @@
 //! [dependencies]
 //! numformer-train = { path = "../numformer/crates/numformer-train" }
 //! ```
+//! The signatures use candle 0.11. This crate exports `candle_core`, so that you need no dependency on the same
+//! version.
 //!
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]) with the kernels of numformer-ops and cuBLASLt. Candle stays on

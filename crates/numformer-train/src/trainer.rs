@@ -24,8 +24,16 @@ use crate::train_error::TrainError;
 /// A training loop: it trains weights on batches. Each of its parts is a value that you pass in, either one of ours or
 /// your own.
 ///
-/// The next step depends only on the snapshot of a run and on its parts. So a run that is interrupted and goes on ends
+/// The next step depends only on the snapshot of a run and on its parts. So a run that is interrupted and resumed ends
 /// with the same bits.
+///
+/// # Interrupting and resuming
+/// A run [saved in](Self::saved_in) a store saves at its intervals, when it ends, and when an observer ends it, for
+/// example with [`StopReason::Interrupted`](crate::StopReason::Interrupted). A trainer built from the same parts on the
+/// same store resumes from the latest snapshot; [`RunStore`](numformer_store::RunStore) allows one trainer at a time, so
+/// drop the first before. A resumed run takes the remaining steps. One that a stop rule ended stays ended while the rule
+/// applies; an observer is asked again after the next step. [`run_until`](Self::run_until) only pauses, and does not
+/// save.
 ///
 /// # Examples
 /// ```
@@ -221,7 +229,9 @@ impl Trainer {
         self
     }
 
-    /// Also keeps the best checkpoint by a figure: see [`RunProgress::best`].
+    /// Also keeps the best checkpoint by a figure: see [`RunProgress::best`]. It is saved when the evaluation is
+    /// made, also between the intervals of [`saved_in`](Self::saved_in). Without an evaluation that has this figure, or
+    /// without a store, nothing is kept.
     #[must_use]
     pub fn keeping_best(mut self, figure: impl Into<FigureName>) -> Self {
         self.settings.best.push(figure.into());

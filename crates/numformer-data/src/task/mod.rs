@@ -28,6 +28,10 @@ const MAX_DRAWS: u32 = 1_000;
 /// all, and each sequence begins with the letter of its problem. All problems are written with one vocabulary. A
 /// sequence is a matrix between two delimiters, such as `<s> V1 V1 + 150 E-2 <s>`.
 ///
+/// A law draws the whole input. For a problem with two operands, such as `Addition`, these are the matrices `[A | B]`.
+/// Unless the [builder](TaskBuilder::with_vocabulary) chooses another vocabulary, it holds only the symbols of numbers
+/// and dimensions that the task can write.
+///
 /// # Examples
 /// ```
 /// use std::sync::Arc;
@@ -45,6 +49,11 @@ const MAX_DRAWS: u32 = 1_000;
 /// let judge = |hypothesis| task.judge(&example.src, &example.tgt, hypothesis, Norm::L1);
 /// assert_eq!(judge(perfect)?, Verdict::Measured { error: 0.0 });
 /// assert_eq!(judge(&perfect[1..])?, Verdict::Malformed);
+///
+/// // Any other answer, as tokens.
+/// let mut zeros = Vec::new();
+/// task.output_encoding().encode(3, 2, [0.0; 6], &mut zeros)?;
+/// assert_eq!(judge(&zeros)?, Verdict::Measured { error: 1.0 });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -94,6 +103,12 @@ impl Task {
     #[must_use]
     pub fn laws(&self) -> &[String] {
         &self.laws
+    }
+
+    /// How answers are written, without delimiters and task letter.
+    #[must_use]
+    pub fn output_encoding(&self) -> &MatrixEncoding {
+        &self.encodings[1]
     }
 
     /// The vocabulary of source and target.

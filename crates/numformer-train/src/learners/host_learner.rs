@@ -40,7 +40,8 @@ pub struct HostLearner {
 }
 
 impl HostLearner {
-    /// Learns by `step` and `optimizer`, starting from the weights in `parameters`.
+    /// Learns by `step` and `optimizer`, starting from the weights in `parameters`. The learner has its own copy of
+    /// them: `Trainer::show_weights` writes the learned weights back.
     ///
     /// # Errors
     /// When there are no parameters, or the optimizer's [`memory`](Optimizer::memory) after

@@ -25,10 +25,10 @@ use numformer_model::FlatLayout;
 ///     }
 ///
 ///     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
-///         let (lr, decay) = (update.lr as f32, update.weight_decay as f32);
+///         let [lr, scale, decay] = [update.lr, update.gradient_scale, update.weight_decay].map(|x| x as f32);
 ///         for ((weight, gradient), is_decayed) in weights.iter_mut().zip(gradients).zip(&self.is_decayed) {
 ///             let decay = if *is_decayed { decay * *weight } else { 0.0 };
-///             *weight -= lr * (gradient.signum() + decay);
+///             *weight -= lr * ((scale * gradient).signum() + decay);
 ///         }
 ///     }
 /// }
@@ -37,7 +37,8 @@ pub trait Optimizer: Send {
     /// Prepares for weights of this layout, which gives their names and shapes. Nothing is remembered about them yet.
     fn begin(&mut self, _layout: &FlatLayout) {}
 
-    /// One update. Weights and gradients are as long as the layout.
+    /// One update. Weights and gradients are as long as the layout. Multiply the gradients by
+    /// [`Update::gradient_scale`] first: that is how their norm is clipped.
     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]);
 
     /// What is remembered about each weight, by name: vectors as long as the weights. Names and lengths stay the same
