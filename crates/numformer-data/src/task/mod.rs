@@ -29,7 +29,7 @@ const MAX_DRAWS: u32 = 1_000;
 /// sequence is a matrix between two delimiters, such as `<s> V1 V1 + 150 E-2 <s>`.
 ///
 /// A law draws the whole input. For a problem with two operands, such as `Addition`, these are the matrices `[A | B]`.
-/// Unless the [builder](TaskBuilder::with_vocabulary) chooses another vocabulary, it holds only the symbols of numbers
+/// Unless the [builder](crate::TaskBuilder::with_vocabulary) chooses another vocabulary, it holds only the symbols of numbers
 /// and dimensions that the task can write.
 ///
 /// # Examples
