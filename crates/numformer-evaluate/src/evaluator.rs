@@ -92,10 +92,9 @@ enum Judge {
 }
 
 impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
-    /// An evaluation writes the weights that it is given into `parameters`, which may be those of the learner, too.
-    ///
     /// Judges `model`, built on [`Parameters::frozen`] of `parameters`, on the first `count` examples of a task, as
-    /// [`evaluate`](crate::evaluate) does.
+    /// [`evaluate`](crate::evaluate) does. Each evaluation writes the weights that it is given into `parameters`, which
+    /// may be those of the learner, too.
     ///
     /// # Errors
     /// When the model has no parameters.

@@ -1,5 +1,6 @@
 //! Custom parts of every kind, named by an experiment with their options: they are built, judged, saved and found again.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -290,6 +291,31 @@ fn a_custom_architecture_is_built_for_the_longest_sequences() {
     run.run().expect("both stages");
     let stored = StoredRun::with_catalogue(&dir.path().join("run"), &catalogue).expect("a run");
     assert!(stored.evaluate_sets(20).expect("all sets").get("wider").is_some());
+}
+
+#[test]
+fn a_custom_architecture_starts_from_weights_for_the_same_vocabulary() {
+    let catalogue = catalogue();
+    let dir = tempfile::tempdir().expect("dir");
+    let experiment = Experiment::from_toml(TOML, "custom.toml", &catalogue).expect("an experiment");
+    let path = dir.path().join("first");
+    let mut first =
+        Run::with_catalogue(experiment.clone(), &catalogue).expect("a run").in_dir(&path).expect("a directory");
+    first.run().expect("all steps");
+
+    let start = |settings: &[&str]| {
+        let mut experiment = experiment.with_settings(settings).expect("settings");
+        (experiment.seed, experiment.start_from) = (7, Some(path.clone()));
+        let mut run = Run::with_catalogue(experiment, &catalogue).expect("a run");
+        run.check_start().map(|()| run.weights().to_vec())
+    };
+    assert_eq!(start(&[]).expect("the same model"), first.weights());
+    let error = |settings: &[&str]| {
+        let error = start(settings).expect_err("another model");
+        error.source().expect("why").to_string()
+    };
+    assert!(error(&["encoding.input=\"based(base=21)\""]).contains("the vocabularies differ"));
+    assert!(error(&["model.options={width=9}"]).contains("model.options"));
 }
 
 #[test]

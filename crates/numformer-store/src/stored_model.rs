@@ -23,7 +23,7 @@ pub const ENCODINGS: &str = "encodings.json";
 ///
 /// On disk it is a directory with `config.json`, `vocabulary.json` and `model.safetensors`, in the same form as in a
 /// [`Checkpoint`]. If the encodings are known, it also has `encodings.json`. A checkpoint of an experiment can be
-/// loaded as a model, too; one of a bare trainer holds the weights alone.
+/// loaded as a model, too; one of a bare trainer has neither configuration nor vocabulary.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
     /// Sizes and options of the model.

@@ -69,6 +69,7 @@ mod training_loop;
 mod workload;
 
 pub use candle_core;
+pub use candle_nn;
 pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
 pub use every::{Every, every};

@@ -55,7 +55,7 @@ pub enum TrainError {
     #[error(
         "training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}, learning rate {lr:e}; \
          try a lower learning rate, a longer warm-up, or a divergence policy that skips such steps or rolls back \
-         (`Trainer::with_divergence`)"
+         (`Trainer::with_divergence`, or `train.divergence` in an experiment)"
     )]
     NotFinite {
         /// The step that could not be taken.
@@ -87,6 +87,6 @@ mod tests {
     fn a_divergence_says_what_to_try() {
         let error = TrainError::NotFinite { step: 7, loss: f64::NAN, gradient_norm: 2.0, lr: 1e-3 }.to_string();
         assert!(error.starts_with("training diverged at step 7: loss NaN, gradient norm 2, learning rate 1e-3; "));
-        assert!(error.ends_with("policy that skips such steps or rolls back (`Trainer::with_divergence`)"), "{error}");
+        assert!(error.ends_with("policy that skips such steps or rolls back (`Trainer::with_divergence`, or `train.divergence` in an experiment)"), "{error}");
     }
 }

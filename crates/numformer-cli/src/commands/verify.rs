@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Serialize)]
-struct Judgement {
+struct Figures {
     l1: Option<f64>,
     frobenius: Option<f64>,
     squared_frobenius: Option<f64>,
@@ -52,7 +52,7 @@ struct Judgement {
     verdict: &'static str,
 }
 
-impl Judgement {
+impl Figures {
     fn without_errors(verdict: &'static str) -> Self {
         let [l1, frobenius, squared_frobenius, max, coefficients_within_1pct] = [None; 5];
         Self { l1, frobenius, squared_frobenius, max, coefficients_within_1pct, verdict }
@@ -135,7 +135,7 @@ fn with_nulls(line: &str) -> String {
     text
 }
 
-fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Judgement> {
+fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Figures> {
     let given =
         |key| line.get(key).with_context(|| format!("expected an object with src, tgt and hyp, found no {key}"));
     let src = matrix(given("src")?).context("src")?;
@@ -149,9 +149,9 @@ fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Judgeme
         Ok(_) | Err(SolveError::IllConditioned { .. } | SolveError::Inaccurate { .. } | SolveError::NotConverged) => {}
         Err(error) => return Err(error).context("src"),
     }
-    let Ok(hyp) = matrix(hyp) else { return Ok(Judgement::without_errors("malformed")) };
+    let Ok(hyp) = matrix(hyp) else { return Ok(Figures::without_errors("malformed")) };
     if hyp.shape() != expected {
-        return Ok(Judgement::without_errors("wrong-shape"));
+        return Ok(Figures::without_errors("wrong-shape"));
     }
     let instance = Instance { input: src.as_ref(), target: tgt.as_ref() };
     let (errors, within) = if reference {
@@ -167,7 +167,7 @@ fn judge(problem: &dyn Problem, line: &Value, reference: bool) -> Result<Judgeme
     };
     let finite = |x: f64| x.is_finite().then_some(x);
     let [l1, frobenius, max] = errors.map(finite);
-    Ok(Judgement {
+    Ok(Figures {
         l1,
         frobenius,
         squared_frobenius: finite(errors[1] * errors[1]),

@@ -16,7 +16,8 @@ const CHUNKS_PER_THREAD: u64 = 16;
 
 /// Writes the examples `range` of a split, in order. The threads of the current rayon pool make them. The bytes do not
 /// depend on the number of threads. Returns the number of matrices that were drawn again because their answer could not
-/// be trusted or written. `out` is written in large pieces, so it need not be buffered; flushing it is up to the caller.
+/// be trusted or written. Text is written in large pieces and flushed at the end, so `out`
+/// need not be buffered.
 ///
 /// # Errors
 /// When an example cannot be made, or `out` cannot be written to; for Parquet without the feature `parquet`, always.

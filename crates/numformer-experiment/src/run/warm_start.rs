@@ -279,7 +279,8 @@ fn toml(value: impl Serialize) -> String {
 }
 
 /// What a run has taken over from the run that it [starts from](crate::Experiment::start_from): all weights of the
-/// layers, and some rows of the embeddings. The other rows are new and are initialized at random.
+/// layers, and some rows of the embeddings. The other rows are new and are initialized at random. A model of a custom
+/// architecture takes over all weights, those of all symbols included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
     /// Symbols that the encoder reads.

@@ -117,6 +117,7 @@ fn figures_that_are_not_finite_are_left_out() {
         Snapshot::load(&checkpoint_path(dir.path(), step)).expect("readable");
     }
     assert_eq!(trainer.progress().best[&FigureName::from("mine")].step, 3);
+    assert_eq!((trainer.progress().latest("mine"), trainer.progress().latest("another")), (Some(3.0), None));
 }
 
 #[test]
