@@ -69,8 +69,13 @@ fn is_moved_file(Difference { key, left, right }: &Difference) -> bool {
     is_file && left != ABSENT && right != ABSENT
 }
 
-/// Compares the values at `path` in two experiments.
-fn compare(path: &str, left: Option<&toml::Value>, right: Option<&toml::Value>, differences: &mut Vec<Difference>) {
+/// Adds the differences between the values at `path` in two experiments to `differences`.
+pub(crate) fn compare(
+    path: &str,
+    left: Option<&toml::Value>,
+    right: Option<&toml::Value>,
+    differences: &mut Vec<Difference>,
+) {
     if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (left, right) {
         let only_right = b.keys().filter(|key| !a.contains_key(*key));
         for key in a.keys().chain(only_right) {

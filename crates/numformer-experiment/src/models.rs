@@ -4,13 +4,15 @@ use numformer_encoding::Vocabulary;
 use numformer_model::{
     Cell, CustomModelConfig, LayerWeights, ModelConfig, RecurrentConfig, StackConfig, TransformerConfig,
 };
-use toml::{Table, Value};
+use numformer_train::Difference;
+use toml::Value;
 
 use crate::catalogue::Catalogue;
 use crate::config::architecture::Architecture;
 use crate::config::architecture_config::{ArchitectureConfig, OF_TRANSFORMERS, SizesConfig};
 use crate::config::experiment_error::ExperimentError;
 use crate::config::is_default;
+use crate::experiment_difference::compare;
 
 /// Default number of heads of a half, as in all models of the paper.
 const DEFAULT_HEADS: usize = 8;
@@ -82,7 +84,10 @@ impl ArchitectureConfig {
         catalogue.architecture(name)?;
         let Self { architecture, options, .. } = self;
         let standard = Self { architecture: architecture.clone(), options: options.clone(), ..Self::default() };
-        if let Some(key) = different_key(self, &standard) {
+        let [set, standard] = [self, &standard].map(|model| Value::try_from(model).expect("sizes are plain data"));
+        let mut differences = Vec::new();
+        compare("model", Some(&set), Some(&standard), &mut differences);
+        if let Some(Difference { key, .. }) = differences.into_iter().next() {
             return Err(ExperimentError::NotAnOption { key, architecture: architecture.clone() });
         }
         let mut config = CustomModelConfig::new(name, vocabulary.len(), lengths);
@@ -130,20 +135,6 @@ impl ArchitectureConfig {
             dropout: self.dropout,
         })
     }
-}
-
-/// The first key in which two models differ.
-fn different_key(one: &ArchitectureConfig, other: &ArchitectureConfig) -> Option<String> {
-    fn within(one: &Table, other: &Table, prefix: &str) -> Option<String> {
-        let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
-        keys.into_iter().find_map(|key| match (one.get(key), other.get(key)) {
-            (left, right) if left == right => None,
-            (Some(Value::Table(left)), Some(Value::Table(right))) => within(left, right, &format!("{prefix}{key}.")),
-            _ => Some(format!("{prefix}{key}")),
-        })
-    }
-    let [one, other] = [one, other].map(|model| Table::try_from(model).expect("sizes and options are plain data"));
-    within(&one, &other, "model.")
 }
 
 #[cfg(test)]
