@@ -5,5 +5,6 @@ pub(crate) mod fresh;
 pub(crate) mod host;
 pub(crate) mod matrix;
 pub(crate) mod parallel;
+pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod simd;

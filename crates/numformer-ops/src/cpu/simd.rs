@@ -2,6 +2,8 @@
 
 use std::array;
 use std::cell::Cell;
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
 
 /// Number of partial results that a reduction keeps: one AVX-512 register of `f32`.
 ///
@@ -15,9 +17,8 @@ thread_local! {
 
 /// An instruction set that this processor is known to support.
 ///
-/// The loops of this crate run at the widest level and give the same bits at each level. The
-/// [gemm](https://docs.rs/gemm) crate computes matrix products and chooses its own instruction set; plain loops replace
-/// it where its choice cannot run.
+/// The loops of this crate run at the widest level and give the same bits at each level. Only products of matrices differ
+/// between levels: without fused multiply-adds they round once more, and instructions for bf16 sum in their own order.
 ///
 /// # Examples
 /// ```
@@ -35,13 +36,20 @@ thread_local! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(Set);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Each set has all instructions of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Set {
     Plain,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with its instruction for products of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    /// The tile registers of AMX, for products of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Level {
@@ -49,15 +57,11 @@ impl Level {
     #[must_use]
     pub fn available() -> Vec<Self> {
         let widest = Self::widest();
-        let mut levels = vec![Self(Set::Plain)];
         #[cfg(target_arch = "x86_64")]
-        if widest.has_avx512() {
-            levels.push(Self(Set::Avx2));
-        }
-        if widest.0 != Set::Plain {
-            levels.push(widest);
-        }
-        levels
+        let sets = [Set::Plain, Set::Avx2, Set::Avx512, Set::Avx512Bf16, Set::Amx];
+        #[cfg(not(target_arch = "x86_64"))]
+        let sets = [Set::Plain];
+        sets.into_iter().map(Self).filter(|level| level.0 <= widest.0).collect()
     }
 
     /// Runs `f` with the loops of this thread at this level, to compare levels. Work that `f` hands to other threads
@@ -79,31 +83,108 @@ impl Level {
         CHOSEN.get().unwrap_or_else(Self::widest)
     }
 
+    /// Whether products of bf16 are faster than those of `f32` at this level.
+    #[must_use]
+    pub fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.0 >= Set::Avx512Bf16
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     fn widest() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512bw")
-            {
-                return Self(Set::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self(Set::Avx2);
-            }
+            static WIDEST: LazyLock<Set> = LazyLock::new(detected);
+            Self(*WIDEST)
         }
+        #[cfg(not(target_arch = "x86_64"))]
         Self(Set::Plain)
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn has_avx512(self) -> bool {
-        self.0 == Set::Avx512
+    pub(crate) fn has_avx2(self) -> bool {
+        self.0 >= Set::Avx2
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn has_avx2(self) -> bool {
-        self.0 == Set::Avx2
+    pub(crate) fn has_avx512(self) -> bool {
+        self.0 >= Set::Avx512
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx512_bf16(self) -> bool {
+        self.0 >= Set::Avx512Bf16
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_amx(self) -> bool {
+        self.0 >= Set::Amx
+    }
+}
+
+/// The widest set of this processor and system.
+#[cfg(target_arch = "x86_64")]
+fn detected() -> Set {
+    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+        return Set::Plain;
+    }
+    if !is_x86_feature_detected!("avx512f")
+        || !is_x86_feature_detected!("avx512vl")
+        || !is_x86_feature_detected!("avx512dq")
+        || !is_x86_feature_detected!("avx512bw")
+    {
+        return Set::Avx2;
+    }
+    match is_x86_feature_detected!("avx512bf16") {
+        false => Set::Avx512,
+        true if amx::is_granted() => Set::Amx,
+        true => Set::Avx512Bf16,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod amx {
+    //! Whether there are tile registers, and the system lets this process use them.
+
+    use std::arch::x86_64::__cpuid_count;
+
+    pub(super) fn is_granted() -> bool {
+        // Bits of the processor's structured extended features: tiles, and their products of bf16.
+        const TILES: u32 = 1 << 24;
+        const BF16: u32 = 1 << 22;
+        let features = __cpuid_count(7, 0).edx;
+        features & TILES != 0 && features & BF16 != 0 && request()
+    }
+
+    /// Linux keeps the tile registers back until a process asks for them, because they make its stack of signals larger.
+    #[cfg(target_os = "linux")]
+    fn request() -> bool {
+        const ARCH_PRCTL: i64 = 158;
+        const REQUEST_COMPONENT: u64 = 0x1023;
+        const TILE_DATA: u64 = 18;
+        let result: i64;
+        #[expect(unsafe_code, reason = "the standard library has no function for this system call")]
+        // SAFETY: the call takes two numbers and touches no memory; it changes the registers that are declared.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                inlateout("rax") ARCH_PRCTL => result,
+                in("rdi") REQUEST_COMPONENT,
+                in("rsi") TILE_DATA,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack),
+            );
+        }
+        result == 0
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn request() -> bool {
+        false
     }
 }
 
@@ -111,23 +192,28 @@ impl Level {
 ///
 /// The body is a plain loop, so there is only one source. The functions that it calls must be `#[inline(always)]`;
 /// otherwise they are compiled for the baseline. All levels give the same bits, because reductions use a fixed number
-/// of [`LANES`] and `mul_add` rounds once everywhere.
+/// of [`LANES`] and `mul_add` rounds once everywhere. Type parameters are written in brackets, and follow from the
+/// arguments.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident $([$($generic:ident: $bound:path),*])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+        $body:block
+    ) => {
         $(#[$meta])*
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$($generic: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn plain($($arg: $ty),*) $(-> $ret)? $body
+            fn plain $(<$($generic: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                fn avx2 $(<$($generic: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? {
                     plain($($arg),*)
                 }
 
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                fn avx512 $(<$($generic: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? {
                     plain($($arg),*)
                 }
 

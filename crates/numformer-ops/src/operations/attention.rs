@@ -8,7 +8,8 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use crate::Lengths;
 use crate::cpu::exp::exp;
 use crate::cpu::fresh::Fresh;
-use crate::cpu::matrix::{MatMut, MatRef, Store, multiply};
+use crate::cpu::matrix::{MatMut, MatRef, Store};
+use crate::cpu::product::multiply;
 use crate::cpu::scratch::Scratch;
 use crate::cpu::simd::{LANES, dot, join_lanes, vectorized};
 use crate::cpu::{host, parallel};

@@ -3,7 +3,8 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::cpu::fresh::Fresh;
-use crate::cpu::matrix::{MatMut, MatRef, Store, multiply};
+use crate::cpu::matrix::{MatMut, MatRef, Store};
+use crate::cpu::product::multiply;
 use crate::cpu::scratch::Scratch;
 use crate::cpu::simd::{accumulate, add, vectorized};
 use crate::cpu::{host, parallel};

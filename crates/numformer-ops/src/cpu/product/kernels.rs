@@ -1,0 +1,146 @@
+//! The innermost loops of products, for each instruction set.
+//!
+//! A kernel adds the product of a few rows of the left operand and one panel of the right one to a [`Tile`]. Both
+//! operands are counted in *units* of 32 bits along the axis that they share: one `f32`, or a pair of bf16. So the same
+//! loops, over units, serve both types; they differ in the step that multiplies two units.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod plain;
+
+use super::operand::Type;
+use crate::cpu::simd::Level;
+
+/// Number of columns in a panel, and in a tile.
+pub(super) const COLUMNS: usize = 32;
+
+/// The most rows of a tile.
+pub(super) const ROWS: usize = 32;
+
+/// The distance between rows of the left operand, in units, that most kernels are compiled for: with a constant
+/// distance, one register holds the addresses of all rows. It is not a multiple of the cache's size per way, so that rows do not
+/// displace each other.
+pub(super) const STRIDE: usize = SPAN + 16;
+
+/// The most units that such a kernel takes at once.
+pub(super) const SPAN: usize = 512;
+
+/// Panels have a whole number of blocks of so many units, the last filled up with zeros: what any kernel needs.
+pub(super) const BLOCK: usize = 16;
+
+/// The units of one panel at one place along the shared axis.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct PanelRow(pub(super) [u32; COLUMNS]);
+
+/// The sums of a few rows, for the columns of one panel.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Tile(pub(super) [[f32; COLUMNS]; ROWS]);
+
+impl Tile {
+    pub(super) fn zeros() -> Self {
+        Self([[0.0; COLUMNS]; ROWS])
+    }
+}
+
+/// A few rows of the left operand: `rows` rows of `units` units, `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'a> {
+    pub(super) units: &'a [u32],
+    pub(super) rows: usize,
+    pub(super) stride: usize,
+}
+
+/// A kernel: its loops, and the sizes that they take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    /// The most rows of a call.
+    pub(super) rows: usize,
+    /// The rows that can be read are a multiple of this, even if fewer are asked for.
+    pub(super) reads: usize,
+    /// The distance between rows that the loops are compiled for; `None` if they take any.
+    pub(super) stride: Option<usize>,
+    /// The number of units must be a multiple of this.
+    pub(super) units: usize,
+    begin: Option<fn()>,
+    end: Option<fn()>,
+    run: fn(Rows<'_>, &[PanelRow], bool, &mut Tile),
+}
+
+/// The time in which a thread may run a kernel.
+#[derive(Debug)]
+pub(super) struct Session<'a>(&'a Kernel);
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.end {
+            end();
+        }
+    }
+}
+
+impl Kernel {
+    /// The fastest kernel of `level` for operands of the given type.
+    pub(super) fn new(level: Level, operands: Type) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if level.has_amx() && operands == Type::Bf16 {
+                return amx::BF16;
+            }
+            if level.has_avx512() {
+                return match operands {
+                    Type::F32 => avx512::F32,
+                    Type::Bf16 if level.has_avx512_bf16() => avx512::BF16,
+                    Type::Bf16 => avx512::WIDENED,
+                };
+            }
+            if level.has_avx2() {
+                return match operands {
+                    Type::F32 => avx2::F32,
+                    Type::Bf16 => avx2::WIDENED,
+                };
+            }
+        }
+        let _ = level;
+        match operands {
+            Type::F32 => plain::F32,
+            Type::Bf16 => plain::BF16,
+        }
+    }
+
+    /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
+    /// equal, because a kernel of few rows waits for its own sums.
+    pub(super) fn blocks(self, rows: usize) -> impl Iterator<Item = (usize, usize)> {
+        let count = rows.div_ceil(self.rows);
+        (0..count).map(move |i| {
+            let first = i * rows / count;
+            (first, (i + 1) * rows / count - first)
+        })
+    }
+
+    /// Prepares the processor's registers for calls on this thread.
+    pub(super) fn begin(&self) -> Session<'_> {
+        if let Some(begin) = self.begin {
+            begin();
+        }
+        Session(self)
+    }
+}
+
+impl Session<'_> {
+    /// Stores the product of `left` and `panel` in the first rows of `tile`, or adds it to them.
+    pub(super) fn run(&self, left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+        let kernel = self.0;
+        let reads = left.rows.next_multiple_of(kernel.reads);
+        // Unsafe code relies on these.
+        assert!(0 < left.rows && left.rows <= kernel.rows && panel.len().is_multiple_of(kernel.units));
+        assert!(kernel.stride.is_none_or(|stride| stride == left.stride));
+        assert!((reads - 1) * left.stride + panel.len() <= left.units.len());
+        (kernel.run)(left, panel, add, tile);
+    }
+}

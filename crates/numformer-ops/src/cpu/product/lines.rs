@@ -1,0 +1,146 @@
+//! Operands as units, in the order in which kernels read them.
+
+use super::operand::Operand;
+use super::transpose::transpose;
+use crate::cpu::matrix::MatRef;
+use crate::cpu::simd::vectorized;
+
+/// The most lines and units that are transposed at once, so that they stay in the innermost cache.
+const STAGED: usize = 32;
+
+/// An operand by its lines: the rows of a left operand, or the columns of a right one. Lines run along the axis that
+/// the operands share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lines<'a, S> {
+    pub(super) entries: &'a [S],
+    pub(super) lines: usize,
+    pub(super) length: usize,
+    /// The distance between lines, and between the entries of a line. One of them is 1.
+    pub(super) line_stride: usize,
+    pub(super) stride: usize,
+}
+
+/// Some units of some lines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// The first line, and the number of lines.
+    pub(super) line: usize,
+    pub(super) lines: usize,
+    /// The first unit of each line, and the number of units. They may go past the end.
+    pub(super) unit: usize,
+    pub(super) units: usize,
+}
+
+impl Part {
+    /// The parts that are transposed one after another, each with its place in this part.
+    fn staged(self, most: usize) -> impl Iterator<Item = ([usize; 2], Self)> {
+        (0..self.lines).step_by(most).flat_map(move |i| {
+            (0..self.units).step_by(most).map(move |u| {
+                let (lines, units) = (most.min(self.lines - i), most.min(self.units - u));
+                ([i, u], Self { line: self.line + i, lines, unit: self.unit + u, units })
+            })
+        })
+    }
+}
+
+impl<'a, S: Operand> Lines<'a, S> {
+    pub(super) fn rows(left: MatRef<'a, S>) -> Self {
+        let MatRef { data, rows, columns, row_stride, column_stride } = left;
+        Self { entries: data, lines: rows, length: columns, line_stride: row_stride, stride: column_stride }
+    }
+
+    pub(super) fn columns(right: MatRef<'a, S>) -> Self {
+        Self::rows(right.t())
+    }
+
+    /// Number of units in a line of operands of type `E`.
+    pub(super) fn units<E: Operand>(&self) -> usize {
+        self.length.div_ceil(E::IN_UNIT)
+    }
+
+    /// Writes a part by lines: the units of a line are adjacent, and lines are `stride` apart. Units past the end of a
+    /// line are 0.
+    pub(super) fn write_by_line<E: Operand>(&self, to: &mut [u32], stride: usize, part: Part) {
+        if self.stride == 1 {
+            return copy_lines(to, stride, *self, part, E::default());
+        }
+        let mut staged = [0; STAGED * STAGED];
+        for ([i, u], part) in part.staged(STAGED) {
+            interleave_lines(&mut staged, STAGED, *self, part, E::default());
+            transpose(&mut to[i * stride + u..], stride, &staged, STAGED, [part.units, part.lines]);
+        }
+    }
+
+    /// Writes a part by units: the same units of all lines are adjacent, and units are `stride` apart. Units past the end
+    /// of a line are 0.
+    pub(super) fn write_by_unit<E: Operand>(&self, to: &mut [u32], stride: usize, part: Part) {
+        if self.stride != 1 || self.line_stride == 1 {
+            return interleave_lines(to, stride, *self, part, E::default());
+        }
+        let mut staged = [0; STAGED * STAGED];
+        for ([i, u], part) in part.staged(STAGED) {
+            copy_lines(&mut staged, STAGED, *self, part, E::default());
+            transpose(&mut to[u * stride + i..], stride, &staged, STAGED, [part.lines, part.units]);
+        }
+    }
+}
+
+vectorized! {
+    /// [`Lines::write_by_line`] where the entries of a line are adjacent. The last argument only says of what type the
+    /// units are.
+    fn copy_lines[S: Operand, E: Operand](
+        to: &mut [u32],
+        stride: usize,
+        from: Lines<'_, S>,
+        part: Part,
+        _units: E,
+    ) {
+        let Part { line: first, lines, unit, units } = part;
+        let begin = unit * E::IN_UNIT;
+        let length = from.length.saturating_sub(begin).min(units * E::IN_UNIT);
+        for line in 0..lines {
+            let entries = &from.entries[(first + line) * from.line_stride + begin..][..length];
+            let to = &mut to[line * stride..][..units];
+            let whole = length / E::IN_UNIT;
+            E::write_units(&mut to[..whole], &entries[..whole * E::IN_UNIT]);
+            to[whole..].fill(0);
+            if whole * E::IN_UNIT < length {
+                to[whole] = E::unit(E::of(entries[length - 1]), E::default());
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// [`Lines::write_by_unit`] where lines are adjacent, or anything else. The last argument only says of what type the
+    /// units are.
+    fn interleave_lines[S: Operand, E: Operand](
+        to: &mut [u32],
+        stride: usize,
+        from: Lines<'_, S>,
+        part: Part,
+        _units: E,
+    ) {
+        let Part { line: first, lines, unit, units } = part;
+        for u in 0..units {
+            let to = &mut to[u * stride..][..lines];
+            let at = (unit + u) * E::IN_UNIT;
+            let last = at + E::IN_UNIT - 1;
+            if at >= from.length {
+                to.fill(0);
+            } else if from.line_stride == 1 && last < from.length {
+                let [a, b] = [at, last].map(|at| &from.entries[at * from.stride + first..][..lines]);
+                for (to, (a, b)) in to.iter_mut().zip(a.iter().zip(b)) {
+                    *to = E::unit(E::of(*a), E::of(*b));
+                }
+            } else {
+                for (line, to) in to.iter_mut().enumerate() {
+                    let begin = (first + line) * from.line_stride;
+                    let a = E::of(from.entries[begin + at * from.stride]);
+                    let b = if last < from.length { E::of(from.entries[begin + last * from.stride]) } else { E::default() };
+                    *to = E::unit(a, b);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Products of matrices: of `f32` or bf16, with sums in `f32`.
+//!
+//! The right operand is packed in [`Panels`]. The left one is read where it lies, or copied a few rows at a time. A
+//! [kernel](kernels) of the processor's widest instruction set computes a tile of the product after another, and an
+//! [`Epilogue`] adds a bias and the like on the way to memory.
+//!
+//! # Bits
+//! Each entry is a sum in the order of the shared axis, so that it depends neither on the other rows and columns nor on
+//! threads. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
+//! exact, all kernels do whose instructions are not made for bf16; those take their sums in an order of their own.
+
+mod epilogue;
+mod kernels;
+mod lines;
+mod operand;
+mod panels;
+mod transpose;
+
+pub(crate) use self::epilogue::Epilogue;
+pub use self::operand::Operand;
+pub use self::panels::Panels;
+
+use std::cell::RefCell;
+use std::mem;
+
+use self::epilogue::{Place, finish};
+use self::kernels::{BLOCK, COLUMNS, Kernel, PanelRow, Rows, SPAN, Session, Tile};
+use self::lines::{Lines, Part};
+use self::operand::as_units;
+use super::matrix::{MatMut, MatRef, Store};
+use super::simd::Level;
+
+thread_local! {
+    /// Memory for the operands of a product while it is computed.
+    static LEFT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static RIGHT: RefCell<Vec<PanelRow>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Stores `scale`·`left`·`right`, on the calling thread alone.
+///
+/// # Panics
+/// When the shapes disagree.
+pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, left: MatRef<'_>, right: MatRef<'_>) {
+    let mut panels = Panels::<f32>::reusing(RIGHT.take());
+    panels.pack(right);
+    let epilogue: Epilogue<'_> = match store {
+        Store::Replace => Epilogue::Replace(scale),
+        Store::Add => Epilogue::Add(scale),
+    };
+    multiply_packed(dst, left, &panels, &epilogue);
+    RIGHT.set(panels.into_rows());
+}
+
+/// Stores the product of `left` and `right`, after what the epilogue does to it, on the calling thread alone.
+///
+/// # Panics
+/// When the shapes disagree.
+pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
+    mut dst: MatMut<'_, O>,
+    left: MatRef<'_, S>,
+    right: &Panels<E>,
+    epilogue: &Epilogue<'_, M>,
+) {
+    let [inner, columns] = right.sizes();
+    assert!(
+        left.rows == dst.rows && columns == dst.columns && left.columns == inner,
+        "{}×{} product of {}×{} and {inner}×{columns}",
+        dst.rows,
+        dst.columns,
+        left.rows,
+        left.columns,
+    );
+    let kernel = Kernel::new(Level::detect(), E::TYPE);
+    let session = kernel.begin();
+    let lines = Lines::rows(left);
+    let layout = Layout::new(&kernel, lines.units::<E>());
+    let mut next = 0;
+    if let Some(units) = direct::<S, E>(&kernel, lines) {
+        let layout = Layout { stride: lines.line_stride / E::IN_UNIT, ..layout };
+        let whole = left.rows / kernel.reads * kernel.reads;
+        while next < whole {
+            let rows = layout.rows.min(whole - next);
+            multiply_rows(
+                &mut dst,
+                &kernel,
+                &session,
+                layout,
+                &units[next * layout.stride..],
+                [next, rows],
+                right,
+                epilogue,
+            );
+            next += rows;
+        }
+    }
+    if next == left.rows {
+        return;
+    }
+    let mut memory = LEFT.take();
+    let copy = layout.of(&mut memory);
+    while next < left.rows {
+        let rows = layout.rows.min(left.rows - next);
+        for (span, copy) in copy.chunks_exact_mut(layout.rows * layout.stride).enumerate() {
+            let unit = span * layout.span;
+            let part = Part { line: next, lines: rows, unit, units: layout.span.min(layout.units - unit) };
+            lines.write_by_line::<E>(copy, layout.stride, part);
+        }
+        multiply_rows(&mut dst, &kernel, &session, layout, copy, [next, rows], right, epilogue);
+        next += rows;
+    }
+    LEFT.set(memory);
+}
+
+/// The units of the left operand where they lie, if the kernel can read them there: from the beginning of lines of the
+/// cache, and as many as a panel has.
+fn direct<'a, S: Operand, E: Operand>(kernel: &Kernel, lines: Lines<'a, S>) -> Option<&'a [u32]> {
+    let is_whole = [lines.length, lines.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT * BLOCK));
+    if S::TYPE == E::TYPE && kernel.stride.is_none() && lines.stride == 1 && is_whole {
+        as_units(lines.entries).filter(|units| units.as_ptr().align_offset(64) == 0)
+    } else {
+        None
+    }
+}
+
+/// How rows of the left operand lie in memory: in spans of units, and each span by rows.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// The most rows at once: few enough to stay in the cache.
+    rows: usize,
+    /// The number of units in a row.
+    units: usize,
+    /// The most units in a span.
+    span: usize,
+    /// The distance between rows of a span.
+    stride: usize,
+}
+
+impl Layout {
+    /// The most units in a copy.
+    const MOST: usize = 1 << 17;
+
+    fn new(kernel: &Kernel, units: usize) -> Self {
+        let units = units.next_multiple_of(BLOCK);
+        let (span, stride) = match kernel.stride {
+            Some(stride) => (SPAN, stride),
+            None => (units.max(1), units + BLOCK),
+        };
+        let rows = Self::MOST / (units.div_ceil(span).max(1) * stride);
+        Self { rows: (rows / kernel.rows).max(1) * kernel.rows, units, span, stride }
+    }
+
+    fn spans(self) -> usize {
+        self.units.div_ceil(self.span)
+    }
+
+    /// The copy within `memory`, at the beginning of a line of the cache.
+    fn of(self, memory: &mut Vec<u32>) -> &mut [u32] {
+        let len = self.spans() * self.rows * self.stride;
+        memory.resize(memory.len().max(len + BLOCK), 0);
+        let skipped = memory.as_ptr().align_offset(64).min(BLOCK);
+        &mut memory[skipped..skipped + len]
+    }
+}
+
+/// The product of some rows, whose units lie as `layout` says, and all panels.
+fn multiply_rows<E: Operand, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    kernel: &Kernel,
+    session: &Session<'_>,
+    layout: Layout,
+    units: &[u32],
+    [first, rows]: [usize; 2],
+    right: &Panels<E>,
+    epilogue: &Epilogue<'_, M>,
+) {
+    // A tile is written while the next is computed, which need not wait for it.
+    let mut tiles = [Tile::zeros(), Tile::zeros()];
+    let [mut tile, mut previous] = tiles.each_mut();
+    let mut pending: Option<Place> = None;
+    for (at, panel) in right.panels().enumerate() {
+        for (row, count) in kernel.blocks(rows) {
+            if panel.is_empty() {
+                tile.0.fill([0.0; COLUMNS]);
+            }
+            for (span, panel) in panel.chunks(layout.span).enumerate() {
+                let begin = (span * layout.rows + row) * layout.stride;
+                let left = Rows { units: &units[begin..], rows: count, stride: layout.stride };
+                session.run(left, panel, span > 0, tile);
+            }
+            if let Some(place) = pending {
+                finish(dst, previous, place, epilogue);
+            }
+            pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
+            mem::swap(&mut tile, &mut previous);
+        }
+    }
+    if let Some(place) = pending {
+        finish(dst, previous, place, epilogue);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers are exact")]
+mod tests;

@@ -1,0 +1,165 @@
+//! The types of the operands of products.
+
+use std::fmt::Debug;
+
+use half::bf16;
+
+/// The type of the operands of a product. Sums are `f32` for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    F32,
+    Bf16,
+}
+
+/// A number that products take as an operand: `f32` or [`bf16`].
+pub trait Operand: sealed::Sealed + Copy + Debug + Default + PartialEq + Send + Sync + 'static {
+    /// The nearest number of this type; of two equally near, the one with an even significand.
+    fn round(x: f32) -> Self;
+
+    /// The same number as an `f32`.
+    fn widen(self) -> f32;
+}
+
+pub(crate) mod sealed {
+    use super::{Type, bf16};
+
+    /// What the kernels need to know of an operand.
+    pub trait Sealed: Sized {
+        const TYPE: Type;
+        /// Number of operands in a unit of 32 bits.
+        const IN_UNIT: usize;
+        /// `x`, rounded if need be.
+        fn of<S: super::Operand>(x: S) -> Self;
+        /// The unit of one operand, or of the pair that begins with it.
+        fn unit(first: Self, second: Self) -> u32;
+        /// Writes as many units as `entries` fill.
+        fn write_units<S: super::Operand>(units: &mut [u32], entries: &[S]);
+        fn to_bf16(self) -> bf16;
+    }
+}
+
+impl Operand for f32 {
+    #[inline(always)]
+    fn round(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl sealed::Sealed for f32 {
+    const TYPE: Type = Type::F32;
+    const IN_UNIT: usize = 1;
+
+    #[inline(always)]
+    fn of<S: Operand>(x: S) -> Self {
+        x.widen()
+    }
+
+    #[inline(always)]
+    fn unit(first: Self, _second: Self) -> u32 {
+        first.to_bits()
+    }
+
+    #[inline(always)]
+    fn write_units<S: Operand>(units: &mut [u32], entries: &[S]) {
+        for (unit, entry) in units.iter_mut().zip(entries) {
+            *unit = entry.widen().to_bits();
+        }
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> bf16 {
+        bf16::round(self)
+    }
+}
+
+impl Operand for bf16 {
+    #[inline(always)]
+    fn round(x: f32) -> Self {
+        let bits = x.to_bits();
+        // Adding almost half of the last place, and the last bit, carries where rounding goes up.
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        // What is not a number keeps a bit that says so.
+        let rounded = if x.is_nan() { bits >> 16 | 0x40 } else { nearest };
+        Self::from_bits(rounded as u16)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+impl sealed::Sealed for bf16 {
+    const TYPE: Type = Type::Bf16;
+    const IN_UNIT: usize = 2;
+
+    #[inline(always)]
+    fn of<S: Operand>(x: S) -> Self {
+        x.to_bf16()
+    }
+
+    #[inline(always)]
+    fn unit(first: Self, second: Self) -> u32 {
+        u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+    }
+
+    #[inline(always)]
+    fn write_units<S: Operand>(units: &mut [u32], entries: &[S]) {
+        // Entry by entry, this is a loop over vectors; pair by pair, it would not be.
+        for (to, entry) in halves_mut(units).iter_mut().zip(entries) {
+            *to = entry.to_bf16();
+        }
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> bf16 {
+        self
+    }
+}
+
+/// Units as pairs of bf16, the first in the lower half.
+#[inline(always)]
+fn halves_mut(units: &mut [u32]) -> &mut [bf16] {
+    const { assert!(cfg!(target_endian = "little"), "the first of a pair lies in the lower half of its unit") };
+    #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
+    // SAFETY: a unit is as large as two bf16 and aligned as well as they are; all bits are valid for both; the slices
+    // have the same memory, and the first is borrowed as long as the second.
+    unsafe {
+        std::slice::from_raw_parts_mut(units.as_mut_ptr().cast(), 2 * units.len())
+    }
+}
+
+/// Pairs of bf16 as units, if they begin where a unit may.
+pub(super) fn as_units<E: Operand>(entries: &[E]) -> Option<&[u32]> {
+    #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
+    // SAFETY: all bits are valid for a unit.
+    let (before, units, _) = unsafe { entries.align_to::<u32>() };
+    before.is_empty().then_some(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_keeps_what_is_not_a_number() {
+        let mut bits = 0u32;
+        for _ in 0..200_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = f32::from_bits(bits);
+            let (found, expected) = (bf16::round(x), bf16::from_f32(x));
+            assert!(found.to_bits() == expected.to_bits() || (x.is_nan() && found.is_nan()), "{x:e}");
+        }
+        for x in [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0] {
+            assert_eq!(bf16::round(x).to_bits(), bf16::from_f32(x).to_bits());
+        }
+        assert!(bf16::round(f32::MAX).widen().is_infinite());
+        // The bits that are cut off may be all that says it is not a number.
+        assert!(bf16::round(f32::from_bits(0x7f80_0001)).is_nan());
+    }
+}

@@ -1,0 +1,76 @@
+//! The right operand of a product, packed.
+
+use std::marker::PhantomData;
+
+use super::kernels::{BLOCK, COLUMNS, PanelRow};
+use super::lines::{Lines, Part};
+use super::operand::Operand;
+use crate::cpu::matrix::MatRef;
+
+/// The right operand of a product, in panels of 32 columns: for each place along the shared axis, the entries of these
+/// columns are adjacent. A weight is packed once for many products.
+#[derive(Clone, Debug)]
+pub struct Panels<E> {
+    rows: Vec<PanelRow>,
+    /// The number of rows and columns of the matrix.
+    sizes: [usize; 2],
+    operand: PhantomData<E>,
+}
+
+impl<E> Default for Panels<E> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), sizes: [0; 2], operand: PhantomData }
+    }
+}
+
+impl<E: Operand> Panels<E> {
+    /// Packs `right`, in place of what was packed before.
+    pub(crate) fn pack<S: Operand>(&mut self, right: MatRef<'_, S>) {
+        let lines = Lines::columns(right);
+        self.sizes = [lines.length, lines.lines];
+        let height = self.height();
+        // What the memory held is never read, except in columns past the last, whose sums are not used.
+        let len = lines.lines.div_ceil(COLUMNS) * height;
+        self.rows.resize(self.rows.len().max(len), PanelRow([0; COLUMNS]));
+        for (panel, rows) in self.rows[..len].chunks_exact_mut(height.max(1)).enumerate() {
+            let line = panel * COLUMNS;
+            let part = Part { line, lines: COLUMNS.min(lines.lines - line), unit: 0, units: height };
+            lines.write_by_unit::<E>(units_mut(rows), COLUMNS, part);
+        }
+    }
+
+    /// The number of rows and columns of the matrix.
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        self.sizes
+    }
+
+    /// Nothing packed yet, with memory that another had.
+    pub(super) fn reusing(rows: Vec<PanelRow>) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
+    pub(super) fn into_rows(self) -> Vec<PanelRow> {
+        self.rows
+    }
+
+    /// Number of units in a panel: a whole number of blocks.
+    fn height(&self) -> usize {
+        self.sizes[0].div_ceil(E::IN_UNIT).next_multiple_of(BLOCK)
+    }
+
+    /// The panels, each with the units of 32 columns.
+    pub(super) fn panels(&self) -> impl Iterator<Item = &[PanelRow]> {
+        let height = self.height();
+        (0..self.sizes[1].div_ceil(COLUMNS)).map(move |panel| &self.rows[panel * height..(panel + 1) * height])
+    }
+}
+
+/// The units of panel rows, one row after another.
+fn units_mut(rows: &mut [PanelRow]) -> &mut [u32] {
+    #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
+    // SAFETY: a row is an array of units without padding; the slices have the same memory, and the first is borrowed as
+    // long as the second.
+    unsafe {
+        std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * COLUMNS)
+    }
+}

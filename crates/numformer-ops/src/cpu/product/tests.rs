@@ -1,0 +1,272 @@
+//! Every kernel against a sum in double precision, at odd sizes.
+
+use half::bf16;
+
+use super::*;
+use crate::cpu::simd::tests::at_each_level;
+
+const SIZES: [usize; 6] = [1, 7, 13, 33, 65, 100];
+
+/// Numbers between -1 and 1.
+fn numbers<T: Operand>(len: usize, seed: u32) -> Vec<T> {
+    let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(1);
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        T::round((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+    };
+    (0..len).map(next).collect()
+}
+
+fn widened<T: Operand>(x: &[T]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(x.widen())).collect()
+}
+
+/// Entry (i, j) of A·B and the sum of the magnitudes of its terms, where `a` is `[m, k]` and `b` `[k, n]`.
+fn entry(a: &[f64], b: &[f64], [n, k]: [usize; 2], i: usize, j: usize) -> [f64; 2] {
+    let terms = (0..k).map(|l| a[i * k + l] * b[l * n + j]);
+    [terms.clone().sum(), terms.map(f64::abs).sum()]
+}
+
+fn packed<S: Operand, E: Operand>(right: MatRef<'_, S>) -> Panels<E> {
+    let mut panels = Panels::default();
+    panels.pack(right);
+    panels
+}
+
+fn transposed<T: Copy>(x: &[T], columns: usize) -> Vec<T> {
+    (0..x.len()).map(|at| x[at % (x.len() / columns) * columns + at / (x.len() / columns)]).collect()
+}
+
+/// The product of operands stored in every order, at each level; all orders give the same bits.
+fn products<S: Operand, E: Operand>(a: &[S], b: &[S], [m, n, k]: [usize; 3]) -> Vec<Vec<f32>> {
+    let (a_t, b_t) = (transposed(a, k), transposed(b, n));
+    at_each_level(|| {
+        let lefts = [MatRef::new(a, m, k, k), MatRef::new(&a_t, k, m, m).t()];
+        let rights = [MatRef::new(b, k, n, n), MatRef::new(&b_t, n, k, k).t()];
+        let mut found = lefts.iter().flat_map(|left| {
+            rights.map(|right| {
+                let mut dst = vec![f32::NAN; m * n];
+                let epilogue = Epilogue::<f32>::Replace(1.0);
+                multiply_packed(MatMut::filling(&mut dst, n), *left, &packed::<S, E>(right), &epilogue);
+                dst
+            })
+        });
+        let first = found.next().expect("there are four orders");
+        assert!(found.all(|other| bits(&other) == bits(&first)), "{m}×{n}×{k}");
+        first
+    })
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn every_kernel_gives_the_product() {
+    fn check<S: Operand, E: Operand>(sizes: [usize; 3]) {
+        let [m, n, k] = sizes;
+        let (a, b) = (numbers::<S>(m * k, 1), numbers::<S>(k * n, 2));
+        let round = |x: &[S]| widened(&x.iter().map(|x| E::round(x.widen())).collect::<Vec<_>>());
+        let (exact_a, exact_b) = (round(&a), round(&b));
+        for found in products::<S, E>(&a, &b, sizes) {
+            for (at, found) in found.iter().enumerate() {
+                let [expected, magnitude] = entry(&exact_a, &exact_b, [n, k], at / n, at % n);
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error <= 1e-6 * magnitude, "{m}×{n}×{k}: expected {expected}, found {found}");
+            }
+        }
+    }
+    for m in SIZES {
+        for n in SIZES {
+            for k in SIZES {
+                check::<f32, f32>([m, n, k]);
+                check::<f32, bf16>([m, n, k]);
+                check::<bf16, bf16>([m, n, k]);
+            }
+        }
+    }
+    // More than one span, and more rows than are copied at once.
+    check::<f32, f32>([3, 33, 1100]);
+    check::<bf16, bf16>([3, 33, 2100]);
+    check::<f32, f32>([500, 2, 3]);
+    check::<bf16, bf16>([1500, 2, 96]);
+}
+
+/// Fused multiply-adds in the order of the shared axis leave no choice of rounding, and neither do exact products.
+#[test]
+fn kernels_agree_in_every_bit_where_the_order_of_sums_allows() {
+    let sizes = [33, 65, 131];
+    let [m, n, k] = sizes;
+    let fused = products::<f32, f32>(&numbers(m * k, 1), &numbers(k * n, 2), sizes);
+    for found in &fused[usize::from(!cfg!(any(target_feature = "fma", target_arch = "aarch64")))..] {
+        assert_eq!(bits(found), bits(fused.last().expect("there is a level")));
+    }
+    let rounded = products::<bf16, bf16>(&numbers(m * k, 1), &numbers(k * n, 2), sizes);
+    for (found, level) in rounded.iter().zip(Level::available()) {
+        assert!(level.has_bf16() || bits(found) == bits(&rounded[0]), "{level:?}");
+    }
+}
+
+/// The rows of a product do not depend on the rows beside them, nor on where they lie in memory.
+#[test]
+fn rows_are_independent() {
+    let (m, n, k) = (100, 40, 64);
+    let b = packed::<bf16, bf16>(MatRef::new(&numbers(k * n, 2), k, n, n));
+    // With room, so that the rows can begin at the beginning of a line of the cache, where a kernel may read them.
+    let memory = numbers::<bf16>(m * k + 64, 1);
+    for first in at_each_level(|| {
+        let product = |begin: usize, rows: usize| {
+            let mut dst = vec![f32::NAN; rows * n];
+            let left = MatRef::new(&memory[begin..], rows, k, k);
+            multiply_packed(MatMut::filling(&mut dst, n), left, &b, &Epilogue::<f32>::Replace(1.0));
+            bits(&dst)
+        };
+        let aligned = memory.as_ptr().align_offset(64);
+        for begin in [aligned, aligned + 1] {
+            let whole = product(begin, m);
+            for (first, rows) in [(0, 1), (0, 32), (5, 33), (40, 60), (99, 1)] {
+                assert_eq!(product(begin + first * k, rows), whole[first * n..(first + rows) * n]);
+            }
+        }
+    }) {
+        let () = first;
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_row_and_column() {
+    fn check<E: Operand>() {
+        let (m, n, k) = (33, 65, 13);
+        for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (mut a, mut b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+            a[7 * k + 3] = special;
+            b[12 * n + 64] = special;
+            for found in products::<f32, E>(&a, &b, [m, n, k]) {
+                for (at, found) in found.iter().enumerate() {
+                    let is_touched = at / n == 7 || at % n == 64;
+                    assert_eq!(found.is_finite(), !is_touched, "{special} at {}, {}", at / n, at % n);
+                }
+            }
+        }
+    }
+    check::<f32>();
+    check::<bf16>();
+}
+
+/// Instructions for bf16 take denormal numbers as 0; all others count them.
+#[test]
+fn denormal_numbers_are_numbers_or_zero() {
+    let (m, n, k) = (7, 33, 33);
+    let tiny = f32::MIN_POSITIVE / 4.0;
+    let a: Vec<f32> = vec![tiny; m * k];
+    let b: Vec<f32> = vec![1.0; k * n];
+    for found in products::<f32, f32>(&a, &b, [m, n, k]) {
+        assert!(found.iter().all(|x| *x == k as f32 * tiny));
+    }
+    for (found, level) in products::<f32, bf16>(&a, &b, [m, n, k]).into_iter().zip(Level::available()) {
+        assert!(found.iter().all(|x| *x == if level.has_bf16() { 0.0 } else { k as f32 * tiny }), "{level:?}");
+    }
+}
+
+#[test]
+fn epilogues_do_what_they_say() {
+    for (m, n, k) in [(5, 7, 3), (33, 64, 16), (40, 65, 1)] {
+        let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        let (bias, other) = (numbers::<f32>(n, 3), numbers::<f32>(m * n, 4));
+        let sums: Vec<f64> =
+            (0..m * n).map(|at| entry(&widened(&a), &widened(&b), [n, k], at / n, at % n)[0]).collect();
+        let residual = MatRef::filling(&other, n);
+        type Expected<'a> = Box<dyn Fn(usize) -> f64 + 'a>;
+        let wide = |x: &f32| f64::from(*x);
+        let cases: [(Epilogue<'_>, Expected<'_>); 6] = [
+            (Epilogue::Replace(-0.5), Box::new(|at| -0.5 * sums[at])),
+            (Epilogue::Add(2.0), Box::new(|at| wide(&other[at]) + 2.0 * sums[at])),
+            (Epilogue::Bias(&bias), Box::new(|at| sums[at] + wide(&bias[at % n]))),
+            (Epilogue::BiasRelu(&bias), Box::new(|at| (sums[at] + wide(&bias[at % n])).max(0.0))),
+            (Epilogue::BiasResidual(&bias, residual), Box::new(|at| sums[at] + wide(&bias[at % n]) + wide(&other[at]))),
+            (Epilogue::Mask(residual), Box::new(|at| if other[at] > 0.0 { sums[at] } else { 0.0 })),
+        ];
+        for (epilogue, expected) in cases {
+            for found in at_each_level(|| {
+                // Rows that are longer than the product keep their ends.
+                let mut dst = vec![9.0; m * (n + 3)];
+                for (row, other) in dst.chunks_exact_mut(n + 3).zip(other.chunks_exact(n)) {
+                    row[..n].copy_from_slice(other);
+                }
+                let right = packed::<f32, f32>(MatRef::new(&b, k, n, n));
+                multiply_packed(MatMut::new(&mut dst, m, n, n + 3), MatRef::new(&a, m, k, k), &right, &epilogue);
+                dst
+            }) {
+                for (i, row) in found.chunks_exact(n + 3).enumerate() {
+                    assert_eq!(row[n..], [9.0; 3]);
+                    for (j, found) in row[..n].iter().enumerate() {
+                        let expected = expected(i * n + j);
+                        assert!((wide(found) - expected).abs() < 1e-5, "{epilogue:?}: {expected}, found {found}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_are_rounded_on_their_way_to_bf16() {
+    let (m, n, k) = (33, 65, 13);
+    let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+    for (rounded, exact) in at_each_level(|| {
+        let right = packed::<f32, bf16>(MatRef::new(&b, k, n, n));
+        let (mut rounded, mut exact) = (vec![bf16::NAN; m * n], vec![f32::NAN; m * n]);
+        let (left, epilogue) = (MatRef::new(&a, m, k, k), Epilogue::<f32>::Replace(1.0));
+        multiply_packed(MatMut::filling(&mut rounded, n), left, &right, &epilogue);
+        multiply_packed(MatMut::filling(&mut exact, n), left, &right, &epilogue);
+        (rounded, exact)
+    }) {
+        assert!(rounded.iter().zip(exact).all(|(rounded, exact)| *rounded == bf16::from_f32(exact)));
+    }
+}
+
+#[test]
+fn nothing_along_the_shared_axis_gives_zero() {
+    for dst in at_each_level(|| {
+        let mut dst = vec![f32::NAN; 6];
+        let right = packed::<f32, f32>(MatRef::new(&[], 0, 3, 3));
+        multiply_packed(
+            MatMut::filling(&mut dst, 3),
+            MatRef::<f32>::new(&[], 2, 0, 0),
+            &right,
+            &Epilogue::<f32>::Replace(1.0),
+        );
+        multiply_packed(
+            MatMut::<f32>::new(&mut [], 0, 3, 3),
+            MatRef::<f32>::new(&[], 0, 0, 0),
+            &right,
+            &Epilogue::<f32>::Replace(1.0),
+        );
+        dst
+    }) {
+        assert_eq!(dst, [0.0; 6]);
+    }
+}
+
+#[test]
+fn panels_forget_what_they_held() {
+    let mut panels = packed::<f32, f32>(MatRef::new(&[f32::NAN; 70 * 40], 70, 40, 40));
+    for (rows, columns) in [(3, 50), (65, 2)] {
+        panels.pack(MatRef::new(&vec![1.0; rows * columns], rows, columns, columns));
+        let mut dst = vec![0.0; columns];
+        multiply_packed(
+            MatMut::filling(&mut dst, columns),
+            MatRef::new(&vec![1.0; rows], 1, rows, rows),
+            &panels,
+            &Epilogue::<f32>::Replace(1.0),
+        );
+        assert!(dst.iter().all(|x| *x == rows as f32), "{dst:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "2×2 product of 2×3 and 2×3")]
+fn disagreeing_shapes_are_refused() {
+    let a = MatRef::filling(&[0.0; 6], 3);
+    multiply(MatMut::filling(&mut [0.0; 4], 2), Store::Replace, 1.0, a, a);
+}
