@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use numformer::fused::Precision;
 use numformer::train::{Gradients, Workload};
 
 const BATCH: usize = 64;
@@ -14,7 +15,7 @@ fn train_step(criterion: &mut Criterion) {
     let autodiff = ["T5"].map(|name| (name, Gradients::Autodiff));
     for (name, gradients) in Workload::NAMES.map(|name| (name, Gradients::Fused)).into_iter().chain(autodiff) {
         let workload = Workload::named(name).expect("listed");
-        let mut training = workload.training(gradients).expect("a model");
+        let mut training = workload.training(gradients, Precision::F32).expect("a model");
         let batch = workload.batch(0, BATCH);
         let how = format!("{gradients:?}").to_lowercase();
         group.bench_function(BenchmarkId::new(how, name), |bencher| {

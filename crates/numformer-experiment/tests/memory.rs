@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use numformer_fused::Precision;
 use numformer_train::{Gradients, Workload};
 use serde_json::json;
 
@@ -27,7 +28,7 @@ fn status_kb(name: &str) -> u64 {
 fn ten_thousand_steps_of_the_smallest_workload_take_no_more_memory_than_the_first_few() {
     let workload = Workload::named("T5").unwrap();
     let batches: Vec<_> = (0..8).map(|seed| workload.batch(seed, 64)).collect();
-    let mut training = workload.training(Gradients::Fused).unwrap();
+    let mut training = workload.training(Gradients::Fused, Precision::F32).unwrap();
     let mut resident_kb = Vec::with_capacity(STEPS / EVERY);
     for step in 1..=STEPS {
         training.steps([&batches[step % batches.len()]].into_iter()).unwrap();

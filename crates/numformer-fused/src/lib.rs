@@ -35,7 +35,9 @@
 
 mod device_step;
 mod fused_step;
+mod precision;
 
 pub use candle_core;
-pub use device_step::{DeviceStep, Precision};
+pub use device_step::DeviceStep;
 pub use fused_step::FusedStep;
+pub use precision::Precision;

@@ -79,14 +79,18 @@ pub type Lengths<'a> = Option<&'a [u32]>;
 pub mod kernels {
     pub use crate::cpu::matrix::Store;
     pub use crate::cpu::parallel::{Threads, for_each};
+    pub use crate::cpu::peak::multiply_adds;
+    pub use crate::cpu::product::{Operand, Panels};
     pub use crate::cpu::simd::Level;
-    pub use crate::operations::attention::AttentionShape;
+    pub use crate::operations::attention::{AttentionRoom, AttentionShape};
     pub use crate::operations::embedding::{embed_rows, scatter_rows};
     pub use crate::operations::linear::{
-        add_parts, linear_input_gradient, linear_parameter_gradients, linear_rows, relu_gradient,
+        add_parts, linear_input_gradient, linear_parameter_gradients, linear_relu_input_gradient, linear_rows,
+        linear_rows_add,
     };
-    pub use crate::operations::norm::{add_layer_norm_rows, layer_norm_gradients, layer_norm_rows};
+    pub use crate::operations::norm::{layer_norm_gradients, layer_norm_rows};
     pub use crate::operations::projection_loss::ProjectionLoss;
+    pub use half::bf16;
 }
 
 /// The operations composed of candle's own, on any device. The fused operations are tested and measured against them.

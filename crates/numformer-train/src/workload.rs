@@ -95,10 +95,10 @@ impl Workload {
     /// A model with fresh weights on the CPU, ready to train on batches of this shape.
     ///
     /// # Errors
-    /// When there is not enough memory.
-    pub fn training(&self, gradients: Gradients) -> Result<TimedTraining> {
+    /// When there is not enough memory, or automatic differentiation is asked for bf16.
+    pub fn training(&self, gradients: Gradients, precision: Precision) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
-        let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients, 0.0)?;
+        let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients, precision, 0.0)?;
         Ok(TimedTraining { learner: Box::new(HostLearner::new(step, Adam::default(), &parameters)?) })
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let workload = Workload::named("T5").expect("listed");
         let batch = workload.batch(0, 4);
         for gradients in [Gradients::Fused, Gradients::Autodiff] {
-            let mut training = workload.training(gradients).expect("a small model");
+            let mut training = workload.training(gradients, Precision::F32).expect("a small model");
             let losses: Vec<f64> =
                 (0..6).map(|_| training.steps([&batch].into_iter()).expect("its own batch")).collect();
             assert!((losses[0] - 1328f64.ln()).abs() < 1.0 && losses[5] < losses[0] - 0.02, "{losses:?}");

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::root;
 
 /// Run `numformer bench` and a PyTorch script of the same model in turn, and print the ratios.
 ///
-/// The script is benches/baseline/torch_baseline.py. It needs PyTorch: `--install` installs it in a virtual environment
-/// under target/, and `--python` names a Python that has it.
+/// Ours runs in f32 and in bf16. PyTorch runs eager and compiled, each in f32 and under bf16 autocast; the fastest counts. The script is
+/// benches/baseline/torch_baseline.py. It needs PyTorch: `--install` installs it in a virtual environment under target/,
+/// and `--python` names a Python that has it.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ cargo xtask bench-compare --configs T1,T5 --rounds 3 --install")]
@@ -36,15 +37,39 @@ pub(crate) struct Arguments {
     /// Also compare greedy decoding.
     #[arg(long)]
     generate: bool,
-    /// Also compare with compiled PyTorch.
-    #[arg(long)]
-    compile: bool,
+    /// Which kinds of PyTorch to run, separated by commas. Compiling takes up to a minute in each round.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "eager,compiled,eager-bf16,compiled-bf16")]
+    variants: Vec<Variant>,
     /// Path of a Python that has PyTorch.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// First install PyTorch into target/torch-venv, if it is not there.
     #[arg(long)]
     install: bool,
+}
+
+/// How PyTorch runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Variant {
+    Eager,
+    Compiled,
+    EagerBf16,
+    CompiledBf16,
+}
+
+impl Variant {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Eager => &[],
+            Self::Compiled => &["--compile"],
+            Self::EagerBf16 => &["--bf16"],
+            Self::CompiledBf16 => &["--compile", "--bf16"],
+        }
+    }
+
+    fn is_bf16(self) -> bool {
+        matches!(self, Self::EagerBf16 | Self::CompiledBf16)
+    }
 }
 
 /// The compared part of either program's report.
@@ -59,11 +84,21 @@ struct Report {
     train_gflop_per_s: Option<f64>,
     #[serde(default)]
     product_gflop_per_s: Option<f64>,
+    #[serde(default)]
+    multiply_add_gflop_per_s: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Rate {
     median: f64,
+}
+
+/// The reports of all rounds for one configuration.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Ours in f32 and in bf16.
+    own: [Vec<Report>; 2],
+    theirs: Vec<(Variant, Vec<Report>)>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -72,56 +107,83 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let ours = build(root)?;
     let script = root.join("benches/baseline/torch_baseline.py");
 
-    let mut variants = vec!["eager"];
-    if arguments.compile {
-        variants.push("compiled");
-    }
-    println!("medians of {} rounds in turn; ratio: ours over the fastest PyTorch", arguments.rounds);
+    println!("batch {}, medians of {} rounds in turn, steps/s", arguments.batch, arguments.rounds);
     println!();
-    println!("| | numformer, steps/s | PyTorch, steps/s | ratio | of the GEMM rate | peak MB | ratio |{}", {
-        if arguments.generate { " greedy, examples/s | PyTorch | ratio |" } else { "" }
-    });
-    println!("|---|---|---|---|---|---|---|{}", if arguments.generate { "---|---|---|" } else { "" });
+    println!("{}", header(arguments.generate));
     for config in &arguments.configs {
-        let mut own = Vec::new();
-        let mut theirs = vec![Vec::new(); variants.len()];
+        let theirs = arguments.variants.iter().map(|variant| (*variant, Vec::new())).collect();
+        let mut reports = Reports { theirs, ..Reports::default() };
         for round in 1..=arguments.rounds {
             eprintln!("{config}, round {round} of {}", arguments.rounds);
-            own.push(report(Command::new(&ours).arg("bench").arg("--json"), arguments, config)?);
-            for (variant, reports) in variants.iter().zip(&mut theirs) {
+            for (own, precision) in reports.own.iter_mut().zip([&[][..], &["--bf16"]]) {
+                let mut command = Command::new(&ours);
+                own.push(report(command.args(["bench", "--json"]).args(precision), arguments, config)?);
+            }
+            for (variant, theirs) in &mut reports.theirs {
                 let mut command = Command::new(&python);
-                command.arg(&script);
-                if *variant == "compiled" {
-                    command.arg("--compile");
-                }
-                reports.push(report(&mut command, arguments, config)?);
+                theirs.push(report(command.arg(&script).args(variant.options()), arguments, config)?);
             }
         }
-        println!("{}", row(config, &own, &theirs, arguments.generate));
+        println!("{}", row(config, &reports, arguments.generate));
     }
     Ok(())
 }
 
-/// A row of the table.
-fn row(config: &str, own: &[Report], theirs: &[Vec<Report>], generate: bool) -> String {
-    let steps = |reports: &[Report]| median(reports.iter().map(|report| Some(report.train_steps_per_s.median)));
-    let memory = |reports: &[Report]| median(reports.iter().map(|report| report.peak_memory_mb));
-    let greedy = |reports: &[Report]| median(reports.iter().map(|report| report.greedy_examples_per_s));
-    let fastest = |of: &dyn Fn(&[Report]) -> Option<f64>| theirs.iter().filter_map(|r| of(r)).reduce(f64::max);
-    let share = median(own.iter().map(|report| Some(report.train_gflop_per_s? / report.product_gflop_per_s?)));
-
-    let ratio = |a: Option<f64>, b: Option<f64>| figure(a.zip(b).map(|(a, b)| a / b), 2);
+fn header(generate: bool) -> String {
     let mut cells = vec![
-        config.to_owned(),
-        figure(steps(own), 3),
-        figure(fastest(&steps), 3),
-        ratio(steps(own), fastest(&steps)),
-        figure(share.map(|share| 100.0 * share), 0) + "%",
-        format!("{} / {}", figure(memory(own), 0), figure(memory(&theirs[0]), 0)),
-        ratio(memory(own), memory(&theirs[0])),
+        "",
+        "f32",
+        "bf16",
+        "PyTorch f32",
+        "PyTorch bf16",
+        "f32 / f32",
+        "fastest / fastest",
+        "products f32, bf16, of the bound",
+        "step f32, bf16, of the bound",
+        "peak MB f32, bf16 / PyTorch",
     ];
     if generate {
-        cells.extend([figure(greedy(own), 0), figure(fastest(&greedy), 0), ratio(greedy(own), fastest(&greedy))]);
+        cells.extend(["greedy f32, bf16, examples/s", "PyTorch", "ratio"]);
+    }
+    format!("| {} |\n|{}", cells.join(" | "), "---|".repeat(cells.len()))
+}
+
+/// A row of the table.
+fn row(config: &str, reports: &Reports, generate: bool) -> String {
+    let median_of = |reports: &[Report], of: &dyn Fn(&Report) -> Option<f64>| median(reports.iter().map(of));
+    let own = |of: &dyn Fn(&Report) -> Option<f64>| reports.own.each_ref().map(|reports| median_of(reports, of));
+    let theirs = |is_bf16: bool, of: &dyn Fn(&Report) -> Option<f64>| {
+        let kinds = reports.theirs.iter().filter(|(variant, _)| variant.is_bf16() == is_bf16);
+        kinds.filter_map(|(_, reports)| median_of(reports, of)).reduce(f64::max)
+    };
+    let either = |a: Option<f64>, b: Option<f64>| [a, b].into_iter().flatten().reduce(f64::max);
+    let ratio = |a: Option<f64>, b: Option<f64>| figure(a.zip(b).map(|(a, b)| a / b), 2);
+    let pair = |[a, b]: [Option<f64>; 2], digits| format!("{}, {}", figure(a, digits), figure(b, digits));
+    let percent = |of: &dyn Fn(&Report) -> Option<f64>| {
+        let shares = own(&|report| Some(100.0 * of(report)? / report.multiply_add_gflop_per_s?));
+        shares.map(|share| figure(share, 0) + "%").join(", ")
+    };
+
+    let steps = |report: &Report| Some(report.train_steps_per_s.median);
+    let (ours, [f32s, bf16s]) = (own(&steps), [false, true].map(|is_bf16| theirs(is_bf16, &steps)));
+    let memory = |report: &Report| report.peak_memory_mb;
+    let least = reports.theirs.iter().filter_map(|(_, reports)| median_of(reports, &memory)).reduce(f64::min);
+    let mut cells = vec![
+        config.to_owned(),
+        figure(ours[0], 3),
+        figure(ours[1], 3),
+        figure(f32s, 3),
+        figure(bf16s, 3),
+        ratio(ours[0], f32s),
+        ratio(either(ours[0], ours[1]), either(f32s, bf16s)),
+        percent(&|report| report.product_gflop_per_s),
+        percent(&|report| report.train_gflop_per_s),
+        format!("{} / {}", pair(own(&memory), 0), figure(least, 0)),
+    ];
+    if generate {
+        let greedy = |report: &Report| report.greedy_examples_per_s;
+        let (ours, theirs) = (own(&greedy), either(theirs(false, &greedy), theirs(true, &greedy)));
+        cells.extend([pair(ours, 0), figure(theirs, 0), ratio(either(ours[0], ours[1]), theirs)]);
     }
     format!("| {} |", cells.join(" | "))
 }
@@ -216,15 +278,28 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_to_the_fastest_variant_and_memory_to_the_first() {
+    fn ratios_are_to_the_fastest_variant() {
         let report = |steps: f64, memory: f64| Report {
             train_steps_per_s: Rate { median: steps },
-            greedy_examples_per_s: None,
+            greedy_examples_per_s: Some(10.0 * steps),
             peak_memory_mb: Some(memory),
             train_gflop_per_s: Some(80.0),
-            product_gflop_per_s: Some(100.0),
+            product_gflop_per_s: Some(90.0),
+            multiply_add_gflop_per_s: Some(100.0),
         };
-        let line = row("T1", &[report(6.0, 100.0)], &[vec![report(3.0, 400.0)], vec![report(4.0, 900.0)]], false);
-        assert_eq!(line, "| T1 | 6.000 | 4.000 | 1.50 | 80% | 100 / 400 | 0.25 |");
+        let reports = Reports {
+            own: [vec![report(6.0, 100.0)], vec![report(9.0, 90.0)]],
+            theirs: vec![
+                (Variant::Eager, vec![report(3.0, 400.0)]),
+                (Variant::Compiled, vec![report(4.0, 900.0)]),
+                (Variant::EagerBf16, vec![report(2.0, 500.0)]),
+            ],
+        };
+        let expected = "| T1 | 6.000 | 9.000 | 4.000 | 2.000 | 1.50 | 2.25 | 90%, 90% | 80%, 80% | 100, 90 / 400 | 60, 90 | 40 | 2.25 |";
+        assert_eq!(row("T1", &reports, true), expected);
+        assert_eq!(
+            header(true).lines().next().map(|line| line.matches('|').count()),
+            Some(expected.matches('|').count())
+        );
     }
 }

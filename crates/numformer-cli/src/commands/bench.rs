@@ -1,6 +1,7 @@
 //! `numformer bench`: how fast this machine trains and generates.
 
 use std::fs;
+use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,9 @@ use candle_core::Device;
 use clap::{Args, ValueEnum};
 use numformer_evaluate::text;
 use numformer_fused::{DeviceStep, Precision};
-use numformer_model::{Padded, Parameters, TokenRows, Transformer, greedy};
+use numformer_model::{Padded, Parameters, StackConfig, TokenRows, Transformer, greedy};
 use numformer_ops::Activation;
-use numformer_ops::kernels::{for_each, linear_rows};
+use numformer_ops::kernels::{Operand, Panels, bf16, for_each, linear_rows, multiply_adds};
 use numformer_train::{Gradients, Workload};
 use serde::Serialize;
 
@@ -47,7 +48,7 @@ pub(crate) struct Arguments {
     /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
-    /// Compute in bf16 instead of f32, on a GPU.
+    /// Round the operands of products to bf16.
     #[arg(long)]
     bf16: bool,
     /// How the gradients are computed.
@@ -104,7 +105,10 @@ struct Report {
     greedy_examples_per_s: Option<f64>,
     peak_memory_mb: Option<f64>,
     train_gflop_per_s: f64,
+    /// Of products of the shapes of this configuration.
     product_gflop_per_s: f64,
+    /// Of fused multiply-adds in registers.
+    multiply_add_gflop_per_s: f64,
 }
 
 /// Calls per second over the windows.
@@ -119,9 +123,6 @@ struct Rate {
 const STEPS_OF_A_DEVICE: u32 = 50;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.device == DeviceName::Cpu && arguments.bf16 {
-        bail!("--bf16 is for GPUs: also give --device cuda:N");
-    }
     if arguments.device != DeviceName::Cpu && matches!(arguments.gradients, How::Autodiff) {
         bail!("--gradients autodiff is for the CPU: leave out --device");
     }
@@ -146,7 +147,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     };
     let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
     let (mut training, steps) = match arguments.device.open()? {
-        None => (workload.training(gradients)?, 1),
+        None => (workload.training(gradients, precision)?, 1),
         Some(device) => (workload.training_on(device, precision)?, STEPS_OF_A_DEVICE),
     };
     let batches: Vec<_> = (0..8).map(|seed| workload.batch(seed, *batch as usize)).collect();
@@ -181,8 +182,14 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     } else {
         None
     };
-    // Read before the large product below, which would add to it.
+    // Read before the products below, which would add to it.
     let peak_memory_mb = peak_memory_mb();
+    let StackConfig { d_model, .. } = workload.config.encoder;
+    let d_ff = workload.config.encoder.d_ff();
+    let [multiply_add_gflop_per_s, product_gflop_per_s] = match precision {
+        Precision::F32 => bounds::<f32>(d_model, d_ff),
+        Precision::Bf16 => bounds::<bf16>(d_model, d_ff),
+    };
     Ok(Report {
         config: workload.name,
         device: arguments.device.to_string(),
@@ -199,7 +206,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         train_steps_per_s,
         greedy_examples_per_s,
         peak_memory_mb,
-        product_gflop_per_s: product_gflop_per_s(),
+        product_gflop_per_s,
+        multiply_add_gflop_per_s,
     })
 }
 
@@ -225,21 +233,43 @@ fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>)
     Ok(Rate { median, min: rates[0], max: rates[rates.len() - 1] })
 }
 
-/// The best rate of products of several sizes on all threads, in 10⁹ operations a second. No step can exceed it.
-fn product_gflop_per_s() -> f64 {
-    let rates = [512, 1024, 2048].into_iter().flat_map(|n| {
-        let (x, weight, bias) = (vec![0.5; n * n], vec![0.5; n * n], vec![0.0; n]);
-        let mut y = vec![0.0; n * n];
-        let rows = n.div_ceil(rayon::current_num_threads()).clamp(64, 512);
-        (0..10).map(move |_| {
+/// The rates of fused multiply-adds in registers and of products, in 10⁹ floating-point operations a second on all
+/// threads: bounds for a step. The products are those of the affine maps of a microbatch: the sums of their operations
+/// and of their times.
+fn bounds<E: Operand>(d_model: usize, d_ff: usize) -> [f64; 2] {
+    let threads = rayon::current_num_threads();
+    let best = |run: &(dyn Fn() -> f64 + Sync)| {
+        let seconds = |_| {
             let begin = Instant::now();
-            for_each(y.chunks_mut(rows * n).zip(x.chunks(rows * n)), |(y, x)| {
-                linear_rows(y, x, &weight, &bias, Activation::Identity);
+            for_each((0..threads).map(|_| ()), |()| {
+                black_box(run());
             });
-            2.0 * (n * n * n) as f64 / begin.elapsed().as_secs_f64()
-        })
-    });
-    rates.fold(0.0, f64::max) / 1e9
+            begin.elapsed().as_secs_f64()
+        };
+        (0..12).map(seconds).fold(f64::INFINITY, f64::min)
+    };
+    let registers = threads as f64 * multiply_adds::<E>(100) / best(&|| multiply_adds::<E>(100)) / 1e9;
+    let mut total = [0.0; 2];
+    for [n, k] in [[d_model, d_model], [d_ff, d_model], [d_model, d_ff]] {
+        const ROWS: usize = 640;
+        let mut weight_t = Panels::<E>::default();
+        weight_t.pack_transpose(&vec![0.5; n * k], k);
+        let bias = vec![0.5; n];
+        // Operands begin with a line of the cache, as those of a step do.
+        let memory = vec![E::round(0.5); ROWS * k + 64];
+        let x = &memory[memory.as_ptr().align_offset(64).min(64)..][..ROWS * k];
+        let times = (1 << 28) / (n * k * ROWS) + 1;
+        let products = || {
+            let mut y = vec![E::round(0.0); ROWS * n];
+            for _ in 0..times {
+                linear_rows(&mut y, x, &weight_t, &bias, Activation::Identity);
+            }
+            0.0
+        };
+        total[0] += 2.0 * (threads * times * n * k * ROWS) as f64;
+        total[1] += best(&products);
+    }
+    [registers, total[0] / total[1] / 1e9]
 }
 
 /// The peak memory of this process, in MiB, if the system reports it.
@@ -252,18 +282,26 @@ fn peak_memory_mb() -> Option<f64> {
 
 fn shown(arguments: &Arguments, report: &Report) -> String {
     let Rate { median, min, max } = report.train_steps_per_s;
-    let share = 100.0 * report.train_gflop_per_s / report.product_gflop_per_s;
+    let Report { train_gflop_per_s, product_gflop_per_s, multiply_add_gflop_per_s, .. } = *report;
+    let share = |of: f64| 100.0 * train_gflop_per_s / of;
     let training = format!("{median:.3} steps/s ({min:.3} to {max:.3}), {:.0} examples/s", report.train_examples_per_s);
-    let products = format!(
-        "{:.0} GFLOP/s, {share:.0}% of the best large product ({:.0} GFLOP/s)",
-        report.train_gflop_per_s, report.product_gflop_per_s
+    let of_step = format!("{train_gflop_per_s:.0} GFLOP/s");
+    let of_products = format!(
+        "{product_gflop_per_s:.0} GFLOP/s in products alone; the step reaches {:.0}% of it",
+        share(product_gflop_per_s)
+    );
+    let of_registers = format!(
+        "{multiply_add_gflop_per_s:.0} GFLOP/s in multiply-adds in registers; the step reaches {:.0}% of it",
+        share(multiply_add_gflop_per_s)
     );
     let figures = [
         ("parameters", Some(report.parameters.to_string())),
         ("threads", Some(report.threads.to_string())),
         ("training", Some(training)),
         ("greedy", report.greedy_examples_per_s.map(|rate| format!("{rate:.0} examples/s"))),
-        ("products", Some(products)),
+        ("operations", Some(of_step)),
+        ("products", Some(of_products)),
+        ("bound", Some(of_registers)),
         ("peak memory", report.peak_memory_mb.map(|peak| format!("{peak:.0} MB"))),
     ];
     let width = layout::width();

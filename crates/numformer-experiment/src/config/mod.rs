@@ -277,7 +277,7 @@ pub struct TrainConfig {
     /// How gradients are computed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gradients: Gradients,
-    /// Arithmetic precision. The CPU supports only `f32`.
+    /// The precision of products.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use numformer_data::{Split, Task};
 use numformer_evaluate::{Answering, CustomMetrics, Evaluation, Solved, evaluate_measured, solve};
-use numformer_fused::{DeviceStep, Precision};
+use numformer_fused::DeviceStep;
 use numformer_model::{Model, ModelConfig, Parameters};
 use numformer_ops::device::Accelerator;
 use numformer_store::{CheckpointError, Latest, NamedTensors};
@@ -180,17 +180,6 @@ impl Run {
         match optimizer {
             Choice::BuiltIn(OptimizerConfig::Adam(adam)) => Ok(*adam),
             Choice::BuiltIn(OptimizerConfig::Sgd(_)) | Choice::Custom(_) => missing("optimizer other than Adam"),
-        }
-    }
-
-    /// Checks that the run computes in the precision that the experiment asks for: the CPU supports only `f32`.
-    ///
-    /// # Errors
-    /// When it asks for another precision and no device was given.
-    pub fn check_precision(&self) -> Result<(), RunError> {
-        match (self.experiment.train.precision, &self.device_name) {
-            (Precision::Bf16, None) => Err(RunError::NotOnCpu),
-            _ => Ok(()),
         }
     }
 
@@ -401,7 +390,6 @@ impl Run {
     /// When [`Trainer::run`] fails.
     pub fn run_until(&mut self, step: u64) -> Result<RunReport, RunError> {
         self.check_start()?;
-        self.check_precision()?;
         let report = self.trainer.run_until(step)?;
         self.trainer.show_weights(&self.parameters)?;
         Ok(report)
@@ -437,9 +425,7 @@ impl Experiment {
     /// # Errors
     /// As [`Run::new`].
     pub fn trainer(&self, catalogue: &Catalogue) -> Result<Trainer, RunError> {
-        let run = Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?;
-        run.check_precision()?;
-        Ok(run.trainer)
+        Ok(Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?.trainer)
     }
 }
 

@@ -60,9 +60,6 @@ pub enum RunError {
         /// What does not fit.
         source: Box<StartError>,
     },
-    /// The experiment asks for a precision that the CPU does not support.
-    #[error("train.precision = \"bf16\" is for GPUs: train on one (--device cuda:N), or leave it out")]
-    NotOnCpu,
     /// The experiment uses a feature that only the CPU supports.
     #[error("devices have no {what}: train on the CPU")]
     NotOnDevice {

@@ -23,7 +23,7 @@ pub(crate) fn learner(
     config: &ModelConfig,
     parameters: &Parameters,
 ) -> Result<HostLearner, RunError> {
-    let (step, how) = training_step(config, parameters, train.gradients, train.label_smoothing)?;
+    let (step, how) = training_step(config, parameters, train.gradients, train.precision, train.label_smoothing)?;
     let optimizer = catalogue.optimizer(&train.optimizer)?;
     Ok(HostLearner::new(step, optimizer, parameters)?.described_as(&how))
 }

@@ -24,6 +24,7 @@ use numformer_model::{
 use numformer_ops::AdamStep;
 use numformer_ops::device::{Accelerator, Element, Pool, Recording, Region, StepNumbers};
 
+use crate::Precision;
 use crate::fused_step::FusedStep;
 
 use self::generation::Generation;
@@ -31,8 +32,6 @@ use self::inputs::{Inputs, Shape, share};
 use self::places::DevicePlaces;
 use self::stacks::{Kept, Model};
 use self::vectors::{Pass, Take, Vectors};
-
-pub use self::vectors::Precision;
 
 /// Number of steps whose outcomes the device remembers.
 const SLOTS: usize = 1024;

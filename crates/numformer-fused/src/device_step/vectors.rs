@@ -3,27 +3,7 @@
 use candle_core::{Error, Result};
 use numformer_ops::device::{Accelerator, Element, Pool, Region};
 
-/// The arithmetic precision of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// Single precision throughout; products do not round to TF32.
-    #[default]
-    F32,
-    /// Activations, and the weights that products read, in bf16. Sums, the trained weights, their gradients and Adam's
-    /// moments are in single precision.
-    Bf16,
-}
-
-impl Precision {
-    /// The element type of activations.
-    pub(super) fn element(self) -> Element {
-        match self {
-            Self::F32 => Element::F32,
-            Self::Bf16 => Element::Bf16,
-        }
-    }
-}
+use crate::Precision;
 
 /// Vectors with one entry for each coefficient, in the order of the device.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +70,7 @@ impl<'a> Take<'a> {
 
     /// Activations in the precision of the device.
     pub(super) fn activations(&mut self, len: usize) -> Result<Region> {
-        self.take(self.precision.element(), len)
+        self.take(element(self.precision), len)
     }
 
     /// Numbers in single precision.
@@ -108,5 +88,13 @@ impl<'a> Take<'a> {
                 Ok(*any)
             }
         }
+    }
+}
+
+/// The element type of activations.
+fn element(precision: Precision) -> Element {
+    match precision {
+        Precision::F32 => Element::F32,
+        Precision::Bf16 => Element::Bf16,
     }
 }

@@ -2,41 +2,54 @@
 
 use std::ops::{Deref, DerefMut, Range};
 
-/// A buffer for the entries of a matrix. It grows to the largest size requested, and smaller sizes reuse it.
-#[derive(Debug, Default)]
-pub(super) struct Buffer {
-    entries: Vec<f32>,
+/// Bytes in a line of the cache. Products read operands fastest if their rows begin with a line.
+const LINE: usize = 64;
+
+/// A buffer for the entries of a matrix, which begin with a line of the cache. It grows to the largest size requested, and
+/// smaller sizes reuse it.
+#[derive(Debug)]
+pub(super) struct Buffer<T> {
+    entries: Vec<T>,
+    start: usize,
     len: usize,
 }
 
-impl Buffer {
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), start: 0, len: 0 }
+    }
+}
+
+impl<T: Copy + Default> Buffer<T> {
     /// `len` entries, with the values that their previous user left.
-    pub(super) fn sized(&mut self, len: usize) -> &mut [f32] {
-        if self.entries.len() < len {
-            self.entries.resize(len, 0.0);
+    pub(super) fn sized(&mut self, len: usize) -> &mut [T] {
+        let room = LINE / size_of::<T>();
+        if self.entries.len() < len + room {
+            self.entries.resize(len + room, T::default());
+            self.start = self.entries.as_ptr().align_offset(LINE).min(room);
         }
         self.len = len;
         self
     }
 
     /// `len` zeros.
-    pub(super) fn zeros(&mut self, len: usize) -> &mut [f32] {
-        self.sized(len).fill(0.0);
+    pub(super) fn zeros(&mut self, len: usize) -> &mut [T] {
+        self.sized(len).fill(T::default());
         self
     }
 }
 
-impl Deref for Buffer {
-    type Target = [f32];
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
-        &self.entries[..self.len]
+    fn deref(&self) -> &[T] {
+        &self.entries[self.start..self.start + self.len]
     }
 }
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.entries[..self.len]
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.entries[self.start..self.start + self.len]
     }
 }
 

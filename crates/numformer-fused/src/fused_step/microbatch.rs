@@ -4,26 +4,26 @@ use std::ops::Range;
 
 use candle_core::Result;
 use numformer_model::{OutputProjection, TransformerConfig};
-use numformer_ops::kernels::{ProjectionLoss, Store, Threads};
+use numformer_ops::kernels::{Operand, ProjectionLoss, Store, Threads, for_each};
 
 use super::arena::{Buffer, Packed};
 use super::places::{HostPlaces, Pair, PartGradients};
 use super::stacks::{Decoded, Decoder, Embedding, Encoded, Encoder};
-use super::sublayers::{Backward, Scratch};
+use super::sublayers::{Affine, Backward, Packing, Scratch, States};
 
 /// The places of all weights of the model.
 #[derive(Debug)]
-pub(super) struct Model {
+pub(super) struct Model<E> {
     config: TransformerConfig,
-    encoder: Encoder,
-    decoder: Decoder,
+    encoder: Encoder<E>,
+    decoder: Decoder<E>,
     /// Weight and bias of the output projection among all weights.
     projection: [Range<usize>; 2],
     /// The same pair with its private gradients, if it has any.
     private_projection: Option<Pair>,
 }
 
-impl Model {
+impl<E: Operand> Model<E> {
     pub(super) fn new(places: &HostPlaces, config: &TransformerConfig) -> Result<Self> {
         let decoder = Decoder::new(places, config)?;
         let weight = match config.output_projection {
@@ -45,6 +45,13 @@ impl Model {
         &self.config
     }
 
+    /// Packs the weights of all affine maps, on all threads. This precedes a forward pass with new weights.
+    pub(super) fn pack(&mut self, weights: &[f32]) {
+        let maps = self.encoder.affine_maps().chain(self.decoder.affine_maps());
+        let packings: Vec<_> = maps.flat_map(|map: &mut Affine<E>| map.packing(weights)).collect();
+        for_each(packings.into_iter(), Packing::run);
+    }
+
     pub(super) fn encoder_embedding(&self) -> &Embedding {
         &self.encoder.embedding
     }
@@ -61,20 +68,20 @@ impl Model {
 
 /// A few examples, with everything that is kept between the forward and the backward pass.
 #[derive(Debug, Default)]
-pub(super) struct Microbatch {
+pub(super) struct Microbatch<E> {
     src: Packed,
     /// The decoder's input: all but the last token of each target.
     tgt: Packed,
     /// The tokens to predict: all but the first of each target, `None` where a token does not count.
     targets: Vec<Option<usize>>,
-    encoded: Encoded,
-    decoded: Decoded,
-    d_states: Buffer,
-    d_memory: Buffer,
-    scratch: Scratch,
+    encoded: Encoded<E>,
+    decoded: Decoded<E>,
+    d_states: Buffer<f32>,
+    d_memory: Buffer<f32>,
+    scratch: Scratch<E>,
 }
 
-impl Microbatch {
+impl<E: Operand> Microbatch<E> {
     /// Loads examples: sources, the decoder's inputs, and the tokens to predict.
     pub(super) fn load<'a, P: Iterator<Item = Option<usize>>>(
         &mut self,
@@ -91,21 +98,22 @@ impl Microbatch {
     }
 
     /// Runs the forward pass and returns the decoder's states, `[rows, d_model]`.
-    pub(super) fn forward(&mut self, model: &Model, weights: &[f32]) -> &[f32] {
-        model.encoder.forward(weights, &self.src, &mut self.encoded);
-        model.decoder.forward(weights, (self.encoded.states(), &self.src), &self.tgt, &mut self.decoded);
-        self.decoded.states()
+    pub(super) fn forward(&mut self, model: &Model<E>, weights: &[f32]) -> States<'_, E> {
+        let Self { src, tgt, encoded, decoded, scratch, .. } = self;
+        model.encoder.forward(weights, src, scratch, encoded);
+        model.decoder.forward(weights, (encoded.states().operand, src), tgt, scratch, decoded);
+        decoded.states()
     }
 
     pub(super) fn states_len(&self) -> usize {
-        self.decoded.states().len()
+        self.decoded.states().exact.len()
     }
 
     /// Computes the projection, the loss and the backward pass. Returns the sum of the loss over the tokens; in the
     /// gradients, each token counts `share`.
     pub(super) fn project_and_backward(
         &mut self,
-        model: &Model,
+        model: &Model<E>,
         weights: &[f32],
         mut gradients: PartGradients<'_>,
         store: Store,
@@ -119,7 +127,7 @@ impl Microbatch {
         }
         let (weight, bias) = (projection.weight(weights), projection.bias(weights));
         let pass = ProjectionLoss { weight, bias, share, threads: Threads::One };
-        let states = self.decoded.states();
+        let states = self.decoded.states().operand;
         let mut d_states = std::mem::take(&mut self.d_states);
         d_states.sized(states.len());
         let loss = match self.targets.is_empty() {
@@ -134,7 +142,7 @@ impl Microbatch {
     /// The backward pass, starting from the gradient of the decoder's states.
     pub(super) fn backward(
         &mut self,
-        model: &Model,
+        model: &Model<E>,
         weights: &[f32],
         gradients: PartGradients<'_>,
         store: Store,
@@ -142,8 +150,8 @@ impl Microbatch {
     ) {
         let Self { src, tgt, encoded, decoded, d_memory, scratch, .. } = self;
         let mut pass = Backward { weights, gradients, store, scratch };
-        let memory = encoded.states();
-        let d_memory = d_memory.zeros(memory.len());
+        let memory = encoded.states().operand;
+        let d_memory = d_memory.zeros(encoded.states().exact.len());
         model.decoder.backward(&mut pass, d_states, (memory, src, d_memory), tgt, decoded);
         model.encoder.backward(&mut pass, d_memory, src, encoded);
     }

@@ -1,13 +1,14 @@
 //! The sublayers of encoder and decoder, forward and backward: y = LN(x + f(x)).
 //!
 //! Each sublayer keeps what its backward pass needs. The backward pass leaves the gradient of the residual `x` in
-//! `sum`, where the next backward pass finds it. `[rows, ..]` are the tokens of a microbatch, one after another.
+//! `sum`, where the next backward pass finds it. `[rows, ..]` are the tokens of a microbatch, one after another. `E` is
+//! the type of the operands of products; what is only an operand is kept in this type alone.
 
 use candle_core::Result;
 use numformer_model::LayerNorm;
 use numformer_ops::kernels::{
-    AttentionShape, Store, add_layer_norm_rows, layer_norm_gradients, layer_norm_rows, linear_input_gradient,
-    linear_parameter_gradients, linear_rows, relu_gradient,
+    AttentionRoom, AttentionShape, Operand, Panels, Store, layer_norm_gradients, layer_norm_rows,
+    linear_input_gradient, linear_parameter_gradients, linear_relu_input_gradient, linear_rows, linear_rows_add,
 };
 use numformer_ops::{Activation, Causality};
 
@@ -16,7 +17,7 @@ use super::places::{HostPlaces, Pair, PartGradients};
 
 /// What a backward pass reads and writes, apart from activations.
 #[derive(Debug)]
-pub(super) struct Backward<'a> {
+pub(super) struct Backward<'a, E> {
     /// All weights.
     pub(super) weights: &'a [f32],
     /// Where the gradients of the parameters are written.
@@ -24,54 +25,95 @@ pub(super) struct Backward<'a> {
     /// Whether this microbatch replaces the gradients (the first one does) or adds to those of earlier ones.
     pub(super) store: Store,
     /// Scratch space.
-    pub(super) scratch: &'a mut Scratch,
+    pub(super) scratch: &'a mut Scratch<E>,
 }
 
 /// Scratch space for gradients of activations.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
-    read: Buffer,
-    query: Buffer,
-    key: Buffer,
-    value: Buffer,
-    scores: Buffer,
-    hidden: Buffer,
+pub(super) struct Scratch<E> {
+    read: Buffer<E>,
+    query: Buffer<E>,
+    key: Buffer<E>,
+    value: Buffer<E>,
+    hidden: Buffer<E>,
+    room: AttentionRoom<E>,
+}
+
+/// States that are added to others in single precision, and are also the operand of products.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct States<'a, E> {
+    pub(super) exact: &'a [f32],
+    pub(super) operand: &'a [E],
 }
 
 /// An affine map, y = x·Wᵀ + b.
-#[derive(Clone, Debug)]
-pub(super) struct Affine {
+#[derive(Debug)]
+pub(super) struct Affine<E> {
     pair: Pair,
     d_in: usize,
+    /// The weight and its transpose, packed from the current weights.
+    weight: Panels<E>,
+    weight_t: Panels<E>,
 }
 
-impl Affine {
+impl<E: Operand> Affine<E> {
     pub(super) fn new(places: &HostPlaces, name: &str, [d_in, d_out]: [usize; 2]) -> Result<Self> {
-        Ok(Self { pair: places.pair(name, &[d_out, d_in])?, d_in })
+        let pair = places.pair(name, &[d_out, d_in])?;
+        Ok(Self { pair, d_in, weight: Panels::default(), weight_t: Panels::default() })
     }
 
-    pub(super) fn forward(&self, weights: &[f32], x: &[f32], activation: Activation, y: &mut Buffer) {
+    /// The two packings of the weight, as tasks that threads can share.
+    pub(super) fn packing<'a>(&'a mut self, weights: &'a [f32]) -> [Packing<'a, E>; 2] {
+        let (weight, columns) = (self.pair.weight(weights), self.d_in);
+        [
+            Packing { panels: &mut self.weight, weight, columns, is_transposed: false },
+            Packing { panels: &mut self.weight_t, weight, columns, is_transposed: true },
+        ]
+    }
+
+    fn forward(&self, weights: &[f32], x: &[E], activation: Activation, y: &mut Buffer<E>) {
         let bias = self.pair.bias(weights);
-        let y = y.sized(x.len() / self.d_in * bias.len());
-        linear_rows(y, x, self.pair.weight(weights), bias, activation);
+        linear_rows(y.sized(x.len() / self.d_in * bias.len()), x, &self.weight_t, bias, activation);
+    }
+
+    /// Writes the sum of a residual and what the map makes of `x`.
+    fn forward_add(&self, weights: &[f32], x: &[E], residual: &[f32], y: &mut Buffer<f32>) {
+        linear_rows_add(y.sized(residual.len()), x, &self.weight_t, self.pair.bias(weights), residual);
     }
 
     /// The gradients of weight and bias.
-    fn gradients(&self, pass: &mut Backward<'_>, d_y: &[f32], x: &[f32]) {
+    fn gradients(&self, pass: &mut Backward<'_, E>, d_y: &[E], x: &[E]) {
         let [d_weight, d_bias] = self.pair.gradients(&mut pass.gradients);
         linear_parameter_gradients(d_weight, d_bias, pass.store, d_y, x);
     }
 
     /// Adds the gradient of the input to `d_x`.
-    fn add_input_gradient(&self, weights: &[f32], d_y: &[f32], d_x: &mut [f32]) {
-        linear_input_gradient(d_x, Store::Add, d_y, self.pair.weight(weights), self.d_in);
+    fn add_input_gradient(&self, d_y: &[E], d_x: &mut [f32]) {
+        linear_input_gradient(d_x, Store::Add, d_y, &self.weight);
     }
 
-    /// Writes the gradient of the input to `d_x`.
-    fn input_gradient(&self, weights: &[f32], d_y: &[f32], d_x: &mut Buffer) {
-        let weight = self.pair.weight(weights);
-        let d_x = d_x.sized(d_y.len() / (weight.len() / self.d_in) * self.d_in);
-        linear_input_gradient(d_x, Store::Replace, d_y, weight, self.d_in);
+    /// Writes the gradient of the input to `d_x`, for an input of `rows` rows.
+    fn input_gradient(&self, d_y: &[E], rows: usize, d_x: &mut Buffer<E>) {
+        linear_input_gradient(d_x.sized(rows * self.d_in), Store::Replace, d_y, &self.weight);
+    }
+}
+
+/// A weight to pack.
+#[derive(Debug)]
+pub(super) struct Packing<'a, E> {
+    panels: &'a mut Panels<E>,
+    weight: &'a [f32],
+    columns: usize,
+    is_transposed: bool,
+}
+
+impl<E: Operand> Packing<'_, E> {
+    pub(super) fn run(self) {
+        if self.is_transposed {
+            self.panels.pack_transpose(self.weight, self.columns);
+        } else {
+            self.panels.pack_rows(self.weight, self.columns);
+        }
     }
 }
 
@@ -84,48 +126,55 @@ impl Norm {
         places.pair(name, &[d_model]).map(Self)
     }
 
-    /// Adds `residual` to `activations.sum` and normalises it.
-    fn add_forward(&self, weights: &[f32], residual: &[f32], activations: &mut Normed) {
-        let Normed { sum, moments, y } = activations;
-        let (weight, bias) = (self.0.weight(weights), self.0.bias(weights));
-        moments.resize(sum.len() / weight.len(), [0.0; 2]);
-        add_layer_norm_rows(y.sized(sum.len()), sum, residual, moments, weight, bias, LayerNorm::EPS as f32);
-    }
-
     /// Normalises `activations.sum`.
-    pub(super) fn forward(&self, weights: &[f32], activations: &mut Normed) {
-        let Normed { sum, moments, y } = activations;
+    pub(super) fn forward<E: Operand>(&self, weights: &[f32], activations: &mut Normed<E>) {
+        let Normed { sum, moments, y, rounded } = activations;
         let (weight, bias) = (self.0.weight(weights), self.0.bias(weights));
         moments.resize(sum.len() / weight.len(), [0.0; 2]);
-        layer_norm_rows(y.sized(sum.len()), sum, moments, weight, bias, LayerNorm::EPS as f32);
+        let rounded = rounded.sized(E::rounded_len(sum.len()));
+        layer_norm_rows(y.sized(sum.len()), rounded, sum, moments, weight, bias, LayerNorm::EPS as f32);
     }
 
     /// Replaces `activations.sum` by its gradient.
-    pub(super) fn backward(&self, pass: &mut Backward<'_>, d_y: &[f32], activations: &mut Normed) {
-        let [d_weight, d_bias] = self.0.gradients(&mut pass.gradients);
-        let weight = self.0.weight(pass.weights);
-        layer_norm_gradients(&mut activations.sum, d_weight, d_bias, pass.store, &activations.moments, weight, d_y);
+    pub(super) fn backward<E: Operand>(&self, pass: &mut Backward<'_, E>, d_y: &[f32], activations: &mut Normed<E>) {
+        let Normed { sum, moments, rounded, .. } = activations;
+        let parameters = self.0.gradients(&mut pass.gradients);
+        layer_norm_gradients(sum, rounded, parameters, pass.store, moments, self.0.weight(pass.weights), d_y);
     }
 }
 
 /// The activations that a layer norm keeps for its backward pass.
 #[derive(Debug, Default)]
-pub(super) struct Normed {
+pub(super) struct Normed<E> {
     /// The input of the normalisation, `[rows, d]`; after the backward pass, its gradient.
-    pub(super) sum: Buffer,
+    pub(super) sum: Buffer<f32>,
     /// Mean and 1/√(variance + ε) of each row.
     moments: Vec<[f32; 2]>,
     /// The output, `[rows, d]`.
-    pub(super) y: Buffer,
+    y: Buffer<f32>,
+    /// The output as an operand, after the backward pass the gradient; empty if the operands are `f32`.
+    rounded: Buffer<E>,
+}
+
+impl<E: Operand> Normed<E> {
+    /// The output.
+    pub(super) fn states(&self) -> States<'_, E> {
+        States { exact: &self.y, operand: E::either(&self.y, &self.rounded) }
+    }
+
+    /// The gradient of the sum as an operand, after the backward pass of the norm.
+    fn gradient(&self) -> &[E] {
+        E::either(&self.sum, &self.rounded)
+    }
 }
 
 /// Multi-head attention from the tokens of a sequence to those of a memory.
-#[derive(Clone, Debug)]
-pub(super) struct Attention {
-    query: Affine,
-    key: Affine,
-    value: Affine,
-    output: Affine,
+#[derive(Debug)]
+pub(super) struct Attention<E> {
+    query: Affine<E>,
+    key: Affine<E>,
+    value: Affine<E>,
+    output: Affine<E>,
     norm: Norm,
     n_heads: usize,
     d_model: usize,
@@ -134,16 +183,16 @@ pub(super) struct Attention {
 
 /// The activations that [`Attention`] keeps for its backward pass.
 #[derive(Debug, Default)]
-pub(super) struct Attended {
-    query: Buffer,
-    key: Buffer,
-    value: Buffer,
-    probabilities: Buffer,
-    read: Buffer,
-    pub(super) normed: Normed,
+pub(super) struct Attended<E> {
+    query: Buffer<E>,
+    key: Buffer<E>,
+    value: Buffer<E>,
+    probabilities: Buffer<E>,
+    read: Buffer<E>,
+    pub(super) normed: Normed<E>,
 }
 
-impl Attention {
+impl<E: Operand> Attention<E> {
     /// The sublayer whose parameter names begin with `name`, over a memory of width `d_memory`.
     pub(super) fn new(
         places: &HostPlaces,
@@ -165,6 +214,10 @@ impl Attention {
         })
     }
 
+    pub(super) fn affine_maps(&mut self) -> [&mut Affine<E>; 4] {
+        [&mut self.query, &mut self.key, &mut self.value, &mut self.output]
+    }
+
     fn shape(&self, t: usize, s: usize) -> AttentionShape {
         AttentionShape { t, s, n_heads: self.n_heads, width: self.d_model }
     }
@@ -174,10 +227,11 @@ impl Attention {
     pub(super) fn forward(
         &self,
         weights: &[f32],
-        (x, queries): (&[f32], &Packed),
-        (memory, keys): (&[f32], &Packed),
+        (x, queries): (&[E], &Packed),
+        (memory, keys): (&[E], &Packed),
         residual: &[f32],
-        kept: &mut Attended,
+        scratch: &mut Scratch<E>,
+        kept: &mut Attended<E>,
     ) {
         let Attended { query, key, value, probabilities, read, normed } = kept;
         self.query.forward(weights, x, Activation::Identity, query);
@@ -193,31 +247,31 @@ impl Attention {
             let (own, rest) = probabilities.split_at_mut(shape.scores_len());
             probabilities = rest;
             let (q, k) = (rows(&q, d), rows(&k, d));
-            shape.forward(self.causality, &mut read[q.clone()], [&query[q], &key[k.clone()], &value[k]], own);
+            let inputs = [&query[q.clone()], &key[k.clone()], &value[k]];
+            shape.forward(self.causality, &mut read[q], inputs, own, &mut scratch.room);
         }
 
-        self.output.forward(weights, read, Activation::Identity, &mut normed.sum);
-        self.norm.add_forward(weights, residual, normed);
+        self.output.forward_add(weights, read, residual, &mut normed.sum);
+        self.norm.forward(weights, normed);
     }
 
     /// Leaves the gradient of the residual in `kept.normed.sum`. The gradients of the queries' states and of the memory
     /// are added to the buffers given for them, or to the gradient of the residual if they are the same states.
     pub(super) fn backward(
         &self,
-        pass: &mut Backward<'_>,
+        pass: &mut Backward<'_, E>,
         d_y: &[f32],
-        (x, queries, d_x): (&[f32], &Packed, Option<&mut [f32]>),
-        (memory, keys, d_memory): (&[f32], &Packed, Option<&mut [f32]>),
-        kept: &mut Attended,
+        (x, queries, d_x): (&[E], &Packed, Option<&mut [f32]>),
+        (memory, keys, d_memory): (&[E], &Packed, Option<&mut [f32]>),
+        kept: &mut Attended<E>,
     ) {
         let Attended { query, key, value, probabilities, read, normed } = kept;
         self.norm.backward(pass, d_y, normed);
-        let d_sum = &mut normed.sum;
-        self.output.gradients(pass, d_sum, read);
+        self.output.gradients(pass, normed.gradient(), read);
 
         let d = self.d_model;
-        let Scratch { read: d_read, query: d_query, key: d_key, value: d_value, scores: d_scores, .. } = pass.scratch;
-        self.output.input_gradient(pass.weights, d_sum, d_read);
+        let Scratch { read: d_read, query: d_query, key: d_key, value: d_value, room, .. } = pass.scratch;
+        self.output.input_gradient(normed.gradient(), x.len() / d, d_read);
         d_query.sized(query.len());
         d_key.sized(key.len());
         d_value.sized(value.len());
@@ -232,7 +286,7 @@ impl Attention {
                 [&query[q.clone()], &key[k.clone()], &value[k]],
                 own,
                 &d_read[q],
-                d_scores.sized(shape.head_scores_len()),
+                room,
             );
         }
 
@@ -241,30 +295,31 @@ impl Attention {
         self.query.gradients(pass, &d_query, x);
         self.key.gradients(pass, &d_key, memory);
         self.value.gradients(pass, &d_value, memory);
-        self.query.add_input_gradient(pass.weights, &d_query, d_x.unwrap_or(d_sum));
+        let d_sum = &mut normed.sum;
+        self.query.add_input_gradient(&d_query, d_x.unwrap_or(d_sum));
         let d_memory = d_memory.unwrap_or(d_sum);
-        self.key.add_input_gradient(pass.weights, &d_key, d_memory);
-        self.value.add_input_gradient(pass.weights, &d_value, d_memory);
+        self.key.add_input_gradient(&d_key, d_memory);
+        self.value.add_input_gradient(&d_value, d_memory);
         (pass.scratch.query, pass.scratch.key, pass.scratch.value) = (d_query, d_key, d_value);
     }
 }
 
 /// The feed-forward network.
-#[derive(Clone, Debug)]
-pub(super) struct FeedForward {
-    up: Affine,
-    down: Affine,
+#[derive(Debug)]
+pub(super) struct FeedForward<E> {
+    up: Affine<E>,
+    down: Affine<E>,
     norm: Norm,
 }
 
 /// The activations that [`FeedForward`] keeps for its backward pass.
 #[derive(Debug, Default)]
-pub(super) struct Fed {
-    hidden: Buffer,
-    pub(super) normed: Normed,
+pub(super) struct Fed<E> {
+    hidden: Buffer<E>,
+    pub(super) normed: Normed<E>,
 }
 
-impl FeedForward {
+impl<E: Operand> FeedForward<E> {
     /// The sublayer whose parameter names begin with `name`.
     pub(super) fn new(places: &HostPlaces, name: &str, d_model: usize, d_ff: usize) -> Result<Self> {
         Ok(Self {
@@ -274,25 +329,27 @@ impl FeedForward {
         })
     }
 
+    pub(super) fn affine_maps(&mut self) -> [&mut Affine<E>; 2] {
+        [&mut self.up, &mut self.down]
+    }
+
     /// y = LN(x + W₂·relu(W₁·x + b₁) + b₂), where `x` is `[rows, d_model]`.
-    pub(super) fn forward(&self, weights: &[f32], x: &[f32], kept: &mut Fed) {
+    pub(super) fn forward(&self, weights: &[f32], x: States<'_, E>, kept: &mut Fed<E>) {
         let Fed { hidden, normed } = kept;
-        self.up.forward(weights, x, Activation::Relu, hidden);
-        self.down.forward(weights, hidden, Activation::Identity, &mut normed.sum);
-        self.norm.add_forward(weights, x, normed);
+        self.up.forward(weights, x.operand, Activation::Relu, hidden);
+        self.down.forward_add(weights, hidden, x.exact, &mut normed.sum);
+        self.norm.forward(weights, normed);
     }
 
     /// Leaves the gradient of `x` in `kept.normed.sum`.
-    pub(super) fn backward(&self, pass: &mut Backward<'_>, d_y: &[f32], x: &[f32], kept: &mut Fed) {
+    pub(super) fn backward(&self, pass: &mut Backward<'_, E>, d_y: &[f32], x: &[E], kept: &mut Fed<E>) {
         let Fed { hidden, normed } = kept;
         self.norm.backward(pass, d_y, normed);
-        let d_sum = &mut normed.sum;
-        self.down.gradients(pass, d_sum, hidden);
+        self.down.gradients(pass, normed.gradient(), hidden);
         let mut d_hidden = std::mem::take(&mut pass.scratch.hidden);
-        self.down.input_gradient(pass.weights, d_sum, &mut d_hidden);
-        relu_gradient(&mut d_hidden, hidden);
+        linear_relu_input_gradient(d_hidden.sized(hidden.len()), normed.gradient(), &self.down.weight, hidden);
         self.up.gradients(pass, &d_hidden, x);
-        self.up.add_input_gradient(pass.weights, &d_hidden, d_sum);
+        self.up.add_input_gradient(&d_hidden, &mut normed.sum);
         pass.scratch.hidden = d_hidden;
     }
 }

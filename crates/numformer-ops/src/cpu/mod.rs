@@ -5,6 +5,7 @@ pub(crate) mod fresh;
 pub(crate) mod host;
 pub(crate) mod matrix;
 pub(crate) mod parallel;
+pub(crate) mod peak;
 pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod simd;

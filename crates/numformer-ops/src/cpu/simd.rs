@@ -94,7 +94,15 @@ impl Level {
         false
     }
 
-    fn widest() -> Self {
+    /// Whether products of `f32` have fused multiply-adds at this level. All levels that do give the same bits.
+    #[must_use]
+    pub fn has_fma(self) -> bool {
+        self.0 != Set::Plain || cfg!(any(target_feature = "fma", target_arch = "aarch64"))
+    }
+
+    /// The widest level of this processor.
+    #[must_use]
+    pub fn widest() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             static WIDEST: LazyLock<Set> = LazyLock::new(detected);

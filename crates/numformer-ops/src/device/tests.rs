@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Accelerator, AttentionCall, Element, Heads, Product, Region, StepNumbers};
 use crate::kernels::{
-    AttentionShape, Store, add_layer_norm_rows, embed_rows, layer_norm_gradients, linear_input_gradient,
-    linear_parameter_gradients, linear_rows, relu_gradient, scatter_rows,
+    AttentionRoom, AttentionShape, Panels, Store, embed_rows, layer_norm_gradients, layer_norm_rows,
+    linear_input_gradient, linear_parameter_gradients, linear_rows, scatter_rows,
 };
 use crate::{Activation, AdamStep, Causality, adam_update};
 
@@ -120,7 +120,10 @@ fn linear_layers_agree_with_the_host() -> Result<()> {
             for activation in [Activation::Identity, Activation::Relu] {
                 let (x, weight, bias) = (random(rows * d_in, 1), random(d_in * d_out, 2), random(d_out, 3));
                 let mut y = vec![0.0; rows * d_out];
-                linear_rows(&mut y, &x, &weight, &bias, activation);
+                let (mut weight_t, mut packed) = (Panels::default(), Panels::default());
+                weight_t.pack_transpose(&weight, d_in);
+                packed.pack_rows(&weight, d_in);
+                linear_rows(&mut y, &x, &weight_t, &bias, activation);
                 let [x_on, weight_on, bias_on] =
                     [on(device, element, &x)?, on(device, element, &weight)?, on(device, element, &bias)?];
                 let y_on = Guarded::new(device, element, y.len())?;
@@ -133,13 +136,13 @@ fn linear_layers_agree_with_the_host() -> Result<()> {
                 let y = device.read(y_on.inner)?;
                 let is_relu = activation == Activation::Relu;
                 if is_relu {
-                    relu_gradient(&mut d_y, &y);
+                    d_y.iter_mut().zip(&y).filter(|(_, y)| **y <= 0.0).for_each(|(d_y, _)| *d_y = 0.0);
                 }
                 let (mut d_weight, mut d_bias, mut d_x) =
                     (vec![0.0; weight.len()], vec![0.0; d_out], random(x.len(), 5));
                 linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &x);
                 let d_x_on = on(device, element, &d_x)?;
-                linear_input_gradient(&mut d_x, Store::Add, &d_y, &weight, d_in);
+                linear_input_gradient(&mut d_x, Store::Add, &d_y, &packed);
                 let found = [weight.len(), d_out].map(|len| Guarded::new(device, Element::F32, len));
                 let [found_weight, found_bias] = found;
                 let (found_weight, found_bias) = (found_weight?, found_bias?);
@@ -172,9 +175,11 @@ fn layer_norms_agree_with_the_host() -> Result<()> {
                 let residual_on = with_residual.then_some(residual_on);
                 device.add_layer_norm(y_on.inner, kept, residual_on, [weight_on, bias_on], 1e-12)?;
 
-                let residual = if with_residual { residual } else { vec![0.0; rows * d] };
+                if with_residual {
+                    sum.iter_mut().zip(residual).for_each(|(sum, residual)| *sum += residual);
+                }
                 let (mut y, mut moments) = (vec![0.0; rows * d], vec![[0.0; 2]; rows]);
-                add_layer_norm_rows(&mut y, &mut sum, &residual, &mut moments, &weight, &bias, 1e-12);
+                layer_norm_rows::<f32>(&mut y, &mut [], &sum, &mut moments, &weight, &bias, 1e-12);
                 assert_close(&device.read(sum_on)?, &sum, tolerance);
                 assert_close(&y_on.read(device)?, &y, 2.0 * tolerance);
                 let scale = moments.iter().map(|moments| moments[1]).fold(1.0, f32::max);
@@ -188,7 +193,8 @@ fn layer_norms_agree_with_the_host() -> Result<()> {
                 let d_sum_on = Guarded::new(device, element, rows * d)?;
                 let (w_on, b_on) = (Guarded::new(device, Element::F32, d)?, Guarded::new(device, Element::F32, d)?);
                 device.layer_norm_gradients(d_sum_on.inner, [w_on.inner, b_on.inner], kept, weight_on, d_y_on)?;
-                layer_norm_gradients(&mut sum, &mut d_weight, &mut d_bias, Store::Replace, &moments, &weight, &d_y);
+                let parameters = [&mut d_weight[..], &mut d_bias];
+                layer_norm_gradients::<f32>(&mut sum, &mut [], parameters, Store::Replace, &moments, &weight, &d_y);
                 assert_close(&d_sum_on.read(device)?, &sum, tolerance);
                 assert_close(&w_on.read(device)?, &d_weight, 1e-5);
                 assert_close(&b_on.read(device)?, &d_bias, 1e-5);
@@ -295,11 +301,11 @@ fn reference_attention(
         let (own, keys) = (i * width..(i + 1) * width, 0..seen * width);
         let mut probabilities = vec![0.0; shape.scores_len()];
         let inputs = [&q[own.clone()], &k[keys.clone()], &v[keys.clone()]];
-        shape.forward(Causality::Full, &mut y[own.clone()], inputs, &mut probabilities);
+        let mut room = AttentionRoom::default();
+        shape.forward(Causality::Full, &mut y[own.clone()], inputs, &mut probabilities, &mut room);
         let (mut of_keys, mut of_values) = (vec![0.0; keys.len()], vec![0.0; keys.len()]);
-        let mut scores = vec![0.0; shape.head_scores_len()];
         let outputs = [&mut d_q[own.clone()], &mut of_keys, &mut of_values];
-        shape.backward(outputs, inputs, &probabilities, &d_y[own], &mut scores);
+        shape.backward(outputs, inputs, &probabilities, &d_y[own], &mut room);
         d_k.iter_mut().zip(&of_keys).for_each(|(sum, x)| *sum += x);
         d_v.iter_mut().zip(&of_values).for_each(|(sum, x)| *sum += x);
     }

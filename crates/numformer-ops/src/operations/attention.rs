@@ -8,10 +8,10 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use crate::Lengths;
 use crate::cpu::exp::exp;
 use crate::cpu::fresh::Fresh;
-use crate::cpu::matrix::{MatMut, MatRef, Store};
-use crate::cpu::product::multiply;
+use crate::cpu::matrix::{MatMut, MatRef};
+use crate::cpu::product::{Epilogue, Operand, multiply};
 use crate::cpu::scratch::Scratch;
-use crate::cpu::simd::{LANES, dot, join_lanes, vectorized};
+use crate::cpu::simd::{LANES, join_lanes, vectorized};
 use crate::cpu::{host, parallel};
 
 /// The keys that a query may see, in addition to the limit by `key_lengths`.
@@ -204,16 +204,10 @@ impl AttentionShape {
         self.s.next_multiple_of(LANES)
     }
 
-    /// Number of entries in the scores of one head.
-    #[must_use]
-    pub fn head_scores_len(&self) -> usize {
-        self.t * self.stride()
-    }
-
     /// Number of entries in the scores of all heads.
     #[must_use]
     pub fn scores_len(&self) -> usize {
-        self.n_heads * self.head_scores_len()
+        self.n_heads * self.t * self.stride()
     }
 
     /// The columns of each head.
@@ -226,67 +220,81 @@ impl AttentionShape {
     ///
     /// # Panics
     /// When a slice is shorter than the shape says, or there are more causal queries than keys.
-    pub fn forward(&self, causality: Causality, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
-        self.forward_visible(Visible::new(causality, self.s, self.t, self.s), y, [q, k, v], probabilities);
+    pub fn forward<E: Operand>(
+        &self,
+        causality: Causality,
+        y: &mut [E],
+        [q, k, v]: [&[E]; 3],
+        probabilities: &mut [E],
+        room: &mut AttentionRoom<E>,
+    ) {
+        self.forward_visible(Visible::new(causality, self.s, self.t, self.s), y, [q, k, v], probabilities, room);
     }
 
-    fn forward_visible(&self, visible: Visible, y: &mut [f32], [q, k, v]: [&[f32]; 3], probabilities: &mut [f32]) {
+    fn forward_visible<E: Operand>(
+        &self,
+        visible: Visible,
+        y: &mut [E],
+        [q, k, v]: [&[E]; 3],
+        probabilities: &mut [E],
+        room: &mut AttentionRoom<E>,
+    ) {
         let Self { t, width, .. } = *self;
         if self.scores_len() == 0 {
-            y[..t * width].fill(0.0);
+            y[..t * width].fill(E::default());
             return;
         }
         let (stride, valid) = (self.stride(), visible.valid);
         let rows = |x, rows| MatRef::new(x, rows, width, width);
         let (q, k, v) = (rows(q, t), rows(k, valid), rows(v, valid));
+        let scores = room.scores(t * stride);
         for (h, head) in self.columns().enumerate() {
+            let [q, k, v] = [q, k, v].map(|x| x.columns(head.clone()));
             let p = &mut probabilities[h * t * stride..(h + 1) * t * stride];
-            let scores = MatMut::new(p, t, valid, stride);
-            multiply(scores, Store::Replace, self.scale(), q.columns(head.clone()), k.columns(head.clone()).t());
-            softmax_rows(p, stride, visible);
+            multiply::<E, _, _, _>(MatMut::new(scores, t, valid, stride), q, k.t(), &Epilogue::Replace(self.scale()));
+            softmax_rows(p, scores, stride, visible);
             let y = MatMut::new(&mut y[head.start..], t, head.len(), width);
-            multiply(y, Store::Replace, 1.0, MatRef::new(p, t, valid, stride), v.columns(head));
+            multiply::<E, _, _, _>(y, MatRef::new(p, t, valid, stride), v, &Epilogue::Replace(1.0));
         }
     }
 
-    /// Writes the gradients of queries, keys and values, given that of the output.
-    ///
-    /// `d_scores`, of length [`head_scores_len`](Self::head_scores_len), is scratch space. Gradients of keys that no
-    /// query may see are left unchanged.
+    /// Writes the gradients of queries, keys and values, given that of the output. Gradients of keys that no query may
+    /// see are left unchanged.
     ///
     /// # Panics
     /// When a slice is shorter than the shape says.
-    pub fn backward(
+    pub fn backward<E: Operand>(
         &self,
-        [d_q, d_k, d_v]: [&mut [f32]; 3],
-        [q, k, v]: [&[f32]; 3],
-        probabilities: &[f32],
-        gradient: &[f32],
-        d_scores: &mut [f32],
+        [d_q, d_k, d_v]: [&mut [E]; 3],
+        [q, k, v]: [&[E]; 3],
+        probabilities: &[E],
+        gradient: &[E],
+        room: &mut AttentionRoom<E>,
     ) {
-        self.backward_valid(self.s, [d_q, d_k, d_v], [q, k, v], probabilities, gradient, d_scores);
+        self.backward_valid(self.s, [d_q, d_k, d_v], [q, k, v], probabilities, gradient, room);
     }
 
     /// With P the probabilities and S the scaled scores of a head:
     /// dV = Pᵀ·dY, dP = dY·Vᵀ, dS = P ∘ (dP − rowsum(P ∘ dP)), dQ = dS·K/√dₕ and dK = dSᵀ·Q/√dₕ.
-    fn backward_valid(
+    fn backward_valid<E: Operand>(
         &self,
         valid: usize,
-        [d_q, d_k, d_v]: [&mut [f32]; 3],
-        [q, k, v]: [&[f32]; 3],
-        probabilities: &[f32],
-        gradient: &[f32],
-        d_scores: &mut [f32],
+        [d_q, d_k, d_v]: [&mut [E]; 3],
+        [q, k, v]: [&[E]; 3],
+        probabilities: &[E],
+        gradient: &[E],
+        room: &mut AttentionRoom<E>,
     ) {
         let Self { t, s, width, .. } = *self;
         if self.scores_len() == 0 {
-            d_q[..t * width].fill(0.0);
-            [d_k, d_v].into_iter().for_each(|gradients| gradients[..s * width].fill(0.0));
+            d_q[..t * width].fill(E::default());
+            [d_k, d_v].into_iter().for_each(|gradients| gradients[..s * width].fill(E::default()));
             return;
         }
         let stride = self.stride();
         let rows = |x, rows| MatRef::new(x, rows, width, width);
         let (q, k, v, gradient) = (rows(q, t), rows(k, valid), rows(v, valid), rows(gradient, t));
+        let (d_scores, rounded) = room.scores_and_rounded(t * stride);
         // The products below do not write the end of each row.
         d_scores.fill(0.0);
         for (h, head) in self.columns().enumerate() {
@@ -294,15 +302,38 @@ impl AttentionShape {
             let [q, k, v, gradient] = [q, k, v, gradient].map(|x| x.columns(head.clone()));
             let slab = |x, rows| MatMut::new(x, rows, head.len(), width);
 
-            let probabilities = MatRef::new(p, t, valid, stride);
-            multiply(slab(&mut d_v[head.start..], valid), Store::Replace, 1.0, probabilities.t(), gradient);
+            let p_t = MatRef::new(p, t, valid, stride).t();
+            multiply::<E, _, _, _>(slab(&mut d_v[head.start..], valid), p_t, gradient, &Epilogue::Replace(1.0));
 
-            multiply(MatMut::new(d_scores, t, valid, stride), Store::Replace, 1.0, gradient, v.t());
-            softmax_rows_backward(d_scores, p, stride);
-            let scores = MatRef::new(d_scores, t, valid, stride);
-            multiply(slab(&mut d_q[head.start..], t), Store::Replace, self.scale(), scores, k);
-            multiply(slab(&mut d_k[head.start..], valid), Store::Replace, self.scale(), scores.t(), q);
+            let d_p = MatMut::new(d_scores, t, valid, stride);
+            multiply::<E, _, _, _>(d_p, gradient, v.t(), &Epilogue::Replace(1.0));
+            softmax_rows_backward(d_scores, rounded, p, stride);
+            let scores = MatRef::new(E::either(d_scores, rounded), t, valid, stride);
+            let scaled = Epilogue::Replace(self.scale());
+            multiply::<E, _, _, _>(slab(&mut d_q[head.start..], t), scores, k, &scaled);
+            multiply::<E, _, _, _>(slab(&mut d_k[head.start..], valid), scores.t(), q, &scaled);
         }
+    }
+}
+
+/// Scratch space of attention, for the scores of one head. It may be used again for other shapes.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionRoom<E> {
+    scores: Vec<f32>,
+    rounded: Vec<E>,
+}
+
+impl<E: Operand> AttentionRoom<E> {
+    fn scores(&mut self, len: usize) -> &mut [f32] {
+        self.scores.resize(self.scores.len().max(len), 0.0);
+        &mut self.scores[..len]
+    }
+
+    /// Scores, and as many operands to round them to.
+    fn scores_and_rounded(&mut self, len: usize) -> (&mut [f32], &mut [E]) {
+        self.rounded.resize(self.rounded.len().max(len), E::default());
+        self.scores.resize(self.scores.len().max(len), 0.0);
+        (&mut self.scores[..len], &mut self.rounded[..len])
     }
 }
 
@@ -384,7 +415,7 @@ impl Attention {
 
     fn forward_example(&self, b: usize, y: &mut [f32], q: &[f32], k: &[f32], v: &[f32], probabilities: &mut [f32]) {
         let visible = self.masks.visible(b, self.shape.t, self.shape.s);
-        self.shape.forward_visible(visible, y, [q, k, v], probabilities);
+        self.shape.forward_visible(visible, y, [q, k, v], probabilities, &mut AttentionRoom::default());
     }
 
     /// The gradients of `q`, `k` and `v`.
@@ -400,7 +431,7 @@ impl Attention {
                 [&q[example(t * width)], &k[example(s * width)], &v[example(s * width)]],
                 &probabilities[example(self.shape.scores_len())],
                 &gradient[example(t * width)],
-                &mut Scratch::take(self.shape.head_scores_len()),
+                &mut AttentionRoom::default(),
             );
         });
         [d_q, d_k, d_v].map(Fresh::finish)
@@ -408,16 +439,19 @@ impl Attention {
 }
 
 vectorized! {
-    /// Turns each row of scores into probabilities; entries that are not visible become 0.
+    /// Writes the softmax of each row of scores to `probabilities`; entries that are not visible become 0. The scores are
+    /// overwritten.
     ///
     /// Rows are a few vectors long. Loops over whole vectors are twice as fast here as loops over entries, which
     /// compilers unroll past the end of such rows.
-    fn softmax_rows(scores: &mut [f32], stride: usize, visible: Visible) {
-        for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+    fn softmax_rows[E: Operand](probabilities: &mut [E], scores: &mut [f32], stride: usize, visible: Visible) {
+        let rows = scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride));
+        for (i, (row, probabilities)) in rows.enumerate() {
             let seen = visible.by(i);
-            let (row, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
-            hidden.fill(0.0);
-            let (row, _) = row.as_chunks_mut::<LANES>();
+            let (probabilities, hidden) = probabilities.split_at_mut(seen.next_multiple_of(LANES));
+            hidden.fill(E::default());
+            let (row, _) = row[..probabilities.len()].as_chunks_mut::<LANES>();
+            let (probabilities, _) = probabilities.as_chunks_mut::<LANES>();
             // The last vector may be only partly visible.
             hide_lanes(row, seen, f32::NEG_INFINITY);
 
@@ -439,9 +473,9 @@ vectorized! {
             hide_lanes(row, seen, 0.0);
 
             let scale = join_lanes(totals, |a, b| a + b).recip();
-            for weights in row {
-                for weight in weights {
-                    *weight *= scale;
+            for (weights, probabilities) in row.iter().zip(probabilities) {
+                for (weight, probability) in weights.iter().zip(probabilities) {
+                    *probability = E::round(weight * scale);
                 }
             }
         }
@@ -466,12 +500,30 @@ fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
 
 vectorized! {
     /// Turns gradients of the probabilities, which are zero beyond the valid keys, into gradients of the scores.
-    fn softmax_rows_backward(gradients: &mut [f32], probabilities: &[f32], stride: usize) {
-        for (gradient, p) in gradients.chunks_exact_mut(stride).zip(probabilities.chunks_exact(stride)) {
-            let mean = dot(gradient, p);
-            for (gradient, p) in gradient.iter_mut().zip(p) {
-                *gradient = p * (*gradient - mean);
+    /// `rounded` gets them as operands, if these are not `f32`.
+    fn softmax_rows_backward[E: Operand](
+        gradients: &mut [f32],
+        rounded: &mut [E],
+        probabilities: &[E],
+        stride: usize,
+    ) {
+        let rows = gradients.chunks_exact_mut(stride).zip(rounded.chunks_exact_mut(stride));
+        for ((gradient, rounded), p) in rows.zip(probabilities.chunks_exact(stride)) {
+            let mut lanes = [0.0; LANES];
+            let (gradient, _) = gradient.as_chunks_mut::<LANES>();
+            let (p, _) = p.as_chunks::<LANES>();
+            for (gradient, p) in gradient.iter().zip(p) {
+                for ((lane, gradient), p) in lanes.iter_mut().zip(gradient).zip(p) {
+                    *lane = gradient.mul_add(p.widen(), *lane);
+                }
             }
+            let mean = join_lanes(lanes, |a, b| a + b);
+            for (gradient, p) in gradient.iter_mut().zip(p) {
+                for (gradient, p) in gradient.iter_mut().zip(p) {
+                    *gradient = p.widen() * (*gradient - mean);
+                }
+            }
+            E::round_all(rounded, gradient.as_flattened());
         }
     }
 }

@@ -4,9 +4,9 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::cpu::fresh::Fresh;
 use crate::cpu::matrix::{MatMut, MatRef, Store};
-use crate::cpu::product::multiply;
+use crate::cpu::product::{Epilogue, Operand, Panels, multiply, multiply_packed};
 use crate::cpu::scratch::Scratch;
-use crate::cpu::simd::{accumulate, add, vectorized};
+use crate::cpu::simd::{add, vectorized};
 use crate::cpu::{host, parallel};
 
 /// The maximum number of rows multiplied at once: enough to pay for packing the weights, few enough for the cache.
@@ -77,27 +77,62 @@ pub fn composition(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activ
     }
 }
 
-/// Writes φ(x·Wᵀ + b) to `y`, on the calling thread alone: `x` is `[rows, k]`, `weight` `[n, k]`, `bias` `[n]`, `y`
-/// `[rows, n]`.
+/// Writes φ(x·Wᵀ + b) to `y`, on the calling thread alone: `x` is `[rows, k]`, `bias` `[n]`, `y` `[rows, n]`, and
+/// `weight_t` the packed transpose of the weight.
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
-pub fn linear_rows(y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], activation: Activation) {
-    let (n, k) = (bias.len(), weight.len() / bias.len());
-    multiply(MatMut::filling(y, n), Store::Replace, 1.0, MatRef::filling(x, k), MatRef::filling(weight, k).t());
-    match activation {
-        Activation::Identity => add_bias(y, bias),
-        Activation::Relu => add_bias_relu(y, bias),
-    }
+pub fn linear_rows<E: Operand, O: Operand>(
+    y: &mut [O],
+    x: &[E],
+    weight_t: &Panels<E>,
+    bias: &[f32],
+    activation: Activation,
+) {
+    let epilogue: Epilogue<'_> = match activation {
+        Activation::Identity => Epilogue::Bias(bias),
+        Activation::Relu => Epilogue::BiasRelu(bias),
+    };
+    multiply_packed(MatMut::filling(y, bias.len()), rows_of(x, weight_t), weight_t, &epilogue);
 }
 
-/// The gradient of the input of an affine map, dY·W: `d_y` is `[rows, n]`, `weight` `[n, k]`, `d_x` `[rows, k]`.
+/// Writes x·Wᵀ + b + r to `y`, where the residual `r` is `[rows, n]` and the rest is as in [`linear_rows`].
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
-pub fn linear_input_gradient(d_x: &mut [f32], store: Store, d_y: &[f32], weight: &[f32], k: usize) {
-    let n = weight.len() / k;
-    multiply(MatMut::filling(d_x, k), store, 1.0, MatRef::filling(d_y, n), MatRef::filling(weight, k));
+pub fn linear_rows_add<E: Operand>(y: &mut [f32], x: &[E], weight_t: &Panels<E>, bias: &[f32], residual: &[f32]) {
+    let n = bias.len();
+    let epilogue: Epilogue<'_> = Epilogue::BiasResidual(bias, MatRef::filling(residual, n));
+    multiply_packed(MatMut::filling(y, n), rows_of(x, weight_t), weight_t, &epilogue);
+}
+
+/// The gradient of the input of an affine map, dY·W: `d_y` is `[rows, n]`, `d_x` `[rows, k]`, and `weight` the packed
+/// weight.
+///
+/// # Panics
+/// When the lengths of the slices disagree.
+pub fn linear_input_gradient<E: Operand, O: Operand>(d_x: &mut [O], store: Store, d_y: &[E], weight: &Panels<E>) {
+    let epilogue: Epilogue<'_> = match store {
+        Store::Replace => Epilogue::Replace(1.0),
+        Store::Add => Epilogue::Add(1.0),
+    };
+    multiply_packed(MatMut::filling(d_x, weight.sizes()[1]), rows_of(d_y, weight), weight, &epilogue);
+}
+
+/// [`linear_input_gradient`] where the input is the output `x` of [`Activation::Relu`]: the gradient of what went into
+/// the activation.
+///
+/// # Panics
+/// When the lengths of the slices disagree.
+pub fn linear_relu_input_gradient<E: Operand>(d_x: &mut [E], d_y: &[E], weight: &Panels<E>, x: &[E]) {
+    let k = weight.sizes()[1];
+    let epilogue = Epilogue::Mask(MatRef::filling(x, k));
+    multiply_packed(MatMut::filling(d_x, k), rows_of(d_y, weight), weight, &epilogue);
+}
+
+/// The rows of a left operand for these panels.
+fn rows_of<'a, E: Operand>(x: &'a [E], panels: &Panels<E>) -> MatRef<'a, E> {
+    MatRef::filling(x, panels.sizes()[0])
 }
 
 /// The gradients of the weight and bias of an affine map, dYᵀ·X and the column sums of dY: `d_weight` is `[n, k]`,
@@ -105,18 +140,28 @@ pub fn linear_input_gradient(d_x: &mut [f32], store: Store, d_y: &[f32], weight:
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
-pub fn linear_parameter_gradients(d_weight: &mut [f32], d_bias: &mut [f32], store: Store, d_y: &[f32], x: &[f32]) {
+pub fn linear_parameter_gradients<E: Operand>(
+    d_weight: &mut [f32],
+    d_bias: &mut [f32],
+    store: Store,
+    d_y: &[E],
+    x: &[E],
+) {
     let (n, k) = (d_bias.len(), d_weight.len() / d_bias.len());
+    let epilogue = match store {
+        Store::Replace => Epilogue::Replace(1.0),
+        Store::Add => Epilogue::Add(1.0),
+    };
     if store == Store::Replace {
         d_bias.fill(0.0);
     }
     add_column_sums(d_bias, d_y);
-    multiply(MatMut::filling(d_weight, k), store, 1.0, MatRef::filling(d_y, n).t(), MatRef::filling(x, k));
+    multiply::<E, _, _, _>(MatMut::filling(d_weight, k), MatRef::filling(d_y, n).t(), MatRef::filling(x, k), &epilogue);
 }
 
 vectorized! {
     /// Sets the gradient to 0 where the output `y` of [`Activation::Relu`] is not positive.
-    pub fn relu_gradient(d_y: &mut [f32], y: &[f32]) {
+    fn relu_gradient(d_y: &mut [f32], y: &[f32]) {
         for (d_y, y) in d_y.iter_mut().zip(y) {
             *d_y = if *y > 0.0 { *d_y } else { 0.0 };
         }
@@ -179,8 +224,10 @@ impl Linear {
         let Self { n, k, activation } = *self;
         let rows = parallel::share(x.len() / k, TASKS).min(ROWS);
         let mut y = Fresh::new(x.len() / k * n);
+        let mut weight_t = Panels::default();
+        weight_t.pack_transpose(weight, k);
         parallel::for_each(y.chunks(rows * n).zip(x.chunks(rows * k)), |(y, x)| {
-            linear_rows(y.clear(), x, weight, bias, activation);
+            linear_rows(y.clear(), x, &weight_t, bias, activation);
         });
         y.finish()
     }
@@ -194,6 +241,8 @@ impl Linear {
         let rows = parallel::share(x.len() / k, (PRIVATE / (n * k)).clamp(2, TASKS));
         let mut d_x = Fresh::new(x.len());
         let mut private = Scratch::take(x.len().div_ceil(rows * k) * (n * k + n));
+        let mut packed = Panels::default();
+        packed.pack_rows(weight, k);
 
         let tasks = d_x.chunks(rows * k).zip(private.chunks_mut(n * k + n)).enumerate();
         parallel::for_each(tasks, |(task, (d_x, private))| {
@@ -206,7 +255,7 @@ impl Linear {
                 let (gradient, y) = (&gradient[outputs.clone()], &y[outputs]);
                 let masked = (self.activation == Activation::Relu).then(|| mask(gradient, y));
                 let gradient = masked.as_deref().unwrap_or(gradient);
-                linear_input_gradient(d_x, Store::Replace, gradient, weight, k);
+                linear_input_gradient(d_x, Store::Replace, gradient, &packed);
                 let store = if block == 0 { Store::Replace } else { Store::Add };
                 linear_parameter_gradients(d_weight, d_bias, store, gradient, x);
             }
@@ -217,28 +266,6 @@ impl Linear {
         add_parts(&mut d_weight, parts.clone().map(|(d_weight, _)| d_weight));
         add_parts(&mut d_bias, parts.map(|(_, d_bias)| d_bias));
         [d_x.finish(), d_weight, d_bias]
-    }
-}
-
-vectorized! {
-    fn add_bias(rows: &mut [f32], bias: &[f32]) {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                *y += b;
-            }
-        }
-    }
-}
-
-vectorized! {
-    fn add_bias_relu(rows: &mut [f32], bias: &[f32]) {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                let sum = *y + b;
-                // This form lets NaN through.
-                *y = if sum <= 0.0 { 0.0 } else { sum };
-            }
-        }
     }
 }
 
@@ -265,9 +292,11 @@ fn mask(gradient: &[f32], y: &[f32]) -> Scratch {
 
 vectorized! {
     /// Adds each row of `rows` to `sums`, in order.
-    fn add_column_sums(sums: &mut [f32], rows: &[f32]) {
+    fn add_column_sums[E: Operand](sums: &mut [f32], rows: &[E]) {
         for row in rows.chunks_exact(sums.len()) {
-            accumulate(sums, row);
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x.widen();
+            }
         }
     }
 }
@@ -391,7 +420,9 @@ mod tests {
                 let [x, weight, bias] = inputs.each_ref().map(entries);
                 for y in at_each_level(|| {
                     let mut y = vec![f32::NAN; rows * n];
-                    linear_rows(&mut y, &x, &weight, &bias, activation);
+                    let mut weight_t = Panels::default();
+                    weight_t.pack_transpose(&weight, k);
+                    linear_rows(&mut y, &x, &weight_t, &bias, activation);
                     y
                 }) {
                     assert_entries_close(&y, &expected);
@@ -400,12 +431,14 @@ mod tests {
                     relu_gradient(&mut d_y, &expected);
                 }
                 let [mut d_x, mut d_weight, mut d_bias] = [&x, &weight, &bias].map(|t| vec![f32::NAN; t.len()]);
-                linear_input_gradient(&mut d_x, Store::Replace, &d_y, &weight, k);
+                let mut packed = Panels::default();
+                packed.pack_rows(&weight, k);
+                linear_input_gradient(&mut d_x, Store::Replace, &d_y, &packed);
                 linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &x);
                 for (found, expected) in [&d_x, &d_weight, &d_bias].into_iter().zip(&gradients) {
                     assert_entries_close(found, expected);
                 }
-                linear_input_gradient(&mut d_x, Store::Add, &d_y, &weight, k);
+                linear_input_gradient(&mut d_x, Store::Add, &d_y, &packed);
                 linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Add, &d_y, &x);
                 for (found, expected) in [d_x, d_weight, d_bias].iter().zip(&gradients) {
                     assert_entries_close(found, &expected.iter().map(|g| 2.0 * g).collect::<Vec<_>>());

@@ -6,8 +6,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 
 use crate::Store;
 use crate::cpu::fresh::Fresh;
+use crate::cpu::product::Operand;
 use crate::cpu::scratch::Scratch;
-use crate::cpu::simd::{accumulate, add, dot, sum, triple_dot, vectorized};
+use crate::cpu::simd::{add, dot, sum, triple_dot, vectorized};
 use crate::cpu::{host, parallel};
 
 /// Number of rows in a task. It is fixed, so that results do not depend on the number of threads.
@@ -107,30 +108,12 @@ pub fn add_composition(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Te
 }
 
 vectorized! {
-    /// Adds `residual` to `x`, writes the normalised rows to `y` and their mean and 1/√(variance + ε) to `moments`, on
-    /// the calling thread alone. `x`, `residual` and `y` are `[rows, d]`, `weight` and `bias` are `[d]`.
-    pub fn add_layer_norm_rows(
+    /// Writes the normalised rows of `x` to `y`, and their mean and 1/√(variance + ε) to `moments`, on the calling thread
+    /// alone. `x` and `y` are `[rows, d]`, `weight` and `bias` `[d]`. If `E` is not `f32`, `rounded` is `[rows, d]` too, and
+    /// gets what is written to `y` as operands of the products that follow.
+    pub fn layer_norm_rows[E: Operand](
         y: &mut [f32],
-        x: &mut [f32],
-        residual: &[f32],
-        moments: &mut [[f32; 2]],
-        weight: &[f32],
-        bias: &[f32],
-        eps: f32,
-    ) {
-        let d = weight.len();
-        let rows = y.chunks_exact_mut(d).zip(x.chunks_exact_mut(d)).zip(residual.chunks_exact(d)).zip(moments);
-        for (((y, x), residual), moments) in rows {
-            accumulate(x, residual);
-            normalize_row(y, x, moments, weight, bias, eps);
-        }
-    }
-}
-
-vectorized! {
-    /// [`add_layer_norm_rows`] without a residual.
-    pub fn layer_norm_rows(
-        y: &mut [f32],
+        rounded: &mut [E],
         x: &[f32],
         moments: &mut [[f32; 2]],
         weight: &[f32],
@@ -138,8 +121,10 @@ vectorized! {
         eps: f32,
     ) {
         let d = weight.len();
+        let mut rounded = rounded.chunks_exact_mut(d);
         for ((y, x), moments) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(moments) {
             normalize_row(y, x, moments, weight, bias, eps);
+            E::round_all(rounded.next().unwrap_or_default(), y);
         }
     }
 }
@@ -160,14 +145,15 @@ fn normalize_row(y: &mut [f32], x: &[f32], moments: &mut [f32; 2], weight: &[f32
 }
 
 /// Replaces each row of `x`, the input of the normalisation, by its gradient. Writes the gradients of weight and bias,
-/// or adds them to the values already there. `x` and `gradient` are `[rows, d]`, the others `[d]`.
+/// or adds them to the values already there. `x` and `gradient` are `[rows, d]`, the others `[d]`; `rounded` is as in
+/// [`layer_norm_rows`], for the gradient.
 ///
 /// # Panics
 /// When weight and its gradient have different lengths.
-pub fn layer_norm_gradients(
+pub fn layer_norm_gradients<E: Operand>(
     x: &mut [f32],
-    d_weight: &mut [f32],
-    d_bias: &mut [f32],
+    rounded: &mut [E],
+    [d_weight, d_bias]: [&mut [f32]; 2],
     store: Store,
     moments: &[[f32; 2]],
     weight: &[f32],
@@ -178,7 +164,7 @@ pub fn layer_norm_gradients(
         d_weight.fill(0.0);
         d_bias.fill(0.0);
     }
-    normalize_rows_backward(x, d_weight, d_bias, moments, weight, gradient);
+    normalize_rows_backward(x, rounded, d_weight, d_bias, moments, weight, gradient);
 }
 
 #[derive(Debug)]
@@ -268,12 +254,13 @@ impl LayerNorm {
         let mut moments = vec![[0.0; 2]; x.len() / d];
         let blocks = y.chunks(ROWS * d).zip(x.chunks(ROWS * d)).zip(moments.chunks_mut(ROWS)).enumerate();
         parallel::for_each(blocks, |(block, ((y, x), moments))| match residual {
-            None => layer_norm_rows(y.clear(), x, moments, weight, bias, self.eps),
+            None => layer_norm_rows::<f32>(y.clear(), &mut [], x, moments, weight, bias, self.eps),
             Some(residual) => {
                 let residual = &residual[block * ROWS * d..][..x.len()];
                 let mut sum = Scratch::take(x.len());
                 sum.copy_from_slice(x);
-                add_layer_norm_rows(y.clear(), &mut sum, residual, moments, weight, bias, self.eps);
+                add(&mut sum, residual);
+                layer_norm_rows::<f32>(y.clear(), &mut [], &sum, moments, weight, bias, self.eps);
             }
         });
         // Set only once: candle runs the forward pass of an operation only when it is applied.
@@ -303,7 +290,8 @@ impl LayerNorm {
                 add(d_x, &residual[range.clone()]);
             }
             let (d_weight, d_bias) = sums.split_at_mut(d);
-            layer_norm_gradients(d_x, d_weight, d_bias, Store::Replace, moments, &affine[..d], &gradient[range]);
+            let (weight, gradient) = (&affine[..d], &gradient[range]);
+            layer_norm_gradients::<f32>(d_x, &mut [], [d_weight, d_bias], Store::Replace, moments, weight, gradient);
         });
         let mut d_affine = vec![0.0; affine.len()];
         for sums in sums.chunks_exact(affine.len()) {
@@ -318,8 +306,9 @@ vectorized! {
     ///
     /// With g the gradient of the output, n = (x − mean)·s the normalised row and h = g·weight:
     /// dx = s·(h − mean(h) − n·mean(h·n)), d weight = Σ g·n and d bias = Σ g.
-    fn normalize_rows_backward(
+    fn normalize_rows_backward[E: Operand](
         rows: &mut [f32],
+        rounded: &mut [E],
         d_weight: &mut [f32],
         d_bias: &mut [f32],
         moments: &[[f32; 2]],
@@ -327,6 +316,7 @@ vectorized! {
         gradient: &[f32],
     ) {
         let d = weight.len();
+        let mut rounded = rounded.chunks_exact_mut(d);
         for ((row, gradient), [mean, scale]) in rows.chunks_exact_mut(d).zip(gradient.chunks_exact(d)).zip(moments) {
             for (((x, g), d_weight), d_bias) in row.iter_mut().zip(gradient).zip(&mut *d_weight).zip(&mut *d_bias) {
                 *x = (*x - mean) * scale;
@@ -338,6 +328,7 @@ vectorized! {
             for ((x, g), weight) in row.iter_mut().zip(gradient).zip(weight) {
                 *x = scale * (g * weight - mean_h - *x * mean_hn);
             }
+            E::round_all(rounded.next().unwrap_or_default(), row);
         }
     }
 }
@@ -345,6 +336,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use half::bf16;
     use numformer_testkit::cases;
     use proptest::prelude::*;
 
@@ -458,18 +450,24 @@ mod tests {
             let Expected { y: expected, d_y, gradients } = Expected::of(&op, &inputs)?;
             let [x, residual, weight, bias] = inputs.each_ref().map(entries);
             let passes = at_each_level(|| {
-                let (mut sum, mut y) = (x.clone(), vec![f32::NAN; x.len()]);
+                let mut sum = x.clone();
+                add(&mut sum, &residual);
+                let mut y = vec![f32::NAN; x.len()];
+                let mut rounded = vec![bf16::NAN; x.len()];
                 let mut moments = vec![[f32::NAN; 2]; rows];
-                add_layer_norm_rows(&mut y, &mut sum, &residual, &mut moments, &weight, &bias, EPS as f32);
-                let mut alone = vec![f32::NAN; x.len()];
-                layer_norm_rows(&mut alone, &sum, &mut moments, &weight, &bias, EPS as f32);
-                assert_eq!(alone, y);
+                layer_norm_rows(&mut y, &mut rounded, &sum, &mut moments, &weight, &bias, EPS as f32);
+                assert!(rounded.iter().zip(&y).all(|(rounded, y)| *rounded == bf16::round(*y)));
                 let [mut d_weight, mut d_bias] = [vec![f32::NAN; d], vec![f32::NAN; d]];
                 let mut d_x = sum.clone();
-                layer_norm_gradients(&mut d_x, &mut d_weight, &mut d_bias, Store::Replace, &moments, &weight, &d_y);
-                [y, d_x, d_weight, d_bias, sum]
+                let parameters = [&mut d_weight[..], &mut d_bias];
+                layer_norm_gradients(&mut d_x, &mut rounded, parameters, Store::Replace, &moments, &weight, &d_y);
+                assert!(rounded.iter().zip(&d_x).all(|(rounded, d_x)| *rounded == bf16::round(*d_x)));
+                let mut exact = vec![f32::NAN; x.len()];
+                layer_norm_rows::<f32>(&mut exact, &mut [], &sum, &mut moments, &weight, &bias, EPS as f32);
+                assert_eq!(exact, y);
+                [y, d_x, d_weight, d_bias]
             });
-            for [y, d_x, d_weight, d_bias, _] in &passes {
+            for [y, d_x, d_weight, d_bias] in &passes {
                 assert_entries_close(y, &expected);
                 for (found, expected) in [d_x, d_x, d_weight, d_bias].into_iter().zip(&gradients) {
                     assert_entries_close(found, expected);

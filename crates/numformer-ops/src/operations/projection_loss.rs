@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
+use super::linear::add_parts;
 use crate::Threads;
 use crate::cpu::exp::exp;
-use crate::cpu::matrix::{MatMut, MatRef, Store};
-use crate::cpu::product::multiply;
+use crate::cpu::matrix::{MatMut, MatRef};
+use crate::cpu::product::{Epilogue, Operand, Panels, multiply, multiply_packed};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::simd::vectorized;
 use crate::cpu::{host, parallel};
@@ -202,11 +203,12 @@ pub struct ProjectionLoss<'a> {
 
 impl ProjectionLoss<'_> {
     /// Returns the summed loss of the rows of `x` `[n, d]` that have a target. If `gradients` is given, writes the
-    /// gradient of `x` and adds the gradients of weight and bias to the values already there.
+    /// gradient of `x` and adds the gradients of weight and bias to the values already there. Products have operands of
+    /// the type of `x`.
     ///
     /// # Panics
     /// When the lengths of the slices disagree, or a target is not below `v`.
-    pub fn run(&self, x: &[f32], targets: &[Option<usize>], mut gradients: Option<[&mut [f32]; 3]>) -> f64 {
+    pub fn run<E: Operand>(&self, x: &[E], targets: &[Option<usize>], mut gradients: Option<[&mut [f32]; 3]>) -> f64 {
         let d = self.weight.len() / self.bias.len();
         assert_eq!(x.len(), targets.len() * d, "expected one target for each row of {d} entries");
         let rows = match self.threads {
@@ -228,32 +230,51 @@ impl ProjectionLoss<'_> {
     ///
     /// All values are stored with the class as the first axis, in blocks of classes: the logits, weights and weight
     /// gradients of a block are contiguous, and the loops run along the rows without a reduction inside a vector.
-    fn run_rows(&self, x: &[f32], targets: &[Option<usize>], gradients: Option<[&mut [f32]; 3]>) -> f64 {
+    fn run_rows<E: Operand>(&self, x: &[E], targets: &[Option<usize>], gradients: Option<[&mut [f32]; 3]>) -> f64 {
         let Self { weight, bias, share, threads } = *self;
         let (d, n) = (x.len() / targets.len(), targets.len());
-        let (classes, block_rows) = match threads {
-            Threads::All => (parallel::share(bias.len(), TASKS).min(CLASSES), parallel::share(n, TASKS)),
-            Threads::One => (bias.len(), n),
+        // The classes of a task, and of a block in a task.
+        let of_task = match threads {
+            Threads::All => parallel::share(bias.len(), TASKS),
+            Threads::One => bias.len(),
+        };
+        let classes = match threads {
+            Threads::All => of_task.min(CLASSES),
+            Threads::One => of_task,
         };
         let rows = MatRef::filling(x, d);
         let mut logits = Scratch::take(bias.len() * n);
-        let mut statistics = Scratch::take(bias.len().div_ceil(classes) * 3 * n);
+        let blocks_of = |of_task: usize| of_task.div_ceil(classes);
+        let of_statistics = blocks_of(of_task) * 3 * n;
+        let last = blocks_of(bias.len() % of_task) * 3 * n;
+        let mut statistics = Scratch::take(bias.len() / of_task * of_statistics + last);
+        let mut rows_t = Panels::<E>::default();
+        rows_t.pack(rows.t());
 
-        let blocks = logits
-            .chunks_mut(classes * n)
-            .zip(weight.chunks(classes * d))
-            .zip(bias.chunks(classes))
-            .zip(statistics.chunks_mut(3 * n))
+        let tasks = logits
+            .chunks_mut(of_task * n)
+            .zip(weight.chunks(of_task * d))
+            .zip(bias.chunks(of_task))
+            .zip(statistics.chunks_mut(of_statistics))
             .enumerate();
-        threads.for_each(blocks, |(block, (((logits, weight), bias), statistics))| {
-            let [highest, totals, at_targets] = thirds(statistics);
-            multiply(MatMut::filling(logits, n), Store::Replace, 1.0, MatRef::filling(weight, d), rows.t());
-            add_bias(logits, bias, highest);
-            at_targets.fill(0.0);
-            for (row, class) in targets_within(targets, block * classes, bias.len()) {
-                at_targets[row] = logits[class * n + row];
+        threads.for_each(tasks, |(task, (((logits, weight), bias), statistics))| {
+            let blocks = logits
+                .chunks_mut(classes * n)
+                .zip(weight.chunks(classes * d))
+                .zip(bias.chunks(classes))
+                .zip(statistics.chunks_mut(3 * n))
+                .enumerate();
+            for (block, (((logits, weight), bias), statistics)) in blocks {
+                let [highest, totals, at_targets] = thirds(statistics);
+                let epilogue: Epilogue<'_> = Epilogue::Replace(1.0);
+                multiply_packed(MatMut::filling(logits, n), MatRef::filling(weight, d), &rows_t, &epilogue);
+                add_bias(logits, bias, highest);
+                at_targets.fill(0.0);
+                for (row, class) in targets_within(targets, task * of_task + block * classes, bias.len()) {
+                    at_targets[row] = logits[class * n + row];
+                }
+                exponentials(logits, highest, totals);
             }
-            exponentials(logits, highest, totals);
         });
 
         let shares: Vec<f32> = targets.iter().map(|target| target.map_or(0.0, |_| share)).collect();
@@ -263,27 +284,44 @@ impl ProjectionLoss<'_> {
         let loss = counted.map(|(_, loss)| f64::from(*loss)).sum();
 
         let Some([d_x, d_weight, d_bias]) = gradients else { return loss };
-        let blocks = logits
-            .chunks_mut(classes * n)
-            .zip(statistics.chunks_mut(3 * n))
-            .zip(d_weight.chunks_mut(classes * d))
-            .zip(d_bias.chunks_mut(classes))
-            .enumerate();
-        threads.for_each(blocks, |(block, (((logits, statistics), d_weight), d_bias))| {
-            let [_, scales, _] = thirds(statistics);
-            scale_columns(logits, scales, d_bias);
-            for (row, class) in targets_within(targets, block * classes, d_bias.len()) {
-                logits[class * n + row] -= share;
-                d_bias[class] -= share;
+        let mut panels = Panels::<E>::default();
+        panels.pack(rows);
+        // Each task but the first has a gradient of `x` of its own.
+        let mut private = Scratch::take((bias.len().div_ceil(of_task) - 1) * d_x.len());
+        let of_x = d_x.len();
+        let own = [&mut *d_x].into_iter().chain(private.chunks_mut(of_x));
+        let tasks: Vec<_> = logits
+            .chunks_mut(of_task * n)
+            .zip(weight.chunks(of_task * d))
+            .zip(statistics.chunks_mut(of_statistics))
+            .zip(d_weight.chunks_mut(of_task * d))
+            .zip(d_bias.chunks_mut(of_task))
+            .zip(own)
+            .enumerate()
+            .collect();
+        threads.for_each(tasks.into_iter(), |(task, (((((logits, weight), statistics), d_weight), d_bias), d_x))| {
+            let blocks = logits
+                .chunks_mut(classes * n)
+                .zip(weight.chunks(classes * d))
+                .zip(statistics.chunks_mut(3 * n))
+                .zip(d_weight.chunks_mut(classes * d))
+                .zip(d_bias.chunks_mut(classes))
+                .enumerate();
+            for (block, ((((logits, weight), statistics), d_weight), d_bias)) in blocks {
+                let [_, scales, _] = thirds(statistics);
+                scale_columns(logits, scales, d_bias);
+                for (row, class) in targets_within(targets, task * of_task + block * classes, d_bias.len()) {
+                    logits[class * n + row] -= share;
+                    d_bias[class] -= share;
+                }
+                let d_logits = MatRef::filling(&*logits, n);
+                let add: Epilogue<'_> = Epilogue::Add(1.0);
+                multiply_packed(MatMut::filling(d_weight, d), d_logits, &panels, &add);
+                let epilogue = if block == 0 { Epilogue::Replace(1.0) } else { add };
+                multiply::<E, _, _, _>(MatMut::filling(d_x, d), d_logits.t(), MatRef::filling(weight, d), &epilogue);
             }
-            multiply(MatMut::filling(d_weight, d), Store::Add, 1.0, MatRef::filling(logits, n), rows);
         });
-        let (d_logits, weight) = (MatRef::filling(&logits, n), MatRef::filling(weight, d));
-        threads.for_each(d_x.chunks_mut(block_rows * d).enumerate(), |(block, d_x)| {
-            let first = block * block_rows;
-            let d_logits = d_logits.columns(first..first + d_x.len() / d);
-            multiply(MatMut::filling(d_x, d), Store::Replace, 1.0, d_logits.t(), weight);
-        });
+        add_parts(d_x, private.chunks_exact(of_x));
         loss
     }
 }

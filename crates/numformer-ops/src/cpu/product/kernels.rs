@@ -5,14 +5,14 @@
 //! loops, over units, serve both types; they differ in the step that multiplies two units.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+pub(super) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod plain;
 
-use super::operand::Type;
+use super::operand::sealed::Type;
 use crate::cpu::simd::Level;
 
 /// Number of columns in a panel, and in a tile.

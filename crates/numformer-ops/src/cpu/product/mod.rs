@@ -17,7 +17,10 @@ mod panels;
 mod transpose;
 
 pub(crate) use self::epilogue::Epilogue;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::kernels::amx::with_tiles;
 pub use self::operand::Operand;
+pub(crate) use self::operand::sealed;
 pub use self::panels::Panels;
 
 use std::cell::RefCell;
@@ -27,7 +30,7 @@ use self::epilogue::{Place, finish};
 use self::kernels::{BLOCK, COLUMNS, Kernel, PanelRow, Rows, SPAN, Session, Tile};
 use self::lines::{Lines, Part};
 use self::operand::as_units;
-use super::matrix::{MatMut, MatRef, Store};
+use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
 
 thread_local! {
@@ -36,22 +39,24 @@ thread_local! {
     static RIGHT: RefCell<Vec<PanelRow>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Stores `scale`·`left`·`right`, on the calling thread alone.
+/// Stores the product of `left` and `right` as operands of type `E`, after what the epilogue does to it, on the calling
+/// thread alone.
 ///
 /// # Panics
 /// When the shapes disagree.
-pub(crate) fn multiply(dst: MatMut<'_>, store: Store, scale: f32, left: MatRef<'_>, right: MatRef<'_>) {
-    let mut panels = Panels::<f32>::reusing(RIGHT.take());
+pub(crate) fn multiply<E: Operand, L: Operand, R: Operand, O: Operand>(
+    dst: MatMut<'_, O>,
+    left: MatRef<'_, L>,
+    right: MatRef<'_, R>,
+    epilogue: &Epilogue<'_>,
+) {
+    let mut panels = Panels::<E>::reusing(RIGHT.take());
     panels.pack(right);
-    let epilogue: Epilogue<'_> = match store {
-        Store::Replace => Epilogue::Replace(scale),
-        Store::Add => Epilogue::Add(scale),
-    };
-    multiply_packed(dst, left, &panels, &epilogue);
+    multiply_packed(dst, left, &panels, epilogue);
     RIGHT.set(panels.into_rows());
 }
 
-/// Stores the product of `left` and `right`, after what the epilogue does to it, on the calling thread alone.
+/// [`multiply`] by a matrix that is packed.
 ///
 /// # Panics
 /// When the shapes disagree.

@@ -4,13 +4,6 @@ use std::fmt::Debug;
 
 use half::bf16;
 
-/// The type of the operands of a product. Sums are `f32` for both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Type {
-    F32,
-    Bf16,
-}
-
 /// A number that products take as an operand: `f32` or [`bf16`].
 pub trait Operand: sealed::Sealed + Copy + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The nearest number of this type; of two equally near, the one with an even significand.
@@ -18,10 +11,26 @@ pub trait Operand: sealed::Sealed + Copy + Debug + Default + PartialEq + Send + 
 
     /// The same number as an `f32`.
     fn widen(self) -> f32;
+
+    /// Length of the operands that stand for `len` entries of `f32`, if these are kept too: 0 if they are operands already.
+    fn rounded_len(len: usize) -> usize;
+
+    /// Writes `exact`, rounded, to `rounded`, unless this type needs no rounding and `rounded` is empty.
+    fn round_all(rounded: &mut [Self], exact: &[f32]);
+
+    /// The operands that stand for `exact`: themselves, or what [`round_all`](Self::round_all) wrote.
+    fn either<'a>(exact: &'a [f32], rounded: &'a [Self]) -> &'a [Self];
 }
 
 pub(crate) mod sealed {
-    use super::{Type, bf16};
+    use super::bf16;
+
+    /// The type of the operands of a product. Sums are `f32` for both.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Type {
+        F32,
+        Bf16,
+    }
 
     /// What the kernels need to know of an operand.
     pub trait Sealed: Sized {
@@ -48,10 +57,22 @@ impl Operand for f32 {
     fn widen(self) -> f32 {
         self
     }
+
+    fn rounded_len(_len: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn round_all(_rounded: &mut [Self], _exact: &[f32]) {}
+
+    #[inline(always)]
+    fn either<'a>(exact: &'a [f32], _rounded: &'a [Self]) -> &'a [Self] {
+        exact
+    }
 }
 
 impl sealed::Sealed for f32 {
-    const TYPE: Type = Type::F32;
+    const TYPE: sealed::Type = sealed::Type::F32;
     const IN_UNIT: usize = 1;
 
     #[inline(always)]
@@ -92,10 +113,26 @@ impl Operand for bf16 {
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
+
+    fn rounded_len(len: usize) -> usize {
+        len
+    }
+
+    #[inline(always)]
+    fn round_all(rounded: &mut [Self], exact: &[f32]) {
+        for (rounded, exact) in rounded.iter_mut().zip(exact) {
+            *rounded = Self::round(*exact);
+        }
+    }
+
+    #[inline(always)]
+    fn either<'a>(_exact: &'a [f32], rounded: &'a [Self]) -> &'a [Self] {
+        rounded
+    }
 }
 
 impl sealed::Sealed for bf16 {
-    const TYPE: Type = Type::Bf16;
+    const TYPE: sealed::Type = sealed::Type::Bf16;
     const IN_UNIT: usize = 2;
 
     #[inline(always)]

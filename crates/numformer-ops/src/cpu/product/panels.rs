@@ -24,6 +24,16 @@ impl<E> Default for Panels<E> {
 }
 
 impl<E: Operand> Panels<E> {
+    /// Packs a row-major matrix of `columns` columns, in place of what was packed before.
+    pub fn pack_rows(&mut self, matrix: &[f32], columns: usize) {
+        self.pack(MatRef::filling(matrix, columns));
+    }
+
+    /// Packs the transpose of a row-major matrix of `columns` columns, in place of what was packed before.
+    pub fn pack_transpose(&mut self, matrix: &[f32], columns: usize) {
+        self.pack(MatRef::filling(matrix, columns).t());
+    }
+
     /// Packs `right`, in place of what was packed before.
     pub(crate) fn pack<S: Operand>(&mut self, right: MatRef<'_, S>) {
         let lines = Lines::columns(right);

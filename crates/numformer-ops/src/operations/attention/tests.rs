@@ -158,9 +158,9 @@ fn slices_give_what_the_operation_gives() -> Result<()> {
             for (y, found) in at_each_level(|| {
                 let mut y = vec![f32::NAN; q.len()];
                 let mut probabilities = vec![f32::NAN; shape.scores_len()];
-                shape.forward(causality, &mut y, [&q, &k, &v], &mut probabilities);
+                let mut room = AttentionRoom { scores: vec![f32::NAN; 2000], rounded: vec![f32::NAN; 2000] };
+                shape.forward(causality, &mut y, [&q, &k, &v], &mut probabilities, &mut room);
                 let [mut d_q, mut d_k, mut d_v] = [&q, &k, &v].map(|x| vec![f32::NAN; x.len()]);
-                let mut room = vec![f32::NAN; shape.head_scores_len()];
                 shape.backward([&mut d_q, &mut d_k, &mut d_v], [&q, &k, &v], &probabilities, &d_y, &mut room);
                 (y, [d_q, d_k, d_v])
             }) {
@@ -180,9 +180,9 @@ fn slices_without_keys_or_queries_give_zeros() {
         let shape = AttentionShape { t, s, n_heads: 1, width: 2 };
         let (q, k) = (vec![1.0; 2 * t], vec![1.0; 2 * s]);
         let mut y = vec![f32::NAN; 2 * t];
-        shape.forward(Causality::Full, &mut y, [&q, &k, &k], &mut []);
+        shape.forward(Causality::Full, &mut y, [&q, &k, &k], &mut [], &mut AttentionRoom::default());
         let [mut d_q, mut d_k, mut d_v] = [&q, &k, &k].map(|x| vec![f32::NAN; x.len()]);
-        shape.backward([&mut d_q, &mut d_k, &mut d_v], [&q, &k, &k], &[], &q, &mut []);
+        shape.backward([&mut d_q, &mut d_k, &mut d_v], [&q, &k, &k], &[], &q, &mut AttentionRoom::default());
         [y, d_q, d_k, d_v].concat()
     };
     assert_eq!(pass(3, 0), [0.0; 12]);

@@ -30,6 +30,12 @@ static SHAPES: Shapes = Shapes {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
+/// Calls `f` while the tile registers have their shapes. Only where the level has AMX.
+pub(crate) fn with_tiles(f: impl FnOnce()) {
+    let _session = BF16.begin();
+    f();
+}
+
 fn configure() {
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: `Kernel::new` chooses this kernel where AMX was detected and the system has granted its registers, and the

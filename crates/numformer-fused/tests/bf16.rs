@@ -1,0 +1,137 @@
+//! The fused step with products of bf16 against itself in single precision.
+
+mod common;
+
+use candle_core::Result;
+use common::{Tokens, assert_agree, parameters_of, weights_of};
+use numformer_fused::{FusedStep, Precision};
+use numformer_model::{
+    CrossAttentionQuery, Mode, OutputProjection, Positions, StackConfig, TrainingStep, TransformerConfig,
+};
+use numformer_ops::kernels::Level;
+
+/// Widths that fill no vector, sequences shorter and longer than one.
+fn uneven() -> TransformerConfig {
+    TransformerConfig::new(37, 40, StackConfig::new(14, 2, 2), StackConfig::new(21, 3, 2))
+}
+
+/// Widths whose rows are operands where they lie.
+fn even() -> TransformerConfig {
+    TransformerConfig::new(37, 40, StackConfig::new(32, 2, 2), StackConfig::new(64, 4, 2))
+}
+
+fn batch() -> [Tokens; 2] {
+    [Tokens::random(1, &[7, 1, 33, 20, 7], 37), Tokens::random(2, &[9, 33, 2, 17, 20], 37)]
+}
+
+/// Loss and gradients of a model with given weights, in both precisions.
+fn both(config: &TransformerConfig, [src, tgt]: &[Tokens; 2]) -> Result<[(f64, Vec<f32>); 2]> {
+    let (parameters, _) = parameters_of(config, 5)?;
+    let found = [Precision::F32, Precision::Bf16].map(|precision| -> Result<_> {
+        let mut step = FusedStep::with_precision(config, &parameters, precision)?;
+        let weights = weights_of(step.layout(), &parameters, 6)?;
+        let mut gradients = vec![f32::NAN; weights.len()];
+        let mut loss = f64::NAN;
+        // Twice: the second time in reused memory.
+        for _ in 0..2 {
+            loss = step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
+        }
+        Ok((loss, gradients))
+    });
+    let [single, rounded] = found;
+    Ok([single?, rounded?])
+}
+
+#[test]
+fn every_option_agrees_with_single_precision() -> Result<()> {
+    for sizes in [uneven(), even()] {
+        for positions in [Positions::Learned, Positions::Sinusoidal] {
+            for cross_attention_query in [CrossAttentionQuery::SelfAttended, CrossAttentionQuery::LayerInput] {
+                for output_projection in [OutputProjection::Shared, OutputProjection::Separate] {
+                    let config =
+                        TransformerConfig { positions, cross_attention_query, output_projection, ..sizes.clone() };
+                    let [(loss, gradients), (rounded_loss, rounded)] = both(&config, &batch())?;
+                    assert!((rounded_loss - loss).abs() < 1e-2 * loss, "expected {loss}, found {rounded_loss}");
+                    assert!(rounded != gradients);
+                    assert_agree(parameters_of(&config, 5)?.1.layout(), &rounded, &gradients, 2e-2);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_large_vocabulary_agrees_with_single_precision() -> Result<()> {
+    let sizes = StackConfig { d_ff: Some(8), ..StackConfig::new(128, 4, 1) };
+    let config = TransformerConfig::new(33_000, 12, sizes.clone(), sizes);
+    let batch = [Tokens::random(1, &[5; 40], 33_000), Tokens::random(2, &[9, 2, 7, 3, 4].repeat(8), 33_000)];
+    let [(loss, gradients), (rounded_loss, rounded)] = both(&config, &batch)?;
+    assert!((rounded_loss - loss).abs() < 1e-2 * loss, "expected {loss}, found {rounded_loss}");
+    assert_agree(parameters_of(&config, 5)?.1.layout(), &rounded, &gradients, 2e-2);
+    Ok(())
+}
+
+/// Along the gradient of each parameter in bf16, the loss in single precision rises as the gradient says.
+#[test]
+fn gradients_agree_with_finite_differences() -> Result<()> {
+    let config = even();
+    let [src, tgt] = batch();
+    let [_, (_, gradients)] = both(&config, &[src.clone(), tgt.clone()])?;
+    let (parameters, _) = parameters_of(&config, 5)?;
+    let mut step = FusedStep::new(&config, &parameters)?;
+    let weights = weights_of(step.layout(), &parameters, 6)?;
+    let slots: Vec<_> = step.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
+    let mut unused = vec![0.0; weights.len()];
+    for (name, range) in slots {
+        let norm = gradients[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let distance = 1e-2;
+        let mut at = |distance: f64| {
+            let mut moved = weights.clone();
+            for (w, g) in moved[range.clone()].iter_mut().zip(&gradients[range.clone()]) {
+                *w += (distance * f64::from(*g) / norm.max(1e-9)) as f32;
+            }
+            step.loss_and_gradients(&moved, src.rows(), tgt.rows(), Mode::Evaluate, &mut unused)
+        };
+        let difference = (at(distance)? - at(-distance)?) / (2.0 * distance);
+        assert!((difference - norm).abs() <= 2e-3 + 0.05 * norm, "{name}: gradient {norm}, difference {difference}");
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_do_not_change_the_bits() -> Result<()> {
+    let lengths: Vec<u32> = (0..64).map(|i| 20 + i * 7 % 20).collect();
+    let batch = [Tokens::random(1, &lengths, 37), Tokens::random(2, &lengths, 37)];
+    let on = |threads: usize| -> Result<_> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");
+        let [_, (loss, gradients)] = pool.install(|| both(&even(), &batch))?;
+        Ok((loss.to_bits(), gradients.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
+    };
+    let one = on(1)?;
+    assert!(on(2)? == one && on(5)? == one);
+    Ok(())
+}
+
+/// Products of bf16 are exact in single precision, so that all instruction sets sum the same numbers; those with
+/// instructions for bf16 in another order.
+#[test]
+fn instruction_sets_differ_by_the_order_of_sums_alone() -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a small pool starts");
+    for config in [uneven(), even()] {
+        pool.install(|| -> Result<()> {
+            let [_, (expected_loss, expected)] = Level::available()[0].run(|| both(&config, &batch()))?;
+            for level in Level::available() {
+                let [_, (loss, gradients)] = level.run(|| both(&config, &batch()))?;
+                if !level.has_bf16() {
+                    assert!(loss.to_bits() == expected_loss.to_bits() && gradients == expected, "{level:?}");
+                }
+                // Another order may round an activation to the neighbouring bf16.
+                assert!((loss - expected_loss).abs() <= 1e-3 * expected_loss, "{level:?}: {loss}, {expected_loss}");
+                assert_agree(parameters_of(&config, 5)?.1.layout(), &gradients, &expected, 1e-2);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
