@@ -37,6 +37,9 @@ pub(super) struct Scratch<E> {
     value: Buffer<E>,
     hidden: Buffer<E>,
     room: AttentionRoom<E>,
+    /// Inputs of affine maps, packed for the gradients of their weights.
+    packed: Panels<E>,
+    packed_memory: Panels<E>,
 }
 
 /// States that are added to others in single precision, and are also the operand of products.
@@ -82,7 +85,7 @@ impl<E: Operand> Affine<E> {
     }
 
     /// The gradients of weight and bias.
-    fn gradients(&self, pass: &mut Backward<'_, E>, d_y: &[E], x: &[E]) {
+    fn gradients(&self, pass: &mut Backward<'_, E>, d_y: &[E], x: &Panels<E>) {
         let [d_weight, d_bias] = self.pair.gradients(&mut pass.gradients);
         linear_parameter_gradients(d_weight, d_bias, pass.store, d_y, x);
     }
@@ -267,9 +270,11 @@ impl<E: Operand> Attention<E> {
     ) {
         let Attended { query, key, value, probabilities, read, normed } = kept;
         self.norm.backward(pass, d_y, normed);
-        self.output.gradients(pass, normed.gradient(), read);
-
         let d = self.d_model;
+        let mut packed = std::mem::take(&mut pass.scratch.packed);
+        packed.pack_rows(read, d);
+        self.output.gradients(pass, normed.gradient(), &packed);
+
         let Scratch { read: d_read, query: d_query, key: d_key, value: d_value, room, .. } = pass.scratch;
         self.output.input_gradient(normed.gradient(), x.len() / d, d_read);
         d_query.sized(query.len());
@@ -292,9 +297,17 @@ impl<E: Operand> Attention<E> {
 
         // The buffers leave `scratch` while the gradients are written, because `pass` is borrowed as a whole below.
         let [d_query, d_key, d_value] = [d_query, d_key, d_value].map(std::mem::take);
-        self.query.gradients(pass, &d_query, x);
-        self.key.gradients(pass, &d_key, memory);
-        self.value.gradients(pass, &d_value, memory);
+        let mut packed_memory = std::mem::take(&mut pass.scratch.packed_memory);
+        packed_memory.pack_rows(memory, self.key.d_in);
+        self.key.gradients(pass, &d_key, &packed_memory);
+        self.value.gradients(pass, &d_value, &packed_memory);
+        if std::ptr::eq(x, memory) {
+            self.query.gradients(pass, &d_query, &packed_memory);
+        } else {
+            packed.pack_rows(x, d);
+            self.query.gradients(pass, &d_query, &packed);
+        }
+        (pass.scratch.packed, pass.scratch.packed_memory) = (packed, packed_memory);
         let d_sum = &mut normed.sum;
         self.query.add_input_gradient(&d_query, d_x.unwrap_or(d_sum));
         let d_memory = d_memory.unwrap_or(d_sum);
@@ -345,10 +358,14 @@ impl<E: Operand> FeedForward<E> {
     pub(super) fn backward(&self, pass: &mut Backward<'_, E>, d_y: &[f32], x: &[E], kept: &mut Fed<E>) {
         let Fed { hidden, normed } = kept;
         self.norm.backward(pass, d_y, normed);
-        self.down.gradients(pass, normed.gradient(), hidden);
+        let mut packed = std::mem::take(&mut pass.scratch.packed);
+        packed.pack_rows(hidden, self.down.d_in);
+        self.down.gradients(pass, normed.gradient(), &packed);
         let mut d_hidden = std::mem::take(&mut pass.scratch.hidden);
         linear_relu_input_gradient(d_hidden.sized(hidden.len()), normed.gradient(), &self.down.weight, hidden);
-        self.up.gradients(pass, &d_hidden, x);
+        packed.pack_rows(x, self.up.d_in);
+        self.up.gradients(pass, &d_hidden, &packed);
+        pass.scratch.packed = packed;
         self.up.add_input_gradient(&d_hidden, &mut normed.sum);
         pass.scratch.hidden = d_hidden;
     }

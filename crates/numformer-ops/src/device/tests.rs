@@ -140,7 +140,9 @@ fn linear_layers_agree_with_the_host() -> Result<()> {
                 }
                 let (mut d_weight, mut d_bias, mut d_x) =
                     (vec![0.0; weight.len()], vec![0.0; d_out], random(x.len(), 5));
-                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &x);
+                let mut packed_x = Panels::default();
+                packed_x.pack_rows(&x, d_in);
+                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &packed_x);
                 let d_x_on = on(device, element, &d_x)?;
                 linear_input_gradient(&mut d_x, Store::Add, &d_y, &packed);
                 let found = [weight.len(), d_out].map(|len| Guarded::new(device, Element::F32, len));

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::cpu::fresh::Fresh;
 use crate::cpu::matrix::{MatMut, MatRef, Store};
-use crate::cpu::product::{Epilogue, Operand, Panels, multiply, multiply_packed};
+use crate::cpu::product::{Epilogue, Operand, Panels, multiply_packed};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::simd::{add, vectorized};
 use crate::cpu::{host, parallel};
@@ -136,7 +136,7 @@ fn rows_of<'a, E: Operand>(x: &'a [E], panels: &Panels<E>) -> MatRef<'a, E> {
 }
 
 /// The gradients of the weight and bias of an affine map, dYᵀ·X and the column sums of dY: `d_weight` is `[n, k]`,
-/// `d_bias` `[n]`, `d_y` `[rows, n]`, `x` `[rows, k]`.
+/// `d_bias` `[n]`, `d_y` `[rows, n]`, and `x` the packed input, `[rows, k]`.
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
@@ -145,10 +145,10 @@ pub fn linear_parameter_gradients<E: Operand>(
     d_bias: &mut [f32],
     store: Store,
     d_y: &[E],
-    x: &[E],
+    x: &Panels<E>,
 ) {
-    let (n, k) = (d_bias.len(), d_weight.len() / d_bias.len());
-    let epilogue = match store {
+    let (n, k) = (d_bias.len(), x.sizes()[1]);
+    let epilogue: Epilogue<'_> = match store {
         Store::Replace => Epilogue::Replace(1.0),
         Store::Add => Epilogue::Add(1.0),
     };
@@ -156,7 +156,7 @@ pub fn linear_parameter_gradients<E: Operand>(
         d_bias.fill(0.0);
     }
     add_column_sums(d_bias, d_y);
-    multiply::<E, _, _, _>(MatMut::filling(d_weight, k), MatRef::filling(d_y, n).t(), MatRef::filling(x, k), &epilogue);
+    multiply_packed(MatMut::filling(d_weight, k), MatRef::filling(d_y, n).t(), x, &epilogue);
 }
 
 vectorized! {
@@ -247,6 +247,7 @@ impl Linear {
         let tasks = d_x.chunks(rows * k).zip(private.chunks_mut(n * k + n)).enumerate();
         parallel::for_each(tasks, |(task, (d_x, private))| {
             let (d_weight, d_bias) = private.split_at_mut(n * k);
+            let mut packed_x = Panels::default();
             for (block, d_x) in d_x.clear().chunks_mut(ROWS * k).enumerate() {
                 let first = task * rows + block * ROWS;
                 let end = first + d_x.len() / k;
@@ -257,7 +258,8 @@ impl Linear {
                 let gradient = masked.as_deref().unwrap_or(gradient);
                 linear_input_gradient(d_x, Store::Replace, gradient, &packed);
                 let store = if block == 0 { Store::Replace } else { Store::Add };
-                linear_parameter_gradients(d_weight, d_bias, store, gradient, x);
+                packed_x.pack_rows(x, k);
+                linear_parameter_gradients(d_weight, d_bias, store, gradient, &packed_x);
             }
         });
         let mut d_weight = vec![0.0; n * k];
@@ -434,12 +436,14 @@ mod tests {
                 let mut packed = Panels::default();
                 packed.pack_rows(&weight, k);
                 linear_input_gradient(&mut d_x, Store::Replace, &d_y, &packed);
-                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &x);
+                let mut packed_x = Panels::default();
+                packed_x.pack_rows(&x, k);
+                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &packed_x);
                 for (found, expected) in [&d_x, &d_weight, &d_bias].into_iter().zip(&gradients) {
                     assert_entries_close(found, expected);
                 }
                 linear_input_gradient(&mut d_x, Store::Add, &d_y, &packed);
-                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Add, &d_y, &x);
+                linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Add, &d_y, &packed_x);
                 for (found, expected) in [d_x, d_weight, d_bias].iter().zip(&gradients) {
                     assert_entries_close(found, &expected.iter().map(|g| 2.0 * g).collect::<Vec<_>>());
                 }

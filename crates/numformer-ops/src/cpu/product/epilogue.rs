@@ -1,8 +1,14 @@
 //! What happens to the sums of a product on their way to memory.
 
+use std::ops::Range;
+
 use super::kernels::{COLUMNS, Tile};
 use super::operand::Operand;
+#[cfg(target_arch = "x86_64")]
+use super::operand::sealed;
 use crate::cpu::matrix::{MatMut, MatRef};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::simd::Level;
 use crate::cpu::simd::vectorized;
 
 /// What happens to the sums of a product on their way to memory.
@@ -30,29 +36,114 @@ pub(super) struct Place {
     pub(super) column: usize,
 }
 
+/// Some rows of a tile, with the place of the whole.
+#[derive(Clone, Debug)]
+pub(super) struct PlacedRows {
+    place: Place,
+    rows: Range<usize>,
+}
+
+impl Place {
+    /// One of `parts` nearly equal parts of the rows.
+    pub(super) fn part(self, part: usize, parts: usize) -> PlacedRows {
+        let from = |part: usize| part * self.rows / parts;
+        PlacedRows { place: self, rows: from(part)..from(part + 1) }
+    }
+}
+
+/// Writes rows of a tile to their place in `dst`.
+pub(super) fn finish<O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    tile: &Tile,
+    rows: PlacedRows,
+    epilogue: &Epilogue<'_, M>,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if O::TYPE == sealed::Type::Bf16 && Level::detect().has_avx512_bf16() {
+        return x86::finish_bf16(dst, tile, rows, epilogue);
+    }
+    finish_in_loops(dst, tile, rows, epilogue);
+}
+
 vectorized! {
-    /// Writes a tile to its place in `dst`.
-    pub(super) fn finish[O: Operand, M: Operand](
+    fn finish_in_loops[O: Operand, M: Operand](
         dst: &mut MatMut<'_, O>,
         tile: &Tile,
-        place: Place,
+        rows: PlacedRows,
         epilogue: &Epilogue<'_, M>,
     ) {
-        const NONE: Option<MatRef<'_>> = None;
-        match *epilogue {
-            Epilogue::Replace(scale) => write(dst, tile, place, None, NONE, |x, _, _, _| scale * x),
-            Epilogue::Add(scale) => write(dst, tile, place, None, NONE, |x, _, _, old| scale.mul_add(x, old)),
-            Epilogue::Bias(bias) => write(dst, tile, place, Some(bias), NONE, |x, bias, _, _| x + bias),
-            Epilogue::BiasRelu(bias) => write(dst, tile, place, Some(bias), NONE, |x, bias, _, _| {
-                // This form lets NaN through.
-                if x + bias <= 0.0 { 0.0 } else { x + bias }
-            }),
-            Epilogue::BiasResidual(bias, residual) => {
-                write(dst, tile, place, Some(bias), Some(residual), |x, bias, residual, _| x + bias + residual);
+        write_all(dst, tile, rows, epilogue, |entries: &mut [O; COLUMNS], x: &[f32; COLUMNS]| {
+            for (entry, x) in entries.iter_mut().zip(x) {
+                *entry = O::round(*x);
             }
-            Epilogue::Mask(mask) => {
-                write(dst, tile, place, None, Some(mask), |x, _, mask, _| if mask > 0.0 { x } else { 0.0 });
-            }
+        });
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    //! Rounding by the processor's own instruction.
+
+    use std::arch::x86_64::*;
+
+    use super::*;
+
+    #[expect(unsafe_code, reason = "calls code for an instruction set")]
+    pub(super) fn finish_bf16<O: Operand, M: Operand>(
+        dst: &mut MatMut<'_, O>,
+        tile: &Tile,
+        rows: PlacedRows,
+        epilogue: &Epilogue<'_, M>,
+    ) {
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma")]
+        fn finish<O: Operand, M: Operand>(
+            dst: &mut MatMut<'_, O>,
+            tile: &Tile,
+            rows: PlacedRows,
+            epilogue: &Epilogue<'_, M>,
+        ) {
+            write_all(dst, tile, rows, epilogue, |entries: &mut [O; COLUMNS], x: &[f32; COLUMNS]| {
+                // SAFETY: there are two vectors of `f32`, and one of bf16 in `entries`, because `finish` chooses this
+                // function if that is what `O` is.
+                unsafe {
+                    let [low, high] = [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))];
+                    let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                    _mm512_storeu_si512(entries.as_mut_ptr().cast(), rounded);
+                }
+            });
+        }
+        // SAFETY: `finish` chooses this function where the level has these instructions.
+        unsafe {
+            finish(dst, tile, rows, epilogue);
+        }
+    }
+}
+
+#[inline(always)]
+fn write_all<O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    tile: &Tile,
+    rows: PlacedRows,
+    epilogue: &Epilogue<'_, M>,
+    round: impl Fn(&mut [O; COLUMNS], &[f32; COLUMNS]),
+) {
+    const NONE: Option<MatRef<'_>> = None;
+    match *epilogue {
+        Epilogue::Replace(scale) => write(dst, tile, rows, None, NONE, |x, _, _, _| scale * x, round),
+        Epilogue::Add(scale) => write(dst, tile, rows, None, NONE, |x, _, _, old| scale.mul_add(x, old), round),
+        Epilogue::Bias(bias) => write(dst, tile, rows, Some(bias), NONE, |x, bias, _, _| x + bias, round),
+        Epilogue::BiasRelu(bias) => {
+            // This form lets NaN through.
+            let relu = |x: f32| if x <= 0.0 { 0.0 } else { x };
+            write(dst, tile, rows, Some(bias), NONE, |x, bias, _, _| relu(x + bias), round);
+        }
+        Epilogue::BiasResidual(bias, residual) => {
+            let sum = |x: f32, bias: f32, residual: f32, _| x + bias + residual;
+            write(dst, tile, rows, Some(bias), Some(residual), sum, round);
+        }
+        Epilogue::Mask(mask) => {
+            let masked = |x: f32, _, mask: f32, _| if mask > 0.0 { x } else { 0.0 };
+            write(dst, tile, rows, None, Some(mask), masked, round);
         }
     }
 }
@@ -62,26 +153,28 @@ vectorized! {
 fn write<O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
     tile: &Tile,
-    place: Place,
+    rows: PlacedRows,
     bias: Option<&[f32]>,
     other: Option<MatRef<'_, M>>,
     entry: impl Fn(f32, f32, f32, f32) -> f32,
+    round: impl Fn(&mut [O; COLUMNS], &[f32; COLUMNS]),
 ) {
-    let Place { row, rows, column } = place;
+    let PlacedRows { place: Place { row, column, .. }, rows } = rows;
     let width = COLUMNS.min(dst.columns - column);
     let bias = bias.map_or([0.0; COLUMNS], |bias| padded(&bias[column..][..width]));
-    for (i, sums) in tile.0[..rows].iter().enumerate() {
+    for i in rows {
+        let sums = &tile.0[i];
         let entries = &mut dst.data[(row + i) * dst.stride + column..][..width];
         let other = other.map(|other| other.part_of_row(row + i, column, width));
         // Loops of a known length have no remainder.
         if let Some(entries) = entries.as_mut_array() {
             match other.and_then(<[M]>::as_array) {
-                Some(other) => write_row(entries, sums, &bias, other, &entry),
-                None => write_row(entries, sums, &bias, &[M::default(); COLUMNS], &entry),
+                Some(other) => write_row(entries, sums, &bias, other, &entry, &round),
+                None => write_row(entries, sums, &bias, &[M::default(); COLUMNS], &entry, &round),
             }
         } else {
             let mut whole = padded(entries);
-            write_row(&mut whole, sums, &bias, &other.map_or([M::default(); COLUMNS], padded), &entry);
+            write_row(&mut whole, sums, &bias, &other.map_or([M::default(); COLUMNS], padded), &entry, &round);
             entries.copy_from_slice(&whole[..width]);
         }
     }
@@ -94,10 +187,13 @@ fn write_row<O: Operand, M: Operand>(
     bias: &[f32; COLUMNS],
     other: &[M; COLUMNS],
     entry: &impl Fn(f32, f32, f32, f32) -> f32,
+    round: &impl Fn(&mut [O; COLUMNS], &[f32; COLUMNS]),
 ) {
+    let mut x = [0.0; COLUMNS];
     for j in 0..COLUMNS {
-        entries[j] = O::round(entry(sums[j], bias[j], other[j].widen(), entries[j].widen()));
+        x[j] = entry(sums[j], bias[j], other[j].widen(), entries[j].widen());
     }
+    round(entries, &x);
 }
 
 /// A part of a row, with zeros up to the width of a tile.

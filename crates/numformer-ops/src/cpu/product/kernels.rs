@@ -56,6 +56,12 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
+/// Work that a kernel calls between its own steps, in parts: the number of a part and that of all parts. It runs while
+/// registers are busy.
+pub(super) type Meanwhile<'a> = dyn FnMut(usize, usize) + 'a;
+
+type Run = fn(Rows<'_>, &[PanelRow], bool, &mut Tile, &mut Meanwhile<'_>);
+
 /// A kernel: its loops, and the sizes that they take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
@@ -69,7 +75,7 @@ pub(super) struct Kernel {
     pub(super) units: usize,
     begin: Option<fn()>,
     end: Option<fn()>,
-    run: fn(Rows<'_>, &[PanelRow], bool, &mut Tile),
+    run: Run,
 }
 
 /// The time in which a thread may run a kernel.
@@ -133,14 +139,28 @@ impl Kernel {
 }
 
 impl Session<'_> {
-    /// Stores the product of `left` and `panel` in the first rows of `tile`, or adds it to them.
-    pub(super) fn run(&self, left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+    /// Stores the product of `left` and `panel` in the first rows of `tile`, or adds it to them, and calls all parts of
+    /// `meanwhile`.
+    pub(super) fn run(
+        &self,
+        left: Rows<'_>,
+        panel: &[PanelRow],
+        add: bool,
+        tile: &mut Tile,
+        meanwhile: &mut Meanwhile<'_>,
+    ) {
         let kernel = self.0;
+        if panel.is_empty() {
+            if !add {
+                tile.0.fill([0.0; COLUMNS]);
+            }
+            return meanwhile(0, 1);
+        }
         let reads = left.rows.next_multiple_of(kernel.reads);
         // Unsafe code relies on these.
         assert!(0 < left.rows && left.rows <= kernel.rows && panel.len().is_multiple_of(kernel.units));
         assert!(kernel.stride.is_none_or(|stride| stride == left.stride));
         assert!((reads - 1) * left.stride + panel.len() <= left.units.len());
-        (kernel.run)(left, panel, add, tile);
+        (kernel.run)(left, panel, add, tile, meanwhile);
     }
 }

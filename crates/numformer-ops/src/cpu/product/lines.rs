@@ -130,8 +130,10 @@ vectorized! {
                 to.fill(0);
             } else if from.line_stride == 1 && last < from.length {
                 let [a, b] = [at, last].map(|at| &from.entries[at * from.stride + first..][..lines]);
-                for (to, (a, b)) in to.iter_mut().zip(a.iter().zip(b)) {
-                    *to = E::unit(E::of(*a), E::of(*b));
+                // A panel, whose width the compiler knows, takes a few instructions.
+                match (to.as_mut_array::<STAGED>(), a.as_array::<STAGED>(), b.as_array::<STAGED>()) {
+                    (Some(to), Some(a), Some(b)) => write_pairs::<S, E>(to, a, b),
+                    _ => write_pairs::<S, E>(to, a, b),
                 }
             } else {
                 for (line, to) in to.iter_mut().enumerate() {
@@ -142,5 +144,13 @@ vectorized! {
                 }
             }
         }
+    }
+}
+
+/// The units of entries at one place along the lines, and at the next if a unit has two.
+#[inline(always)]
+fn write_pairs<S: Operand, E: Operand>(to: &mut [u32], a: &[S], b: &[S]) {
+    for (to, (a, b)) in to.iter_mut().zip(a.iter().zip(b)) {
+        *to = E::unit(E::of(*a), E::of(*b));
     }
 }

@@ -33,6 +33,9 @@ use self::operand::as_units;
 use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
 
+/// Bytes of panels that are multiplied by each block of rows in turn, so that they stay in the innermost cache.
+const INNERMOST: usize = 1 << 15;
+
 thread_local! {
     /// Memory for the operands of a product while it is computed.
     static LEFT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
@@ -178,29 +181,40 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     right: &Panels<E>,
     epilogue: &Epilogue<'_, M>,
 ) {
+    let panels: Vec<_> = right.panels().enumerate().collect();
+    let height = panels.first().map_or(1, |(_, panel)| panel.len().max(1));
+    let together = (INNERMOST / (height * size_of::<PanelRow>())).max(1);
     // A tile is written while the next is computed, which need not wait for it.
     let mut tiles = [Tile::zeros(), Tile::zeros()];
     let [mut tile, mut previous] = tiles.each_mut();
     let mut pending: Option<Place> = None;
-    for (at, panel) in right.panels().enumerate() {
+    for panels in panels.chunks(together) {
         for (row, count) in kernel.blocks(rows) {
-            if panel.is_empty() {
-                tile.0.fill([0.0; COLUMNS]);
+            for (at, panel) in panels {
+                let mut finish_previous = |part: usize, parts: usize| {
+                    if let Some(place) = pending {
+                        finish(dst, previous, place.part(part, parts), epilogue);
+                    }
+                };
+                let spans = panel.chunks(layout.span).count().max(1);
+                for span in 0..spans {
+                    let panel = &panel[span * layout.span..panel.len().min((span + 1) * layout.span)];
+                    let begin = (span * layout.rows + row) * layout.stride;
+                    // Without a shared axis, there are no units.
+                    let left = Rows { units: &units[begin.min(units.len())..], rows: count, stride: layout.stride };
+                    if span + 1 < spans {
+                        session.run(left, panel, span > 0, tile, &mut |_, _| ());
+                    } else {
+                        session.run(left, panel, span > 0, tile, &mut finish_previous);
+                    }
+                }
+                pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
+                mem::swap(&mut tile, &mut previous);
             }
-            for (span, panel) in panel.chunks(layout.span).enumerate() {
-                let begin = (span * layout.rows + row) * layout.stride;
-                let left = Rows { units: &units[begin..], rows: count, stride: layout.stride };
-                session.run(left, panel, span > 0, tile);
-            }
-            if let Some(place) = pending {
-                finish(dst, previous, place, epilogue);
-            }
-            pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
-            mem::swap(&mut tile, &mut previous);
         }
     }
     if let Some(place) = pending {
-        finish(dst, previous, place, epilogue);
+        finish(dst, previous, place.part(0, 1), epilogue);
     }
 }
 

@@ -25,12 +25,12 @@ impl<E> Default for Panels<E> {
 
 impl<E: Operand> Panels<E> {
     /// Packs a row-major matrix of `columns` columns, in place of what was packed before.
-    pub fn pack_rows(&mut self, matrix: &[f32], columns: usize) {
+    pub fn pack_rows<S: Operand>(&mut self, matrix: &[S], columns: usize) {
         self.pack(MatRef::filling(matrix, columns));
     }
 
     /// Packs the transpose of a row-major matrix of `columns` columns, in place of what was packed before.
-    pub fn pack_transpose(&mut self, matrix: &[f32], columns: usize) {
+    pub fn pack_transpose<S: Operand>(&mut self, matrix: &[S], columns: usize) {
         self.pack(MatRef::filling(matrix, columns).t());
     }
 

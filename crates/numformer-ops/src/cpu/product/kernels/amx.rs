@@ -2,7 +2,7 @@
 
 use std::arch::asm;
 
-use super::{COLUMNS, Kernel, PanelRow, ROWS, Rows, Tile};
+use super::{COLUMNS, Kernel, Meanwhile, PanelRow, ROWS, Rows, Tile};
 
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
@@ -53,61 +53,61 @@ fn release() {
     }
 }
 
-fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
     let steps = panel.len() / UNITS;
-    if steps == 0 {
-        if !add {
-            tile.0.fill([0.0; COLUMNS]);
-        }
-        return;
-    }
+    let parts = steps.min(2);
     let sums = tile.0.as_mut_ptr();
+    let upper = left.units.as_ptr();
+    let stride = 4 * left.stride;
+    let width = 4 * COLUMNS;
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`, which `Kernel::begin` has called. The instructions read 32 rows of `left` up to the last
     // unit of `panel`, which `Kernel::run` has checked, and the units of `panel`. They read and write the 32 rows of the
-    // tile.
+    // tile. No other code uses the registers between the blocks.
     unsafe {
+        if add {
+            asm!(
+                "tileloadd tmm0, [{sums} + {width}*1]",
+                "tileloadd tmm1, [{sums} + {width}*1 + 64]",
+                "tileloadd tmm2, [{sums} + {width}*1 + 2048]",
+                "tileloadd tmm3, [{sums} + {width}*1 + 2112]",
+                sums = in(reg) sums,
+                width = in(reg) width,
+                options(nostack, readonly),
+            );
+        } else {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+        }
+        let lower = left.units[16 * left.stride..].as_ptr();
+        for step in 0..steps {
+            asm!(
+                "tileloadd tmm4, [{upper} + {stride}*1]",
+                "tileloadd tmm6, [{panel} + {width}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {width}*1 + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{lower} + {stride}*1]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                upper = in(reg) upper.add(UNITS * step),
+                lower = in(reg) lower.add(UNITS * step),
+                panel = in(reg) panel.as_ptr().add(UNITS * step),
+                stride = in(reg) stride,
+                width = in(reg) width,
+                options(nostack, readonly),
+            );
+            // Fewer, longer parts cost less than many short ones.
+            if (step + 1) * parts / steps > step * parts / steps {
+                meanwhile(step * parts / steps, parts);
+            }
+        }
         asm!(
-            "test {add}, {add}",
-            "jnz 2f",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "jmp 3f",
-            "2:",
-            "tileloadd tmm0, [{sums} + {width}*1]",
-            "tileloadd tmm1, [{sums} + {width}*1 + 64]",
-            "tileloadd tmm2, [{sums} + {width}*1 + 2048]",
-            "tileloadd tmm3, [{sums} + {width}*1 + 2112]",
-            "3:",
-            "tileloadd tmm4, [{upper} + {stride}*1]",
-            "tileloadd tmm6, [{panel} + {width}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{panel} + {width}*1 + 64]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{lower} + {stride}*1]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {upper}, 64",
-            "add {lower}, 64",
-            "add {panel}, 2048",
-            "dec {steps}",
-            "jnz 3b",
             "tilestored [{sums} + {width}*1], tmm0",
             "tilestored [{sums} + {width}*1 + 64], tmm1",
             "tilestored [{sums} + {width}*1 + 2048], tmm2",
             "tilestored [{sums} + {width}*1 + 2112], tmm3",
-            add = in(reg) u64::from(add),
             sums = in(reg) sums,
-            width = in(reg) 4 * COLUMNS,
-            upper = inout(reg) left.units.as_ptr() => _,
-            lower = inout(reg) left.units[16 * left.stride..].as_ptr() => _,
-            stride = in(reg) 4 * left.stride,
-            panel = inout(reg) panel.as_ptr() => _,
-            steps = inout(reg) steps => _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            width = in(reg) width,
             options(nostack),
         );
     }

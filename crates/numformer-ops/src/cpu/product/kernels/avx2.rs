@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, PanelRow, Rows, STRIDE, Tile};
+use super::{Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
 
 pub(in super::super) const F32: Kernel =
     Kernel { rows: 6, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: f32_units };
@@ -14,7 +14,14 @@ pub(in super::super) const WIDENED: Kernel =
 /// in two halves.
 macro_rules! kernel {
     ($name:ident, $loops:ident, $step:ident) => {
-        fn $name(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+        fn $name(
+            left: Rows<'_>,
+            panel: &[PanelRow],
+            add: bool,
+            tile: &mut Tile,
+            meanwhile: &mut Meanwhile<'_>,
+        ) {
+            meanwhile(0, 1);
             #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
             // SAFETY: `Kernel::new` chooses this kernel where AVX2 and FMA were detected, and `Kernel::run` has checked
             // that the rows, at this stride, reach as far as the panel.

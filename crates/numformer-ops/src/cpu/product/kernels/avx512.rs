@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, PanelRow, Rows, STRIDE, Tile};
+use super::{Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
 
 pub(in super::super) const F32: Kernel =
     Kernel { rows: 14, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: f32_units };
@@ -16,7 +16,14 @@ pub(in super::super) const WIDENED: Kernel =
 /// loop over 14 rows, and would keep their sums in memory.
 macro_rules! kernel {
     ($name:ident, $loops:ident, $features:literal, $step:ident) => {
-        fn $name(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+        fn $name(
+            left: Rows<'_>,
+            panel: &[PanelRow],
+            add: bool,
+            tile: &mut Tile,
+            meanwhile: &mut Meanwhile<'_>,
+        ) {
+            meanwhile(0, 1);
             #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
             // SAFETY: `Kernel::new` chooses this kernel where its features were detected, and `Kernel::run` has checked
             // that the rows, at this stride, reach as far as the panel.

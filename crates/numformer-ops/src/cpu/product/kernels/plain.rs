@@ -1,17 +1,19 @@
 //! Kernels for every processor, and the reference of the others.
 
-use super::{Kernel, PanelRow, Rows, Tile};
+use super::{Kernel, Meanwhile, PanelRow, Rows, Tile};
 
 pub(in super::super) const F32: Kernel =
     Kernel { rows: 4, reads: 1, stride: None, units: 1, begin: None, end: None, run: f32_units };
 pub(in super::super) const BF16: Kernel =
     Kernel { rows: 4, reads: 1, stride: None, units: 1, begin: None, end: None, run: bf16_units };
 
-fn f32_units(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+fn f32_units(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
+    meanwhile(0, 1);
     run(left, panel, add, tile, |sum, a, b| multiply_add(f32::from_bits(a), f32::from_bits(b), sum));
 }
 
-fn bf16_units(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+fn bf16_units(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
+    meanwhile(0, 1);
     run(left, panel, add, tile, |sum, a, b| {
         let [a, b] = [a, b].map(|unit| [unit << 16, unit & 0xffff_0000].map(f32::from_bits));
         multiply_add(a[1], b[1], multiply_add(a[0], b[0], sum))
