@@ -54,6 +54,17 @@ impl Model {
     }
 }
 
+impl Model {
+    /// [`Transformer::in_bf16`] of a transformer; other models stay as they are.
+    #[must_use]
+    pub fn in_bf16(self) -> Self {
+        match self {
+            Self::Transformer(model) => Self::Transformer(model.in_bf16()),
+            other => other,
+        }
+    }
+}
+
 impl From<Transformer> for Model {
     fn from(model: Transformer) -> Self {
         Self::Transformer(model)
@@ -152,6 +163,14 @@ impl Seq2Seq for Model {
             Self::Recurrent(model) => model.delimiter_id(),
             Self::Custom(model) => model.delimiter_id(),
         }
+    }
+
+    fn prepared(&self) -> Result<Option<Self>> {
+        Ok(match self {
+            Self::Transformer(model) => model.prepared()?.map(Self::Transformer),
+            Self::Recurrent(model) => model.prepared()?.map(Self::Recurrent),
+            Self::Custom(_) => None,
+        })
     }
 
     fn max_positions(&self) -> Option<usize> {

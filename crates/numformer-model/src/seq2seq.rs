@@ -126,6 +126,18 @@ pub trait Seq2Seq {
         1
     }
 
+    /// The same model, prepared for many calls without gradients with the weights that it has now; `None` if there is
+    /// nothing to prepare. Generation calls this once for each batch.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    fn prepared(&self) -> Result<Option<Self>>
+    where
+        Self: Sized,
+    {
+        Ok(None)
+    }
+
     /// The longest sequence that the model reads or writes, delimiters included; `None` if there is no limit.
     fn max_positions(&self) -> Option<usize> {
         None

@@ -19,6 +19,7 @@
 //! # Map
 //! - Layers: [`embedding`], [`linear`] with its [`Activation`], [`attention`] with its [`Causality`], [`layer_norm`]
 //!   and [`add_layer_norm`]; [`zero_padding`] and the [`Lengths`] of padded sequences.
+//! - Use without gradients: [`PackedLinear`], a layer whose weight is packed once.
 //! - Loss: [`projection_cross_entropy`], which never holds all logits at once.
 //! - Optimizer: [`AdamStep`] and [`adam_update`]; [`sum_of_squares`] for the gradient norm that clipping needs.
 //! - [`mod@reference`]: the same operations composed of candle's own.
@@ -65,6 +66,7 @@ pub use operations::attention::{Causality, attention};
 pub use operations::embedding::embedding;
 pub use operations::linear::{Activation, linear};
 pub use operations::norm::{add_layer_norm, layer_norm};
+pub use operations::packed_linear::PackedLinear;
 pub use operations::padding::zero_padding;
 pub use operations::projection_loss::projection_cross_entropy;
 

@@ -112,6 +112,8 @@ pub(crate) fn beam_within<M: Seq2Seq, C: Constraint>(
         return Ok(vec![vec![Ranked { hypothesis: nothing, score: 0.0 }]; batch]);
     }
     let delimiter = model.delimiter_id();
+    let prepared = model.prepared()?;
+    let model = prepared.as_ref().unwrap_or(model);
     let mut memory = model.encode(src, Mode::Evaluate)?;
     let mut cache = M::Cache::default();
     let mut finished: Vec<Vec<Ranked>> = vec![Vec::new(); batch];

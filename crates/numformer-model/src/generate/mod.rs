@@ -105,6 +105,8 @@ fn greedy_within<M: Seq2Seq, C: Constraint>(
     if !has_work(model, src, max_len)? {
         return Ok(Vec::new());
     }
+    let prepared = model.prepared()?;
+    let model = prepared.as_ref().unwrap_or(model);
     let sources = (0..src.batch_size()?).collect();
     let paths = Paths { memory: model.encode(src, Mode::Evaluate)?, sources, device: src.ids().device() };
     follow(model, paths, max_len, constraint, |_, scores, allowed| most_probable(scores, allowed))

@@ -78,6 +78,8 @@ pub(crate) fn sample<M: Seq2Seq, C: Constraint>(
     let sources = src.batch_size()?;
     let of_source = |path: usize| path / sampling.count;
     let paths: Vec<usize> = (0..sources * sampling.count).map(of_source).collect();
+    let prepared = model.prepared()?;
+    let model = prepared.as_ref().unwrap_or(model);
     let mut memory = model.encode(src, Mode::Evaluate)?;
     if sampling.count > 1 {
         let rows: Vec<u32> = paths.iter().map(|source| *source as u32).collect();

@@ -75,6 +75,10 @@ impl MultiHeadAttention {
         })
     }
 
+    pub(crate) fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        [&mut self.query, &mut self.key, &mut self.value, &mut self.output].into_iter()
+    }
+
     /// Keys and values of `memory` `[b, s, d_memory]`.
     ///
     /// # Errors

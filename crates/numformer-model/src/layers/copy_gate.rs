@@ -29,6 +29,10 @@ impl CopyGate {
         })
     }
 
+    pub(crate) fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        [&mut self.up, &mut self.down].into_iter()
+    }
+
     /// g ∘ `output` + (1 − g) ∘ `input`, where g is the sigmoid of a feed-forward network applied to `attended`, the
     /// input of the layer's own feed-forward network. All are `[.., d_model]`.
     pub(crate) fn forward(&self, attended: &Tensor, output: &Tensor, input: &Tensor) -> Result<Tensor> {

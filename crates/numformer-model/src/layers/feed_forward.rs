@@ -25,6 +25,10 @@ impl FeedForward {
         Ok(Self { up: Linear::new(d_model, d_ff, &vb.pp("up"))?, down: Linear::new(d_ff, d_model, &vb.pp("down"))? })
     }
 
+    pub(crate) fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        [&mut self.up, &mut self.down].into_iter()
+    }
+
     /// Maps `[.., d_model]` to `[.., d_model]`.
     ///
     /// # Errors

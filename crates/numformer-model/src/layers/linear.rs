@@ -1,14 +1,17 @@
 //! The affine map.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use numformer_ops::Activation;
+use numformer_ops::{Activation, PackedLinear};
 
 /// y = x·Wᵀ + b, with an optional activation.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Tensor,
+    packed: Option<Arc<PackedLinear>>,
 }
 
 impl Linear {
@@ -25,7 +28,15 @@ impl Linear {
         Ok(Self {
             weight: vb.get_with_hints((d_out, d_in), "weight", uniform_fan_in(d_in))?,
             bias: vb.get_with_hints(d_out, "bias", start)?,
+            packed: None,
         })
+    }
+
+    /// Packs the weight as it is now, for calls without gradients: later changes of it have no effect. If `rounds`, operands
+    /// of the product are rounded to bf16.
+    pub(crate) fn pack(&mut self, rounds: bool) -> Result<()> {
+        self.packed = PackedLinear::new(&self.weight, &self.bias, rounds)?.map(Arc::new);
+        Ok(())
     }
 
     /// Applies the map, then `activation`: `[.., d_in]` to `[.., d_out]`.
@@ -33,7 +44,10 @@ impl Linear {
     /// # Errors
     /// When the last axis of `x` is not `d_in`.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        numformer_ops::linear(x, &self.weight, &self.bias, activation)
+        match &self.packed {
+            Some(packed) => packed.forward(x, activation),
+            None => numformer_ops::linear(x, &self.weight, &self.bias, activation),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The output projection: from states to the scores of all tokens.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
-use numformer_ops::Activation;
+use numformer_ops::{Activation, PackedLinear};
 
 use crate::config::OutputProjection;
 use crate::layers::linear::uniform_fan_in;
@@ -12,6 +14,7 @@ use crate::layers::linear::uniform_fan_in;
 pub struct Projection {
     weight: Tensor,
     bias: Tensor,
+    packed: Option<Arc<PackedLinear>>,
 }
 
 impl Projection {
@@ -35,7 +38,13 @@ impl Projection {
     pub fn tied(tokens: &Tensor, vb: &VarBuilder) -> Result<Self> {
         let (vocab_size, d_model) = tokens.dims2()?;
         let bias = vb.get_with_hints(vocab_size, "bias", uniform_fan_in(d_model))?;
-        Ok(Self { weight: tokens.clone(), bias })
+        Ok(Self { weight: tokens.clone(), bias, packed: None })
+    }
+
+    /// As [`Linear::pack`](crate::layers::linear::Linear::pack), for the scores.
+    pub(crate) fn pack(&mut self, rounds: bool) -> Result<()> {
+        self.packed = PackedLinear::new(&self.weight, &self.bias, rounds)?.map(Arc::new);
+        Ok(())
     }
 
     /// The projection that a configuration describes, given an embedding `tokens` `[vocab_size, d_model]`.
@@ -52,7 +61,10 @@ impl Projection {
     /// # Errors
     /// When the width disagrees.
     pub fn logits(&self, states: &Tensor) -> Result<Tensor> {
-        numformer_ops::linear(states, &self.weight, &self.bias, Activation::Identity)
+        match &self.packed {
+            Some(packed) => packed.forward(states, Activation::Identity),
+            None => numformer_ops::linear(states, &self.weight, &self.bias, Activation::Identity),
+        }
     }
 
     /// The amount by which the scores of `targets` `[n]` after the states `[n, d_model]` exceed the mean score of all

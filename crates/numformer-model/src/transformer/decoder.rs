@@ -10,6 +10,7 @@ use crate::layers::copy_gate::CopyGate;
 use crate::layers::dropout::Dropout;
 use crate::layers::embedding::Embedding;
 use crate::layers::feed_forward::FeedForward;
+use crate::layers::linear::Linear;
 use crate::layers::residual::Residual;
 use crate::layers::step_embedding::StepEmbedding;
 use crate::mode::Mode;
@@ -47,6 +48,12 @@ impl DecoderLayer {
             feed_forward_end: end("feed_forward_norm")?,
             copy_gate: config.copy_gate.then(|| CopyGate::new(d, d_ff, &vb.pp("copy_gate"))).transpose()?,
         })
+    }
+
+    fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let attentions = self.self_attention.affine_maps().chain(self.cross_attention.affine_maps());
+        let gate = self.copy_gate.iter_mut().flat_map(CopyGate::affine_maps);
+        attentions.chain(self.feed_forward.affine_maps()).chain(gate)
     }
 
     /// The result of the self-attention of `x` to itself and to the tokens in `past`, if any.
@@ -121,6 +128,10 @@ impl Decoder {
             step_embedding: StepEmbedding::new(config.layer_weights, config.decoder.n_layers, d, vb)?,
             layers: (0..config.decoder.n_layers).map(layer).collect::<Result<_>>()?,
         })
+    }
+
+    pub(crate) fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(DecoderLayer::affine_maps)
     }
 
     /// Keys and values of the encoder's states `[b, s, d_encoder]` for each layer's cross-attention.

@@ -10,6 +10,7 @@ use crate::layers::copy_gate::CopyGate;
 use crate::layers::dropout::Dropout;
 use crate::layers::embedding::Embedding;
 use crate::layers::feed_forward::FeedForward;
+use crate::layers::linear::Linear;
 use crate::layers::residual::Residual;
 use crate::layers::step_embedding::StepEmbedding;
 use crate::mode::Mode;
@@ -37,6 +38,11 @@ impl EncoderLayer {
             feed_forward_end: end("feed_forward_norm")?,
             copy_gate: config.copy_gate.then(|| CopyGate::new(d, d_ff, &vb.pp("copy_gate"))).transpose()?,
         })
+    }
+
+    fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let gate = self.copy_gate.iter_mut().flat_map(CopyGate::affine_maps);
+        self.self_attention.affine_maps().chain(self.feed_forward.affine_maps()).chain(gate)
     }
 
     fn forward(&self, x: &Tensor, lengths: Lengths<'_>, mode: Mode) -> Result<Tensor> {
@@ -80,6 +86,10 @@ impl Encoder {
             step_embedding: StepEmbedding::new(config.layer_weights, config.encoder.n_layers, d, vb)?,
             layers: (0..config.encoder.n_layers).map(layer).collect::<Result<_>>()?,
         })
+    }
+
+    pub(crate) fn affine_maps(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(EncoderLayer::affine_maps)
     }
 
     /// The states of `src` `[b, s]`: `[b, s, d_model]`, zero at padding.

@@ -49,6 +49,12 @@ impl<'a, T: Copy> MatRef<'a, T> {
         Self { data: &self.data[skip..], columns: range.len(), ..self }
     }
 
+    /// The rows of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn rows(self) -> impl Iterator<Item = &'a [T]> {
+        (0..self.rows).map(move |i| self.part_of_row(i, 0, self.columns))
+    }
+
     /// `width` entries of row `i`, from column `j` on, of a matrix whose rows are contiguous.
     #[inline(always)]
     pub(super) fn part_of_row(&self, i: usize, j: usize, width: usize) -> &'a [T] {

@@ -19,7 +19,7 @@ use super::simd::Level;
 pub fn multiply_adds<E: Operand>(rounds: usize) -> f64 {
     #[cfg(target_arch = "x86_64")]
     {
-        use super::product::sealed::Type;
+        use super::product::Type;
         let level = Level::detect();
         let steps = rounds * 1024;
         if E::TYPE == Type::Bf16 && level.has_bf16() {
@@ -128,7 +128,7 @@ mod tests {
             .into_iter()
             .chain(at_each_level(|| [multiply_adds::<bf16>(1), multiply_adds::<bf16>(3)]))
         {
-            assert!(few > 1e5 && more == 3.0 * few);
+            assert!(few > 1e5 && (more - 3.0 * few).abs() < 1.0);
         }
     }
 }

@@ -120,9 +120,10 @@ fn linear_layers_agree_with_the_host() -> Result<()> {
             for activation in [Activation::Identity, Activation::Relu] {
                 let (x, weight, bias) = (random(rows * d_in, 1), random(d_in * d_out, 2), random(d_out, 3));
                 let mut y = vec![0.0; rows * d_out];
-                let (mut weight_t, mut packed) = (Panels::default(), Panels::default());
+                let [mut weight_t, mut packed, mut packed_x] = [(); 3].map(|()| Panels::<f32>::default());
                 weight_t.pack_transpose(&weight, d_in);
                 packed.pack_rows(&weight, d_in);
+                packed_x.pack_rows(&x, d_in);
                 linear_rows(&mut y, &x, &weight_t, &bias, activation);
                 let [x_on, weight_on, bias_on] =
                     [on(device, element, &x)?, on(device, element, &weight)?, on(device, element, &bias)?];
@@ -135,13 +136,9 @@ fn linear_layers_agree_with_the_host() -> Result<()> {
                 // Both sides use the same kinks.
                 let y = device.read(y_on.inner)?;
                 let is_relu = activation == Activation::Relu;
-                if is_relu {
-                    d_y.iter_mut().zip(&y).filter(|(_, y)| **y <= 0.0).for_each(|(d_y, _)| *d_y = 0.0);
-                }
+                d_y.iter_mut().zip(&y).filter(|(_, y)| is_relu && **y <= 0.0).for_each(|(d_y, _)| *d_y = 0.0);
                 let (mut d_weight, mut d_bias, mut d_x) =
                     (vec![0.0; weight.len()], vec![0.0; d_out], random(x.len(), 5));
-                let mut packed_x = Panels::default();
-                packed_x.pack_rows(&x, d_in);
                 linear_parameter_gradients(&mut d_weight, &mut d_bias, Store::Replace, &d_y, &packed_x);
                 let d_x_on = on(device, element, &d_x)?;
                 linear_input_gradient(&mut d_x, Store::Add, &d_y, &packed);
@@ -177,9 +174,7 @@ fn layer_norms_agree_with_the_host() -> Result<()> {
                 let residual_on = with_residual.then_some(residual_on);
                 device.add_layer_norm(y_on.inner, kept, residual_on, [weight_on, bias_on], 1e-12)?;
 
-                if with_residual {
-                    sum.iter_mut().zip(residual).for_each(|(sum, residual)| *sum += residual);
-                }
+                sum.iter_mut().zip(residual).for_each(|(sum, r)| *sum += if with_residual { r } else { 0.0 });
                 let (mut y, mut moments) = (vec![0.0; rows * d], vec![[0.0; 2]; rows]);
                 layer_norm_rows::<f32>(&mut y, &mut [], &sum, &mut moments, &weight, &bias, 1e-12);
                 assert_close(&device.read(sum_on)?, &sum, tolerance);

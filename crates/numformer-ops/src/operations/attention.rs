@@ -245,6 +245,9 @@ impl AttentionShape {
             return;
         }
         let (stride, valid) = (self.stride(), visible.valid);
+        if t == 1 {
+            return self.forward_one(visible, y, [q, k, v], probabilities, room);
+        }
         let rows = |x, rows| MatRef::new(x, rows, width, width);
         let (q, k, v) = (rows(q, t), rows(k, valid), rows(v, valid));
         let scores = room.scores(t * stride);
@@ -255,6 +258,27 @@ impl AttentionShape {
             softmax_rows(p, scores, stride, visible);
             let y = MatMut::new(&mut y[head.start..], t, head.len(), width);
             multiply::<E, _, _, _>(y, MatRef::new(p, t, valid, stride), v, &Epilogue::Replace(1.0));
+        }
+    }
+
+    /// [`forward_visible`](Self::forward_visible) of one query, as in generation: to pack keys and values for a product
+    /// would cost more than the product.
+    fn forward_one<E: Operand>(
+        &self,
+        visible: Visible,
+        y: &mut [E],
+        [q, k, v]: [&[E]; 3],
+        probabilities: &mut [E],
+        room: &mut AttentionRoom<E>,
+    ) {
+        let (stride, seen) = (self.stride(), visible.by(0));
+        let scores = room.scores(stride);
+        let mut sums = vec![0.0; self.d_head()];
+        for (head, p) in self.columns().zip(probabilities.chunks_exact_mut(stride)) {
+            let rows = |x| MatRef::new(x, seen, self.width, self.width).columns(head.clone());
+            score_one(scores, self.scale(), &q[head.clone()], rows(k));
+            softmax_rows(p, scores, stride, visible);
+            combine(&mut y[head.clone()], &mut sums, p, rows(v));
         }
     }
 
@@ -494,6 +518,41 @@ fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
     if let Some(last) = vectors.last_mut().filter(|_| !seen.is_multiple_of(LANES)) {
         for (lane, entry) in last.iter_mut().enumerate() {
             *entry = if lane < seen % LANES { *entry } else { value };
+        }
+    }
+}
+
+vectorized! {
+    /// The products of a query with the rows of `keys`.
+    fn score_one[E: Operand](scores: &mut [f32], scale: f32, query: &[E], keys: MatRef<'_, E>) {
+        for (score, key) in scores.iter_mut().zip(keys.rows()) {
+            let mut lanes = [0.0; LANES];
+            let (query, query_rest) = query.as_chunks::<LANES>();
+            let (key, key_rest) = key.as_chunks::<LANES>();
+            for (query, key) in query.iter().zip(key) {
+                for ((lane, query), key) in lanes.iter_mut().zip(query).zip(key) {
+                    *lane = query.widen().mul_add(key.widen(), *lane);
+                }
+            }
+            for ((lane, query), key) in lanes.iter_mut().zip(query_rest).zip(key_rest) {
+                *lane = query.widen().mul_add(key.widen(), *lane);
+            }
+            *score = scale * join_lanes(lanes, |a, b| a + b);
+        }
+    }
+}
+
+vectorized! {
+    /// The sum of the rows of `values` by their weights.
+    fn combine[E: Operand](y: &mut [E], sums: &mut [f32], weights: &[E], values: MatRef<'_, E>) {
+        sums.fill(0.0);
+        for (weight, value) in weights.iter().zip(values.rows()) {
+            for (sum, value) in sums.iter_mut().zip(value) {
+                *sum = weight.widen().mul_add(value.widen(), *sum);
+            }
+        }
+        for (y, sum) in y.iter_mut().zip(sums) {
+            *y = E::round(*sum);
         }
     }
 }

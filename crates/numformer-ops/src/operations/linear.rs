@@ -78,13 +78,13 @@ pub fn composition(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activ
 }
 
 /// Writes φ(x·Wᵀ + b) to `y`, on the calling thread alone: `x` is `[rows, k]`, `bias` `[n]`, `y` `[rows, n]`, and
-/// `weight_t` the packed transpose of the weight.
+/// `weight_t` the packed transpose of the weight, whose type is that of the product's operands.
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
-pub fn linear_rows<E: Operand, O: Operand>(
+pub fn linear_rows<S: Operand, E: Operand, O: Operand>(
     y: &mut [O],
-    x: &[E],
+    x: &[S],
     weight_t: &Panels<E>,
     bias: &[f32],
     activation: Activation,
@@ -131,7 +131,7 @@ pub fn linear_relu_input_gradient<E: Operand>(d_x: &mut [E], d_y: &[E], weight: 
 }
 
 /// The rows of a left operand for these panels.
-fn rows_of<'a, E: Operand>(x: &'a [E], panels: &Panels<E>) -> MatRef<'a, E> {
+fn rows_of<'a, S: Operand, E: Operand>(x: &'a [S], panels: &Panels<E>) -> MatRef<'a, S> {
     MatRef::filling(x, panels.sizes()[0])
 }
 
@@ -224,7 +224,7 @@ impl Linear {
         let Self { n, k, activation } = *self;
         let rows = parallel::share(x.len() / k, TASKS).min(ROWS);
         let mut y = Fresh::new(x.len() / k * n);
-        let mut weight_t = Panels::default();
+        let mut weight_t = Panels::<f32>::default();
         weight_t.pack_transpose(weight, k);
         parallel::for_each(y.chunks(rows * n).zip(x.chunks(rows * k)), |(y, x)| {
             linear_rows(y.clear(), x, &weight_t, bias, activation);
@@ -422,7 +422,7 @@ mod tests {
                 let [x, weight, bias] = inputs.each_ref().map(entries);
                 for y in at_each_level(|| {
                     let mut y = vec![f32::NAN; rows * n];
-                    let mut weight_t = Panels::default();
+                    let mut weight_t = Panels::<f32>::default();
                     weight_t.pack_transpose(&weight, k);
                     linear_rows(&mut y, &x, &weight_t, &bias, activation);
                     y

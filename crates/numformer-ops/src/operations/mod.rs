@@ -5,5 +5,6 @@ pub(crate) mod attention;
 pub(crate) mod embedding;
 pub(crate) mod linear;
 pub(crate) mod norm;
+pub(crate) mod packed_linear;
 pub(crate) mod padding;
 pub(crate) mod projection_loss;

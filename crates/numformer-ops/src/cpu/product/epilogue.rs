@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::kernels::{COLUMNS, Tile};
 use super::operand::Operand;
 #[cfg(target_arch = "x86_64")]
-use super::operand::sealed;
+use super::operand::Type;
 use crate::cpu::matrix::{MatMut, MatRef};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::Level;
@@ -59,8 +59,8 @@ pub(super) fn finish<O: Operand, M: Operand>(
     epilogue: &Epilogue<'_, M>,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if O::TYPE == sealed::Type::Bf16 && Level::detect().has_avx512_bf16() {
-        return x86::finish_bf16(dst, tile, rows, epilogue);
+    if O::TYPE == Type::Bf16 && Level::detect().has_avx512_bf16() {
+        return finish_bf16(dst, tile, rows, epilogue);
     }
     finish_in_loops(dst, tile, rows, epilogue);
 }
@@ -80,42 +80,37 @@ vectorized! {
     }
 }
 
+/// [`finish`] with the processor's own instruction for rounding, where it has one and `O` is bf16.
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    //! Rounding by the processor's own instruction.
+#[expect(unsafe_code, reason = "calls code for an instruction set")]
+fn finish_bf16<O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    tile: &Tile,
+    rows: PlacedRows,
+    epilogue: &Epilogue<'_, M>,
+) {
+    use std::arch::x86_64::{__m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_storeu_si512};
 
-    use std::arch::x86_64::*;
-
-    use super::*;
-
-    #[expect(unsafe_code, reason = "calls code for an instruction set")]
-    pub(super) fn finish_bf16<O: Operand, M: Operand>(
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma")]
+    fn in_vectors<O: Operand, M: Operand>(
         dst: &mut MatMut<'_, O>,
         tile: &Tile,
         rows: PlacedRows,
         epilogue: &Epilogue<'_, M>,
     ) {
-        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma")]
-        fn finish<O: Operand, M: Operand>(
-            dst: &mut MatMut<'_, O>,
-            tile: &Tile,
-            rows: PlacedRows,
-            epilogue: &Epilogue<'_, M>,
-        ) {
-            write_all(dst, tile, rows, epilogue, |entries: &mut [O; COLUMNS], x: &[f32; COLUMNS]| {
-                // SAFETY: there are two vectors of `f32`, and one of bf16 in `entries`, because `finish` chooses this
-                // function if that is what `O` is.
-                unsafe {
-                    let [low, high] = [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))];
-                    let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-                    _mm512_storeu_si512(entries.as_mut_ptr().cast(), rounded);
-                }
-            });
-        }
-        // SAFETY: `finish` chooses this function where the level has these instructions.
-        unsafe {
-            finish(dst, tile, rows, epilogue);
-        }
+        write_all(dst, tile, rows, epilogue, |entries: &mut [O; COLUMNS], x: &[f32; COLUMNS]| {
+            // SAFETY: there are two vectors of `f32`, and one of bf16 in `entries`, because `finish` calls this only if that
+            // is what `O` is.
+            unsafe {
+                let [low, high] = [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))];
+                let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_si512(entries.as_mut_ptr().cast(), rounded);
+            }
+        });
+    }
+    // SAFETY: `finish` calls this only where the level has these instructions.
+    unsafe {
+        in_vectors(dst, tile, rows, epilogue);
     }
 }
 

@@ -12,7 +12,7 @@ mod avx2;
 mod avx512;
 mod plain;
 
-use super::operand::sealed::Type;
+use super::operand::Type;
 use crate::cpu::simd::Level;
 
 /// Number of columns in a panel, and in a tile.
@@ -119,16 +119,6 @@ impl Kernel {
         }
     }
 
-    /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
-    /// equal, because a kernel of few rows waits for its own sums.
-    pub(super) fn blocks(self, rows: usize) -> impl Iterator<Item = (usize, usize)> {
-        let count = rows.div_ceil(self.rows);
-        (0..count).map(move |i| {
-            let first = i * rows / count;
-            (first, (i + 1) * rows / count - first)
-        })
-    }
-
     /// Prepares the processor's registers for calls on this thread.
     pub(super) fn begin(&self) -> Session<'_> {
         if let Some(begin) = self.begin {
@@ -139,6 +129,16 @@ impl Kernel {
 }
 
 impl Session<'_> {
+    /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
+    /// equal, because a kernel of few rows waits for its own sums.
+    pub(super) fn blocks(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = rows.div_ceil(self.0.rows);
+        (0..count).map(move |i| {
+            let first = i * rows / count;
+            (first, (i + 1) * rows / count - first)
+        })
+    }
+
     /// Stores the product of `left` and `panel` in the first rows of `tile`, or adds it to them, and calls all parts of
     /// `meanwhile`.
     pub(super) fn run(

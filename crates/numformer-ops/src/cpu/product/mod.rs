@@ -20,7 +20,7 @@ pub(crate) use self::epilogue::Epilogue;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::kernels::amx::with_tiles;
 pub use self::operand::Operand;
-pub(crate) use self::operand::sealed;
+pub(crate) use self::operand::Type;
 pub use self::panels::Panels;
 
 use std::cell::RefCell;
@@ -88,16 +88,7 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
         let whole = left.rows / kernel.reads * kernel.reads;
         while next < whole {
             let rows = layout.rows.min(whole - next);
-            multiply_rows(
-                &mut dst,
-                &kernel,
-                &session,
-                layout,
-                &units[next * layout.stride..],
-                [next, rows],
-                right,
-                epilogue,
-            );
+            multiply_rows(&mut dst, &session, layout, &units[next * layout.stride..], [next, rows], right, epilogue);
             next += rows;
         }
     }
@@ -113,7 +104,7 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
             let part = Part { line: next, lines: rows, unit, units: layout.span.min(layout.units - unit) };
             lines.write_by_line::<E>(copy, layout.stride, part);
         }
-        multiply_rows(&mut dst, &kernel, &session, layout, copy, [next, rows], right, epilogue);
+        multiply_rows(&mut dst, &session, layout, copy, [next, rows], right, epilogue);
         next += rows;
     }
     LEFT.set(memory);
@@ -173,7 +164,6 @@ impl Layout {
 /// The product of some rows, whose units lie as `layout` says, and all panels.
 fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
-    kernel: &Kernel,
     session: &Session<'_>,
     layout: Layout,
     units: &[u32],
@@ -189,7 +179,7 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     let [mut tile, mut previous] = tiles.each_mut();
     let mut pending: Option<Place> = None;
     for panels in panels.chunks(together) {
-        for (row, count) in kernel.blocks(rows) {
+        for (row, count) in session.blocks(rows) {
             for (at, panel) in panels {
                 let mut finish_previous = |part: usize, parts: usize| {
                     if let Some(place) = pending {

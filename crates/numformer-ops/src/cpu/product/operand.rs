@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use half::bf16;
 
 /// A number that products take as an operand: `f32` or [`bf16`].
-pub trait Operand: sealed::Sealed + Copy + Debug + Default + PartialEq + Send + Sync + 'static {
+pub trait Operand: Sealed + Copy + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The nearest number of this type; of two equally near, the one with an even significand.
     fn round(x: f32) -> Self;
 
@@ -22,29 +22,25 @@ pub trait Operand: sealed::Sealed + Copy + Debug + Default + PartialEq + Send + 
     fn either<'a>(exact: &'a [f32], rounded: &'a [Self]) -> &'a [Self];
 }
 
-pub(crate) mod sealed {
-    use super::bf16;
+/// The type of the operands of a product. Sums are `f32` for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    F32,
+    Bf16,
+}
 
-    /// The type of the operands of a product. Sums are `f32` for both.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Type {
-        F32,
-        Bf16,
-    }
-
-    /// What the kernels need to know of an operand.
-    pub trait Sealed: Sized {
-        const TYPE: Type;
-        /// Number of operands in a unit of 32 bits.
-        const IN_UNIT: usize;
-        /// `x`, rounded if need be.
-        fn of<S: super::Operand>(x: S) -> Self;
-        /// The unit of one operand, or of the pair that begins with it.
-        fn unit(first: Self, second: Self) -> u32;
-        /// Writes as many units as `entries` fill.
-        fn write_units<S: super::Operand>(units: &mut [u32], entries: &[S]);
-        fn to_bf16(self) -> bf16;
-    }
+/// What the kernels need to know of an operand. This module does not show it, so there are no other operands.
+pub trait Sealed: Sized {
+    const TYPE: Type;
+    /// Number of operands in a unit of 32 bits.
+    const IN_UNIT: usize;
+    /// `x`, rounded if need be.
+    fn of<S: Operand>(x: S) -> Self;
+    /// The unit of one operand, or of the pair that begins with it.
+    fn unit(first: Self, second: Self) -> u32;
+    /// Writes as many units as `entries` fill.
+    fn write_units<S: Operand>(units: &mut [u32], entries: &[S]);
+    fn to_bf16(self) -> bf16;
 }
 
 impl Operand for f32 {
@@ -71,8 +67,8 @@ impl Operand for f32 {
     }
 }
 
-impl sealed::Sealed for f32 {
-    const TYPE: sealed::Type = sealed::Type::F32;
+impl Sealed for f32 {
+    const TYPE: Type = Type::F32;
     const IN_UNIT: usize = 1;
 
     #[inline(always)]
@@ -131,8 +127,8 @@ impl Operand for bf16 {
     }
 }
 
-impl sealed::Sealed for bf16 {
-    const TYPE: sealed::Type = sealed::Type::Bf16;
+impl Sealed for bf16 {
+    const TYPE: Type = Type::Bf16;
     const IN_UNIT: usize = 2;
 
     #[inline(always)]
