@@ -42,6 +42,21 @@ fn both(config: &TransformerConfig, [src, tgt]: &[Tokens; 2]) -> Result<[(f64, V
     Ok([single?, rounded?])
 }
 
+/// Fails unless the gradients of each parameter lie within a distance of the expected ones, relative to their length.
+/// Single entries may differ more, where rounding changes the sign of what goes into a ReLU.
+#[track_caller]
+fn assert_near(config: &TransformerConfig, found: &[f32], expected: &[f32], tolerance: f64) -> Result<()> {
+    let length = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let whole = length(&mut expected.iter().map(|e| f64::from(*e)));
+    for slot in parameters_of(config, 5)?.1.layout().slots() {
+        let (found, expected) = (&found[slot.range()], &expected[slot.range()]);
+        let distance = length(&mut found.iter().zip(expected).map(|(f, e)| f64::from(f - e)));
+        let own = length(&mut expected.iter().map(|e| f64::from(*e)));
+        assert!(distance <= tolerance * (own + 0.02 * whole), "{}: {distance} of {own}", slot.name());
+    }
+    Ok(())
+}
+
 #[test]
 fn every_option_agrees_with_single_precision() -> Result<()> {
     for sizes in [uneven(), even()] {
@@ -53,7 +68,7 @@ fn every_option_agrees_with_single_precision() -> Result<()> {
                     let [(loss, gradients), (rounded_loss, rounded)] = both(&config, &batch())?;
                     assert!((rounded_loss - loss).abs() < 1e-2 * loss, "expected {loss}, found {rounded_loss}");
                     assert!(rounded != gradients);
-                    assert_agree(parameters_of(&config, 5)?.1.layout(), &rounded, &gradients, 2e-2);
+                    assert_near(&config, &rounded, &gradients, 5e-2)?;
                 }
             }
         }
@@ -128,7 +143,7 @@ fn instruction_sets_differ_by_the_order_of_sums_alone() -> Result<()> {
                 }
                 // Another order may round an activation to the neighbouring bf16.
                 assert!((loss - expected_loss).abs() <= 1e-3 * expected_loss, "{level:?}: {loss}, {expected_loss}");
-                assert_agree(parameters_of(&config, 5)?.1.layout(), &gradients, &expected, 1e-2);
+                assert_near(&config, &gradients, &expected, 3e-2)?;
             }
             Ok(())
         })?;

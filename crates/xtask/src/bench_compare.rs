@@ -40,12 +40,47 @@ pub(crate) struct Arguments {
     /// Which kinds of PyTorch to run, separated by commas. Compiling takes up to a minute in each round.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "eager,compiled,eager-bf16,compiled-bf16")]
     variants: Vec<Variant>,
+    /// The widest instruction set that either program may use: avx2 or avx512, to see how a processor that has no more
+    /// would compare.
+    #[arg(long, value_enum)]
+    level: Option<Level>,
     /// Path of a Python that has PyTorch.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// First install PyTorch into target/torch-venv, if it is not there.
     #[arg(long)]
     install: bool,
+}
+
+/// An instruction set that PyTorch can be limited to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Level {
+    Avx2,
+    Avx512,
+}
+
+impl Level {
+    /// The name by which our command knows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// The variables that limit PyTorch's own kernels and those of oneDNN and MKL.
+    fn variables(self) -> [(&'static str, &'static str); 3] {
+        match self {
+            Self::Avx2 => {
+                [("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2")]
+            }
+            Self::Avx512 => [
+                ("ATEN_CPU_CAPABILITY", "avx512"),
+                ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+                ("MKL_ENABLE_INSTRUCTIONS", "AVX512"),
+            ],
+        }
+    }
 }
 
 /// How PyTorch runs.
@@ -117,11 +152,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             eprintln!("{config}, round {round} of {}", arguments.rounds);
             for (own, precision) in reports.own.iter_mut().zip([&[][..], &["--bf16"]]) {
                 let mut command = Command::new(&ours);
-                own.push(report(command.args(["bench", "--json"]).args(precision), arguments, config)?);
+                command.args(["bench", "--json"]).args(precision);
+                if let Some(level) = arguments.level {
+                    command.args(["--level", level.name()]);
+                }
+                own.push(report(&mut command, arguments, config)?);
             }
             for (variant, theirs) in &mut reports.theirs {
                 let mut command = Command::new(&python);
-                theirs.push(report(command.arg(&script).args(variant.options()), arguments, config)?);
+                command.arg(&script).args(variant.options()).envs(arguments.level.into_iter().flat_map(Level::variables));
+                theirs.push(report(&mut command, arguments, config)?);
             }
         }
         println!("{}", row(config, &reports, arguments.generate));

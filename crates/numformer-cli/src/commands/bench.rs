@@ -12,7 +12,7 @@ use numformer_evaluate::text;
 use numformer_fused::{DeviceStep, Precision};
 use numformer_model::{Padded, Parameters, StackConfig, TokenRows, Transformer, greedy};
 use numformer_ops::Activation;
-use numformer_ops::kernels::{Operand, Panels, bf16, for_each, linear_rows, multiply_adds};
+use numformer_ops::kernels::{Level, Operand, Panels, bf16, for_each, linear_rows, multiply_adds};
 use numformer_train::{Gradients, Workload};
 use serde::Serialize;
 
@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Round the operands of products to bf16.
     #[arg(long)]
     bf16: bool,
+    /// The widest instruction set to use: plain, avx2, avx512, avx512-bf16 or amx [default: the widest of the processor].
+    #[arg(long, value_name = "SET", value_parser = level)]
+    level: Option<Level>,
     /// How the gradients are computed.
     #[arg(long, value_name = "HOW", default_value = "explicit")]
     gradients: How,
@@ -80,6 +83,13 @@ fn workload(name: &str) -> Result<Workload, String> {
     Workload::named(name).ok_or_else(|| format!("expected one of {}", Workload::NAMES.join(", ")))
 }
 
+fn level(name: &str) -> Result<Level, String> {
+    let levels = Level::available();
+    let names: Vec<_> = levels.iter().map(Level::to_string).collect();
+    let found = levels.into_iter().find(|level| level.to_string() == name);
+    found.ok_or_else(|| format!("expected one that this processor has: {}", names.join(", ")))
+}
+
 fn window_seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 3600.0);
     seconds.ok_or_else(|| "expected a number above 0 and at most 3600".to_owned())
@@ -98,6 +108,7 @@ struct Report {
     program: &'static str,
     gradients: &'static str,
     threads: usize,
+    level: String,
     parameters: usize,
     train_steps_per_s: Rate,
     train_examples_per_s: f64,
@@ -127,7 +138,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("--gradients autodiff is for the CPU: leave out --device");
     }
     let threads = arguments.threads.map_or(0, |threads| threads as usize);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
+    let level = arguments.level.unwrap_or_else(Level::widest);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(move |_| level.choose());
+    let pool = pool.build().context("cannot start the threads")?;
     // Runs inside the pool: a fork from there costs microseconds less.
     let report = pool.install(|| measure(arguments))?;
     let mut output = std::io::stdout().lock();
@@ -164,6 +177,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
             None => {
                 let src = Padded::new(&src.ids, &src.lengths, src.width, &Device::Cpu)?;
                 let model = Transformer::new(&workload.config, &parameters.frozen())?;
+                let model = if arguments.bf16 { model.in_bf16() } else { model };
                 rate(arguments, 1, || {
                     greedy(&model, &src, workload.tgt_len)?;
                     Ok(())
@@ -200,6 +214,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
         gradients: how,
         threads: rayon::current_num_threads(),
+        level: arguments.level.unwrap_or_else(Level::widest).to_string(),
         parameters: training.parameters(),
         train_examples_per_s: train_steps_per_s.median * f64::from(*batch),
         train_gflop_per_s: train_steps_per_s.median * workload.flop_per_step(*batch as usize) / 1e9,
@@ -299,7 +314,7 @@ fn shown(arguments: &Arguments, report: &Report) -> String {
     );
     let figures = [
         ("parameters", Some(report.parameters.to_string())),
-        ("threads", Some(report.threads.to_string())),
+        ("threads", Some(format!("{}, {}", report.threads, report.level))),
         ("training", Some(training)),
         ("greedy", report.greedy_examples_per_s.map(|rate| format!("{rate:.0} examples/s"))),
         ("operations", Some(of_step)),

@@ -330,12 +330,13 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
             1,
         ),
         (
-            &[&train[..], &["--set", "train.precision=bf16"]].concat(),
-            "error: train.precision = \"bf16\" is for GPUs",
+            &[&train[..], &["--set", "train.precision=bf16", "--set", "model.dropout=0.1"]].concat(),
+            "error: train.precision = \"bf16\" needs the fused step, which has no dropout",
             1,
         ),
         (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run estimates memory", 1),
-        (&["bench", "--bf16"], "error: --bf16 is for GPUs", 1),
+        (&["bench", "--bf16", "--gradients", "autodiff"], "needs the fused step, not automatic differentiation", 1),
+        (&["bench", "--level", "sse"], "expected one that this processor has: plain", 2),
         (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: --gradients autodiff is for the CPU", 1),
         (&["train", "transpose-3x3", "--device", "gpu"], "expected cpu, cuda, or cuda:N", 2),
     ] {

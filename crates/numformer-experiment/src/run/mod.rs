@@ -34,7 +34,7 @@ use crate::run::run_checkpoint::{RunCheckpoint, RunDescription};
 use crate::run::run_checkpoints::RunCheckpoints;
 use crate::run::run_dir::{EXPERIMENT, RunDir};
 use crate::run::run_error::RunError;
-use crate::run::training::{EVALUATION_BATCH, examples, learner, trainer};
+use crate::run::training::{EVALUATION_BATCH, examples, in_precision, learner, trainer};
 use crate::run::warm_start::{Beginner, TakenOver, load};
 
 /// A run of an experiment: a [`Trainer`] with the experiment's settings, its task, and the model for use.
@@ -103,7 +103,7 @@ impl Run {
         let config = experiment.model_config(&task, catalogue)?;
         let parameters = Parameters::random(experiment.seed, &Device::Cpu);
         let learner = learner(&experiment.train, catalogue, &config, &parameters)?;
-        let model = Model::new(&config, &parameters.frozen())?;
+        let model = in_precision(Model::new(&config, &parameters.frozen())?, experiment.train.precision);
         let trainer = trainer(&experiment, catalogue, learner, &task, &files, &model, &parameters)?;
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let mut run = Self {

@@ -24,6 +24,7 @@ use crate::experiment_difference::is_part;
 use crate::run::run_checkpoint::RunCheckpoint;
 use crate::run::run_dir::{EXPERIMENT, RunDirError};
 use crate::run::run_error::RunError;
+use crate::run::training::in_precision;
 
 /// The model of a run, from its latest good checkpoint, for evaluation and for solving problems. The run may still be
 /// training.
@@ -109,7 +110,7 @@ impl StoredRun {
         }
         let mut stored = StoredModel::from(checkpoint);
         stored.config = catalogue.model(stored.config)?;
-        let model = stored.model(&Device::Cpu)?;
+        let model = in_precision(stored.model(&Device::Cpu)?, experiment.train.precision);
         let max_positions = model.max_positions();
         let answering = Answering::default();
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use numformer_data::{BatchSource, Order, Split, Task};
 use numformer_evaluate::Evaluator;
+use numformer_fused::Precision;
 use numformer_model::{Model, ModelConfig, Parameters};
 use numformer_train::{HostLearner, Learner, Stage, Trainer, every, training_step};
 
@@ -26,6 +27,14 @@ pub(crate) fn learner(
     let (step, how) = training_step(config, parameters, train.gradients, train.precision, train.label_smoothing)?;
     let optimizer = catalogue.optimizer(&train.optimizer)?;
     Ok(HostLearner::new(step, optimizer, parameters)?.described_as(&how))
+}
+
+/// The model for evaluations and answers, which multiply in the precision of training.
+pub(crate) fn in_precision(model: Model, precision: Precision) -> Model {
+    match precision {
+        Precision::F32 => model,
+        Precision::Bf16 => model.in_bf16(),
+    }
 }
 
 /// A trainer with all training settings of an experiment.

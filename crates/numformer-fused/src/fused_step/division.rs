@@ -7,9 +7,11 @@ use numformer_ops::kernels::Operand;
 
 use super::microbatch::Microbatch;
 
-/// Number of tokens in a microbatch. With fewer, products are too small to be fast; with more, activations leave the
-/// cache.
-const FEWEST_TOKENS: usize = 256;
+/// Fewest tokens in a part, unless there would be one part alone. With fewer, the sum of the parts' gradients costs more
+/// than the threads gain.
+const FEWEST_TOKENS: usize = 240;
+
+/// Most tokens in a microbatch. With more, activations leave the cache.
 const MOST_TOKENS: usize = 640;
 
 /// The examples of a step.
@@ -43,28 +45,28 @@ impl<'a> Batch<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Division {
     batch: usize,
-    /// Number of examples in each part but the last.
-    part: usize,
+    parts: usize,
     /// Maximum number of examples in a microbatch.
     microbatch: usize,
 }
 
 impl Division {
-    /// Divides a batch into at most `parts` parts.
-    pub(super) fn new(batch: &Batch<'_>, parts: usize) -> Self {
+    /// Divides a batch of at least one example into at most `most` parts, a power of two: so many divide evenly among as
+    /// many threads. A small batch has two parts, for two threads.
+    pub(super) fn new(batch: &Batch<'_>, most: usize) -> Self {
         let width = batch.src.width.max(batch.tgt.width - 1).max(1);
         let batch = batch.len();
-        let part = batch.div_ceil(parts).max(FEWEST_TOKENS / width).max(1);
-        Self { batch, part, microbatch: MOST_TOKENS.div_ceil(width) }
+        let parts = (batch * width / FEWEST_TOKENS).max(2).min(most).min(batch);
+        Self { batch, parts: 1 << parts.ilog2(), microbatch: MOST_TOKENS.div_ceil(width) }
     }
 
     pub(super) fn parts(self) -> usize {
-        self.batch.div_ceil(self.part)
+        self.parts
     }
 
-    /// The examples of each part.
+    /// The examples of each part, in nearly equal numbers.
     pub(super) fn examples(self) -> impl ExactSizeIterator<Item = Range<usize>> + Send {
-        (0..self.parts()).map(move |i| i * self.part..((i + 1) * self.part).min(self.batch))
+        (0..self.parts).map(move |i| i * self.batch / self.parts..(i + 1) * self.batch / self.parts)
     }
 
     /// The number of rows of each part, if an example at index `i` has `rows_of(i)` rows.
@@ -97,4 +99,28 @@ pub(super) fn pieces_mut<T: Send>(
 /// Copies `entries` to the beginning of `slice`, and advances `slice` past them.
 pub(super) fn copy_first<T: Copy>(slice: &mut &mut [T], entries: &[T]) {
     slice.split_off_mut(..entries.len()).expect("there is room for all").copy_from_slice(entries);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_a_power_of_two_and_nearly_equal() {
+        for (batch, width, most, expected) in
+            [(64, 79, 8, 8), (64, 31, 8, 8), (16, 31, 8, 2), (8, 31, 8, 2), (8, 79, 8, 2), (1, 400, 8, 1), (64, 400, 2, 2)]
+        {
+            let (ids, lengths) = (vec![0; batch * width], vec![width as u32; batch]);
+            let rows = TokenRows { ids: &ids, lengths: &lengths, width };
+            let division = Division::new(&Batch { src: rows, tgt: rows }, most);
+            let sizes: Vec<usize> = division.examples().map(|examples| examples.len()).collect();
+            assert_eq!(sizes.len(), expected, "{batch} of {width}");
+            assert!(sizes.iter().sum::<usize>() == batch && sizes.iter().max() <= sizes.iter().min().map(|n| n + 1).as_ref());
+            for part in division.examples() {
+                let microbatches: Vec<_> = division.microbatches(part.clone()).collect();
+                assert!(microbatches.iter().all(|examples| examples.len() * width < MOST_TOKENS + width));
+                assert_eq!(microbatches.iter().map(ExactSizeIterator::len).sum::<usize>(), part.len());
+            }
+        }
+    }
 }

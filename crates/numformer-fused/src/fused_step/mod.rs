@@ -102,15 +102,15 @@ impl FusedStep {
             Transformer::init(config, parameters)?;
         }
         let layout = FlatLayout::new(parameters)?;
+        let step = match precision {
+            Precision::F32 => Passes::F32(Step::new(config, &layout)?),
+            Precision::Bf16 => Passes::Bf16(Step::new(config, &layout)?),
+        };
         // Everything that the model needs is present. Any further coefficient would have no gradient.
         let (expected, found) = (config.parameter_counts().total(), layout.len() as u64);
         if found != expected {
             return Err(Error::Msg(format!("expected the {expected} coefficients of the model, found {found}")));
         }
-        let step = match precision {
-            Precision::F32 => Passes::F32(Step::new(config, &layout)?),
-            Precision::Bf16 => Passes::Bf16(Step::new(config, &layout)?),
-        };
         Ok(Self { layout, config: config.clone(), step })
     }
 

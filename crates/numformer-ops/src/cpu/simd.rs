@@ -2,6 +2,7 @@
 
 use std::array;
 use std::cell::Cell;
+use std::fmt;
 #[cfg(target_arch = "x86_64")]
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use std::sync::LazyLock;
 pub(crate) const LANES: usize = 16;
 
 thread_local! {
-    /// The level set by [`Level::run`].
+    /// The level set by [`Level::run`] or [`Level::choose`].
     static CHOSEN: Cell<Option<Level>> = const { Cell::new(None) };
 }
 
@@ -26,7 +27,7 @@ thread_local! {
 ///
 /// let normalized = || {
 ///     let mut y = [0.0; 3];
-///     layer_norm_rows(&mut y, &[1.0, 2.5, 4.0], &mut [[0.0; 2]], &[1.0; 3], &[0.0; 3], 1e-12);
+///     layer_norm_rows::<f32>(&mut y, &mut [], &[1.0, 2.5, 4.0], &mut [[0.0; 2]], &[1.0; 3], &[0.0; 3], 1e-12);
 ///     y
 /// };
 /// for level in Level::available() {
@@ -76,6 +77,11 @@ impl Level {
         }
         let _restored = Restored(CHOSEN.replace(Some(self)));
         f()
+    }
+
+    /// Keeps the loops of this thread at this level from now on. Threads of a pool may call it when they start.
+    pub fn choose(self) {
+        CHOSEN.set(Some(self));
     }
 
     /// The level chosen for this thread, or else the widest of this processor.
@@ -130,6 +136,22 @@ impl Level {
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn has_amx(self) -> bool {
         self.0 >= Set::Amx
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Set::Plain => "plain",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16 => "avx512-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => "amx",
+        })
     }
 }
 
@@ -335,6 +357,11 @@ pub(crate) mod tests {
         for level in levels {
             assert_eq!(level.run(Level::detect), level);
             assert_eq!(level.run(|| widest.run(Level::detect)), widest);
+            let in_thread = move || {
+                level.choose();
+                Level::detect()
+            };
+            assert_eq!(std::thread::spawn(in_thread).join().expect("a level"), level);
             assert!(std::panic::catch_unwind(|| level.run(|| panic!("on purpose"))).is_err());
             assert_eq!(Level::detect(), widest);
         }

@@ -1,5 +1,7 @@
 //! Operands as units, in the order in which kernels read them.
 
+use std::cell::RefCell;
+
 use super::operand::Operand;
 use super::transpose::transpose;
 use crate::cpu::matrix::MatRef;
@@ -7,6 +9,11 @@ use crate::cpu::simd::vectorized;
 
 /// The most lines and units that are transposed at once, so that they stay in the innermost cache.
 const STAGED: usize = 32;
+
+thread_local! {
+    /// What is transposed next: a part is written before it is read.
+    static STAGE: RefCell<[u32; STAGED * STAGED]> = const { RefCell::new([0; STAGED * STAGED]) };
+}
 
 /// An operand by its lines: the rows of a left operand, or the columns of a right one. Lines run along the axis that
 /// the operands share.
@@ -64,11 +71,12 @@ impl<'a, S: Operand> Lines<'a, S> {
         if self.stride == 1 {
             return copy_lines(to, stride, *self, part, E::default());
         }
-        let mut staged = [0; STAGED * STAGED];
-        for ([i, u], part) in part.staged(STAGED) {
-            interleave_lines(&mut staged, STAGED, *self, part, E::default());
-            transpose(&mut to[i * stride + u..], stride, &staged, STAGED, [part.units, part.lines]);
-        }
+        STAGE.with_borrow_mut(|staged| {
+            for ([i, u], part) in part.staged(STAGED) {
+                interleave_lines(staged, STAGED, *self, part, E::default());
+                transpose(&mut to[i * stride + u..], stride, staged, STAGED, [part.units, part.lines]);
+            }
+        });
     }
 
     /// Writes a part by units: the same units of all lines are adjacent, and units are `stride` apart. Units past the end
@@ -77,11 +85,12 @@ impl<'a, S: Operand> Lines<'a, S> {
         if self.stride != 1 || self.line_stride == 1 {
             return interleave_lines(to, stride, *self, part, E::default());
         }
-        let mut staged = [0; STAGED * STAGED];
-        for ([i, u], part) in part.staged(STAGED) {
-            copy_lines(&mut staged, STAGED, *self, part, E::default());
-            transpose(&mut to[u * stride + i..], stride, &staged, STAGED, [part.lines, part.units]);
-        }
+        STAGE.with_borrow_mut(|staged| {
+            for ([i, u], part) in part.staged(STAGED) {
+                copy_lines(staged, STAGED, *self, part, E::default());
+                transpose(&mut to[u * stride + i..], stride, staged, STAGED, [part.lines, part.units]);
+            }
+        });
     }
 }
 

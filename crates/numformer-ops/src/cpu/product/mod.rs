@@ -37,9 +37,26 @@ use super::simd::Level;
 const INNERMOST: usize = 1 << 15;
 
 thread_local! {
-    /// Memory for the operands of a product while it is computed.
-    static LEFT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// Memory for products while they are computed. Small ones take less time than clearing it would.
     static RIGHT: RefCell<Vec<PanelRow>> = const { RefCell::new(Vec::new()) };
+    static ROOM: RefCell<Option<Box<Room>>> = const { RefCell::new(None) };
+}
+
+/// Memory for a product.
+#[derive(Debug)]
+struct Room {
+    /// Rows of the left operand.
+    left: Vec<u32>,
+    /// A tile that is computed, and one that is written meanwhile.
+    tiles: [Tile; 2],
+}
+
+impl Room {
+    /// The memory of this thread.
+    fn take() -> Box<Self> {
+        let zeros = || Box::new(Self { left: Vec::new(), tiles: [Tile::zeros(), Tile::zeros()] });
+        ROOM.take().unwrap_or_else(zeros)
+    }
 }
 
 /// Stores the product of `left` and `right` as operands of type `E`, after what the epilogue does to it, on the calling
@@ -82,32 +99,33 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
     let session = kernel.begin();
     let lines = Lines::rows(left);
     let layout = Layout::new(&kernel, lines.units::<E>());
+    let mut room = Room::take();
+    let Room { left: memory, tiles } = &mut *room;
     let mut next = 0;
     if let Some(units) = direct::<S, E>(&kernel, lines) {
         let layout = Layout { stride: lines.line_stride / E::IN_UNIT, ..layout };
         let whole = left.rows / kernel.reads * kernel.reads;
         while next < whole {
             let rows = layout.rows.min(whole - next);
-            multiply_rows(&mut dst, &session, layout, &units[next * layout.stride..], [next, rows], right, epilogue);
+            let units = &units[next * layout.stride..];
+            multiply_rows(&mut dst, &session, layout, units, [next, rows], right, tiles, epilogue);
             next += rows;
         }
     }
-    if next == left.rows {
-        return;
-    }
-    let mut memory = LEFT.take();
-    let copy = layout.of(&mut memory);
-    while next < left.rows {
-        let rows = layout.rows.min(left.rows - next);
-        for (span, copy) in copy.chunks_exact_mut(layout.rows * layout.stride).enumerate() {
-            let unit = span * layout.span;
-            let part = Part { line: next, lines: rows, unit, units: layout.span.min(layout.units - unit) };
-            lines.write_by_line::<E>(copy, layout.stride, part);
+    if next < left.rows {
+        let copy = layout.of(memory);
+        while next < left.rows {
+            let rows = layout.rows.min(left.rows - next);
+            for (span, copy) in copy.chunks_exact_mut(layout.rows * layout.stride).enumerate() {
+                let unit = span * layout.span;
+                let part = Part { line: next, lines: rows, unit, units: layout.span.min(layout.units - unit) };
+                lines.write_by_line::<E>(copy, layout.stride, part);
+            }
+            multiply_rows(&mut dst, &session, layout, copy, [next, rows], right, tiles, epilogue);
+            next += rows;
         }
-        multiply_rows(&mut dst, &session, layout, copy, [next, rows], right, epilogue);
-        next += rows;
     }
-    LEFT.set(memory);
+    ROOM.set(Some(room));
 }
 
 /// The units of the left operand where they lie, if the kernel can read them there: from the beginning of lines of the
@@ -162,6 +180,7 @@ impl Layout {
 }
 
 /// The product of some rows, whose units lie as `layout` says, and all panels.
+#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at two places")]
 fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
     session: &Session<'_>,
@@ -169,24 +188,23 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     units: &[u32],
     [first, rows]: [usize; 2],
     right: &Panels<E>,
+    tiles: &mut [Tile; 2],
     epilogue: &Epilogue<'_, M>,
 ) {
-    let panels: Vec<_> = right.panels().enumerate().collect();
-    let height = panels.first().map_or(1, |(_, panel)| panel.len().max(1));
-    let together = (INNERMOST / (height * size_of::<PanelRow>())).max(1);
+    let together = (INNERMOST / (right.height().max(1) * size_of::<PanelRow>())).max(1);
+    let spans = layout.spans().max(1);
     // A tile is written while the next is computed, which need not wait for it.
-    let mut tiles = [Tile::zeros(), Tile::zeros()];
     let [mut tile, mut previous] = tiles.each_mut();
     let mut pending: Option<Place> = None;
-    for panels in panels.chunks(together) {
+    for begin in (0..right.count()).step_by(together) {
         for (row, count) in session.blocks(rows) {
-            for (at, panel) in panels {
+            for at in begin..right.count().min(begin + together) {
+                let panel = right.panel(at);
                 let mut finish_previous = |part: usize, parts: usize| {
                     if let Some(place) = pending {
                         finish(dst, previous, place.part(part, parts), epilogue);
                     }
                 };
-                let spans = panel.chunks(layout.span).count().max(1);
                 for span in 0..spans {
                     let panel = &panel[span * layout.span..panel.len().min((span + 1) * layout.span)];
                     let begin = (span * layout.rows + row) * layout.stride;

@@ -64,14 +64,18 @@ impl<E: Operand> Panels<E> {
     }
 
     /// Number of units in a panel: a whole number of blocks.
-    fn height(&self) -> usize {
+    pub(super) fn height(&self) -> usize {
         self.sizes[0].div_ceil(E::IN_UNIT).next_multiple_of(BLOCK)
     }
 
-    /// The panels, each with the units of 32 columns.
-    pub(super) fn panels(&self) -> impl Iterator<Item = &[PanelRow]> {
-        let height = self.height();
-        (0..self.sizes[1].div_ceil(COLUMNS)).map(move |panel| &self.rows[panel * height..(panel + 1) * height])
+    /// Number of panels.
+    pub(super) fn count(&self) -> usize {
+        self.sizes[1].div_ceil(COLUMNS)
+    }
+
+    /// The units of the columns from 32·`panel` on.
+    pub(super) fn panel(&self, panel: usize) -> &[PanelRow] {
+        &self.rows[panel * self.height()..(panel + 1) * self.height()]
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn transpose(
     }
     // Unsafe code relies on these.
     assert!((lines - 1) * src_stride + units <= src.len() && (units - 1) * dst_stride + lines <= dst.len());
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "there are no blocks"))]
     let mut done = [0; 2];
     #[cfg(target_arch = "x86_64")]
     {
