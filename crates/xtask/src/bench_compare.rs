@@ -160,7 +160,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
             for (variant, theirs) in &mut reports.theirs {
                 let mut command = Command::new(&python);
-                command.arg(&script).args(variant.options()).envs(arguments.level.into_iter().flat_map(Level::variables));
+                command
+                    .arg(&script)
+                    .args(variant.options())
+                    .envs(arguments.level.into_iter().flat_map(Level::variables));
                 theirs.push(report(&mut command, arguments, config)?);
             }
         }

@@ -266,7 +266,7 @@ fn bounds<E: Operand>(d_model: usize, d_ff: usize) -> [f64; 2] {
         all.sort_by(f64::total_cmp);
         all[all.len() / 2]
     };
-    let registers = threads as f64 * multiply_adds::<E>(100) / best(&|| multiply_adds::<E>(100)) / 1e9;
+    let registers = threads as f64 * multiply_adds::<E>(1000) / best(&|| multiply_adds::<E>(1000)) / 1e9;
     let mut total = [0.0; 2];
     for [n, k] in [[d_model, d_model], [d_ff, d_model], [d_model, d_ff]] {
         const ROWS: usize = 640;

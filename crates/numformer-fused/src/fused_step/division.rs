@@ -107,15 +107,24 @@ mod tests {
 
     #[test]
     fn parts_are_a_power_of_two_and_nearly_equal() {
-        for (batch, width, most, expected) in
-            [(64, 79, 8, 8), (64, 31, 8, 8), (16, 31, 8, 2), (8, 31, 8, 2), (8, 79, 8, 2), (1, 400, 8, 1), (64, 400, 2, 2)]
-        {
+        for (batch, width, most, expected) in [
+            (64, 79, 8, 8),
+            (64, 31, 8, 8),
+            (16, 31, 8, 2),
+            (8, 31, 8, 2),
+            (8, 79, 8, 2),
+            (1, 400, 8, 1),
+            (64, 400, 2, 2),
+        ] {
             let (ids, lengths) = (vec![0; batch * width], vec![width as u32; batch]);
             let rows = TokenRows { ids: &ids, lengths: &lengths, width };
             let division = Division::new(&Batch { src: rows, tgt: rows }, most);
             let sizes: Vec<usize> = division.examples().map(|examples| examples.len()).collect();
             assert_eq!(sizes.len(), expected, "{batch} of {width}");
-            assert!(sizes.iter().sum::<usize>() == batch && sizes.iter().max() <= sizes.iter().min().map(|n| n + 1).as_ref());
+            assert!(
+                sizes.iter().sum::<usize>() == batch
+                    && sizes.iter().max() <= sizes.iter().min().map(|n| n + 1).as_ref()
+            );
             for part in division.examples() {
                 let microbatches: Vec<_> = division.microbatches(part.clone()).collect();
                 assert!(microbatches.iter().all(|examples| examples.len() * width < MOST_TOKENS + width));
