@@ -42,8 +42,9 @@ fn both(config: &TransformerConfig, [src, tgt]: &[Tokens; 2]) -> Result<[(f64, V
     Ok([single?, rounded?])
 }
 
-/// Fails unless the gradients of each parameter lie within a distance of the expected ones, relative to their length.
-/// Single entries may differ more, where rounding changes the sign of what goes into a ReLU.
+/// Fails unless the gradients of each parameter lie within a distance of the expected ones, relative to their length and
+/// to a tenth of that of all gradients. Rounding by some 0.4% changes the sign of what goes into a ReLU for as many units,
+/// and these few times a whole gradient are most of the distance; finite differences below are the sharper test.
 #[track_caller]
 fn assert_near(config: &TransformerConfig, found: &[f32], expected: &[f32], tolerance: f64) -> Result<()> {
     let length = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
@@ -52,7 +53,7 @@ fn assert_near(config: &TransformerConfig, found: &[f32], expected: &[f32], tole
         let (found, expected) = (&found[slot.range()], &expected[slot.range()]);
         let distance = length(&mut found.iter().zip(expected).map(|(f, e)| f64::from(f - e)));
         let own = length(&mut expected.iter().map(|e| f64::from(*e)));
-        assert!(distance <= tolerance * (own + 0.02 * whole), "{}: {distance} of {own}", slot.name());
+        assert!(distance <= tolerance * (own + 0.1 * whole), "{}: {distance} of {own}", slot.name());
     }
     Ok(())
 }
@@ -68,7 +69,7 @@ fn every_option_agrees_with_single_precision() -> Result<()> {
                     let [(loss, gradients), (rounded_loss, rounded)] = both(&config, &batch())?;
                     assert!((rounded_loss - loss).abs() < 1e-2 * loss, "expected {loss}, found {rounded_loss}");
                     assert!(rounded != gradients);
-                    assert_near(&config, &rounded, &gradients, 5e-2)?;
+                    assert_near(&config, &rounded, &gradients, 0.2)?;
                 }
             }
         }
@@ -90,11 +91,17 @@ fn a_large_vocabulary_agrees_with_single_precision() -> Result<()> {
 /// Along the gradient of each parameter in bf16, the loss in single precision rises as the gradient says.
 #[test]
 fn gradients_agree_with_finite_differences() -> Result<()> {
-    let config = even();
+    for config in [uneven(), even()] {
+        check_finite_differences(&config)?;
+    }
+    Ok(())
+}
+
+fn check_finite_differences(config: &TransformerConfig) -> Result<()> {
     let [src, tgt] = batch();
-    let [_, (_, gradients)] = both(&config, &[src.clone(), tgt.clone()])?;
-    let (parameters, _) = parameters_of(&config, 5)?;
-    let mut step = FusedStep::new(&config, &parameters)?;
+    let [_, (_, gradients)] = both(config, &[src.clone(), tgt.clone()])?;
+    let (parameters, _) = parameters_of(config, 5)?;
+    let mut step = FusedStep::new(config, &parameters)?;
     let weights = weights_of(step.layout(), &parameters, 6)?;
     let slots: Vec<_> = step.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
     let mut unused = vec![0.0; weights.len()];

@@ -331,7 +331,7 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
         ),
         (
             &[&train[..], &["--set", "train.precision=bf16", "--set", "model.dropout=0.1"]].concat(),
-            "error: train.precision = \"bf16\" needs the fused step, which has no dropout",
+            "train.precision = \"bf16\" needs the fused step, which has no dropout",
             1,
         ),
         (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run estimates memory", 1),
