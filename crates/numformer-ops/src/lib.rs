@@ -28,9 +28,10 @@
 //!
 //! # Where the operations on tensors run
 //! The fused operations take `f32` tensors in host memory, of any layout. For every other dtype or device, an operation
-//! falls back to its composition in [`mod@reference`]. The loops are compiled for AVX-512, AVX2 and the baseline of the
-//! target; the widest set that the processor supports is chosen at run time. The tensor shapes alone decide how work is
-//! divided among the threads of [rayon](https://docs.rs/rayon), so a result has the same bits on any number of threads.
+//! falls back to its composition in [`mod@reference`]. Loops and products are compiled for AVX-512, AVX2 and the baseline
+//! of the target, and products of bf16 also for AVX512-BF16 and AMX; the widest set that the processor supports is chosen
+//! at run time ([`kernels::Level`]). The tensor shapes alone decide how work is divided among the threads of
+//! [rayon](https://docs.rs/rayon), so a result has the same bits on any number of threads.
 //!
 //! The backward pass of candle adds gradients on its own thread pool, whose threads keep a core busy for about a
 //! millisecond after each addition. On a machine with few or shared cores, a step is faster with `CANDLE_NUM_THREADS=1`

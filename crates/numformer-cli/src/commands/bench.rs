@@ -253,7 +253,7 @@ fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>)
 /// and of their times.
 fn bounds<E: Operand>(d_model: usize, d_ff: usize) -> [f64; 2] {
     let threads = rayon::current_num_threads();
-    let best = |run: &(dyn Fn() -> f64 + Sync)| {
+    let seconds_of = |run: &(dyn Fn() -> f64 + Sync)| {
         let seconds = |_| {
             let begin = Instant::now();
             for_each((0..threads).map(|_| ()), |()| {
@@ -266,7 +266,7 @@ fn bounds<E: Operand>(d_model: usize, d_ff: usize) -> [f64; 2] {
         all.sort_by(f64::total_cmp);
         all[all.len() / 2]
     };
-    let registers = threads as f64 * multiply_adds::<E>(1000) / best(&|| multiply_adds::<E>(1000)) / 1e9;
+    let registers = threads as f64 * multiply_adds::<E>(1000) / seconds_of(&|| multiply_adds::<E>(1000)) / 1e9;
     let mut total = [0.0; 2];
     for [n, k] in [[d_model, d_model], [d_ff, d_model], [d_model, d_ff]] {
         const ROWS: usize = 640;
@@ -285,7 +285,7 @@ fn bounds<E: Operand>(d_model: usize, d_ff: usize) -> [f64; 2] {
             0.0
         };
         total[0] += 2.0 * (threads * times * n * k * ROWS) as f64;
-        total[1] += best(&products);
+        total[1] += seconds_of(&products);
     }
     [registers, total[0] / total[1] / 1e9]
 }

@@ -29,7 +29,7 @@ pub(crate) fn learner(
     Ok(HostLearner::new(step, optimizer, parameters)?.described_as(&how))
 }
 
-/// The model for evaluations and answers, which multiply in the precision of training.
+/// The model for evaluations, whose answers are generated in the precision of training.
 pub(crate) fn in_precision(model: Model, precision: Precision) -> Model {
     match precision {
         Precision::F32 => model,

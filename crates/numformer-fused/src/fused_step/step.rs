@@ -16,7 +16,8 @@ use super::places::{HostPlaces, PartGradients};
 /// so that results do not depend on the number of threads.
 const PARTS: usize = 8;
 
-/// Maximum number of entries in all private gradients together. The batch has fewer parts if they would exceed it.
+/// Maximum number of entries in all private gradients together. The batch has fewer parts, but at
+/// least two, if they would exceed it.
 const PRIVATE: usize = 80 << 20;
 
 /// Minimum number of entries in an output projection for which the projection is divided among the threads instead of

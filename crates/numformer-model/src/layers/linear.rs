@@ -35,7 +35,8 @@ impl Linear {
     /// Packs the weight as it is now, for calls without gradients: later changes of it have no effect. If `rounds`, operands
     /// of the product are rounded to bf16.
     pub(crate) fn pack(&mut self, rounds: bool) -> Result<()> {
-        self.packed = PackedLinear::new(&self.weight, &self.bias, rounds)?.map(Arc::new);
+        let pack = if rounds { PackedLinear::in_bf16 } else { PackedLinear::new };
+        self.packed = pack(&self.weight, &self.bias)?.map(Arc::new);
         Ok(())
     }
 

@@ -43,7 +43,8 @@ impl Projection {
 
     /// As [`Linear::pack`](crate::layers::linear::Linear::pack), for the scores.
     pub(crate) fn pack(&mut self, rounds: bool) -> Result<()> {
-        self.packed = PackedLinear::new(&self.weight, &self.bias, rounds)?.map(Arc::new);
+        let pack = if rounds { PackedLinear::in_bf16 } else { PackedLinear::new };
+        self.packed = pack(&self.weight, &self.bias)?.map(Arc::new);
         Ok(())
     }
 

@@ -23,7 +23,11 @@ impl<'a, T: Copy> MatRef<'a, T> {
     }
 
     /// A row-major matrix of `columns` columns that fills `data`.
+    ///
+    /// # Panics
+    /// When the last row is not whole.
     pub(crate) fn filling(data: &'a [T], columns: usize) -> Self {
+        assert!(data.len().is_multiple_of(columns), "{} entries in rows of {columns}", data.len());
         Self::new(data, data.len() / columns, columns, columns)
     }
 
@@ -84,7 +88,11 @@ impl<'a, T> MatMut<'a, T> {
     }
 
     /// A row-major matrix of `columns` columns that fills `data`.
+    ///
+    /// # Panics
+    /// When the last row is not whole.
     pub(crate) fn filling(data: &'a mut [T], columns: usize) -> Self {
+        assert!(data.len().is_multiple_of(columns), "{} entries in rows of {columns}", data.len());
         let rows = data.len() / columns;
         Self::new(data, rows, columns, columns)
     }

@@ -1,11 +1,12 @@
 //! Fused multiply-adds in registers: what no product can exceed.
 
-use super::product::Operand;
+use super::product::{Operand, multiply_add};
+#[cfg(target_arch = "x86_64")]
 use super::simd::Level;
 
 /// Does independent fused multiply-adds in registers on the calling thread, as fast as the processor can for operands of
-/// type `E`, and returns the number of floating-point operations, two for each. Timed, this is a bound for all products.
-/// It is at least some 10⁶ operations a round.
+/// type `E`, and returns the number of floating-point operations, two for each: some 10⁵ or more a round. Timed, they are
+/// a bound for all products.
 ///
 /// # Examples
 /// ```
@@ -23,13 +24,22 @@ pub fn multiply_adds<E: Operand>(rounds: usize) -> f64 {
         let level = Level::detect();
         let steps = rounds * 1024;
         if E::TYPE == Type::Bf16 && level.has_bf16() {
-            return if level.has_amx() { x86::amx(steps) } else { x86::avx512_bf16(steps) };
+            if level.has_amx() {
+                return x86::amx(steps);
+            }
+            #[expect(unsafe_code, reason = "calls code for an instruction set")]
+            // SAFETY: the level has the instructions for bf16.
+            return unsafe { x86::avx512_bf16(steps) };
         }
         if level.has_avx512() {
-            return x86::avx512(steps);
+            #[expect(unsafe_code, reason = "calls code for an instruction set")]
+            // SAFETY: the level has AVX-512.
+            return unsafe { x86::avx512(steps) };
         }
         if level.has_avx2() {
-            return x86::avx2(steps);
+            #[expect(unsafe_code, reason = "calls code for an instruction set")]
+            // SAFETY: the level has AVX2 and FMA.
+            return unsafe { x86::avx2(steps) };
         }
     }
     plain(rounds * 1024)
@@ -41,7 +51,7 @@ fn plain(steps: usize) -> f64 {
     let mut sums = [1.0f32; SUMS];
     for _ in 0..16 * steps {
         for sum in &mut sums {
-            *sum = *sum * 0.5 + 0.5;
+            *sum = multiply_add(*sum, 0.5, 0.5);
         }
     }
     std::hint::black_box(sums);
@@ -59,23 +69,19 @@ mod x86 {
     /// A function that repeats an instruction on as many registers as hide its latency, all operands from registers.
     macro_rules! repeated {
         ($name:ident, $features:literal, $sums:literal, $lanes:literal, $one:expr, $step:expr) => {
-            pub(super) fn $name(steps: usize) -> f64 {
-                #[target_feature(enable = $features)]
-                fn run(steps: usize) {
-                    let one = $one;
-                    let mut sums = [one; $sums];
-                    for _ in 0..steps {
-                        for sum in &mut sums {
-                            *sum = $step(*sum, one);
-                        }
+            /// # Safety
+            /// The processor has these features.
+            #[target_feature(enable = $features)]
+            #[expect(unsafe_code, reason = "for an instruction set")]
+            pub(super) unsafe fn $name(steps: usize) -> f64 {
+                let one = $one;
+                let mut sums = [one; $sums];
+                for _ in 0..steps {
+                    for sum in &mut sums {
+                        *sum = $step(*sum, one);
                     }
-                    black_box(sums);
                 }
-                #[expect(unsafe_code, reason = "calls code for an instruction set")]
-                // SAFETY: the caller has asked the level for these features.
-                unsafe {
-                    run(steps);
-                }
+                black_box(sums);
                 (2 * $lanes * $sums * steps) as f64
             }
         };
@@ -91,8 +97,7 @@ mod x86 {
     pub(super) fn amx(steps: usize) -> f64 {
         with_tiles(|| {
             #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
-            // SAFETY: the caller has asked the level for AMX, and the registers have shapes. The instructions touch no
-            // memory.
+            // SAFETY: `with_tiles` has asked the level, and the registers have shapes. The instructions touch no memory.
             unsafe {
                 asm!(
                     "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",

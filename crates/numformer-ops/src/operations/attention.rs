@@ -216,7 +216,8 @@ impl AttentionShape {
         (0..self.n_heads).map(move |h| h * d_head..(h + 1) * d_head)
     }
 
-    /// Writes softmax(Q·Kᵀ/√dₕ)·V of each head to `y`, and the probabilities for [`backward`](Self::backward).
+    /// Writes softmax(Q·Kᵀ/√dₕ)·V of each head to `y`, and the probabilities for [`backward`](Self::backward):
+    /// [`scores_len`](Self::scores_len) entries.
     ///
     /// # Panics
     /// When a slice is shorter than the shape says, or there are more causal queries than keys.
@@ -274,6 +275,7 @@ impl AttentionShape {
         let (stride, seen) = (self.stride(), visible.by(0));
         let scores = room.scores(stride);
         let mut sums = vec![0.0; self.d_head()];
+        let probabilities = &mut probabilities[..self.scores_len()];
         for (head, p) in self.columns().zip(probabilities.chunks_exact_mut(stride)) {
             let rows = |x| MatRef::new(x, seen, self.width, self.width).columns(head.clone());
             score_one(scores, self.scale(), &q[head.clone()], rows(k));
@@ -579,7 +581,8 @@ vectorized! {
             let mean = join_lanes(lanes, |a, b| a + b);
             for (gradient, p) in gradient.iter_mut().zip(p) {
                 for (gradient, p) in gradient.iter_mut().zip(p) {
-                    *gradient = p.widen() * (*gradient - mean);
+                    // Beyond the valid keys, there is nothing to pass on, not even what is not a number.
+                    *gradient = if p.widen() == 0.0 { 0.0 } else { p.widen() * (*gradient - mean) };
                 }
             }
             E::round_all(rounded, gradient.as_flattened());

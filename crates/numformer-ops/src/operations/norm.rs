@@ -111,6 +111,9 @@ vectorized! {
     /// Writes the normalised rows of `x` to `y`, and their mean and 1/√(variance + ε) to `moments`, on the calling thread
     /// alone. `x` and `y` are `[rows, d]`, `weight` and `bias` `[d]`. If `E` is not `f32`, `rounded` is `[rows, d]` too, and
     /// gets what is written to `y` as operands of the products that follow.
+    ///
+    /// # Panics
+    /// When `rounded` has another length.
     pub fn layer_norm_rows[E: Operand](
         y: &mut [f32],
         rounded: &mut [E],
@@ -121,6 +124,7 @@ vectorized! {
         eps: f32,
     ) {
         let d = weight.len();
+        assert_eq!(rounded.len(), E::rounded_len(y.len()), "expected as many operands as entries");
         let mut rounded = rounded.chunks_exact_mut(d);
         for ((y, x), moments) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(moments) {
             normalize_row(y, x, moments, weight, bias, eps);
@@ -149,7 +153,7 @@ fn normalize_row(y: &mut [f32], x: &[f32], moments: &mut [f32; 2], weight: &[f32
 /// [`layer_norm_rows`], for the gradient.
 ///
 /// # Panics
-/// When weight and its gradient have different lengths.
+/// When weight and its gradient have different lengths, or `rounded` has another length.
 pub fn layer_norm_gradients<E: Operand>(
     x: &mut [f32],
     rounded: &mut [E],
@@ -160,6 +164,7 @@ pub fn layer_norm_gradients<E: Operand>(
     gradient: &[f32],
 ) {
     assert_eq!(weight.len(), d_weight.len(), "expected as many gradients as weights");
+    assert_eq!(rounded.len(), E::rounded_len(x.len()), "expected as many operands as entries");
     if store == Store::Replace {
         d_weight.fill(0.0);
         d_bias.fill(0.0);

@@ -13,8 +13,11 @@ use crate::cpu::{host, parallel};
 const TASKS: usize = 8;
 const ROWS: usize = 32;
 
-/// The affine map of [`linear`](crate::linear) with a weight that is packed once for many calls, in host memory. It has no
-/// gradients.
+/// The affine map φ(x·Wᵀ + b) of [`linear`](crate::linear) with a weight that is packed once for many calls, in host
+/// memory. It has no gradients.
+///
+/// # Shapes
+/// `x` is `[.., k]`, W `[n, k]`, b `[n]`; the result is `[.., n]`.
 ///
 /// # Examples
 /// ```
@@ -23,7 +26,7 @@ const ROWS: usize = 32;
 ///
 /// let weight = Tensor::new(&[[1f32, 1.0], [-3.0, 0.0]], &Device::Cpu)?;
 /// let bias = Tensor::new(&[0.5f32, 0.0], &Device::Cpu)?;
-/// let map = PackedLinear::new(&weight, &bias, false)?.expect("f32 in host memory");
+/// let map = PackedLinear::new(&weight, &bias)?.expect("f32 in host memory");
 /// let y = map.forward(&Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?, Activation::Relu)?;
 /// assert_eq!(y.to_vec2::<f32>()?, [[3.5, 0.0]]);
 /// # Ok::<(), candle_core::Error>(())
@@ -42,23 +45,30 @@ enum Weight {
 }
 
 impl PackedLinear {
-    /// Packs `weight` `[n, k]`, with the `bias` `[n]`. If `rounds`, operands of products are rounded to bf16. `None` if the
-    /// tensors are not `f32` in host memory.
+    /// Packs `weight` `[n, k]`, with the `bias` `[n]`. `None` if the tensors are not `f32` in host memory, or empty.
     ///
     /// # Errors
     /// When the shapes disagree.
-    pub fn new(weight: &Tensor, bias: &Tensor, rounds: bool) -> Result<Option<Self>> {
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Option<Self>> {
+        Self::with(weight, bias, |weight, k| Weight::F32(packed(weight, k)))
+    }
+
+    /// [`new`](Self::new) with operands of products rounded to bf16, the weight and the input alike.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_bf16(weight: &Tensor, bias: &Tensor) -> Result<Option<Self>> {
+        Self::with(weight, bias, |weight, k| Weight::Bf16(packed(weight, k)))
+    }
+
+    fn with(weight: &Tensor, bias: &Tensor, pack: impl Fn(&[f32], usize) -> Weight) -> Result<Option<Self>> {
         let [n, k] = host::dims("PackedLinear", "weight", weight)?;
         host::check_dims("PackedLinear", "bias", bias, &[n])?;
         if !host::accepts(&[weight, bias]) {
             return Ok(None);
         }
         let (weight, bias) = (weight.contiguous()?, bias.to_vec1()?);
-        let weight = host::read(&weight)?;
-        let weight_t = match rounds {
-            false => Weight::F32(packed(&weight, k)),
-            true => Weight::Bf16(packed(&weight, k)),
-        };
+        let weight_t = pack(&host::read(&weight)?, k);
         Ok(Some(Self { weight_t, bias, d_in: k }))
     }
 
@@ -117,8 +127,9 @@ mod tests {
             let (x, weight, bias) = (random(dims.as_slice(), 1)?, random((n, k), 2)?, random(n, 3)?);
             for activation in [Activation::Identity, Activation::Relu] {
                 let expected = linear(&x, &weight, &bias, activation)?;
-                for (rounds, tolerance) in [(false, 1e-6), (true, 2e-2)] {
-                    let map = PackedLinear::new(&weight, &bias, rounds)?.expect("f32 in host memory");
+                let maps = [PackedLinear::new(&weight, &bias)?, PackedLinear::in_bf16(&weight, &bias)?];
+                for (map, tolerance) in maps.into_iter().zip([1e-6, 2e-2]) {
+                    let map = map.expect("f32 in host memory");
                     let found = map.forward(&x, activation)?;
                     assert_eq!(found.dims(), expected.dims());
                     if found.elem_count() > 0 {
@@ -133,10 +144,10 @@ mod tests {
     #[test]
     fn other_types_and_shapes_are_not_packed() -> Result<()> {
         let (weight, bias) = (random((3, 4), 1)?, random(3, 2)?);
-        assert!(PackedLinear::new(&weight.to_dtype(DType::F64)?, &bias.to_dtype(DType::F64)?, false)?.is_none());
-        let error = PackedLinear::new(&weight, &random(4, 2)?, false).expect_err("another bias").to_string();
+        assert!(PackedLinear::new(&weight.to_dtype(DType::F64)?, &bias.to_dtype(DType::F64)?)?.is_none());
+        let error = PackedLinear::new(&weight, &random(4, 2)?).expect_err("another bias").to_string();
         assert!(error.contains("expected bias of shape [3], found [4]"), "{error}");
-        let map = PackedLinear::new(&weight, &bias, false)?.expect("f32 in host memory");
+        let map = PackedLinear::new(&weight, &bias)?.expect("f32 in host memory");
         let error = map.forward(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?, Activation::Identity);
         assert!(error.expect_err("another width").to_string().contains("[.., 4], found [2, 3]"));
         Ok(())

@@ -321,7 +321,9 @@ impl ProjectionLoss<'_> {
                 multiply::<E, _, _, _>(MatMut::filling(d_x, d), d_logits.t(), MatRef::filling(weight, d), &epilogue);
             }
         });
-        add_parts(d_x, private.chunks_exact(of_x));
+        if !private.is_empty() {
+            add_parts(d_x, private.chunks_exact(of_x));
+        }
         loss
     }
 }

@@ -28,6 +28,23 @@ pub(crate) enum Epilogue<'a, M = f32> {
     Mask(MatRef<'a, M>),
 }
 
+impl<M> Epilogue<'_, M> {
+    /// # Panics
+    /// When a vector or a matrix has another size than the product.
+    pub(super) fn check(&self, [rows, columns]: [usize; 2]) {
+        let sizes = match self {
+            Self::Replace(_) | Self::Add(_) => return,
+            Self::Bias(bias) | Self::BiasRelu(bias) => [rows, bias.len()],
+            Self::BiasResidual(bias, residual) => {
+                assert_eq!(bias.len(), residual.columns, "expected a bias for each column");
+                [residual.rows, residual.columns]
+            }
+            Self::Mask(mask) => [mask.rows, mask.columns],
+        };
+        assert_eq!(sizes, [rows, columns], "expected the sizes of the product");
+    }
+}
+
 /// The place of a tile in a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -60,7 +77,9 @@ pub(super) fn finish<O: Operand, M: Operand>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if O::TYPE == Type::Bf16 && Level::detect().has_avx512_bf16() {
-        return finish_bf16(dst, tile, rows, epilogue);
+        #[expect(unsafe_code, reason = "calls code for an instruction set")]
+        // SAFETY: the level has the instructions, and `O` is bf16.
+        return unsafe { finish_bf16(dst, tile, rows, epilogue) };
     }
     finish_in_loops(dst, tile, rows, epilogue);
 }
@@ -80,10 +99,14 @@ vectorized! {
     }
 }
 
-/// [`finish`] with the processor's own instruction for rounding, where it has one and `O` is bf16.
+/// [`finish`] with the processor's own instruction for rounding.
+///
+/// # Safety
+/// The processor has these features, and `O` is bf16.
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "calls code for an instruction set")]
-fn finish_bf16<O: Operand, M: Operand>(
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma")]
+#[expect(unsafe_code, reason = "for an instruction set, and writes through a pointer")]
+unsafe fn finish_bf16<O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
     tile: &Tile,
     rows: PlacedRows,
@@ -91,27 +114,15 @@ fn finish_bf16<O: Operand, M: Operand>(
 ) {
     use std::arch::x86_64::{__m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_storeu_si512};
 
-    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma")]
-    fn in_vectors<O: Operand, M: Operand>(
-        dst: &mut MatMut<'_, O>,
-        tile: &Tile,
-        rows: PlacedRows,
-        epilogue: &Epilogue<'_, M>,
-    ) {
-        write_all(dst, tile, rows, epilogue, |entries: &mut [O; COLUMNS], x: &[f32; COLUMNS]| {
-            // SAFETY: there are two vectors of `f32`, and one of bf16 in `entries`, because `finish` calls this only if that
-            // is what `O` is.
-            unsafe {
-                let [low, high] = [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))];
-                let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-                _mm512_storeu_si512(entries.as_mut_ptr().cast(), rounded);
-            }
-        });
-    }
-    // SAFETY: `finish` calls this only where the level has these instructions.
-    unsafe {
-        in_vectors(dst, tile, rows, epilogue);
-    }
+    write_all(dst, tile, rows, epilogue, |entries: &mut [O; COLUMNS], x: &[f32; COLUMNS]| {
+        // SAFETY: there are two vectors of `f32`, and one of bf16 in `entries`, by the contract of this function. The types
+        // that are transmuted have the same size, and every bit pattern is a value of both.
+        unsafe {
+            let [low, high] = [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))];
+            let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(entries.as_mut_ptr().cast(), rounded);
+        }
+    });
 }
 
 #[inline(always)]

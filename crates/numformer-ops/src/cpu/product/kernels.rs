@@ -10,7 +10,7 @@ pub(super) mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod plain;
+pub(super) mod plain;
 
 use super::operand::Type;
 use crate::cpu::simd::Level;
@@ -24,6 +24,7 @@ pub(super) const ROWS: usize = 32;
 /// The distance between rows of the left operand, in units, that most kernels are compiled for: with a constant
 /// distance, one register holds the addresses of all rows. It is not a multiple of the cache's size per way, so that rows do not
 /// displace each other.
+#[cfg(target_arch = "x86_64")]
 pub(super) const STRIDE: usize = SPAN + 16;
 
 /// The most units that such a kernel takes at once.

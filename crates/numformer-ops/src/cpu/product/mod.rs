@@ -7,7 +7,8 @@
 //! # Bits
 //! Each entry is a sum in the order of the shared axis, so that it depends neither on the other rows and columns nor on
 //! threads. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
-//! exact, all kernels do whose instructions are not made for bf16; those take their sums in an order of their own.
+//! exact, all kernels do whose instructions are not made for bf16; those take their sums in an order of their own, and
+//! denormal numbers as 0.
 
 mod epilogue;
 mod kernels;
@@ -19,7 +20,9 @@ mod transpose;
 pub(crate) use self::epilogue::Epilogue;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::kernels::amx::with_tiles;
+pub(crate) use self::kernels::plain::multiply_add;
 pub use self::operand::Operand;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use self::operand::Type;
 pub use self::panels::Panels;
 
@@ -37,7 +40,7 @@ use super::simd::Level;
 const INNERMOST: usize = 1 << 15;
 
 thread_local! {
-    /// Memory for products while they are computed. Small ones take less time than clearing it would.
+    /// Memory for products while they are computed: to allocate and clear it would take longer than a small product.
     static RIGHT: RefCell<Vec<PanelRow>> = const { RefCell::new(Vec::new()) };
     static ROOM: RefCell<Option<Box<Room>>> = const { RefCell::new(None) };
 }
@@ -95,6 +98,7 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
         left.rows,
         left.columns,
     );
+    epilogue.check([dst.rows, dst.columns]);
     let kernel = Kernel::new(Level::detect(), E::TYPE);
     let session = kernel.begin();
     let lines = Lines::rows(left);

@@ -16,6 +16,9 @@ pub trait Operand: Sealed + Copy + Debug + Default + PartialEq + Send + Sync + '
     fn rounded_len(len: usize) -> usize;
 
     /// Writes `exact`, rounded, to `rounded`, unless this type needs no rounding and `rounded` is empty.
+    ///
+    /// # Panics
+    /// When `rounded` has another length than [`rounded_len`](Self::rounded_len) says.
     fn round_all(rounded: &mut [Self], exact: &[f32]);
 
     /// The operands that stand for `exact`: themselves, or what [`round_all`](Self::round_all) wrote.
@@ -25,12 +28,15 @@ pub trait Operand: Sealed + Copy + Debug + Default + PartialEq + Send + Sync + '
 /// The type of the operands of a product. Sums are `f32` for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
+    /// `f32`
     F32,
+    /// [`bf16`]
     Bf16,
 }
 
 /// What the kernels need to know of an operand. This module does not show it, so there are no other operands.
 pub trait Sealed: Sized {
+    /// Which type this is.
     const TYPE: Type;
     /// Number of operands in a unit of 32 bits.
     const IN_UNIT: usize;
@@ -40,6 +46,7 @@ pub trait Sealed: Sized {
     fn unit(first: Self, second: Self) -> u32;
     /// Writes as many units as `entries` fill.
     fn write_units<S: Operand>(units: &mut [u32], entries: &[S]);
+    /// The same number as bf16, rounded if need be.
     fn to_bf16(self) -> bf16;
 }
 
@@ -116,6 +123,7 @@ impl Operand for bf16 {
 
     #[inline(always)]
     fn round_all(rounded: &mut [Self], exact: &[f32]) {
+        assert_eq!(rounded.len(), exact.len(), "expected as many operands as entries");
         for (rounded, exact) in rounded.iter_mut().zip(exact) {
             *rounded = Self::round(*exact);
         }
@@ -143,9 +151,14 @@ impl Sealed for bf16 {
 
     #[inline(always)]
     fn write_units<S: Operand>(units: &mut [u32], entries: &[S]) {
+        #[cfg(target_endian = "little")]
         // Entry by entry, this is a loop over vectors; pair by pair, it would not be.
         for (to, entry) in halves_mut(units).iter_mut().zip(entries) {
             *to = entry.to_bf16();
+        }
+        #[cfg(not(target_endian = "little"))]
+        for (unit, pair) in units.iter_mut().zip(entries.chunks_exact(2)) {
+            *unit = Self::unit(pair[0].to_bf16(), pair[1].to_bf16());
         }
     }
 
@@ -156,9 +169,9 @@ impl Sealed for bf16 {
 }
 
 /// Units as pairs of bf16, the first in the lower half.
+#[cfg(target_endian = "little")]
 #[inline(always)]
 fn halves_mut(units: &mut [u32]) -> &mut [bf16] {
-    const { assert!(cfg!(target_endian = "little"), "the first of a pair lies in the lower half of its unit") };
     #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
     // SAFETY: a unit is as large as two bf16 and aligned as well as they are; all bits are valid for both; the slices
     // have the same memory, and the first is borrowed as long as the second.
@@ -170,7 +183,7 @@ fn halves_mut(units: &mut [u32]) -> &mut [bf16] {
 /// Pairs of bf16 as units, if they begin where a unit may.
 pub(super) fn as_units<E: Operand>(entries: &[E]) -> Option<&[u32]> {
     #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
-    // SAFETY: all bits are valid for a unit.
+    // SAFETY: operands are `f32` and bf16 alone, which have no padding; all bits are valid for a unit.
     let (before, units, _) = unsafe { entries.align_to::<u32>() };
     before.is_empty().then_some(units)
 }

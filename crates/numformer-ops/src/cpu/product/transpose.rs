@@ -1,5 +1,6 @@
 //! Transposing units.
 
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::Level;
 
 /// Stores the transpose of `lines` rows of `units` entries: entry (i, u) of `src` becomes entry (u, i) of `dst`. Rows are

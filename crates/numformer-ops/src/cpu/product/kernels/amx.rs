@@ -3,6 +3,7 @@
 use std::arch::asm;
 
 use super::{COLUMNS, Kernel, Meanwhile, PanelRow, ROWS, Rows, Tile};
+use crate::cpu::simd::Level;
 
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
@@ -30,16 +31,20 @@ static SHAPES: Shapes = Shapes {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Calls `f` while the tile registers have their shapes. Only where the level has AMX.
+/// Calls `f` while the tile registers have their shapes.
+///
+/// # Panics
+/// When the level of this thread has no AMX.
 pub(crate) fn with_tiles(f: impl FnOnce()) {
+    assert!(Level::detect().has_amx(), "there are tile registers");
     let _session = BF16.begin();
     f();
 }
 
 fn configure() {
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
-    // SAFETY: `Kernel::new` chooses this kernel where AMX was detected and the system has granted its registers, and the
-    // shapes are laid out as the instruction reads them.
+    // SAFETY: `Kernel::new` and `with_tiles` have asked the level, which has AMX where it was detected and the system has
+    // granted its registers. The shapes are laid out as the instruction reads them.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly));
     }
@@ -54,6 +59,8 @@ fn release() {
 }
 
 fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
+    // Rows of any length are one span.
+    assert!(!add, "sums begin at 0");
     let steps = panel.len() / UNITS;
     let parts = steps.min(2);
     let sums = tile.0.as_mut_ptr();
@@ -62,22 +69,15 @@ fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile
     let width = 4 * COLUMNS;
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`, which `Kernel::begin` has called. The instructions read 32 rows of `left` up to the last
-    // unit of `panel`, which `Kernel::run` has checked, and the units of `panel`. They read and write the 32 rows of the
-    // tile. No other code uses the registers between the blocks.
+    // unit of `panel`, which `Session::run` has checked, and the units of `panel`. They write the 32 rows of the tile. The
+    // sums stay in registers 0 to 3 from one block to the next: compilers use tile registers for nothing but intrinsics of
+    // AMX, and there are none in this program.
     unsafe {
-        if add {
-            asm!(
-                "tileloadd tmm0, [{sums} + {width}*1]",
-                "tileloadd tmm1, [{sums} + {width}*1 + 64]",
-                "tileloadd tmm2, [{sums} + {width}*1 + 2048]",
-                "tileloadd tmm3, [{sums} + {width}*1 + 2112]",
-                sums = in(reg) sums,
-                width = in(reg) width,
-                options(nostack, readonly),
-            );
-        } else {
-            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
-        }
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack, nomem),
+        );
         let lower = left.units[16 * left.stride..].as_ptr();
         for step in 0..steps {
             asm!(
@@ -94,6 +94,7 @@ fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile
                 panel = in(reg) panel.as_ptr().add(UNITS * step),
                 stride = in(reg) stride,
                 width = in(reg) width,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack, readonly),
             );
             // Fewer, longer parts cost less than many short ones.

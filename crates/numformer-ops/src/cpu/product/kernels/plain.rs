@@ -37,6 +37,6 @@ fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, step: imp
 /// a·b + c, rounded once where the processor has an instruction for that: elsewhere, it would be a function call for
 /// each entry.
 #[inline(always)]
-fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
 }
