@@ -74,6 +74,9 @@ pub(super) struct Kernel {
     pub(super) stride: Option<usize>,
     /// The number of units must be a multiple of this.
     pub(super) units: usize,
+    /// The same loops for a left operand by units: the units of a block's rows at one place along the shared axis are
+    /// adjacent, and the places [`BLOCK`] units apart. That is how a transposed matrix is copied fastest.
+    run_by_unit: Option<Run>,
     begin: Option<fn()>,
     end: Option<fn()>,
     run: Run,
@@ -120,6 +123,11 @@ impl Kernel {
         }
     }
 
+    /// Whether the kernel reads left operands by units.
+    pub(super) fn reads_by_unit(&self) -> bool {
+        self.run_by_unit.is_some()
+    }
+
     /// Prepares the processor's registers for calls on this thread.
     pub(super) fn begin(&self) -> Session<'_> {
         if let Some(begin) = self.begin {
@@ -163,5 +171,21 @@ impl Session<'_> {
         assert!(kernel.stride.is_none_or(|stride| stride == left.stride));
         assert!((reads - 1) * left.stride + panel.len() <= left.units.len());
         (kernel.run)(left, panel, add, tile, meanwhile);
+    }
+
+    /// [`run`](Self::run) for a left operand by units, from 0.
+    pub(super) fn run_by_unit(
+        &self,
+        left: Rows<'_>,
+        panel: &[PanelRow],
+        tile: &mut Tile,
+        meanwhile: &mut Meanwhile<'_>,
+    ) {
+        let kernel = self.0;
+        // Unsafe code relies on these.
+        assert!(0 < left.rows && left.rows <= kernel.rows.min(BLOCK) && left.stride == BLOCK);
+        assert!(panel.len() * BLOCK <= left.units.len());
+        let run = kernel.run_by_unit.expect("the caller has asked whether there is such a kernel");
+        run(left, panel, false, tile, meanwhile);
     }
 }

@@ -60,6 +60,11 @@ impl<'a, S: Operand> Lines<'a, S> {
         Self::rows(right.t())
     }
 
+    /// Whether lines are adjacent: units of one place along all lines are copied faster than those of a line.
+    pub(super) fn are_adjacent(&self) -> bool {
+        self.line_stride == 1 && self.stride != 1
+    }
+
     /// Number of units in a line of operands of type `E`.
     pub(super) fn units<E: Operand>(&self) -> usize {
         self.length.div_ceil(E::IN_UNIT)
@@ -139,10 +144,15 @@ vectorized! {
                 to.fill(0);
             } else if from.line_stride == 1 && last < from.length {
                 let [a, b] = [at, last].map(|at| &from.entries[at * from.stride + first..][..lines]);
-                // A panel, whose width the compiler knows, takes a few instructions.
-                match (to.as_mut_array::<STAGED>(), a.as_array::<STAGED>(), b.as_array::<STAGED>()) {
-                    (Some(to), Some(a), Some(b)) => write_pairs::<S, E>(to, a, b),
-                    _ => write_pairs::<S, E>(to, a, b),
+                // Panels, and blocks of rows by units, whose widths the compiler knows, take a few instructions.
+                if let (Some(to), Some(a), Some(b)) = (to.as_mut_array::<32>(), a.as_array::<32>(), b.as_array::<32>()) {
+                    write_pairs::<S, E>(to, a, b);
+                } else if let (Some(to), Some(a), Some(b)) =
+                    (to.as_mut_array::<16>(), a.as_array::<16>(), b.as_array::<16>())
+                {
+                    write_pairs::<S, E>(to, a, b);
+                } else {
+                    write_pairs::<S, E>(to, a, b);
                 }
             } else {
                 for (line, to) in to.iter_mut().enumerate() {

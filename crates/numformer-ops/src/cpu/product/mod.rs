@@ -116,6 +116,22 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
             next += rows;
         }
     }
+    if kernel.reads_by_unit() && lines.are_adjacent() && lines.length > 0 {
+        let layout = layout.by_unit(&kernel);
+        let copy = layout.of(memory);
+        while next < left.rows {
+            let rows = layout.rows.min(left.rows - next);
+            let blocks = copy.chunks_exact_mut(layout.units * BLOCK);
+            for ((row, _), copy) in session.blocks(rows).zip(blocks) {
+                let line = next + row;
+                // Rows of the next block do no harm, and whole vectors are copied faster.
+                let part = Part { line, lines: BLOCK.min(left.rows - line), unit: 0, units: layout.units };
+                lines.write_by_unit::<E>(copy, BLOCK, part);
+            }
+            multiply_rows(&mut dst, &session, layout, copy, [next, rows], right, tiles, epilogue);
+            next += rows;
+        }
+    }
     if next < left.rows {
         let copy = layout.of(memory);
         while next < left.rows {
@@ -154,6 +170,8 @@ struct Layout {
     span: usize,
     /// The distance between rows of a span.
     stride: usize,
+    /// Whether rows lie by units instead: in blocks of as many rows as the kernel takes, one after another.
+    is_by_unit: bool,
 }
 
 impl Layout {
@@ -167,7 +185,13 @@ impl Layout {
             None => (units.max(1), units + BLOCK),
         };
         let rows = Self::MOST / (units.div_ceil(span).max(1) * stride);
-        Self { rows: (rows / kernel.rows).max(1) * kernel.rows, units, span, stride }
+        Self { rows: (rows / kernel.rows).max(1) * kernel.rows, units, span, stride, is_by_unit: false }
+    }
+
+    /// Rows by units, without spans.
+    fn by_unit(self, kernel: &Kernel) -> Self {
+        let blocks = (Self::MOST / (self.units.max(1) * BLOCK)).max(1);
+        Self { rows: blocks * kernel.rows, span: self.units.max(1), stride: BLOCK, is_by_unit: true, ..self }
     }
 
     fn spans(self) -> usize {
@@ -176,7 +200,10 @@ impl Layout {
 
     /// The copy within `memory`, at the beginning of a line of the cache.
     fn of(self, memory: &mut Vec<u32>) -> &mut [u32] {
-        let len = self.spans() * self.rows * self.stride;
+        // By units, a block has as many rows as fit between places.
+        let rows = if self.is_by_unit { self.units } else { self.rows };
+        let blocks = if self.is_by_unit { (Self::MOST / (self.units.max(1) * BLOCK)).max(1) } else { self.spans() };
+        let len = blocks * rows * self.stride;
         memory.resize(memory.len().max(len + BLOCK), 0);
         let skipped = memory.as_ptr().align_offset(64).min(BLOCK);
         &mut memory[skipped..skipped + len]
@@ -201,7 +228,7 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     let [mut tile, mut previous] = tiles.each_mut();
     let mut pending: Option<Place> = None;
     for begin in (0..right.count()).step_by(together) {
-        for (row, count) in session.blocks(rows) {
+        for (block, (row, count)) in session.blocks(rows).enumerate() {
             for at in begin..right.count().min(begin + together) {
                 let panel = right.panel(at);
                 let mut finish_previous = |part: usize, parts: usize| {
@@ -209,6 +236,14 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
                         finish(dst, previous, place.part(part, parts), epilogue);
                     }
                 };
+                if layout.is_by_unit {
+                    let units = &units[block * layout.units * BLOCK..];
+                    let left = Rows { units, rows: count, stride: BLOCK };
+                    session.run_by_unit(left, panel, tile, &mut finish_previous);
+                    pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
+                    mem::swap(&mut tile, &mut previous);
+                    continue;
+                }
                 for span in 0..spans {
                     let panel = &panel[span * layout.span..panel.len().min((span + 1) * layout.span)];
                     let begin = (span * layout.rows + row) * layout.stride;

@@ -8,8 +8,16 @@ use crate::cpu::simd::Level;
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
 
-pub(in super::super) const BF16: Kernel =
-    Kernel { rows: ROWS, reads: ROWS, stride: None, units: UNITS, begin: Some(configure), end: Some(release), run };
+pub(in super::super) const BF16: Kernel = Kernel {
+    rows: ROWS,
+    reads: ROWS,
+    stride: None,
+    units: UNITS,
+    run_by_unit: None,
+    begin: Some(configure),
+    end: Some(release),
+    run,
+};
 
 /// The shapes of the tile registers, as the instruction that sets them reads it: palette 1, then for each register the
 /// bytes of a row and the number of rows.

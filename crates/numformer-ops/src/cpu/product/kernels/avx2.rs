@@ -2,18 +2,34 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
+use super::{BLOCK, Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
 
-pub(in super::super) const F32: Kernel =
-    Kernel { rows: 6, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: f32_units };
+pub(in super::super) const F32: Kernel = Kernel {
+    rows: 6,
+    reads: 1,
+    stride: Some(STRIDE),
+    units: 1,
+    run_by_unit: Some(f32_units_by_unit),
+    begin: None,
+    end: None,
+    run: f32_units,
+};
 /// For bf16: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel =
-    Kernel { rows: 6, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: widened_units };
+pub(in super::super) const WIDENED: Kernel = Kernel {
+    rows: 6,
+    reads: 1,
+    stride: Some(STRIDE),
+    units: 1,
+    run_by_unit: Some(widened_units_by_unit),
+    begin: None,
+    end: None,
+    run: widened_units,
+};
 
 /// The loops of a kernel, for each number of rows, written out as those for AVX-512. They take the columns of a panel
 /// in two halves.
 macro_rules! kernel {
-    ($name:ident, $loops:ident, $step:ident) => {
+    ($name:ident, $loops:ident, $step:ident, $row:expr, $unit:expr) => {
         fn $name(
             left: Rows<'_>,
             panel: &[PanelRow],
@@ -41,7 +57,7 @@ macro_rules! kernel {
         }
 
         /// # Safety
-        /// At `left`, there are `M` rows of as many units as `panel` has, `STRIDE` apart. `half` is 0 or 16.
+        /// At `left`, there are `M` rows of as many units as `panel` has, `$row` apart; its units are `$unit` apart. `half` is 0 or 16.
         #[target_feature(enable = "avx2,fma")]
         #[expect(unsafe_code, reason = "reads through a pointer")]
         unsafe fn $loops<const M: usize>(
@@ -51,10 +67,10 @@ macro_rules! kernel {
             add: bool,
             tile: &mut Tile,
         ) {
-            kernel!(@body M, left, panel, half, add, tile, $step, 0 1 2 3 4 5);
+            kernel!(@body $row, $unit, M, left, panel, half, add, tile, $step, 0 1 2 3 4 5);
         }
     };
-    (@body $m:ident, $left:ident, $panel:ident, $half:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+    (@body $row:expr, $unit:expr, $m:ident, $left:ident, $panel:ident, $half:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
         let mut sums = [[_mm256_setzero_ps(); 2]; 6];
         if $add {
             // SAFETY: the tile has more rows than the kernel, each of two halves of two vectors.
@@ -71,7 +87,7 @@ macro_rules! kernel {
                 let units = units.0.as_ptr().add($half);
                 let columns = [_mm256_loadu_si256(units.cast()), _mm256_loadu_si256(units.add(8).cast())];
                 $(if $i < $m {
-                    let a = _mm256_set1_epi32(*$left.add($i * STRIDE + l) as i32);
+                    let a = _mm256_set1_epi32(*$left.add($i * $row + l * $unit) as i32);
                     sums[$i] = [$step(sums[$i][0], a, columns[0]), $step(sums[$i][1], a, columns[1])];
                 })*
             }
@@ -87,8 +103,10 @@ macro_rules! kernel {
     };
 }
 
-kernel!(f32_units, f32_loops, f32_step);
-kernel!(widened_units, widened_loops, widened_step);
+kernel!(f32_units, f32_loops, f32_step, STRIDE, 1);
+kernel!(f32_units_by_unit, f32_loops_by_unit, f32_step, 1, BLOCK);
+kernel!(widened_units, widened_loops, widened_step, STRIDE, 1);
+kernel!(widened_units_by_unit, widened_loops_by_unit, widened_step, 1, BLOCK);
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]

@@ -2,20 +2,44 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
+use super::{BLOCK, Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
 
-pub(in super::super) const F32: Kernel =
-    Kernel { rows: 14, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: f32_units };
-pub(in super::super) const BF16: Kernel =
-    Kernel { rows: 14, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: bf16_units };
+pub(in super::super) const F32: Kernel = Kernel {
+    rows: 14,
+    reads: 1,
+    stride: Some(STRIDE),
+    units: 1,
+    run_by_unit: Some(f32_units_by_unit),
+    begin: None,
+    end: None,
+    run: f32_units,
+};
+pub(in super::super) const BF16: Kernel = Kernel {
+    rows: 14,
+    reads: 1,
+    stride: Some(STRIDE),
+    units: 1,
+    run_by_unit: Some(bf16_units_by_unit),
+    begin: None,
+    end: None,
+    run: bf16_units,
+};
 /// For bf16 without instructions for it: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel =
-    Kernel { rows: 14, reads: 1, stride: Some(STRIDE), units: 1, begin: None, end: None, run: widened_units };
+pub(in super::super) const WIDENED: Kernel = Kernel {
+    rows: 14,
+    reads: 1,
+    stride: Some(STRIDE),
+    units: 1,
+    run_by_unit: Some(widened_units_by_unit),
+    begin: None,
+    end: None,
+    run: widened_units,
+};
 
 /// The loops of a kernel, for each number of rows. They are written out by a macro because a compiler does not unroll a
 /// loop over 14 rows, and would keep their sums in memory.
 macro_rules! kernel {
-    ($name:ident, $loops:ident, $features:literal, $step:ident) => {
+    ($name:ident, $loops:ident, $features:literal, $step:ident, $row:expr, $unit:expr) => {
         fn $name(
             left: Rows<'_>,
             panel: &[PanelRow],
@@ -49,14 +73,14 @@ macro_rules! kernel {
         }
 
         /// # Safety
-        /// At `left`, there are `M` rows of as many units as `panel` has, `STRIDE` apart.
+        /// At `left`, there are `M` rows of as many units as `panel` has, `$row` apart; its units are `$unit` apart.
         #[target_feature(enable = $features)]
         #[expect(unsafe_code, reason = "reads through a pointer")]
         unsafe fn $loops<const M: usize>(left: *const u32, panel: &[PanelRow], add: bool, tile: &mut Tile) {
-            kernel!(@body M, left, panel, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+            kernel!(@body $row, $unit, M, left, panel, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
         }
     };
-    (@body $m:ident, $left:ident, $panel:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+    (@body $row:expr, $unit:expr, $m:ident, $left:ident, $panel:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
         let mut sums = [[_mm512_setzero_ps(); 2]; 14];
         if $add {
             // SAFETY: the tile has more rows than the kernel, each of two vectors.
@@ -73,7 +97,7 @@ macro_rules! kernel {
                 let units = units.0.as_ptr();
                 let columns = [_mm512_load_si512(units.cast()), _mm512_load_si512(units.add(16).cast())];
                 $(if $i < $m {
-                    let a = _mm512_set1_epi32(*$left.add($i * STRIDE + l) as i32);
+                    let a = _mm512_set1_epi32(*$left.add($i * $row + l * $unit) as i32);
                     sums[$i] = [$step(sums[$i][0], a, columns[0]), $step(sums[$i][1], a, columns[1])];
                 })*
             }
@@ -89,9 +113,12 @@ macro_rules! kernel {
     };
 }
 
-kernel!(f32_units, f32_loops, "avx512f", f32_step);
-kernel!(bf16_units, bf16_loops, "avx512f,avx512bf16", bf16_step);
-kernel!(widened_units, widened_loops, "avx512f", widened_step);
+kernel!(f32_units, f32_loops, "avx512f", f32_step, STRIDE, 1);
+kernel!(f32_units_by_unit, f32_loops_by_unit, "avx512f", f32_step, 1, BLOCK);
+kernel!(bf16_units, bf16_loops, "avx512f,avx512bf16", bf16_step, STRIDE, 1);
+kernel!(bf16_units_by_unit, bf16_loops_by_unit, "avx512f,avx512bf16", bf16_step, 1, BLOCK);
+kernel!(widened_units, widened_loops, "avx512f", widened_step, STRIDE, 1);
+kernel!(widened_units_by_unit, widened_loops_by_unit, "avx512f", widened_step, 1, BLOCK);
 
 #[target_feature(enable = "avx512f")]
 #[inline]

@@ -3,9 +3,9 @@
 use super::{Kernel, Meanwhile, PanelRow, Rows, Tile};
 
 pub(in super::super) const F32: Kernel =
-    Kernel { rows: 4, reads: 1, stride: None, units: 1, begin: None, end: None, run: f32_units };
+    Kernel { rows: 4, reads: 1, stride: None, units: 1, run_by_unit: None, begin: None, end: None, run: f32_units };
 pub(in super::super) const BF16: Kernel =
-    Kernel { rows: 4, reads: 1, stride: None, units: 1, begin: None, end: None, run: bf16_units };
+    Kernel { rows: 4, reads: 1, stride: None, units: 1, run_by_unit: None, begin: None, end: None, run: bf16_units };
 
 fn f32_units(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
     meanwhile(0, 1);
