@@ -55,6 +55,8 @@ pub(super) struct Rows<'a> {
     pub(super) units: &'a [u32],
     pub(super) rows: usize,
     pub(super) stride: usize,
+    /// The number of columns of the panel that are needed.
+    pub(super) columns: usize,
 }
 
 /// Work that a kernel calls between its own steps, in parts: the number of a part and that of all parts. It runs while
@@ -173,19 +175,13 @@ impl Session<'_> {
         (kernel.run)(left, panel, add, tile, meanwhile);
     }
 
-    /// [`run`](Self::run) for a left operand by units, from 0.
-    pub(super) fn run_by_unit(
-        &self,
-        left: Rows<'_>,
-        panel: &[PanelRow],
-        tile: &mut Tile,
-        meanwhile: &mut Meanwhile<'_>,
-    ) {
+    /// Stores the product of a left operand by units and `panel` in the first rows of `tile`.
+    pub(super) fn run_by_unit(&self, left: Rows<'_>, panel: &[PanelRow], tile: &mut Tile) {
         let kernel = self.0;
         // Unsafe code relies on these.
         assert!(0 < left.rows && left.rows <= kernel.rows.min(BLOCK) && left.stride == BLOCK);
         assert!(panel.len() * BLOCK <= left.units.len());
         let run = kernel.run_by_unit.expect("the caller has asked whether there is such a kernel");
-        run(left, panel, false, tile, meanwhile);
+        run(left, panel, false, tile, &mut |_, _| ());
     }
 }

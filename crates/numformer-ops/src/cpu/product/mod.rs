@@ -128,7 +128,7 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
                 let part = Part { line, lines: BLOCK.min(left.rows - line), unit: 0, units: layout.units };
                 lines.write_by_unit::<E>(copy, BLOCK, part);
             }
-            multiply_rows(&mut dst, &session, layout, copy, [next, rows], right, tiles, epilogue);
+            multiply_by_unit(&mut dst, &session, copy, [next, rows], right, &mut tiles[0], epilogue);
             next += rows;
         }
     }
@@ -228,27 +228,21 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     let [mut tile, mut previous] = tiles.each_mut();
     let mut pending: Option<Place> = None;
     for begin in (0..right.count()).step_by(together) {
-        for (block, (row, count)) in session.blocks(rows).enumerate() {
+        for (row, count) in session.blocks(rows) {
             for at in begin..right.count().min(begin + together) {
                 let panel = right.panel(at);
+                let columns = COLUMNS.min(dst.columns - at * COLUMNS);
                 let mut finish_previous = |part: usize, parts: usize| {
                     if let Some(place) = pending {
                         finish(dst, previous, place.part(part, parts), epilogue);
                     }
                 };
-                if layout.is_by_unit {
-                    let units = &units[block * layout.units * BLOCK..];
-                    let left = Rows { units, rows: count, stride: BLOCK };
-                    session.run_by_unit(left, panel, tile, &mut finish_previous);
-                    pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
-                    mem::swap(&mut tile, &mut previous);
-                    continue;
-                }
                 for span in 0..spans {
                     let panel = &panel[span * layout.span..panel.len().min((span + 1) * layout.span)];
                     let begin = (span * layout.rows + row) * layout.stride;
                     // Without a shared axis, there are no units.
-                    let left = Rows { units: &units[begin.min(units.len())..], rows: count, stride: layout.stride };
+                    let units = &units[begin.min(units.len())..];
+                    let left = Rows { units, rows: count, stride: layout.stride, columns };
                     if span + 1 < spans {
                         session.run(left, panel, span > 0, tile, &mut |_, _| ());
                     } else {
@@ -262,6 +256,27 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     }
     if let Some(place) = pending {
         finish(dst, previous, place.part(0, 1), epilogue);
+    }
+}
+
+/// The product of some rows, copied by units in blocks, and all panels.
+fn multiply_by_unit<E: Operand, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    session: &Session<'_>,
+    units: &[u32],
+    [first, rows]: [usize; 2],
+    right: &Panels<E>,
+    tile: &mut Tile,
+    epilogue: &Epilogue<'_, M>,
+) {
+    for at in 0..right.count() {
+        let columns = COLUMNS.min(dst.columns - at * COLUMNS);
+        for (block, (row, count)) in session.blocks(rows).enumerate() {
+            let left = Rows { units: &units[block * right.height() * BLOCK..], rows: count, stride: BLOCK, columns };
+            session.run_by_unit(left, right.panel(at), tile);
+            let place = Place { row: first + row, rows: count, column: at * COLUMNS };
+            finish(dst, tile, place.part(0, 1), epilogue);
+        }
     }
 }
 

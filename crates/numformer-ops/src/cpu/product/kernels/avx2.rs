@@ -50,7 +50,7 @@ macro_rules! kernel {
                     5 => $loops::<5>,
                     _ => $loops::<6>,
                 };
-                for half in [0, 16] {
+                for half in (0..left.columns).step_by(16) {
                     run(left.units.as_ptr(), panel, half, add, tile);
                 }
             }

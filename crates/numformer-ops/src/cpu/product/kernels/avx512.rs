@@ -52,21 +52,26 @@ macro_rules! kernel {
             // SAFETY: `Kernel::new` chooses this kernel where its features were detected, and `Kernel::run` has checked
             // that the rows, at this stride, reach as far as the panel.
             unsafe {
+                macro_rules! narrow_or_wide {
+                    ($m:literal) => {
+                        if left.columns > 16 { $loops::<$m, true> } else { $loops::<$m, false> }
+                    };
+                }
                 let run = match left.rows {
-                    1 => $loops::<1>,
-                    2 => $loops::<2>,
-                    3 => $loops::<3>,
-                    4 => $loops::<4>,
-                    5 => $loops::<5>,
-                    6 => $loops::<6>,
-                    7 => $loops::<7>,
-                    8 => $loops::<8>,
-                    9 => $loops::<9>,
-                    10 => $loops::<10>,
-                    11 => $loops::<11>,
-                    12 => $loops::<12>,
-                    13 => $loops::<13>,
-                    _ => $loops::<14>,
+                    1 => narrow_or_wide!(1),
+                    2 => narrow_or_wide!(2),
+                    3 => narrow_or_wide!(3),
+                    4 => narrow_or_wide!(4),
+                    5 => narrow_or_wide!(5),
+                    6 => narrow_or_wide!(6),
+                    7 => narrow_or_wide!(7),
+                    8 => narrow_or_wide!(8),
+                    9 => narrow_or_wide!(9),
+                    10 => narrow_or_wide!(10),
+                    11 => narrow_or_wide!(11),
+                    12 => narrow_or_wide!(12),
+                    13 => narrow_or_wide!(13),
+                    _ => narrow_or_wide!(14),
                 };
                 run(left.units.as_ptr(), panel, add, tile);
             }
@@ -76,11 +81,11 @@ macro_rules! kernel {
         /// At `left`, there are `M` rows of as many units as `panel` has, `$row` apart; its units are `$unit` apart.
         #[target_feature(enable = $features)]
         #[expect(unsafe_code, reason = "reads through a pointer")]
-        unsafe fn $loops<const M: usize>(left: *const u32, panel: &[PanelRow], add: bool, tile: &mut Tile) {
-            kernel!(@body $row, $unit, M, left, panel, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        unsafe fn $loops<const M: usize, const WIDE: bool>(left: *const u32, panel: &[PanelRow], add: bool, tile: &mut Tile) {
+            kernel!(@body $row, $unit, M, WIDE, left, panel, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
         }
     };
-    (@body $row:expr, $unit:expr, $m:ident, $left:ident, $panel:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+    (@body $row:expr, $unit:expr, $m:ident, $wide:ident, $left:ident, $panel:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
         let mut sums = [[_mm512_setzero_ps(); 2]; 14];
         if $add {
             // SAFETY: the tile has more rows than the kernel, each of two vectors.
@@ -98,7 +103,10 @@ macro_rules! kernel {
                 let columns = [_mm512_load_si512(units.cast()), _mm512_load_si512(units.add(16).cast())];
                 $(if $i < $m {
                     let a = _mm512_set1_epi32(*$left.add($i * $row + l * $unit) as i32);
-                    sums[$i] = [$step(sums[$i][0], a, columns[0]), $step(sums[$i][1], a, columns[1])];
+                    sums[$i][0] = $step(sums[$i][0], a, columns[0]);
+                    if $wide {
+                        sums[$i][1] = $step(sums[$i][1], a, columns[1]);
+                    }
                 })*
             }
         }
