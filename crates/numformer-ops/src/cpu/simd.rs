@@ -89,7 +89,7 @@ impl Level {
         CHOSEN.get().unwrap_or_else(Self::widest)
     }
 
-    /// Whether products of bf16 are faster than those of `f32` at this level.
+    /// Whether this level has instructions for products of bf16.
     #[must_use]
     pub fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]

@@ -22,8 +22,8 @@ pub(super) const COLUMNS: usize = 32;
 pub(super) const ROWS: usize = 32;
 
 /// The distance between rows of the left operand, in units, that most kernels are compiled for: with a constant
-/// distance, one register holds the addresses of all rows. It is not a multiple of the cache's size per way, so that rows do not
-/// displace each other.
+/// distance, one register holds the addresses of all rows. It is not a power of two, so that rows do not displace each
+/// other in the cache.
 #[cfg(target_arch = "x86_64")]
 pub(super) const STRIDE: usize = SPAN + 16;
 

@@ -170,8 +170,8 @@ struct Layout {
     span: usize,
     /// The distance between rows of a span.
     stride: usize,
-    /// Whether rows lie by units instead: in blocks of as many rows as the kernel takes, one after another.
-    is_by_unit: bool,
+    /// The number of units of a copy.
+    len: usize,
 }
 
 impl Layout {
@@ -184,14 +184,17 @@ impl Layout {
             Some(stride) => (SPAN, stride),
             None => (units.max(1), units + BLOCK),
         };
-        let rows = Self::MOST / (units.div_ceil(span).max(1) * stride);
-        Self { rows: (rows / kernel.rows).max(1) * kernel.rows, units, span, stride, is_by_unit: false }
+        let spans = units.div_ceil(span);
+        let rows = Self::MOST / (spans.max(1) * stride);
+        let rows = (rows / kernel.rows).max(1) * kernel.rows;
+        Self { rows, units, span, stride, len: spans * rows * stride }
     }
 
-    /// Rows by units, without spans.
+    /// Rows by units instead: in blocks of as many rows as the kernel takes, one after another, without spans.
     fn by_unit(self, kernel: &Kernel) -> Self {
-        let blocks = (Self::MOST / (self.units.max(1) * BLOCK)).max(1);
-        Self { rows: blocks * kernel.rows, span: self.units.max(1), stride: BLOCK, is_by_unit: true, ..self }
+        let of_block = self.units.max(1) * BLOCK;
+        let blocks = (Self::MOST / of_block).max(1);
+        Self { rows: blocks * kernel.rows, span: self.units.max(1), stride: BLOCK, len: blocks * of_block, ..self }
     }
 
     fn spans(self) -> usize {
@@ -200,13 +203,9 @@ impl Layout {
 
     /// The copy within `memory`, at the beginning of a line of the cache.
     fn of(self, memory: &mut Vec<u32>) -> &mut [u32] {
-        // By units, a block has as many rows as fit between places.
-        let rows = if self.is_by_unit { self.units } else { self.rows };
-        let blocks = if self.is_by_unit { (Self::MOST / (self.units.max(1) * BLOCK)).max(1) } else { self.spans() };
-        let len = blocks * rows * self.stride;
-        memory.resize(memory.len().max(len + BLOCK), 0);
+        memory.resize(memory.len().max(self.len + BLOCK), 0);
         let skipped = memory.as_ptr().align_offset(64).min(BLOCK);
-        &mut memory[skipped..skipped + len]
+        &mut memory[skipped..skipped + self.len]
     }
 }
 
