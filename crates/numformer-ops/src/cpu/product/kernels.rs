@@ -18,13 +18,15 @@ use crate::cpu::simd::Level;
 /// Number of columns in a panel, and in a tile.
 pub(super) const COLUMNS: usize = 32;
 
+/// Number of columns that kernels take at once, at least.
+pub(super) const VECTOR: usize = 16;
+
 /// The most rows of a tile.
 pub(super) const ROWS: usize = 32;
 
 /// The distance between rows of the left operand, in units, that most kernels are compiled for: with a constant
 /// distance, one register holds the addresses of all rows. It is not a power of two, so that rows do not displace each
 /// other in the cache.
-#[cfg(target_arch = "x86_64")]
 pub(super) const STRIDE: usize = SPAN + 16;
 
 /// The most units that such a kernel takes at once.
@@ -49,12 +51,20 @@ impl Tile {
     }
 }
 
-/// A few rows of the left operand: `rows` rows of `units` units, `stride` apart.
+/// A few lines of the left operand, and a panel of the right one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rows<'a> {
-    pub(super) units: &'a [u32],
+pub(super) struct Operands<'a> {
+    pub(super) left: &'a [u32],
+    /// The distance between lines, each of adjacent units; or, by units, between the units of a line, where the same units
+    /// of all lines are adjacent.
+    pub(super) left_stride: usize,
+    pub(super) panel: &'a [u32],
+    /// The distance between the units of one place along the shared axis and those of the next.
+    pub(super) panel_stride: usize,
+    /// The number of units along the shared axis.
+    pub(super) length: usize,
+    /// The number of lines.
     pub(super) rows: usize,
-    pub(super) stride: usize,
     /// The number of columns of the panel that are needed.
     pub(super) columns: usize,
 }
@@ -63,7 +73,16 @@ pub(super) struct Rows<'a> {
 /// registers are busy.
 pub(super) type Meanwhile<'a> = dyn FnMut(usize, usize) + 'a;
 
-type Run = fn(Rows<'_>, &[PanelRow], bool, &mut Tile, &mut Meanwhile<'_>);
+/// Loops that store sums in a tile, or add them to it.
+type Loops = fn(Operands<'_>, bool, &mut Tile);
+
+/// How a kernel runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Run {
+    Loops(Loops),
+    /// Sums begin at 0, and other work is done between the steps.
+    Meanwhile(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
+}
 
 /// A kernel: its loops, and the sizes that they take.
 #[derive(Clone, Copy, Debug)]
@@ -72,16 +91,15 @@ pub(super) struct Kernel {
     pub(super) rows: usize,
     /// The rows that can be read are a multiple of this, even if fewer are asked for.
     pub(super) reads: usize,
-    /// The distance between rows that the loops are compiled for; `None` if they take any.
+    /// The distance between lines that the loops are compiled for; `None` if they take any.
     pub(super) stride: Option<usize>,
     /// The number of units must be a multiple of this.
-    pub(super) units: usize,
-    /// The same loops for a left operand by units: the units of a block's rows at one place along the shared axis are
-    /// adjacent, and the places [`BLOCK`] units apart. That is how a transposed matrix is copied fastest.
-    run_by_unit: Option<Run>,
+    units: usize,
     begin: Option<fn()>,
     end: Option<fn()>,
     run: Run,
+    /// The same for a left operand by units, with any distances.
+    run_by_unit: Option<Loops>,
 }
 
 /// The time in which a thread may run a kernel.
@@ -97,6 +115,20 @@ impl Drop for Session<'_> {
 }
 
 impl Kernel {
+    /// A kernel of vectors.
+    const fn of_vectors(rows: usize, by_line: Loops, by_unit: Loops) -> Self {
+        Self {
+            rows,
+            reads: 1,
+            stride: Some(STRIDE),
+            units: 1,
+            begin: None,
+            end: None,
+            run: Run::Loops(by_line),
+            run_by_unit: Some(by_unit),
+        }
+    }
+
     /// The fastest kernel of `level` for operands of the given type.
     pub(super) fn new(level: Level, operands: Type) -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -150,38 +182,47 @@ impl Session<'_> {
         })
     }
 
-    /// Stores the product of `left` and `panel` in the first rows of `tile`, or adds it to them, and calls all parts of
-    /// `meanwhile`.
-    pub(super) fn run(
-        &self,
-        left: Rows<'_>,
-        panel: &[PanelRow],
-        add: bool,
-        tile: &mut Tile,
-        meanwhile: &mut Meanwhile<'_>,
-    ) {
+    /// Stores the product of the operands in the first rows of `tile`, or adds it to them, and calls all parts of
+    /// `meanwhile`. The panel has [`COLUMNS`] columns.
+    pub(super) fn run(&self, operands: Operands<'_>, add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
         let kernel = self.0;
-        if panel.is_empty() {
+        let Operands { left, left_stride, panel, panel_stride, length, rows, columns } = operands;
+        if length == 0 {
             if !add {
                 tile.0.fill([0.0; COLUMNS]);
             }
             return meanwhile(0, 1);
         }
-        let reads = left.rows.next_multiple_of(kernel.reads);
         // Unsafe code relies on these.
-        assert!(0 < left.rows && left.rows <= kernel.rows && panel.len().is_multiple_of(kernel.units));
-        assert!(kernel.stride.is_none_or(|stride| stride == left.stride));
-        assert!((reads - 1) * left.stride + panel.len() <= left.units.len());
-        (kernel.run)(left, panel, add, tile, meanwhile);
+        assert!(0 < rows && rows <= kernel.rows && columns <= COLUMNS && length.is_multiple_of(kernel.units));
+        assert!(kernel.stride.is_none_or(|stride| stride == left_stride) && panel_stride == COLUMNS);
+        assert!((rows.next_multiple_of(kernel.reads) - 1) * left_stride + length <= left.len());
+        assert!(length * COLUMNS <= panel.len());
+        match kernel.run {
+            Run::Loops(run) => {
+                meanwhile(0, 1);
+                run(operands, add, tile);
+            }
+            Run::Meanwhile(run) => {
+                assert!(!add, "lines of any length are one span");
+                run(operands, tile, meanwhile);
+            }
+        }
     }
 
-    /// Stores the product of a left operand by units and `panel` in the first rows of `tile`.
-    pub(super) fn run_by_unit(&self, left: Rows<'_>, panel: &[PanelRow], tile: &mut Tile) {
+    /// Stores the product of operands, the left one by units, in the first rows of `tile`. The panel has 16 columns, or
+    /// [`COLUMNS`] if more are needed.
+    pub(super) fn run_by_unit(&self, operands: Operands<'_>, tile: &mut Tile) {
         let kernel = self.0;
+        let Operands { left, left_stride, panel, panel_stride, length, rows, columns } = operands;
+        if length == 0 {
+            return tile.0.fill([0.0; COLUMNS]);
+        }
         // Unsafe code relies on these.
-        assert!(0 < left.rows && left.rows <= kernel.rows.min(BLOCK) && left.stride == BLOCK);
-        assert!(panel.len() * BLOCK <= left.units.len());
+        assert!(0 < rows && rows <= kernel.rows && columns <= COLUMNS);
+        assert!((length - 1) * left_stride + rows <= left.len());
+        assert!((length - 1) * panel_stride + columns.next_multiple_of(VECTOR) <= panel.len());
         let run = kernel.run_by_unit.expect("the caller has asked whether there is such a kernel");
-        run(left, panel, false, tile, &mut |_, _| ());
+        run(operands, false, tile);
     }
 }

@@ -22,7 +22,6 @@ pub(crate) use self::epilogue::Epilogue;
 pub(crate) use self::kernels::amx::with_tiles;
 pub(crate) use self::kernels::plain::multiply_add;
 pub use self::operand::Operand;
-#[cfg(target_arch = "x86_64")]
 pub(crate) use self::operand::Type;
 pub use self::panels::Panels;
 
@@ -30,7 +29,7 @@ use std::cell::RefCell;
 use std::mem;
 
 use self::epilogue::{Place, finish};
-use self::kernels::{BLOCK, COLUMNS, Kernel, PanelRow, Rows, SPAN, Session, Tile};
+use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, SPAN, Session, Tile, VECTOR};
 use self::lines::{Lines, Part};
 use self::operand::as_units;
 use super::matrix::{MatMut, MatRef};
@@ -38,6 +37,11 @@ use super::simd::Level;
 
 /// Bytes of panels that are multiplied by each block of rows in turn, so that they stay in the innermost cache.
 const INNERMOST: usize = 1 << 15;
+
+/// A transposed operand is read where it lies if the units of a line are at most so far apart, or there are at most so many
+/// columns. A copy brings together what lies in many pages of memory, and pays if many panels read it.
+const NEAR: usize = 128;
+const FEW: usize = 4 * COLUMNS;
 
 thread_local! {
     /// Memory for products while they are computed: to allocate and clear it would take longer than a small product.
@@ -68,15 +72,43 @@ impl Room {
 /// # Panics
 /// When the shapes disagree.
 pub(crate) fn multiply<E: Operand, L: Operand, R: Operand, O: Operand>(
-    dst: MatMut<'_, O>,
+    mut dst: MatMut<'_, O>,
     left: MatRef<'_, L>,
     right: MatRef<'_, R>,
     epilogue: &Epilogue<'_>,
 ) {
+    if multiply_in_place::<E, _, _, _>(&mut dst, left, right, epilogue) {
+        return;
+    }
     let mut panels = Panels::<E>::reusing(RIGHT.take());
     panels.pack(right);
     multiply_packed(dst, left, &panels, epilogue);
     RIGHT.set(panels.into_rows());
+}
+
+/// [`multiply`] without packing anything, as far as a kernel can read both operands where they lie: the transpose of a
+/// row-major matrix, and a row-major one of whole vectors.
+fn multiply_in_place<E: Operand, L: Operand, R: Operand, O: Operand>(
+    dst: &mut MatMut<'_, O>,
+    left: MatRef<'_, L>,
+    right: MatRef<'_, R>,
+    epilogue: &Epilogue<'_>,
+) -> bool {
+    let kernel = Kernel::new(Level::detect(), E::TYPE);
+    let is_transposed = left.row_stride == 1 && right.column_stride == 1;
+    let is_exact = [E::TYPE, L::TYPE, R::TYPE] == [Type::F32; 3];
+    if !is_exact || !is_transposed || !kernel.reads_by_unit() || !right.columns.is_multiple_of(VECTOR) {
+        return false;
+    }
+    let Some(right_units) = as_units(right.data) else { return false };
+    assert_agree([dst.rows, dst.columns], left, [right.rows, right.columns]);
+    epilogue.check([dst.rows, dst.columns]);
+    let mut room = Room::take();
+    let session = kernel.begin();
+    let panel = |at: usize| (&right_units[(at * COLUMNS).min(right_units.len())..], right.row_stride);
+    multiply_transposed::<L, E, _, _>(dst, &kernel, &session, Lines::rows(left), panel, &mut room, epilogue);
+    ROOM.set(Some(room));
+    true
 }
 
 /// [`multiply`] by a matrix that is packed.
@@ -89,21 +121,19 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
     right: &Panels<E>,
     epilogue: &Epilogue<'_, M>,
 ) {
-    let [inner, columns] = right.sizes();
-    assert!(
-        left.rows == dst.rows && columns == dst.columns && left.columns == inner,
-        "{}×{} product of {}×{} and {inner}×{columns}",
-        dst.rows,
-        dst.columns,
-        left.rows,
-        left.columns,
-    );
+    assert_agree([dst.rows, dst.columns], left, right.sizes());
     epilogue.check([dst.rows, dst.columns]);
     let kernel = Kernel::new(Level::detect(), E::TYPE);
     let session = kernel.begin();
     let lines = Lines::rows(left);
     let layout = Layout::new(&kernel, lines.units::<E>());
     let mut room = Room::take();
+    if kernel.reads_by_unit() && lines.are_adjacent() {
+        let panel = |at: usize| (right.panel(at), COLUMNS);
+        multiply_transposed::<S, E, _, _>(&mut dst, &kernel, &session, lines, panel, room.as_mut(), epilogue);
+        ROOM.set(Some(room));
+        return;
+    }
     let Room { left: memory, tiles } = &mut *room;
     let mut next = 0;
     if let Some(units) = direct::<S, E>(&kernel, lines) {
@@ -113,22 +143,6 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
             let rows = layout.rows.min(whole - next);
             let units = &units[next * layout.stride..];
             multiply_rows(&mut dst, &session, layout, units, [next, rows], right, tiles, epilogue);
-            next += rows;
-        }
-    }
-    if kernel.reads_by_unit() && lines.are_adjacent() && lines.length > 0 {
-        let layout = layout.by_unit(&kernel);
-        let copy = layout.of(memory);
-        while next < left.rows {
-            let rows = layout.rows.min(left.rows - next);
-            let blocks = copy.chunks_exact_mut(layout.units * BLOCK);
-            for ((row, _), copy) in session.blocks(rows).zip(blocks) {
-                let line = next + row;
-                // Rows of the next block do no harm, and whole vectors are copied faster.
-                let part = Part { line, lines: BLOCK.min(left.rows - line), unit: 0, units: layout.units };
-                lines.write_by_unit::<E>(copy, BLOCK, part);
-            }
-            multiply_by_unit(&mut dst, &session, copy, [next, rows], right, &mut tiles[0], epilogue);
             next += rows;
         }
     }
@@ -146,6 +160,19 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
         }
     }
     ROOM.set(Some(room));
+}
+
+/// # Panics
+/// When a product of these operands does not have so many rows and columns.
+fn assert_agree<S>([rows, columns]: [usize; 2], left: MatRef<'_, S>, right: [usize; 2]) {
+    assert!(
+        [left.rows, right[1]] == [rows, columns] && left.columns == right[0],
+        "{rows}×{columns} product of {}×{} and {}×{}",
+        left.rows,
+        left.columns,
+        right[0],
+        right[1],
+    );
 }
 
 /// The units of the left operand where they lie, if the kernel can read them there: from the beginning of lines of the
@@ -237,15 +264,23 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
                     }
                 };
                 for span in 0..spans {
-                    let panel = &panel[span * layout.span..panel.len().min((span + 1) * layout.span)];
+                    let units_before = span * layout.span;
+                    let length = layout.span.min(layout.units - units_before);
                     let begin = (span * layout.rows + row) * layout.stride;
-                    // Without a shared axis, there are no units.
-                    let units = &units[begin.min(units.len())..];
-                    let left = Rows { units, rows: count, stride: layout.stride, columns };
+                    let operands = Operands {
+                        // Without a shared axis, there are no units.
+                        left: &units[begin.min(units.len())..],
+                        left_stride: layout.stride,
+                        panel: &panel[units_before * COLUMNS..],
+                        panel_stride: COLUMNS,
+                        length,
+                        rows: count,
+                        columns,
+                    };
                     if span + 1 < spans {
-                        session.run(left, panel, span > 0, tile, &mut |_, _| ());
+                        session.run(operands, span > 0, tile, &mut |_, _| ());
                     } else {
-                        session.run(left, panel, span > 0, tile, &mut finish_previous);
+                        session.run(operands, span > 0, tile, &mut finish_previous);
                     }
                 }
                 pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
@@ -258,23 +293,62 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     }
 }
 
-/// The product of some rows, copied by units in blocks, and all panels.
-fn multiply_by_unit<E: Operand, O: Operand, M: Operand>(
+/// The product of lines that are adjacent, read where they lie or copied by units, and all panels.
+fn multiply_transposed<'p, S: Operand, E: Operand, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    kernel: &Kernel,
+    session: &Session<'_>,
+    lines: Lines<'_, S>,
+    panel: impl Fn(usize) -> (&'p [u32], usize),
+    room: &mut Room,
+    epilogue: &Epilogue<'_, M>,
+) {
+    let length = lines.units::<E>();
+    let Room { left: memory, tiles: [tile, _] } = room;
+    if S::TYPE == Type::F32
+        && E::TYPE == Type::F32
+        && (lines.stride <= NEAR || dst.columns <= FEW)
+        && let Some(units) = as_units(lines.entries)
+    {
+        let line = |_, row: usize| (&units[row.min(units.len())..], lines.stride);
+        return multiply_by_unit(dst, session, line, panel, [0, lines.lines], length, tile, epilogue);
+    }
+    let layout = Layout::new(kernel, length).by_unit(kernel);
+    let copy = layout.of(memory);
+    let of_block = layout.units.max(1) * BLOCK;
+    for first in (0..lines.lines).step_by(layout.rows) {
+        let rows = layout.rows.min(lines.lines - first);
+        for ((row, _), copy) in session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
+            let line = first + row;
+            // Rows of the next block do no harm, and whole vectors are copied faster.
+            let part = Part { line, lines: BLOCK.min(lines.lines - line), unit: 0, units: layout.units };
+            lines.write_by_unit::<E>(copy, BLOCK, part);
+        }
+        let line = |block: usize, _| (&copy[block * of_block..], BLOCK);
+        multiply_by_unit(dst, session, line, &panel, [first, rows], length, tile, epilogue);
+    }
+}
+
+/// The product of some rows, by units, and all panels. `line` gives the units of a block of rows from its number and its
+/// first row on, and the distance between the units of a line; `panel` those of a panel, and their distance.
+#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at three places")]
+fn multiply_by_unit<'l, 'p, O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
     session: &Session<'_>,
-    units: &[u32],
+    line: impl Fn(usize, usize) -> (&'l [u32], usize),
+    panel: impl Fn(usize) -> (&'p [u32], usize),
     [first, rows]: [usize; 2],
-    right: &Panels<E>,
+    length: usize,
     tile: &mut Tile,
     epilogue: &Epilogue<'_, M>,
 ) {
-    for at in 0..right.count() {
+    for at in 0..dst.columns.div_ceil(COLUMNS) {
         let columns = COLUMNS.min(dst.columns - at * COLUMNS);
-        for (block, (row, count)) in session.blocks(rows).enumerate() {
-            let left = Rows { units: &units[block * right.height() * BLOCK..], rows: count, stride: BLOCK, columns };
-            session.run_by_unit(left, right.panel(at), tile);
-            let place = Place { row: first + row, rows: count, column: at * COLUMNS };
-            finish(dst, tile, place.part(0, 1), epilogue);
+        let (panel, panel_stride) = panel(at);
+        for (block, (row, rows)) in session.blocks(rows).enumerate() {
+            let (left, left_stride) = line(block, row);
+            session.run_by_unit(Operands { left, left_stride, panel, panel_stride, length, rows, columns }, tile);
+            finish(dst, tile, Place { row: first + row, rows, column: at * COLUMNS }.part(0, 1), epilogue);
         }
     }
 }

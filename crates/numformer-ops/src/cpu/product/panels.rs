@@ -74,16 +74,24 @@ impl<E: Operand> Panels<E> {
     }
 
     /// The units of the columns from 32·`panel` on.
-    pub(super) fn panel(&self, panel: usize) -> &[PanelRow] {
-        &self.rows[panel * self.height()..(panel + 1) * self.height()]
+    pub(super) fn panel(&self, panel: usize) -> &[u32] {
+        units(&self.rows[panel * self.height()..(panel + 1) * self.height()])
     }
 }
 
 /// The units of panel rows, one row after another.
+fn units(rows: &[PanelRow]) -> &[u32] {
+    #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
+    // SAFETY: a row is an array of units without padding, and the slices have the same memory.
+    unsafe {
+        std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * COLUMNS)
+    }
+}
+
+/// [`units`], mutably.
 fn units_mut(rows: &mut [PanelRow]) -> &mut [u32] {
     #[expect(unsafe_code, reason = "the standard library has no safe cast of slices")]
-    // SAFETY: a row is an array of units without padding; the slices have the same memory, and the first is borrowed as
-    // long as the second.
+    // SAFETY: as in `units`; the first slice is borrowed as long as the second.
     unsafe {
         std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * COLUMNS)
     }

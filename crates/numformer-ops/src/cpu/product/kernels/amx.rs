@@ -2,7 +2,7 @@
 
 use std::arch::asm;
 
-use super::{COLUMNS, Kernel, Meanwhile, PanelRow, ROWS, Rows, Tile};
+use super::{COLUMNS, Kernel, Meanwhile, Operands, ROWS, Run, Tile};
 use crate::cpu::simd::Level;
 
 /// Units in a row of a tile register.
@@ -13,10 +13,10 @@ pub(in super::super) const BF16: Kernel = Kernel {
     reads: ROWS,
     stride: None,
     units: UNITS,
-    run_by_unit: None,
     begin: Some(configure),
     end: Some(release),
-    run,
+    run: Run::Meanwhile(run),
+    run_by_unit: None,
 };
 
 /// The shapes of the tile registers, as the instruction that sets them reads it: palette 1, then for each register the
@@ -66,14 +66,13 @@ fn release() {
     }
 }
 
-fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
-    // Rows of any length are one span.
-    assert!(!add, "sums begin at 0");
-    let steps = panel.len() / UNITS;
+fn run(operands: Operands<'_>, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
+    let Operands { left, left_stride, panel, length, .. } = operands;
+    let steps = length / UNITS;
     let parts = steps.min(2);
     let sums = tile.0.as_mut_ptr();
-    let upper = left.units.as_ptr();
-    let stride = 4 * left.stride;
+    let upper = left.as_ptr();
+    let stride = 4 * left_stride;
     let width = 4 * COLUMNS;
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`, which `Kernel::begin` has called. The instructions read 32 rows of `left` up to the last
@@ -86,7 +85,7 @@ fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             options(nostack, nomem),
         );
-        let lower = left.units[16 * left.stride..].as_ptr();
+        let lower = left[16 * left_stride..].as_ptr();
         for step in 0..steps {
             asm!(
                 "tileloadd tmm4, [{upper} + {stride}*1]",
@@ -99,7 +98,7 @@ fn run(left: Rows<'_>, panel: &[PanelRow], add: bool, tile: &mut Tile, meanwhile
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 upper = in(reg) upper.add(UNITS * step),
                 lower = in(reg) lower.add(UNITS * step),
-                panel = in(reg) panel.as_ptr().add(UNITS * step),
+                panel = in(reg) panel.as_ptr().add(COLUMNS * UNITS * step),
                 stride = in(reg) stride,
                 width = in(reg) width,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

@@ -2,75 +2,53 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
+use super::{Kernel, Operands, STRIDE, Tile};
 
-pub(in super::super) const F32: Kernel = Kernel {
-    rows: 6,
-    reads: 1,
-    stride: Some(STRIDE),
-    units: 1,
-    run_by_unit: Some(f32_units_by_unit),
-    begin: None,
-    end: None,
-    run: f32_units,
-};
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(6, f32_by_line, f32_by_unit);
 /// For bf16: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel = Kernel {
-    rows: 6,
-    reads: 1,
-    stride: Some(STRIDE),
-    units: 1,
-    run_by_unit: Some(widened_units_by_unit),
-    begin: None,
-    end: None,
-    run: widened_units,
-};
+pub(in super::super) const WIDENED: Kernel = Kernel::of_vectors(6, widened_by_line, widened_by_unit);
 
 /// The loops of a kernel, for each number of rows, written out as those for AVX-512. They take the columns of a panel
 /// in two halves.
 macro_rules! kernel {
-    ($name:ident, $loops:ident, $step:ident, $row:expr, $unit:expr) => {
-        fn $name(
-            left: Rows<'_>,
-            panel: &[PanelRow],
-            add: bool,
-            tile: &mut Tile,
-            meanwhile: &mut Meanwhile<'_>,
-        ) {
-            meanwhile(0, 1);
-            #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-            // SAFETY: `Kernel::new` chooses this kernel where AVX2 and FMA were detected, and `Kernel::run` has checked
-            // that the rows, at this stride, reach as far as the panel.
-            unsafe {
-                let run = match left.rows {
-                    1 => $loops::<1>,
-                    2 => $loops::<2>,
-                    3 => $loops::<3>,
-                    4 => $loops::<4>,
-                    5 => $loops::<5>,
-                    _ => $loops::<6>,
-                };
-                for half in (0..left.columns).step_by(16) {
-                    run(left.units.as_ptr(), panel, half, add, tile);
+    ($loops:ident, $choose:ident, $step:ident, $order:ident) => {
+        /// # Safety
+        /// The processor has these features. At `left`, there are `M` lines of `length` units, and at `panel` as many rows of
+        /// 16 units from `half` on, as far apart as the strides say.
+        #[target_feature(enable = "avx2,fma")]
+        #[expect(unsafe_code, reason = "reads through pointers")]
+        unsafe fn $loops<const M: usize>(operands: Operands<'_>, half: usize, add: bool, tile: &mut Tile) {
+            kernel!(@body $order, M, operands, half, add, tile, $step, 0 1 2 3 4 5);
+        }
+
+        fn $choose(operands: Operands<'_>, add: bool, tile: &mut Tile) {
+            let run = match operands.rows {
+                1 => $loops::<1>,
+                2 => $loops::<2>,
+                3 => $loops::<3>,
+                4 => $loops::<4>,
+                5 => $loops::<5>,
+                _ => $loops::<6>,
+            };
+            for half in (0..operands.columns).step_by(16) {
+                #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+                // SAFETY: `Kernel::new` chooses this kernel where AVX2 and FMA were detected, and `Session` has checked that
+                // both operands reach as far as their lengths say.
+                unsafe {
+                    run(operands, half, add, tile);
                 }
             }
         }
-
-        /// # Safety
-        /// At `left`, there are `M` rows of as many units as `panel` has, `$row` apart; its units are `$unit` apart. `half` is 0 or 16.
-        #[target_feature(enable = "avx2,fma")]
-        #[expect(unsafe_code, reason = "reads through a pointer")]
-        unsafe fn $loops<const M: usize>(
-            left: *const u32,
-            panel: &[PanelRow],
-            half: usize,
-            add: bool,
-            tile: &mut Tile,
-        ) {
-            kernel!(@body $row, $unit, M, left, panel, half, add, tile, $step, 0 1 2 3 4 5);
-        }
     };
-    (@body $row:expr, $unit:expr, $m:ident, $left:ident, $panel:ident, $half:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+    (@left by_line, $left:ident, $stride:ident, $i:literal, $l:ident) => {
+        $left.add($i * STRIDE + $l)
+    };
+    (@left by_unit, $left:ident, $stride:ident, $i:literal, $l:ident) => {
+        $left.add($i + $l * $stride)
+    };
+    (@body $order:ident, $m:ident, $operands:ident, $half:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+        let Operands { left, left_stride: _left_stride, panel, panel_stride, length, .. } = $operands;
+        let (left, panel) = (left.as_ptr(), panel.as_ptr());
         let mut sums = [[_mm256_setzero_ps(); 2]; 6];
         if $add {
             // SAFETY: the tile has more rows than the kernel, each of two halves of two vectors.
@@ -81,13 +59,13 @@ macro_rules! kernel {
                 })*
             }
         }
-        for (l, units) in $panel.iter().enumerate() {
-            // SAFETY: the units of a panel are two halves of two vectors; the caller vouches for the rows.
+        for l in 0..length {
+            // SAFETY: the caller vouches for both operands.
             unsafe {
-                let units = units.0.as_ptr().add($half);
+                let units = panel.add(l * panel_stride + $half);
                 let columns = [_mm256_loadu_si256(units.cast()), _mm256_loadu_si256(units.add(8).cast())];
                 $(if $i < $m {
-                    let a = _mm256_set1_epi32(*$left.add($i * $row + l * $unit) as i32);
+                    let a = _mm256_set1_epi32(*kernel!(@left $order, left, _left_stride, $i, l) as i32);
                     sums[$i] = [$step(sums[$i][0], a, columns[0]), $step(sums[$i][1], a, columns[1])];
                 })*
             }
@@ -103,10 +81,10 @@ macro_rules! kernel {
     };
 }
 
-kernel!(f32_units, f32_loops, f32_step, STRIDE, 1);
-kernel!(f32_units_by_unit, f32_loops_by_unit, f32_step, 1, BLOCK);
-kernel!(widened_units, widened_loops, widened_step, STRIDE, 1);
-kernel!(widened_units_by_unit, widened_loops_by_unit, widened_step, 1, BLOCK);
+kernel!(f32_lines, f32_by_line, f32_step, by_line);
+kernel!(f32_units, f32_by_unit, f32_step, by_unit);
+kernel!(widened_lines, widened_by_line, widened_step, by_line);
+kernel!(widened_units, widened_by_unit, widened_step, by_unit);
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]

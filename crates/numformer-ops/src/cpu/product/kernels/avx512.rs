@@ -2,90 +2,66 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Kernel, Meanwhile, PanelRow, Rows, STRIDE, Tile};
+use super::{Kernel, Operands, STRIDE, Tile};
 
-pub(in super::super) const F32: Kernel = Kernel {
-    rows: 14,
-    reads: 1,
-    stride: Some(STRIDE),
-    units: 1,
-    run_by_unit: Some(f32_units_by_unit),
-    begin: None,
-    end: None,
-    run: f32_units,
-};
-pub(in super::super) const BF16: Kernel = Kernel {
-    rows: 14,
-    reads: 1,
-    stride: Some(STRIDE),
-    units: 1,
-    run_by_unit: Some(bf16_units_by_unit),
-    begin: None,
-    end: None,
-    run: bf16_units,
-};
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(14, f32_by_line, f32_by_unit);
+pub(in super::super) const BF16: Kernel = Kernel::of_vectors(14, bf16_by_line, bf16_by_unit);
 /// For bf16 without instructions for it: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel = Kernel {
-    rows: 14,
-    reads: 1,
-    stride: Some(STRIDE),
-    units: 1,
-    run_by_unit: Some(widened_units_by_unit),
-    begin: None,
-    end: None,
-    run: widened_units,
-};
+pub(in super::super) const WIDENED: Kernel = Kernel::of_vectors(14, widened_by_line, widened_by_unit);
 
 /// The loops of a kernel, for each number of rows. They are written out by a macro because a compiler does not unroll a
-/// loop over 14 rows, and would keep their sums in memory.
+/// loop over 14 rows, and would keep their sums in memory. The order says how the left operand lies: `by_line`, or
+/// `by_unit`.
 macro_rules! kernel {
-    ($name:ident, $loops:ident, $features:literal, $step:ident, $row:expr, $unit:expr) => {
-        fn $name(
-            left: Rows<'_>,
-            panel: &[PanelRow],
-            add: bool,
-            tile: &mut Tile,
-            meanwhile: &mut Meanwhile<'_>,
-        ) {
-            meanwhile(0, 1);
-            #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-            // SAFETY: `Kernel::new` chooses this kernel where its features were detected, and `Kernel::run` has checked
-            // that the rows, at this stride, reach as far as the panel.
-            unsafe {
-                macro_rules! narrow_or_wide {
-                    ($m:literal) => {
-                        if left.columns > 16 { $loops::<$m, true> } else { $loops::<$m, false> }
-                    };
-                }
-                let run = match left.rows {
-                    1 => narrow_or_wide!(1),
-                    2 => narrow_or_wide!(2),
-                    3 => narrow_or_wide!(3),
-                    4 => narrow_or_wide!(4),
-                    5 => narrow_or_wide!(5),
-                    6 => narrow_or_wide!(6),
-                    7 => narrow_or_wide!(7),
-                    8 => narrow_or_wide!(8),
-                    9 => narrow_or_wide!(9),
-                    10 => narrow_or_wide!(10),
-                    11 => narrow_or_wide!(11),
-                    12 => narrow_or_wide!(12),
-                    13 => narrow_or_wide!(13),
-                    _ => narrow_or_wide!(14),
-                };
-                run(left.units.as_ptr(), panel, add, tile);
-            }
+    ($loops:ident, $choose:ident, $features:literal, $step:ident, $order:ident) => {
+        /// # Safety
+        /// The processor has these features. At `left`, there are `M` lines of `length` units, and at `panel` as many rows of
+        /// 16 units, or of 32 if it is wide, as far apart as the strides say.
+        #[target_feature(enable = $features)]
+        #[expect(unsafe_code, reason = "reads through pointers")]
+        unsafe fn $loops<const M: usize, const WIDE: bool>(operands: Operands<'_>, add: bool, tile: &mut Tile) {
+            kernel!(@body $order, M, WIDE, operands, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
         }
 
-        /// # Safety
-        /// At `left`, there are `M` rows of as many units as `panel` has, `$row` apart; its units are `$unit` apart.
-        #[target_feature(enable = $features)]
-        #[expect(unsafe_code, reason = "reads through a pointer")]
-        unsafe fn $loops<const M: usize, const WIDE: bool>(left: *const u32, panel: &[PanelRow], add: bool, tile: &mut Tile) {
-            kernel!(@body $row, $unit, M, WIDE, left, panel, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        fn $choose(operands: Operands<'_>, add: bool, tile: &mut Tile) {
+            macro_rules! of_rows {
+                ($m:literal) => {
+                    if operands.columns > 16 { $loops::<$m, true> } else { $loops::<$m, false> }
+                };
+            }
+            let run = match operands.rows {
+                1 => of_rows!(1),
+                2 => of_rows!(2),
+                3 => of_rows!(3),
+                4 => of_rows!(4),
+                5 => of_rows!(5),
+                6 => of_rows!(6),
+                7 => of_rows!(7),
+                8 => of_rows!(8),
+                9 => of_rows!(9),
+                10 => of_rows!(10),
+                11 => of_rows!(11),
+                12 => of_rows!(12),
+                13 => of_rows!(13),
+                _ => of_rows!(14),
+            };
+            #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+            // SAFETY: `Kernel::new` chooses this kernel where its features were detected, and `Session` has checked that
+            // both operands reach as far as their lengths say.
+            unsafe {
+                run(operands, add, tile);
+            }
         }
     };
-    (@body $row:expr, $unit:expr, $m:ident, $wide:ident, $left:ident, $panel:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+    (@left by_line, $left:ident, $stride:ident, $i:literal, $l:ident) => {
+        $left.add($i * STRIDE + $l)
+    };
+    (@left by_unit, $left:ident, $stride:ident, $i:literal, $l:ident) => {
+        $left.add($i + $l * $stride)
+    };
+    (@body $order:ident, $m:ident, $wide:ident, $operands:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
+        let Operands { left, left_stride: _left_stride, panel, panel_stride, length, .. } = $operands;
+        let (left, panel) = (left.as_ptr(), panel.as_ptr());
         let mut sums = [[_mm512_setzero_ps(); 2]; 14];
         if $add {
             // SAFETY: the tile has more rows than the kernel, each of two vectors.
@@ -96,16 +72,17 @@ macro_rules! kernel {
                 })*
             }
         }
-        for (l, units) in $panel.iter().enumerate() {
-            // SAFETY: the units of a panel are two vectors; the caller vouches for the rows.
+        for l in 0..length {
+            // SAFETY: the caller vouches for both operands.
             unsafe {
-                let units = units.0.as_ptr();
-                let columns = [_mm512_load_si512(units.cast()), _mm512_load_si512(units.add(16).cast())];
+                let units = panel.add(l * panel_stride);
+                let low = _mm512_loadu_si512(units.cast());
+                let high = if $wide { _mm512_loadu_si512(units.add(16).cast()) } else { low };
                 $(if $i < $m {
-                    let a = _mm512_set1_epi32(*$left.add($i * $row + l * $unit) as i32);
-                    sums[$i][0] = $step(sums[$i][0], a, columns[0]);
+                    let a = _mm512_set1_epi32(*kernel!(@left $order, left, _left_stride, $i, l) as i32);
+                    sums[$i][0] = $step(sums[$i][0], a, low);
                     if $wide {
-                        sums[$i][1] = $step(sums[$i][1], a, columns[1]);
+                        sums[$i][1] = $step(sums[$i][1], a, high);
                     }
                 })*
             }
@@ -121,12 +98,12 @@ macro_rules! kernel {
     };
 }
 
-kernel!(f32_units, f32_loops, "avx512f", f32_step, STRIDE, 1);
-kernel!(f32_units_by_unit, f32_loops_by_unit, "avx512f", f32_step, 1, BLOCK);
-kernel!(bf16_units, bf16_loops, "avx512f,avx512bf16", bf16_step, STRIDE, 1);
-kernel!(bf16_units_by_unit, bf16_loops_by_unit, "avx512f,avx512bf16", bf16_step, 1, BLOCK);
-kernel!(widened_units, widened_loops, "avx512f", widened_step, STRIDE, 1);
-kernel!(widened_units_by_unit, widened_loops_by_unit, "avx512f", widened_step, 1, BLOCK);
+kernel!(f32_lines, f32_by_line, "avx512f", f32_step, by_line);
+kernel!(f32_units, f32_by_unit, "avx512f", f32_step, by_unit);
+kernel!(bf16_lines, bf16_by_line, "avx512f,avx512bf16", bf16_step, by_line);
+kernel!(bf16_units, bf16_by_unit, "avx512f,avx512bf16", bf16_step, by_unit);
+kernel!(widened_lines, widened_by_line, "avx512f", widened_step, by_line);
+kernel!(widened_units, widened_by_unit, "avx512f", widened_step, by_unit);
 
 #[target_feature(enable = "avx512f")]
 #[inline]
