@@ -114,7 +114,7 @@ pub fn linear_rows_add<E: Operand>(y: &mut [f32], x: &[E], weight_t: &Panels<E>,
 pub fn linear_input_gradient<E: Operand, O: Operand>(d_x: &mut [O], store: Store, d_y: &[E], weight: &Panels<E>) {
     let epilogue: Epilogue<'_> = match store {
         Store::Replace => Epilogue::Replace(1.0),
-        Store::Add => Epilogue::Add(1.0),
+        Store::Add => Epilogue::Add,
     };
     multiply_packed(MatMut::filling(d_x, weight.sizes()[1]), rows_of(d_y, weight), weight, &epilogue);
 }
@@ -150,7 +150,7 @@ pub fn linear_parameter_gradients<E: Operand>(
     let (n, k) = (d_bias.len(), x.sizes()[1]);
     let epilogue: Epilogue<'_> = match store {
         Store::Replace => Epilogue::Replace(1.0),
-        Store::Add => Epilogue::Add(1.0),
+        Store::Add => Epilogue::Add,
     };
     if store == Store::Replace {
         d_bias.fill(0.0);

@@ -315,7 +315,7 @@ impl ProjectionLoss<'_> {
                     d_bias[class] -= share;
                 }
                 let d_logits = MatRef::filling(&*logits, n);
-                let add: Epilogue<'_> = Epilogue::Add(1.0);
+                let add: Epilogue<'_> = Epilogue::Add;
                 multiply_packed(MatMut::filling(d_weight, d), d_logits, &panels, &add);
                 let epilogue = if block == 0 { Epilogue::Replace(1.0) } else { add };
                 multiply::<E, _, _, _>(MatMut::filling(d_x, d), d_logits.t(), MatRef::filling(weight, d), &epilogue);

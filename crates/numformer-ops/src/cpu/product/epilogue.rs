@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use super::kernels::{COLUMNS, Tile};
-use super::operand::Operand;
-#[cfg(target_arch = "x86_64")]
-use super::operand::Type;
+use super::kernels::{Begin, COLUMNS, Sums, Tile, VECTOR};
+use super::operand::{Operand, Type};
 use crate::cpu::matrix::{MatMut, MatRef};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::Level;
@@ -16,8 +14,8 @@ use crate::cpu::simd::vectorized;
 pub(crate) enum Epilogue<'a, M = f32> {
     /// The sums, times a factor, replace the old entries.
     Replace(f32),
-    /// The sums, times a factor, are added to the old entries.
-    Add(f32),
+    /// The sums are added to the old entries.
+    Add,
     /// A vector is added to each row.
     Bias(&'a [f32]),
     /// A vector is added to each row, and what is negative becomes 0. What is not a number stays.
@@ -28,20 +26,60 @@ pub(crate) enum Epilogue<'a, M = f32> {
     Mask(MatRef<'a, M>),
 }
 
-impl<M> Epilogue<'_, M> {
+impl<M: Operand> Epilogue<'_, M> {
     /// # Panics
-    /// When a vector or a matrix has another size than the product.
+    /// When a vector or a matrix has another size than the product, or the rows of a matrix are not contiguous.
     pub(super) fn check(&self, [rows, columns]: [usize; 2]) {
         let sizes = match self {
-            Self::Replace(_) | Self::Add(_) => return,
+            Self::Replace(_) | Self::Add => return,
             Self::Bias(bias) | Self::BiasRelu(bias) => [rows, bias.len()],
             Self::BiasResidual(bias, residual) => {
                 assert_eq!(bias.len(), residual.columns, "expected a bias for each column");
+                assert_eq!(residual.column_stride, 1, "expected contiguous rows");
                 [residual.rows, residual.columns]
             }
-            Self::Mask(mask) => [mask.rows, mask.columns],
+            Self::Mask(mask) => {
+                assert_eq!(mask.column_stride, 1, "expected contiguous rows");
+                [mask.rows, mask.columns]
+            }
         };
         assert_eq!(sizes, [rows, columns], "expected the sizes of the product");
+    }
+
+    /// Whether [`in_place`](Self::in_place) gives sums for whole vectors.
+    pub(super) fn is_in_place<O: Operand>(&self) -> bool {
+        O::TYPE == Type::F32 && (M::TYPE == Type::F32 || !matches!(self, Self::Mask(_)))
+    }
+
+    /// The sums of a tile of so many columns at their place in `dst`, if a kernel can do there what the epilogue says: all numbers are `f32`,
+    /// and whole vectors.
+    pub(super) fn in_place<'a, O: Operand>(
+        &'a self,
+        dst: &'a mut MatMut<'_, O>,
+        place: Place,
+        columns: usize,
+    ) -> Option<Sums<'a>> {
+        let Place { row, column, .. } = place;
+        if !columns.is_multiple_of(VECTOR) {
+            return None;
+        }
+        let stride = dst.stride;
+        let sums = Sums::plain(O::exact_mut(&mut dst.data[row * stride + column..])?, stride);
+        let bias = |bias: &'a [f32]| &bias[column..];
+        Some(match self {
+            Self::Replace(scale) => Sums { scale: *scale, ..sums },
+            Self::Add => Sums { begin: Begin::Old, ..sums },
+            Self::Bias(b) => Sums { bias: bias(b), ..sums },
+            Self::BiasRelu(b) => Sums { bias: bias(b), floor: 0.0, ..sums },
+            Self::BiasResidual(b, residual) => {
+                let begin = Begin::Matrix(&residual.data[row * residual.row_stride + column..], residual.row_stride);
+                Sums { bias: bias(b), begin, ..sums }
+            }
+            Self::Mask(mask) => {
+                let mask = (M::exact(&mask.data[row * mask.row_stride + column..])?, mask.row_stride);
+                Sums { mask: Some(mask), ..sums }
+            }
+        })
     }
 }
 
@@ -136,7 +174,7 @@ fn write_all<O: Operand, M: Operand>(
     const NONE: Option<MatRef<'_>> = None;
     match *epilogue {
         Epilogue::Replace(scale) => write(dst, tile, rows, None, NONE, |x, _, _, _| scale * x, round),
-        Epilogue::Add(scale) => write(dst, tile, rows, None, NONE, |x, _, _, old| scale.mul_add(x, old), round),
+        Epilogue::Add => write(dst, tile, rows, None, NONE, |x, _, _, old| x + old, round),
         Epilogue::Bias(bias) => write(dst, tile, rows, Some(bias), NONE, |x, bias, _, _| x + bias, round),
         Epilogue::BiasRelu(bias) => {
             // This form lets NaN through.

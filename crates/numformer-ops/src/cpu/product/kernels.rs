@@ -24,14 +24,6 @@ pub(super) const VECTOR: usize = 16;
 /// The most rows of a tile.
 pub(super) const ROWS: usize = 32;
 
-/// The distance between rows of the left operand, in units, that most kernels are compiled for: with a constant
-/// distance, one register holds the addresses of all rows. It is not a power of two, so that rows do not displace each
-/// other in the cache.
-pub(super) const STRIDE: usize = SPAN + 16;
-
-/// The most units that such a kernel takes at once.
-pub(super) const SPAN: usize = 512;
-
 /// Panels have a whole number of blocks of so many units, the last filled up with zeros: what any kernel needs.
 pub(super) const BLOCK: usize = 16;
 
@@ -49,57 +41,169 @@ impl Tile {
     pub(super) fn zeros() -> Self {
         Self([[0.0; COLUMNS]; ROWS])
     }
+
+    pub(super) fn entries_mut(&mut self) -> &mut [f32] {
+        self.0.as_flattened_mut()
+    }
 }
 
 /// A few lines of the left operand, and a panel of the right one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands<'a> {
     pub(super) left: &'a [u32],
-    /// The distance between lines, each of adjacent units; or, by units, between the units of a line, where the same units
-    /// of all lines are adjacent.
-    pub(super) left_stride: usize,
+    /// The distance between lines, and between the units of a line.
+    pub(super) left_strides: [usize; 2],
     pub(super) panel: &'a [u32],
     /// The distance between the units of one place along the shared axis and those of the next.
     pub(super) panel_stride: usize,
+    /// The distance between this panel and the next, whose columns may be needed, too.
+    pub(super) panel_gap: usize,
     /// The number of units along the shared axis.
     pub(super) length: usize,
     /// The number of lines.
     pub(super) rows: usize,
-    /// The number of columns of the panel that are needed.
+    /// The number of columns that are needed: of one panel, or all of two.
     pub(super) columns: usize,
 }
 
-/// Work that a kernel calls between its own steps, in parts: the number of a part and that of all parts. It runs while
+impl Operands<'_> {
+    /// # Panics
+    /// When a slice is shorter than the sizes say. Kernels of vectors read 16 columns, 32, or 64.
+    fn check(&self) {
+        let Self { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, rows, columns } = *self;
+        assert!(0 < rows && 0 < columns && (columns <= COLUMNS || columns == 2 * COLUMNS), "expected one panel or two");
+        if length > 0 {
+            let last = (rows - 1).strict_mul(line).strict_add((length - 1).strict_mul(unit));
+            assert!(last < left.len(), "expected {rows} lines of {length} units");
+            let gap = if columns > COLUMNS { panel_gap } else { 0 };
+            let last = (length - 1).strict_mul(panel_stride).strict_add(gap);
+            let last = last.strict_add(columns.next_multiple_of(VECTOR).min(COLUMNS));
+            assert!(last <= panel.len(), "expected a panel of {length} units");
+        }
+    }
+}
+
+/// Where the sums of a tile begin, what happens to them, and where they go: s becomes max(scale·s + bias, floor), or 0
+/// where the mask is not positive.
+#[derive(Debug)]
+pub(super) struct Sums<'a> {
+    pub(super) to: &'a mut [f32],
+    /// The distance between rows of `to`.
+    pub(super) stride: usize,
+    pub(super) begin: Begin<'a>,
+    pub(super) scale: f32,
+    pub(super) bias: &'a [f32],
+    pub(super) floor: f32,
+    /// A matrix and the distance between its rows.
+    pub(super) mask: Option<(&'a [f32], usize)>,
+}
+
+/// What sums begin with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Begin<'a> {
+    Zero,
+    /// The entries that are there.
+    Old,
+    /// A matrix, with the distance between its rows.
+    Matrix(&'a [f32], usize),
+}
+
+/// A row of zeros.
+pub(super) static ZEROS: [f32; 2 * COLUMNS] = [0.0; 2 * COLUMNS];
+
+impl<'a> Sums<'a> {
+    /// Sums as they are.
+    pub(super) fn plain(to: &'a mut [f32], stride: usize) -> Self {
+        Self { to, stride, begin: Begin::Zero, scale: 1.0, bias: &ZEROS, floor: f32::NEG_INFINITY, mask: None }
+    }
+
+    /// What the sums of a row begin with.
+    fn begin(&self, row: usize, columns: usize) -> &[f32] {
+        match self.begin {
+            Begin::Zero => &ZEROS[..columns],
+            Begin::Old => &self.to[row * self.stride..][..columns],
+            Begin::Matrix(matrix, stride) => &matrix[row * stride..][..columns],
+        }
+    }
+
+    /// # Panics
+    /// When a slice is shorter than `rows` rows of whole vectors.
+    #[cfg(target_arch = "x86_64")]
+    fn ends(self, rows: usize, columns: usize) -> Ends {
+        let columns = columns.next_multiple_of(VECTOR);
+        let check = |entries: &[f32], stride: usize| {
+            let last = (rows - 1).strict_mul(stride).strict_add(columns);
+            assert!(last <= entries.len(), "expected {rows} rows of {columns} entries");
+        };
+        check(self.to, self.stride);
+        check(self.bias, 0);
+        let (from, from_stride) = match self.begin {
+            Begin::Zero => (ZEROS.as_ptr(), 0),
+            Begin::Old => (self.to.as_ptr(), self.stride),
+            Begin::Matrix(matrix, stride) => {
+                check(matrix, stride);
+                (matrix.as_ptr(), stride)
+            }
+        };
+        let (mask, mask_stride) = self.mask.map_or((std::ptr::null(), 0), |(mask, stride)| {
+            check(mask, stride);
+            (mask.as_ptr(), stride)
+        });
+        let Self { to, stride: to_stride, scale, bias, floor, .. } = self;
+        Ends { to: to.as_mut_ptr(), to_stride, from, from_stride, scale, bias: bias.as_ptr(), floor, mask, mask_stride }
+    }
+}
+
+/// [`Sums`] as kernels of vectors take them. The mask may be null.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    to: *mut f32,
+    to_stride: usize,
+    from: *const f32,
+    from_stride: usize,
+    scale: f32,
+    bias: *const f32,
+    floor: f32,
+    mask: *const f32,
+    mask_stride: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Ends {
+    /// The same without the first `column` columns.
+    fn skipping(self, column: usize) -> Self {
+        let mask = if self.mask.is_null() { self.mask } else { self.mask.wrapping_add(column) };
+        let (to, from) = (self.to.wrapping_add(column), self.from.wrapping_add(column));
+        Self { to, from, bias: self.bias.wrapping_add(column), mask, ..self }
+    }
+}
+
+/// Work that a kernel with tiles calls between its own steps, in parts: the number of a part and that of all parts. It runs while
 /// registers are busy.
 pub(super) type Meanwhile<'a> = dyn FnMut(usize, usize) + 'a;
-
-/// Loops that store sums in a tile, or add them to it.
-type Loops = fn(Operands<'_>, bool, &mut Tile);
 
 /// How a kernel runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Run {
-    Loops(Loops),
-    /// Sums begin at 0, and other work is done between the steps.
-    Meanwhile(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
+    /// In plain Rust.
+    Plain(fn(Operands<'_>, Sums<'_>)),
+    /// With vectors.
+    #[cfg(target_arch = "x86_64")]
+    Vectors(fn(Operands<'_>, Ends)),
+    /// With registers for tiles, and other work between the steps.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
 /// A kernel: its loops, and the sizes that they take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
-    /// The most rows of a call.
-    pub(super) rows: usize,
-    /// The rows that can be read are a multiple of this, even if fewer are asked for.
-    pub(super) reads: usize,
-    /// The distance between lines that the loops are compiled for; `None` if they take any.
-    pub(super) stride: Option<usize>,
-    /// The number of units must be a multiple of this.
-    units: usize,
-    begin: Option<fn()>,
-    end: Option<fn()>,
+    /// The most rows of a call with one panel.
+    rows: usize,
+    /// The most rows of a call with two panels, or 0.
+    rows_of_two: usize,
     run: Run,
-    /// The same for a left operand by units, with any distances.
-    run_by_unit: Option<Loops>,
 }
 
 /// The time in which a thread may run a kernel.
@@ -108,25 +212,21 @@ pub(super) struct Session<'a>(&'a Kernel);
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if let Some(end) = self.0.end {
-            end();
+        #[cfg(target_arch = "x86_64")]
+        if self.0.has_tiles() {
+            amx::release();
         }
     }
 }
 
 impl Kernel {
-    /// A kernel of vectors.
-    const fn of_vectors(rows: usize, by_line: Loops, by_unit: Loops) -> Self {
-        Self {
-            rows,
-            reads: 1,
-            stride: Some(STRIDE),
-            units: 1,
-            begin: None,
-            end: None,
-            run: Run::Loops(by_line),
-            run_by_unit: Some(by_unit),
-        }
+    const fn plain(rows: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
+        Self { rows, rows_of_two: 0, run: Run::Plain(run) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    const fn of_vectors([rows, rows_of_two]: [usize; 2], run: fn(Operands<'_>, Ends)) -> Self {
+        Self { rows, rows_of_two, run: Run::Vectors(run) }
     }
 
     /// The fastest kernel of `level` for operands of the given type.
@@ -157,72 +257,90 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel reads left operands by units.
-    pub(super) fn reads_by_unit(&self) -> bool {
-        self.run_by_unit.is_some()
+    /// Whether the kernel has registers for tiles: then it reads [`ROWS`] lines even if fewer are asked for, each of
+    /// adjacent units, a whole number of blocks.
+    pub(super) fn has_tiles(&self) -> bool {
+        match self.run {
+            #[cfg(target_arch = "x86_64")]
+            Run::Tiles(_) => true,
+            _ => false,
+        }
     }
 
     /// Prepares the processor's registers for calls on this thread.
     pub(super) fn begin(&self) -> Session<'_> {
-        if let Some(begin) = self.begin {
-            begin();
+        #[cfg(target_arch = "x86_64")]
+        if self.has_tiles() {
+            amx::configure();
         }
         Session(self)
     }
 }
 
 impl Session<'_> {
+    /// The most rows of a call with one panel.
+    pub(super) fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    /// Whether there are calls with two panels.
+    pub(super) fn takes_two(&self) -> bool {
+        self.0.rows_of_two > 0
+    }
+
     /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
     /// equal, because a kernel of few rows waits for its own sums.
     pub(super) fn blocks(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let count = rows.div_ceil(self.0.rows);
-        (0..count).map(move |i| {
-            let first = i * rows / count;
-            (first, (i + 1) * rows / count - first)
-        })
+        blocks(rows, self.0.rows)
     }
 
-    /// Stores the product of the operands in the first rows of `tile`, or adds it to them, and calls all parts of
-    /// `meanwhile`. The panel has [`COLUMNS`] columns.
-    pub(super) fn run(&self, operands: Operands<'_>, add: bool, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
-        let kernel = self.0;
-        let Operands { left, left_stride, panel, panel_stride, length, rows, columns } = operands;
+    /// Divides a block for calls with so many columns.
+    pub(super) fn parts(&self, rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        blocks(rows, if columns > COLUMNS { self.0.rows_of_two } else { self.0.rows })
+    }
+
+    /// Adds the product of the operands to sums.
+    pub(super) fn run(&self, operands: Operands<'_>, sums: Sums<'_>) {
+        // Unsafe code relies on what is checked.
+        operands.check();
+        let most = if operands.columns > COLUMNS { self.0.rows_of_two } else { self.0.rows };
+        assert!(operands.rows <= most, "expected at most {most} rows");
+        match self.0.run {
+            Run::Plain(run) => run(operands, sums),
+            #[cfg(target_arch = "x86_64")]
+            Run::Vectors(run) => run(operands, sums.ends(operands.rows, operands.columns)),
+            #[cfg(target_arch = "x86_64")]
+            Run::Tiles(_) => unreachable!("callers ask whether there are tiles"),
+        }
+    }
+
+    /// Stores the product of the operands in `tile`, of whose rows only as many as there are lines have a meaning, and
+    /// calls all parts of `meanwhile`.
+    pub(super) fn run_in_tiles(&self, operands: Operands<'_>, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
+        let Operands { left_strides, panel_stride, length, .. } = operands;
         if length == 0 {
-            if !add {
-                tile.0.fill([0.0; COLUMNS]);
-            }
+            tile.0.fill([0.0; COLUMNS]);
             return meanwhile(0, 1);
         }
-        // Unsafe code relies on these.
-        assert!(0 < rows && rows <= kernel.rows && columns <= COLUMNS && length.is_multiple_of(kernel.units));
-        assert!(kernel.stride.is_none_or(|stride| stride == left_stride) && panel_stride == COLUMNS);
-        assert!((rows.next_multiple_of(kernel.reads) - 1) * left_stride + length <= left.len());
-        assert!(length * COLUMNS <= panel.len());
-        match kernel.run {
-            Run::Loops(run) => {
-                meanwhile(0, 1);
-                run(operands, add, tile);
-            }
-            Run::Meanwhile(run) => {
-                assert!(!add, "lines of any length are one span");
-                run(operands, tile, meanwhile);
-            }
+        // Unsafe code relies on what is checked.
+        Operands { rows: ROWS, ..operands }.check();
+        assert!(
+            left_strides[1] == 1 && panel_stride == COLUMNS && length.is_multiple_of(BLOCK),
+            "expected whole blocks"
+        );
+        match self.0.run {
+            #[cfg(target_arch = "x86_64")]
+            Run::Tiles(run) => run(operands, tile, meanwhile),
+            _ => unreachable!("callers ask whether there are tiles"),
         }
     }
+}
 
-    /// Stores the product of operands, the left one by units, in the first rows of `tile`. The panel has 16 columns, or
-    /// [`COLUMNS`] if more are needed.
-    pub(super) fn run_by_unit(&self, operands: Operands<'_>, tile: &mut Tile) {
-        let kernel = self.0;
-        let Operands { left, left_stride, panel, panel_stride, length, rows, columns } = operands;
-        if length == 0 {
-            return tile.0.fill([0.0; COLUMNS]);
-        }
-        // Unsafe code relies on these.
-        assert!(0 < rows && rows <= kernel.rows && columns <= COLUMNS);
-        assert!((length - 1) * left_stride + rows <= left.len());
-        assert!((length - 1) * panel_stride + columns.next_multiple_of(VECTOR) <= panel.len());
-        let run = kernel.run_by_unit.expect("the caller has asked whether there is such a kernel");
-        run(operands, false, tile);
-    }
+/// Nearly equal blocks of at most `most` rows: the first row and the number of rows of each.
+fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(most);
+    (0..count).map(move |i| {
+        let first = i * rows / count;
+        (first, (i + 1) * rows / count - first)
+    })
 }

@@ -2,13 +2,22 @@
 
 use std::cell::RefCell;
 
-use super::operand::Operand;
+use super::kernels::{BLOCK, COLUMNS};
+use super::operand::{Operand, as_units};
 use super::transpose::transpose;
 use crate::cpu::matrix::MatRef;
 use crate::cpu::simd::vectorized;
 
 /// The most lines and units that are transposed at once, so that they stay in the innermost cache.
 const STAGED: usize = 32;
+
+/// A transposed operand is read where it lies if the units of a line are at most so far apart, or the product has at most
+/// so many columns. A copy brings together what lies in many pages of memory, and pays if many panels read it.
+const NEAR: usize = 128;
+const FEW_COLUMNS: usize = 4 * COLUMNS;
+
+/// Lines so many units apart, or a multiple, displace each other in the cache.
+const DISPLACED: usize = 512;
 
 thread_local! {
     /// What is transposed next: a part is written before it is read.
@@ -65,6 +74,33 @@ impl<'a, S: Operand> Lines<'a, S> {
         self.line_stride == 1 && self.stride != 1
     }
 
+    /// The units where they lie, if they need no conversion, for a product of so many columns.
+    pub(super) fn in_place<E: Operand>(&self, columns: usize) -> Option<&'a [u32]> {
+        let is_far = if self.are_adjacent() {
+            self.stride > NEAR && columns > FEW_COLUMNS
+        } else {
+            self.line_stride.is_multiple_of(DISPLACED * E::IN_UNIT)
+        };
+        if is_far { None } else { self.as_whole_units::<E>() }
+    }
+
+    /// The units, if they need no conversion: lines of whole ones.
+    fn as_whole_units<E: Operand>(&self) -> Option<&'a [u32]> {
+        let are_whole = [self.length, self.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT));
+        if S::TYPE == E::TYPE && (E::IN_UNIT == 1 || self.stride == 1 && are_whole) {
+            as_units(self.entries)
+        } else {
+            None
+        }
+    }
+
+    /// The units where they lie, if each line is a whole number of blocks and begins with a line of the cache.
+    pub(super) fn in_blocks<E: Operand>(&self) -> Option<&'a [u32]> {
+        let are_blocks = [self.length, self.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT * BLOCK));
+        let units = self.as_whole_units::<E>().filter(|units| units.as_ptr().align_offset(64) == 0);
+        if self.stride == 1 && are_blocks { units } else { None }
+    }
+
     /// Number of units in a line of operands of type `E`.
     pub(super) fn units<E: Operand>(&self) -> usize {
         self.length.div_ceil(E::IN_UNIT)
@@ -89,6 +125,16 @@ impl<'a, S: Operand> Lines<'a, S> {
     pub(super) fn write_by_unit<E: Operand>(&self, to: &mut [u32], stride: usize, part: Part) {
         if self.stride != 1 || self.line_stride == 1 {
             return interleave_lines(to, stride, *self, part, E::default());
+        }
+        if let Some(from) = self.as_whole_units::<E>() {
+            let whole = self.units::<E>().saturating_sub(part.unit).min(part.units);
+            let from_stride = self.line_stride / E::IN_UNIT;
+            let begin = (part.line * from_stride + part.unit).min(from.len());
+            transpose(to, stride, &from[begin..], from_stride, [part.lines, whole]);
+            for u in whole..part.units {
+                to[u * stride..][..part.lines].fill(0);
+            }
+            return;
         }
         STAGE.with_borrow_mut(|staged| {
             for ([i, u], part) in part.staged(STAGED) {
@@ -136,33 +182,41 @@ vectorized! {
         _units: E,
     ) {
         let Part { line: first, lines, unit, units } = part;
-        for u in 0..units {
-            let to = &mut to[u * stride..][..lines];
-            let at = (unit + u) * E::IN_UNIT;
-            let last = at + E::IN_UNIT - 1;
-            if at >= from.length {
-                to.fill(0);
-            } else if from.line_stride == 1 && last < from.length {
-                let [a, b] = [at, last].map(|at| &from.entries[at * from.stride + first..][..lines]);
-                // Panels, and blocks of rows by units, whose widths the compiler knows, take a few instructions.
-                if let (Some(to), Some(a), Some(b)) = (to.as_mut_array::<32>(), a.as_array::<32>(), b.as_array::<32>()) {
-                    write_pairs::<S, E>(to, a, b);
-                } else if let (Some(to), Some(a), Some(b)) =
-                    (to.as_mut_array::<16>(), a.as_array::<16>(), b.as_array::<16>())
-                {
-                    write_pairs::<S, E>(to, a, b);
-                } else {
-                    write_pairs::<S, E>(to, a, b);
-                }
-            } else {
-                for (line, to) in to.iter_mut().enumerate() {
-                    let begin = (first + line) * from.line_stride;
-                    let a = E::of(from.entries[begin + at * from.stride]);
-                    let b = if last < from.length { E::of(from.entries[begin + last * from.stride]) } else { E::default() };
-                    *to = E::unit(a, b);
-                }
+        let mut done = 0;
+        if from.line_stride == 1 {
+            // Panels, and blocks of rows by units, whose widths the compiler knows, take a few instructions.
+            done = (from.length / E::IN_UNIT).saturating_sub(unit).min(units);
+            let entries = &from.entries[(unit * E::IN_UNIT * from.stride).min(from.entries.len())..];
+            let from = (&entries[first.min(entries.len())..], from.stride);
+            match lines {
+                32 => interleave_rows::<S, E>(to, stride, from, done, 32),
+                16 => interleave_rows::<S, E>(to, stride, from, done, 16),
+                lines => interleave_rows::<S, E>(to, stride, from, done, lines),
             }
         }
+        for u in done..units {
+            let at = (unit + u) * E::IN_UNIT;
+            for (line, to) in to[u * stride..][..lines].iter_mut().enumerate() {
+                let begin = (first + line) * from.line_stride;
+                let entry = |at: usize| if at < from.length { E::of(from.entries[begin + at * from.stride]) } else { E::default() };
+                *to = E::unit(entry(at), entry(at + E::IN_UNIT - 1));
+            }
+        }
+    }
+}
+
+/// Writes `units` rows of the first `width` lines, which are adjacent.
+#[inline(always)]
+fn interleave_rows<S: Operand, E: Operand>(
+    to: &mut [u32],
+    stride: usize,
+    (from, from_stride): (&[S], usize),
+    units: usize,
+    width: usize,
+) {
+    for u in 0..units {
+        let row = |at: usize| &from[(u * E::IN_UNIT + at) * from_stride..][..width];
+        write_pairs::<S, E>(&mut to[u * stride..][..width], row(0), row(E::IN_UNIT - 1));
     }
 }
 

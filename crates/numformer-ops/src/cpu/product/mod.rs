@@ -2,11 +2,13 @@
 //!
 //! The right operand is packed in [`Panels`]. The left one is read where it lies, or copied a few rows at a time. A
 //! [kernel](kernels) of the processor's widest instruction set computes a tile of the product after another, and an
-//! [`Epilogue`] adds a bias and the like on the way to memory.
+//! [`Epilogue`] adds a bias and the like on the way to memory: in the kernel's registers, if these are whole vectors of
+//! `f32`.
 //!
 //! # Bits
-//! Each entry is a sum in the order of the shared axis, so that it depends neither on the other rows and columns nor on
-//! threads. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
+//! Each entry is a sum in the order of the shared axis, so that it depends neither on the entries of other rows and columns
+//! nor on threads. Old entries and a residual are what the sum begins with in whole vectors of `f32`, and are added to it
+//! elsewhere. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
 //! exact, all kernels do whose instructions are not made for bf16; those take their sums in an order of their own, and
 //! denormal numbers as 0.
 
@@ -29,7 +31,7 @@ use std::cell::RefCell;
 use std::mem;
 
 use self::epilogue::{Place, finish};
-use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, SPAN, Session, Tile, VECTOR};
+use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, ROWS, Session, Sums, Tile, VECTOR};
 use self::lines::{Lines, Part};
 use self::operand::as_units;
 use super::matrix::{MatMut, MatRef};
@@ -38,10 +40,11 @@ use super::simd::Level;
 /// Bytes of panels that are multiplied by each block of rows in turn, so that they stay in the innermost cache.
 const INNERMOST: usize = 1 << 15;
 
-/// A transposed operand is read where it lies if the units of a line are at most so far apart, or there are at most so many
-/// columns. A copy brings together what lies in many pages of memory, and pays if many panels read it.
-const NEAR: usize = 128;
-const FEW: usize = 4 * COLUMNS;
+/// The most units of the left operand that are copied at once.
+const COPIED: usize = 1 << 17;
+
+/// A right operand is read where it lies for a product of at most so many rows: for more, it pays to pack it.
+const FEW_ROWS: usize = 64;
 
 thread_local! {
     /// Memory for products while they are computed: to allocate and clear it would take longer than a small product.
@@ -66,6 +69,16 @@ impl Room {
     }
 }
 
+/// A panel, and all after it.
+#[derive(Clone, Copy, Debug)]
+struct Panel<'a> {
+    units: &'a [u32],
+    /// The distance between the units of one place along the shared axis and those of the next.
+    stride: usize,
+    /// The distance between the panel and the next.
+    gap: usize,
+}
+
 /// Stores the product of `left` and `right` as operands of type `E`, after what the epilogue does to it, on the calling
 /// thread alone.
 ///
@@ -77,38 +90,20 @@ pub(crate) fn multiply<E: Operand, L: Operand, R: Operand, O: Operand>(
     right: MatRef<'_, R>,
     epilogue: &Epilogue<'_>,
 ) {
-    if multiply_in_place::<E, _, _, _>(&mut dst, left, right, epilogue) {
-        return;
+    let is_exact = [E::TYPE, L::TYPE, R::TYPE] == [Type::F32; 3];
+    if is_exact && right.column_stride == 1 && right.columns.is_multiple_of(VECTOR) && left.rows <= FEW_ROWS {
+        let Some(units) = as_units(right.data) else { unreachable!("a unit is as large as an f32") };
+        assert_agree([dst.rows, dst.columns], left, [right.rows, right.columns]);
+        let panel = |at: usize| {
+            let units = &units[(at * COLUMNS).min(units.len())..];
+            Panel { units, stride: right.row_stride, gap: COLUMNS }
+        };
+        return multiply_panels::<E, _, _, _>(&mut dst, left, panel, epilogue);
     }
     let mut panels = Panels::<E>::reusing(RIGHT.take());
     panels.pack(right);
     multiply_packed(dst, left, &panels, epilogue);
     RIGHT.set(panels.into_rows());
-}
-
-/// [`multiply`] without packing anything, as far as a kernel can read both operands where they lie: the transpose of a
-/// row-major matrix, and a row-major one of whole vectors.
-fn multiply_in_place<E: Operand, L: Operand, R: Operand, O: Operand>(
-    dst: &mut MatMut<'_, O>,
-    left: MatRef<'_, L>,
-    right: MatRef<'_, R>,
-    epilogue: &Epilogue<'_>,
-) -> bool {
-    let kernel = Kernel::new(Level::detect(), E::TYPE);
-    let is_transposed = left.row_stride == 1 && right.column_stride == 1;
-    let is_exact = [E::TYPE, L::TYPE, R::TYPE] == [Type::F32; 3];
-    if !is_exact || !is_transposed || !kernel.reads_by_unit() || !right.columns.is_multiple_of(VECTOR) {
-        return false;
-    }
-    let Some(right_units) = as_units(right.data) else { return false };
-    assert_agree([dst.rows, dst.columns], left, [right.rows, right.columns]);
-    epilogue.check([dst.rows, dst.columns]);
-    let mut room = Room::take();
-    let session = kernel.begin();
-    let panel = |at: usize| (&right_units[(at * COLUMNS).min(right_units.len())..], right.row_stride);
-    multiply_transposed::<L, E, _, _>(dst, &kernel, &session, Lines::rows(left), panel, &mut room, epilogue);
-    ROOM.set(Some(room));
-    true
 }
 
 /// [`multiply`] by a matrix that is packed.
@@ -122,42 +117,25 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
     epilogue: &Epilogue<'_, M>,
 ) {
     assert_agree([dst.rows, dst.columns], left, right.sizes());
+    multiply_panels::<E, _, _, _>(&mut dst, left, |at| right.panel(at), epilogue);
+}
+
+/// The product of `left` and panels.
+fn multiply_panels<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    left: MatRef<'_, S>,
+    panel: impl Fn(usize) -> Panel<'p>,
+    epilogue: &Epilogue<'_, M>,
+) {
     epilogue.check([dst.rows, dst.columns]);
     let kernel = Kernel::new(Level::detect(), E::TYPE);
     let session = kernel.begin();
     let lines = Lines::rows(left);
-    let layout = Layout::new(&kernel, lines.units::<E>());
     let mut room = Room::take();
-    if kernel.reads_by_unit() && lines.are_adjacent() {
-        let panel = |at: usize| (right.panel(at), COLUMNS);
-        multiply_transposed::<S, E, _, _>(&mut dst, &kernel, &session, lines, panel, room.as_mut(), epilogue);
-        ROOM.set(Some(room));
-        return;
-    }
-    let Room { left: memory, tiles } = &mut *room;
-    let mut next = 0;
-    if let Some(units) = direct::<S, E>(&kernel, lines) {
-        let layout = Layout { stride: lines.line_stride / E::IN_UNIT, ..layout };
-        let whole = left.rows / kernel.reads * kernel.reads;
-        while next < whole {
-            let rows = layout.rows.min(whole - next);
-            let units = &units[next * layout.stride..];
-            multiply_rows(&mut dst, &session, layout, units, [next, rows], right, tiles, epilogue);
-            next += rows;
-        }
-    }
-    if next < left.rows {
-        let copy = layout.of(memory);
-        while next < left.rows {
-            let rows = layout.rows.min(left.rows - next);
-            for (span, copy) in copy.chunks_exact_mut(layout.rows * layout.stride).enumerate() {
-                let unit = span * layout.span;
-                let part = Part { line: next, lines: rows, unit, units: layout.span.min(layout.units - unit) };
-                lines.write_by_line::<E>(copy, layout.stride, part);
-            }
-            multiply_rows(&mut dst, &session, layout, copy, [next, rows], right, tiles, epilogue);
-            next += rows;
-        }
+    if kernel.has_tiles() {
+        multiply_in_tiles::<E, _, _, _>(dst, &session, lines, panel, &mut room, epilogue);
+    } else {
+        multiply_in_vectors::<E, _, _, _>(dst, &session, lines, panel, &mut room, epilogue);
     }
     ROOM.set(Some(room));
 }
@@ -175,115 +153,150 @@ fn assert_agree<S>([rows, columns]: [usize; 2], left: MatRef<'_, S>, right: [usi
     );
 }
 
-/// The units of the left operand where they lie, if the kernel can read them there: from the beginning of lines of the
-/// cache, and as many as a panel has.
-fn direct<'a, S: Operand, E: Operand>(kernel: &Kernel, lines: Lines<'a, S>) -> Option<&'a [u32]> {
-    let is_whole = [lines.length, lines.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT * BLOCK));
-    if S::TYPE == E::TYPE && kernel.stride.is_none() && lines.stride == 1 && is_whole {
-        as_units(lines.entries).filter(|units| units.as_ptr().align_offset(64) == 0)
-    } else {
-        None
-    }
-}
-
-/// How rows of the left operand lie in memory: in spans of units, and each span by rows.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    /// The most rows at once: few enough to stay in the cache.
-    rows: usize,
-    /// The number of units in a row.
-    units: usize,
-    /// The most units in a span.
-    span: usize,
-    /// The distance between rows of a span.
-    stride: usize,
-    /// The number of units of a copy.
-    len: usize,
-}
-
-impl Layout {
-    /// The most units in a copy.
-    const MOST: usize = 1 << 17;
-
-    fn new(kernel: &Kernel, units: usize) -> Self {
-        let units = units.next_multiple_of(BLOCK);
-        let (span, stride) = match kernel.stride {
-            Some(stride) => (SPAN, stride),
-            None => (units.max(1), units + BLOCK),
-        };
-        let spans = units.div_ceil(span);
-        let rows = Self::MOST / (spans.max(1) * stride);
-        let rows = (rows / kernel.rows).max(1) * kernel.rows;
-        Self { rows, units, span, stride, len: spans * rows * stride }
-    }
-
-    /// Rows by units instead: in blocks of as many rows as the kernel takes, one after another, without spans.
-    fn by_unit(self, kernel: &Kernel) -> Self {
-        let of_block = self.units.max(1) * BLOCK;
-        let blocks = (Self::MOST / of_block).max(1);
-        Self { rows: blocks * kernel.rows, span: self.units.max(1), stride: BLOCK, len: blocks * of_block, ..self }
-    }
-
-    fn spans(self) -> usize {
-        self.units.div_ceil(self.span)
-    }
-
-    /// The copy within `memory`, at the beginning of a line of the cache.
-    fn of(self, memory: &mut Vec<u32>) -> &mut [u32] {
-        memory.resize(memory.len().max(self.len + BLOCK), 0);
-        let skipped = memory.as_ptr().align_offset(64).min(BLOCK);
-        &mut memory[skipped..skipped + self.len]
-    }
-}
-
-/// The product of some rows, whose units lie as `layout` says, and all panels.
-#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at two places")]
-fn multiply_rows<E: Operand, O: Operand, M: Operand>(
+/// The product of lines and panels in vectors.
+fn multiply_in_vectors<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
     session: &Session<'_>,
-    layout: Layout,
-    units: &[u32],
+    lines: Lines<'_, S>,
+    panel: impl Fn(usize) -> Panel<'p>,
+    room: &mut Room,
+    epilogue: &Epilogue<'_, M>,
+) {
+    let Room { left: memory, tiles: [tile, _] } = room;
+    let length = lines.units::<E>();
+    if let Some(units) = lines.in_place::<E>(dst.columns) {
+        let strides = [lines.line_stride, lines.stride].map(|stride| stride.div_ceil(E::IN_UNIT));
+        let left = |_, row: usize| (&units[(row * strides[0]).min(units.len())..], strides);
+        return multiply_blocks(dst, session, left, panel, [0, lines.lines], length, tile, epilogue);
+    }
+    // Blocks of rows, each by units or by lines, whichever is the order in memory.
+    let by_unit = lines.are_adjacent();
+    let strides = if by_unit { [1, BLOCK] } else { [length.next_multiple_of(BLOCK) + BLOCK, 1] };
+    let of_block = BLOCK * strides[0].max(length);
+    let blocks = (COPIED / of_block.max(1)).max(1);
+    let copy = aligned(memory, blocks * of_block);
+    for first in (0..lines.lines).step_by(blocks * session.rows()) {
+        let rows = (blocks * session.rows()).min(lines.lines - first);
+        for ((row, count), copy) in session.blocks(rows).zip(copy.chunks_exact_mut(of_block.max(1))) {
+            let line = first + row;
+            if by_unit {
+                // Rows of the next block do no harm, and whole vectors are copied faster.
+                let part = Part { line, lines: BLOCK.min(lines.lines - line), unit: 0, units: length };
+                lines.write_by_unit::<E>(copy, strides[1], part);
+            } else {
+                lines.write_by_line::<E>(copy, strides[0], Part { line, lines: count, unit: 0, units: length });
+            }
+        }
+        let left = |block: usize, _| (&copy[block * of_block..], strides);
+        multiply_blocks(dst, session, left, &panel, [first, rows], length, tile, epilogue);
+    }
+}
+
+/// The product of some rows and all panels in vectors. `left` gives the units of a block of rows, from its number and its
+/// first row, and the distances between lines and between units.
+#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at two places")]
+fn multiply_blocks<'l, 'p, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    session: &Session<'_>,
+    left: impl Fn(usize, usize) -> (&'l [u32], [usize; 2]),
+    panel: impl Fn(usize) -> Panel<'p>,
     [first, rows]: [usize; 2],
-    right: &Panels<E>,
+    length: usize,
+    tile: &mut Tile,
+    epilogue: &Epilogue<'_, M>,
+) {
+    let count = dst.columns.div_ceil(COLUMNS);
+    let together = (INNERMOST / (length.max(1) * size_of::<PanelRow>())).max(1).next_multiple_of(2);
+    for begin in (0..count).step_by(together) {
+        for (block, (row, rows)) in session.blocks(rows).enumerate() {
+            let (left, left_strides) = left(block, row);
+            let mut at = begin;
+            while at < count.min(begin + together) {
+                let column = at * COLUMNS;
+                let rest = dst.columns - column;
+                let takes_two = rest >= 2 * COLUMNS && session.takes_two() && epilogue.is_in_place::<O>();
+                let columns = if takes_two { 2 * COLUMNS } else { rest.min(COLUMNS) };
+                let Panel { units: panel, stride: panel_stride, gap: panel_gap } = panel(at);
+                for (part, rows) in session.parts(rows, columns) {
+                    let left = &left[(part * left_strides[0]).min(left.len())..];
+                    let operands =
+                        Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
+                    let place = Place { row: first + row + part, rows, column };
+                    if let Some(sums) = epilogue.in_place(dst, place, columns) {
+                        session.run(operands, sums);
+                    } else {
+                        session.run(operands, Sums::plain(tile.entries_mut(), COLUMNS));
+                        finish(dst, tile, place.part(0, 1), epilogue);
+                    }
+                }
+                at += columns.div_ceil(COLUMNS);
+            }
+        }
+    }
+}
+
+/// The product of lines and panels in registers for tiles.
+fn multiply_in_tiles<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    session: &Session<'_>,
+    lines: Lines<'_, S>,
+    panel: impl Fn(usize) -> Panel<'p>,
+    room: &mut Room,
+    epilogue: &Epilogue<'_, M>,
+) {
+    let Room { left: memory, tiles } = room;
+    let length = lines.units::<E>().next_multiple_of(BLOCK);
+    let mut next = 0;
+    if let Some(units) = lines.in_blocks::<E>() {
+        let whole = lines.lines / ROWS * ROWS;
+        let stride = lines.line_stride / E::IN_UNIT;
+        multiply_rows(dst, session, (units, stride), &panel, [0, whole], length, tiles, epilogue);
+        next = whole;
+    }
+    let stride = length + BLOCK;
+    let most = (COPIED / stride / ROWS).max(1) * ROWS;
+    let copy = aligned(memory, most * stride);
+    while next < lines.lines {
+        let rows = most.min(lines.lines - next);
+        lines.write_by_line::<E>(copy, stride, Part { line: next, lines: rows, unit: 0, units: length });
+        multiply_rows(dst, session, (copy, stride), &panel, [next, rows], length, tiles, epilogue);
+        next += rows;
+    }
+}
+
+/// The product of some rows and all panels in registers for tiles. The rows are adjacent units, as far apart as the stride
+/// says.
+#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at two places")]
+fn multiply_rows<'p, O: Operand, M: Operand>(
+    dst: &mut MatMut<'_, O>,
+    session: &Session<'_>,
+    (units, stride): (&[u32], usize),
+    panel: impl Fn(usize) -> Panel<'p>,
+    [first, rows]: [usize; 2],
+    length: usize,
     tiles: &mut [Tile; 2],
     epilogue: &Epilogue<'_, M>,
 ) {
-    let together = (INNERMOST / (right.height().max(1) * size_of::<PanelRow>())).max(1);
-    let spans = layout.spans().max(1);
+    let count = dst.columns.div_ceil(COLUMNS);
+    let together = (INNERMOST / (length.max(1) * size_of::<PanelRow>())).max(1);
     // A tile is written while the next is computed, which need not wait for it.
     let [mut tile, mut previous] = tiles.each_mut();
     let mut pending: Option<Place> = None;
-    for begin in (0..right.count()).step_by(together) {
-        for (row, count) in session.blocks(rows) {
-            for at in begin..right.count().min(begin + together) {
-                let panel = right.panel(at);
+    for begin in (0..count).step_by(together) {
+        for (row, rows) in session.blocks(rows) {
+            for at in begin..count.min(begin + together) {
+                let Panel { units: panel, stride: panel_stride, gap: panel_gap } = panel(at);
                 let columns = COLUMNS.min(dst.columns - at * COLUMNS);
-                let mut finish_previous = |part: usize, parts: usize| {
+                // Without a shared axis, there are no units.
+                let left = &units[(row * stride).min(units.len())..];
+                let left_strides = [stride, 1];
+                let operands = Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
+                session.run_in_tiles(operands, tile, &mut |part, parts| {
                     if let Some(place) = pending {
                         finish(dst, previous, place.part(part, parts), epilogue);
                     }
-                };
-                for span in 0..spans {
-                    let units_before = span * layout.span;
-                    let length = layout.span.min(layout.units - units_before);
-                    let begin = (span * layout.rows + row) * layout.stride;
-                    let operands = Operands {
-                        // Without a shared axis, there are no units.
-                        left: &units[begin.min(units.len())..],
-                        left_stride: layout.stride,
-                        panel: &panel[units_before * COLUMNS..],
-                        panel_stride: COLUMNS,
-                        length,
-                        rows: count,
-                        columns,
-                    };
-                    if span + 1 < spans {
-                        session.run(operands, span > 0, tile, &mut |_, _| ());
-                    } else {
-                        session.run(operands, span > 0, tile, &mut finish_previous);
-                    }
-                }
-                pending = Some(Place { row: first + row, rows: count, column: at * COLUMNS });
+                });
+                pending = Some(Place { row: first + row, rows, column: at * COLUMNS });
                 mem::swap(&mut tile, &mut previous);
             }
         }
@@ -293,64 +306,11 @@ fn multiply_rows<E: Operand, O: Operand, M: Operand>(
     }
 }
 
-/// The product of lines that are adjacent, read where they lie or copied by units, and all panels.
-fn multiply_transposed<'p, S: Operand, E: Operand, O: Operand, M: Operand>(
-    dst: &mut MatMut<'_, O>,
-    kernel: &Kernel,
-    session: &Session<'_>,
-    lines: Lines<'_, S>,
-    panel: impl Fn(usize) -> (&'p [u32], usize),
-    room: &mut Room,
-    epilogue: &Epilogue<'_, M>,
-) {
-    let length = lines.units::<E>();
-    let Room { left: memory, tiles: [tile, _] } = room;
-    if S::TYPE == Type::F32
-        && E::TYPE == Type::F32
-        && (lines.stride <= NEAR || dst.columns <= FEW)
-        && let Some(units) = as_units(lines.entries)
-    {
-        let line = |_, row: usize| (&units[row.min(units.len())..], lines.stride);
-        return multiply_by_unit(dst, session, line, panel, [0, lines.lines], length, tile, epilogue);
-    }
-    let layout = Layout::new(kernel, length).by_unit(kernel);
-    let copy = layout.of(memory);
-    let of_block = layout.units.max(1) * BLOCK;
-    for first in (0..lines.lines).step_by(layout.rows) {
-        let rows = layout.rows.min(lines.lines - first);
-        for ((row, _), copy) in session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
-            let line = first + row;
-            // Rows of the next block do no harm, and whole vectors are copied faster.
-            let part = Part { line, lines: BLOCK.min(lines.lines - line), unit: 0, units: layout.units };
-            lines.write_by_unit::<E>(copy, BLOCK, part);
-        }
-        let line = |block: usize, _| (&copy[block * of_block..], BLOCK);
-        multiply_by_unit(dst, session, line, &panel, [first, rows], length, tile, epilogue);
-    }
-}
-
-/// The product of some rows, by units, and all panels. `line` gives the units of a block of rows from its number and its
-/// first row on, and the distance between the units of a line; `panel` those of a panel, and their distance.
-#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at three places")]
-fn multiply_by_unit<'l, 'p, O: Operand, M: Operand>(
-    dst: &mut MatMut<'_, O>,
-    session: &Session<'_>,
-    line: impl Fn(usize, usize) -> (&'l [u32], usize),
-    panel: impl Fn(usize) -> (&'p [u32], usize),
-    [first, rows]: [usize; 2],
-    length: usize,
-    tile: &mut Tile,
-    epilogue: &Epilogue<'_, M>,
-) {
-    for at in 0..dst.columns.div_ceil(COLUMNS) {
-        let columns = COLUMNS.min(dst.columns - at * COLUMNS);
-        let (panel, panel_stride) = panel(at);
-        for (block, (row, rows)) in session.blocks(rows).enumerate() {
-            let (left, left_stride) = line(block, row);
-            session.run_by_unit(Operands { left, left_stride, panel, panel_stride, length, rows, columns }, tile);
-            finish(dst, tile, Place { row: first + row, rows, column: at * COLUMNS }.part(0, 1), epilogue);
-        }
-    }
+/// Some units of `memory`, from the beginning of a line of the cache on.
+fn aligned(memory: &mut Vec<u32>, units: usize) -> &mut [u32] {
+    memory.resize(memory.len().max(units + BLOCK), 0);
+    let skipped = memory.as_ptr().align_offset(64).min(BLOCK);
+    &mut memory[skipped..skipped + units]
 }
 
 #[cfg(test)]

@@ -48,6 +48,10 @@ pub trait Sealed: Sized {
     fn write_units<S: Operand>(units: &mut [u32], entries: &[S]);
     /// The same number as bf16, rounded if need be.
     fn to_bf16(self) -> bf16;
+    /// The same entries as `f32`, if they are.
+    fn exact(entries: &[Self]) -> Option<&[f32]>;
+    /// [`exact`](Self::exact), mutably.
+    fn exact_mut(entries: &mut [Self]) -> Option<&mut [f32]>;
 }
 
 impl Operand for f32 {
@@ -98,6 +102,14 @@ impl Sealed for f32 {
     #[inline(always)]
     fn to_bf16(self) -> bf16 {
         bf16::round(self)
+    }
+
+    fn exact(entries: &[Self]) -> Option<&[f32]> {
+        Some(entries)
+    }
+
+    fn exact_mut(entries: &mut [Self]) -> Option<&mut [f32]> {
+        Some(entries)
     }
 }
 
@@ -165,6 +177,14 @@ impl Sealed for bf16 {
     #[inline(always)]
     fn to_bf16(self) -> bf16 {
         self
+    }
+
+    fn exact(_entries: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    fn exact_mut(_entries: &mut [Self]) -> Option<&mut [f32]> {
+        None
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::Panel;
 use super::kernels::{BLOCK, COLUMNS, PanelRow};
 use super::lines::{Lines, Part};
 use super::operand::Operand;
@@ -73,9 +74,10 @@ impl<E: Operand> Panels<E> {
         self.sizes[1].div_ceil(COLUMNS)
     }
 
-    /// The units of the columns from 32·`panel` on.
-    pub(super) fn panel(&self, panel: usize) -> &[u32] {
-        units(&self.rows[panel * self.height()..(panel + 1) * self.height()])
+    /// A panel, and all after it.
+    pub(super) fn panel(&self, panel: usize) -> Panel<'_> {
+        let units = units(&self.rows[panel * self.height()..self.count() * self.height()]);
+        Panel { units, stride: COLUMNS, gap: self.height() * COLUMNS }
     }
 }
 

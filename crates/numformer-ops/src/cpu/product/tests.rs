@@ -180,7 +180,7 @@ fn epilogues_do_what_they_say() {
         let wide = |x: &f32| f64::from(*x);
         let cases: [(Epilogue<'_>, Expected<'_>); 6] = [
             (Epilogue::Replace(-0.5), Box::new(|at| -0.5 * sums[at])),
-            (Epilogue::Add(2.0), Box::new(|at| wide(&other[at]) + 2.0 * sums[at])),
+            (Epilogue::Add, Box::new(|at| wide(&other[at]) + sums[at])),
             (Epilogue::Bias(&bias), Box::new(|at| sums[at] + wide(&bias[at % n]))),
             (Epilogue::BiasRelu(&bias), Box::new(|at| (sums[at] + wide(&bias[at % n])).max(0.0))),
             (Epilogue::BiasResidual(&bias, residual), Box::new(|at| sums[at] + wide(&bias[at % n]) + wide(&other[at]))),

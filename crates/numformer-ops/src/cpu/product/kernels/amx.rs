@@ -8,16 +8,7 @@ use crate::cpu::simd::Level;
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
 
-pub(in super::super) const BF16: Kernel = Kernel {
-    rows: ROWS,
-    reads: ROWS,
-    stride: None,
-    units: UNITS,
-    begin: Some(configure),
-    end: Some(release),
-    run: Run::Meanwhile(run),
-    run_by_unit: None,
-};
+pub(in super::super) const BF16: Kernel = Kernel { rows: ROWS, rows_of_two: 0, run: Run::Tiles(run) };
 
 /// The shapes of the tile registers, as the instruction that sets them reads it: palette 1, then for each register the
 /// bytes of a row and the number of rows.
@@ -49,7 +40,7 @@ pub(crate) fn with_tiles(f: impl FnOnce()) {
     f();
 }
 
-fn configure() {
+pub(super) fn configure() {
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: `Kernel::new` and `with_tiles` have asked the level, which has AMX where it was detected and the system has
     // granted its registers. The shapes are laid out as the instruction reads them.
@@ -58,7 +49,7 @@ fn configure() {
     }
 }
 
-fn release() {
+pub(super) fn release() {
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`; the instruction gives the registers back, which no other code uses.
     unsafe {
@@ -67,7 +58,7 @@ fn release() {
 }
 
 fn run(operands: Operands<'_>, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
-    let Operands { left, left_stride, panel, length, .. } = operands;
+    let Operands { left, left_strides: [left_stride, _], panel, length, .. } = operands;
     let steps = length / UNITS;
     let parts = steps.min(2);
     let sums = tile.0.as_mut_ptr();
@@ -76,7 +67,7 @@ fn run(operands: Operands<'_>, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
     let width = 4 * COLUMNS;
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`, which `Kernel::begin` has called. The instructions read 32 rows of `left` up to the last
-    // unit of `panel`, which `Session::run` has checked, and the units of `panel`. They write the 32 rows of the tile. The
+    // unit of `panel`, which `Session::run_in_tiles` has checked, and the units of `panel`. They write the 32 rows of the tile. The
     // sums stay in registers 0 to 3 from one block to the next: compilers use tile registers for nothing but intrinsics of
     // AMX, and there are none in this program.
     unsafe {

@@ -1,109 +1,127 @@
-//! Kernels of 14 rows and two vectors of columns, for AVX-512 with and without its instruction for bf16.
+//! Kernels of 12 rows and two vectors of columns, or six rows and four vectors, for AVX-512 with and without its
+//! instruction for bf16.
+//!
+//! Four vectors take 10 loads for 24 multiplications of vectors, and two 14: that counts where another thread shares the
+//! core.
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Operands, STRIDE, Tile};
+use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(14, f32_by_line, f32_by_unit);
-pub(in super::super) const BF16: Kernel = Kernel::of_vectors(14, bf16_by_line, bf16_by_unit);
+pub(in super::super) const F32: Kernel = Kernel::of_vectors([12, 6], f32);
+pub(in super::super) const BF16: Kernel = Kernel::of_vectors([12, 6], bf16);
 /// For bf16 without instructions for it: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel = Kernel::of_vectors(14, widened_by_line, widened_by_unit);
+pub(in super::super) const WIDENED: Kernel = Kernel::of_vectors([12, 6], widened);
 
-/// The loops of a kernel, for each number of rows. They are written out by a macro because a compiler does not unroll a
-/// loop over 14 rows, and would keep their sums in memory. The order says how the left operand lies: `by_line`, or
-/// `by_unit`.
+/// The loops of a kernel, for each number of rows and of vectors. They are written out by a macro because a compiler does
+/// not unroll a loop over 12 rows, and would keep their sums in memory.
 macro_rules! kernel {
-    ($loops:ident, $choose:ident, $features:literal, $step:ident, $order:ident) => {
+    ($loops:ident, $choose:ident, $features:literal, $step:ident) => {
         /// # Safety
         /// The processor has these features. At `left`, there are `M` lines of `length` units, and at `panel` as many rows of
-        /// 16 units, or of 32 if it is wide, as far apart as the strides say.
+        /// `V` vectors, as far apart as the strides say; and at all ends `M` rows of `V` vectors.
         #[target_feature(enable = $features)]
-        #[expect(unsafe_code, reason = "reads through pointers")]
-        unsafe fn $loops<const M: usize, const WIDE: bool>(operands: Operands<'_>, add: bool, tile: &mut Tile) {
-            kernel!(@body $order, M, WIDE, operands, add, tile, $step, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        #[expect(unsafe_code, reason = "reads and writes through pointers")]
+        unsafe fn $loops<const M: usize, const V: usize>(operands: Operands<'_>, ends: Ends) {
+            kernel!(@body M, V, operands, ends, $step, 0 1 2 3 4 5 6 7 8 9 10 11);
         }
 
-        fn $choose(operands: Operands<'_>, add: bool, tile: &mut Tile) {
+        fn $choose(operands: Operands<'_>, ends: Ends) {
             macro_rules! of_rows {
                 ($m:literal) => {
-                    if operands.columns > 16 { $loops::<$m, true> } else { $loops::<$m, false> }
+                    if operands.columns > VECTOR { $loops::<$m, 2> } else { $loops::<$m, 1> }
                 };
             }
-            let run = match operands.rows {
-                1 => of_rows!(1),
-                2 => of_rows!(2),
-                3 => of_rows!(3),
-                4 => of_rows!(4),
-                5 => of_rows!(5),
-                6 => of_rows!(6),
-                7 => of_rows!(7),
-                8 => of_rows!(8),
-                9 => of_rows!(9),
-                10 => of_rows!(10),
-                11 => of_rows!(11),
-                12 => of_rows!(12),
-                13 => of_rows!(13),
-                _ => of_rows!(14),
+            let run = match (operands.rows, operands.columns > COLUMNS) {
+                (1, true) => $loops::<1, 4>,
+                (2, true) => $loops::<2, 4>,
+                (3, true) => $loops::<3, 4>,
+                (4, true) => $loops::<4, 4>,
+                (5, true) => $loops::<5, 4>,
+                (_, true) => $loops::<6, 4>,
+                (1, false) => of_rows!(1),
+                (2, false) => of_rows!(2),
+                (3, false) => of_rows!(3),
+                (4, false) => of_rows!(4),
+                (5, false) => of_rows!(5),
+                (6, false) => of_rows!(6),
+                (7, false) => of_rows!(7),
+                (8, false) => of_rows!(8),
+                (9, false) => of_rows!(9),
+                (10, false) => of_rows!(10),
+                (11, false) => of_rows!(11),
+                (_, false) => of_rows!(12),
             };
             #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
             // SAFETY: `Kernel::new` chooses this kernel where its features were detected, and `Session` has checked that
-            // both operands reach as far as their lengths say.
+            // operands and ends reach as far as their sizes say.
             unsafe {
-                run(operands, add, tile);
+                run(operands, ends);
             }
         }
     };
-    (@left by_line, $left:ident, $stride:ident, $i:literal, $l:ident) => {
-        $left.add($i * STRIDE + $l)
-    };
-    (@left by_unit, $left:ident, $stride:ident, $i:literal, $l:ident) => {
-        $left.add($i + $l * $stride)
-    };
-    (@body $order:ident, $m:ident, $wide:ident, $operands:ident, $add:ident, $tile:ident, $step:ident, $($i:literal)*) => {
-        let Operands { left, left_stride: _left_stride, panel, panel_stride, length, .. } = $operands;
-        let (left, panel) = (left.as_ptr(), panel.as_ptr());
-        let mut sums = [[_mm512_setzero_ps(); 2]; 14];
-        if $add {
-            // SAFETY: the tile has more rows than the kernel, each of two vectors.
-            unsafe {
-                $(if $i < $m {
-                    let row = $tile.0[$i].as_ptr();
-                    sums[$i] = [_mm512_load_ps(row), _mm512_load_ps(row.add(16))];
-                })*
-            }
-        }
-        for l in 0..length {
-            // SAFETY: the caller vouches for both operands.
-            unsafe {
-                let units = panel.add(l * panel_stride);
-                let low = _mm512_loadu_si512(units.cast());
-                let high = if $wide { _mm512_loadu_si512(units.add(16).cast()) } else { low };
-                $(if $i < $m {
-                    let a = _mm512_set1_epi32(*kernel!(@left $order, left, _left_stride, $i, l) as i32);
-                    sums[$i][0] = $step(sums[$i][0], a, low);
-                    if $wide {
-                        sums[$i][1] = $step(sums[$i][1], a, high);
-                    }
-                })*
-            }
-        }
-        // SAFETY: as above.
+    (@body $m:ident, $v:ident, $operands:ident, $ends:ident, $step:ident, $($i:literal)*) => {
+        let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, .. } = $operands;
+        let Ends { to, to_stride, from, from_stride, scale, bias, floor, mask, mask_stride } = $ends;
+        // Four lines share a register for their addresses.
+        let left = left.as_ptr();
+        let mut lines = [left, left.wrapping_add(4 * line), left.wrapping_add(8 * line)];
+        let mut panels = [panel.as_ptr(), panel.as_ptr().wrapping_add(panel_gap)];
+        let mut sums = [[_mm512_setzero_ps(); 4]; 12];
+        // SAFETY: the caller vouches for operands and ends.
         unsafe {
             $(if $i < $m {
-                let row = $tile.0[$i].as_mut_ptr();
-                _mm512_store_ps(row, sums[$i][0]);
-                _mm512_store_ps(row.add(16), sums[$i][1]);
+                kernel!(@each $v, W, sums[$i][W] = _mm512_loadu_ps(from.add($i * from_stride + VECTOR * W)));
+            })*
+            macro_rules! step {
+                () => {
+                    let mut columns = [_mm512_setzero_si512(); 4];
+                    kernel!(@each $v, W, columns[W] = _mm512_loadu_si512(panels[W / 2].add(VECTOR * (W % 2)).cast()));
+                    $(if $i < $m {
+                        let a = _mm512_set1_epi32(*lines[$i / 4].add($i % 4 * line) as i32);
+                        kernel!(@each $v, W, sums[$i][W] = $step(sums[$i][W], a, columns[W]));
+                    })*
+                    lines = lines.map(|line| line.wrapping_add(unit));
+                    panels = panels.map(|panel| panel.wrapping_add(panel_stride));
+                };
+            }
+            // The memory for a row of sums is fetched in each of the first steps.
+            let fetched = length.min($m);
+            for i in 0..fetched {
+                let row = to.wrapping_add(i * to_stride);
+                kernel!(@each $v, W, _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(VECTOR * W).cast()));
+                step!();
+            }
+            for _ in fetched..length {
+                step!();
+            }
+            let (scale, floor) = (_mm512_set1_ps(scale), _mm512_set1_ps(floor));
+            let mut biases = [_mm512_setzero_ps(); 4];
+            kernel!(@each $v, W, biases[W] = _mm512_loadu_ps(bias.add(VECTOR * W)));
+            $(if $i < $m {
+                kernel!(@each $v, W, {
+                    // The maximum with what is not a number is the second operand.
+                    let mut sum = _mm512_max_ps(floor, _mm512_fmadd_ps(sums[$i][W], scale, biases[W]));
+                    if !mask.is_null() {
+                        let mask = _mm512_loadu_ps(mask.add($i * mask_stride + VECTOR * W));
+                        sum = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(mask, _mm512_setzero_ps()), sum);
+                    }
+                    _mm512_storeu_ps(to.add($i * to_stride + VECTOR * W), sum);
+                });
             })*
         }
     };
+    (@each $count:ident, $v:ident, $do:expr) => {
+        { const $v: usize = 0; $do; }
+        if $count > 1 { const $v: usize = 1; $do; }
+        if $count > 2 { const $v: usize = 2; $do; }
+        if $count > 3 { const $v: usize = 3; $do; }
+    };
 }
 
-kernel!(f32_lines, f32_by_line, "avx512f", f32_step, by_line);
-kernel!(f32_units, f32_by_unit, "avx512f", f32_step, by_unit);
-kernel!(bf16_lines, bf16_by_line, "avx512f,avx512bf16", bf16_step, by_line);
-kernel!(bf16_units, bf16_by_unit, "avx512f,avx512bf16", bf16_step, by_unit);
-kernel!(widened_lines, widened_by_line, "avx512f", widened_step, by_line);
-kernel!(widened_units, widened_by_unit, "avx512f", widened_step, by_unit);
+kernel!(f32_loops, f32, "avx512f", f32_step);
+kernel!(bf16_loops, bf16, "avx512f,avx512bf16", bf16_step);
+kernel!(widened_loops, widened, "avx512f", widened_step);
 
 #[target_feature(enable = "avx512f")]
 #[inline]
