@@ -46,13 +46,13 @@ impl<M: Operand> Epilogue<'_, M> {
         assert_eq!(sizes, [rows, columns], "expected the sizes of the product");
     }
 
-    /// Whether [`in_place`](Self::in_place) gives sums for whole vectors.
+    /// Whether kernels can do for whole vectors what the epilogue says, where the sums go.
     pub(super) fn is_in_place<O: Operand>(&self) -> bool {
         O::TYPE == Type::F32 && (M::TYPE == Type::F32 || !matches!(self, Self::Mask(_)))
     }
 
-    /// The sums of a tile of so many columns at their place in `dst`, if a kernel can do there what the epilogue says: all numbers are `f32`,
-    /// and whole vectors.
+    /// The sums of a tile of so many columns at their place in `dst`, if a kernel can do there what the epilogue says: all
+    /// numbers are `f32`, and whole vectors.
     pub(super) fn in_place<'a, O: Operand>(
         &'a self,
         dst: &'a mut MatMut<'_, O>,
@@ -60,7 +60,7 @@ impl<M: Operand> Epilogue<'_, M> {
         columns: usize,
     ) -> Option<Sums<'a>> {
         let Place { row, column, .. } = place;
-        if !columns.is_multiple_of(VECTOR) {
+        if !self.is_in_place::<O>() || !columns.is_multiple_of(VECTOR) {
             return None;
         }
         let stride = dst.stride;

@@ -1,7 +1,7 @@
 //! The innermost loops of products, for each instruction set.
 //!
-//! A kernel adds the product of a few rows of the left operand and one panel of the right one to a [`Tile`]. Both
-//! operands are counted in *units* of 32 bits along the axis that they share: one `f32`, or a pair of bf16. So the same
+//! A kernel stores the product of a few rows of the left operand and one or two panels of the right one, after what
+//! [`Sums`] say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they share: one `f32`, or a pair of bf16. So the same
 //! loops, over units, serve both types; they differ in the step that multiplies two units.
 
 #[cfg(target_arch = "x86_64")]
@@ -24,7 +24,8 @@ pub(super) const VECTOR: usize = 16;
 /// The most rows of a tile.
 pub(super) const ROWS: usize = 32;
 
-/// Panels have a whole number of blocks of so many units, the last filled up with zeros: what any kernel needs.
+/// Panels have a whole number of blocks of so many units, the last filled up with zeros: what registers for tiles need. It is
+/// a line of the cache, and the number of lines that are copied together by units.
 pub(super) const BLOCK: usize = 16;
 
 /// The units of one panel at one place along the shared axis.
@@ -109,7 +110,7 @@ pub(super) enum Begin<'a> {
 }
 
 /// A row of zeros.
-pub(super) static ZEROS: [f32; 2 * COLUMNS] = [0.0; 2 * COLUMNS];
+static ZEROS: [f32; 2 * COLUMNS] = [0.0; 2 * COLUMNS];
 
 impl<'a> Sums<'a> {
     /// Sums as they are.
@@ -130,27 +131,28 @@ impl<'a> Sums<'a> {
     /// When a slice is shorter than `rows` rows of whole vectors.
     #[cfg(target_arch = "x86_64")]
     fn ends(self, rows: usize, columns: usize) -> Ends {
+        let Self { to, stride: to_stride, begin, scale, bias, floor, mask } = self;
         let columns = columns.next_multiple_of(VECTOR);
         let check = |entries: &[f32], stride: usize| {
             let last = (rows - 1).strict_mul(stride).strict_add(columns);
             assert!(last <= entries.len(), "expected {rows} rows of {columns} entries");
         };
-        check(self.to, self.stride);
-        check(self.bias, 0);
-        let (from, from_stride) = match self.begin {
+        check(to, to_stride);
+        check(bias, 0);
+        let to = to.as_mut_ptr();
+        let (from, from_stride) = match begin {
             Begin::Zero => (ZEROS.as_ptr(), 0),
-            Begin::Old => (self.to.as_ptr(), self.stride),
+            Begin::Old => (to.cast_const(), to_stride),
             Begin::Matrix(matrix, stride) => {
                 check(matrix, stride);
                 (matrix.as_ptr(), stride)
             }
         };
-        let (mask, mask_stride) = self.mask.map_or((std::ptr::null(), 0), |(mask, stride)| {
+        let (mask, mask_stride) = mask.map_or((std::ptr::null(), 0), |(mask, stride)| {
             check(mask, stride);
             (mask.as_ptr(), stride)
         });
-        let Self { to, stride: to_stride, scale, bias, floor, .. } = self;
-        Ends { to: to.as_mut_ptr(), to_stride, from, from_stride, scale, bias: bias.as_ptr(), floor, mask, mask_stride }
+        Ends { to, to_stride, from, from_stride, scale, bias: bias.as_ptr(), floor, mask, mask_stride }
     }
 }
 
@@ -190,7 +192,7 @@ pub(super) enum Run {
     Plain(fn(Operands<'_>, Sums<'_>)),
     /// With vectors.
     #[cfg(target_arch = "x86_64")]
-    Vectors(fn(Operands<'_>, Ends)),
+    Vectors(unsafe fn(Operands<'_>, Ends)),
     /// With registers for tiles, and other work between the steps.
     #[cfg(target_arch = "x86_64")]
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
@@ -225,7 +227,7 @@ impl Kernel {
     }
 
     #[cfg(target_arch = "x86_64")]
-    const fn of_vectors([rows, rows_of_two]: [usize; 2], run: fn(Operands<'_>, Ends)) -> Self {
+    const fn of_vectors([rows, rows_of_two]: [usize; 2], run: unsafe fn(Operands<'_>, Ends)) -> Self {
         Self { rows, rows_of_two, run: Run::Vectors(run) }
     }
 
@@ -299,16 +301,23 @@ impl Session<'_> {
         blocks(rows, if columns > COLUMNS { self.0.rows_of_two } else { self.0.rows })
     }
 
-    /// Adds the product of the operands to sums.
+    /// Stores the product of the operands, after what `sums` say.
     pub(super) fn run(&self, operands: Operands<'_>, sums: Sums<'_>) {
-        // Unsafe code relies on what is checked.
         operands.check();
         let most = if operands.columns > COLUMNS { self.0.rows_of_two } else { self.0.rows };
         assert!(operands.rows <= most, "expected at most {most} rows");
         match self.0.run {
             Run::Plain(run) => run(operands, sums),
             #[cfg(target_arch = "x86_64")]
-            Run::Vectors(run) => run(operands, sums.ends(operands.rows, operands.columns)),
+            Run::Vectors(run) => {
+                let ends = sums.ends(operands.rows, operands.columns);
+                #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+                // SAFETY: `Kernel::new` chooses this kernel where its features were detected. The operands and the ends reach
+                // as far as their sizes say, as checked above and by `Sums::ends`.
+                unsafe {
+                    run(operands, ends);
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Run::Tiles(_) => unreachable!("callers ask whether there are tiles"),
         }
@@ -323,7 +332,7 @@ impl Session<'_> {
             return meanwhile(0, 1);
         }
         // Unsafe code relies on what is checked.
-        Operands { rows: ROWS, ..operands }.check();
+        Operands { rows: ROWS, columns: COLUMNS, ..operands }.check();
         assert!(
             left_strides[1] == 1 && panel_stride == COLUMNS && length.is_multiple_of(BLOCK),
             "expected whole blocks"

@@ -16,7 +16,8 @@ const STAGED: usize = 32;
 const NEAR: usize = 128;
 const FEW_COLUMNS: usize = 4 * COLUMNS;
 
-/// Lines so many units apart, or a multiple, displace each other in the cache.
+/// Lines so many units apart, or a multiple, displace each other in the innermost cache, half of whose sets are as far
+/// apart.
 const DISPLACED: usize = 512;
 
 thread_local! {
@@ -79,7 +80,7 @@ impl<'a, S: Operand> Lines<'a, S> {
         let is_far = if self.are_adjacent() {
             self.stride > NEAR && columns > FEW_COLUMNS
         } else {
-            self.line_stride.is_multiple_of(DISPLACED * E::IN_UNIT)
+            self.lines > 1 && self.line_stride.is_multiple_of(DISPLACED * E::IN_UNIT)
         };
         if is_far { None } else { self.as_whole_units::<E>() }
     }

@@ -1,14 +1,15 @@
 //! Products of matrices: of `f32` or bf16, with sums in `f32`.
 //!
-//! The right operand is packed in [`Panels`]. The left one is read where it lies, or copied a few rows at a time. A
+//! The right operand is packed in [`Panels`], or read where it lies for few rows. The left one is read where it lies, or
+//! copied a few rows at a time. A
 //! [kernel](kernels) of the processor's widest instruction set computes a tile of the product after another, and an
 //! [`Epilogue`] adds a bias and the like on the way to memory: in the kernel's registers, if these are whole vectors of
 //! `f32`.
 //!
 //! # Bits
 //! Each entry is a sum in the order of the shared axis, so that it depends neither on the entries of other rows and columns
-//! nor on threads. Old entries and a residual are what the sum begins with in whole vectors of `f32`, and are added to it
-//! elsewhere. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
+//! nor on threads. With kernels of vectors, old entries and a residual are what the sum begins with in whole vectors of
+//! `f32`; elsewhere, they are added to it. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
 //! exact, all kernels do whose instructions are not made for bf16; those take their sums in an order of their own, and
 //! denormal numbers as 0.
 
@@ -92,7 +93,7 @@ pub(crate) fn multiply<E: Operand, L: Operand, R: Operand, O: Operand>(
 ) {
     let is_exact = [E::TYPE, L::TYPE, R::TYPE] == [Type::F32; 3];
     if is_exact && right.column_stride == 1 && right.columns.is_multiple_of(VECTOR) && left.rows <= FEW_ROWS {
-        let Some(units) = as_units(right.data) else { unreachable!("a unit is as large as an f32") };
+        let units = as_units(right.data).expect("a unit is as large as an f32");
         assert_agree([dst.rows, dst.columns], left, [right.rows, right.columns]);
         let panel = |at: usize| {
             let units = &units[(at * COLUMNS).min(units.len())..];
@@ -171,13 +172,14 @@ fn multiply_in_vectors<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
     }
     // Blocks of rows, each by units or by lines, whichever is the order in memory.
     let by_unit = lines.are_adjacent();
-    let strides = if by_unit { [1, BLOCK] } else { [length.next_multiple_of(BLOCK) + BLOCK, 1] };
+    // An odd number of blocks, so that lines do not displace each other in the cache.
+    let strides = if by_unit { [1, BLOCK] } else { [(length.div_ceil(BLOCK) | 1) * BLOCK, 1] };
     let of_block = BLOCK * strides[0].max(length);
-    let blocks = (COPIED / of_block.max(1)).max(1);
+    let blocks = (COPIED / of_block).max(1);
     let copy = aligned(memory, blocks * of_block);
     for first in (0..lines.lines).step_by(blocks * session.rows()) {
         let rows = (blocks * session.rows()).min(lines.lines - first);
-        for ((row, count), copy) in session.blocks(rows).zip(copy.chunks_exact_mut(of_block.max(1))) {
+        for ((row, count), copy) in session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
             let line = first + row;
             if by_unit {
                 // Rows of the next block do no harm, and whole vectors are copied faster.

@@ -85,10 +85,12 @@ fn every_kernel_gives_the_product() {
             }
         }
     }
-    // More than one span, and more rows than are copied at once.
+    // Lines that displace each other, lines far apart, and more rows than are copied at once.
     check::<f32, f32>([3, 33, 1100]);
     check::<bf16, bf16>([3, 33, 2100]);
-    check::<f32, f32>([500, 2, 3]);
+    check::<f32, f32>([30, 33, 512]);
+    check::<f32, f32>([150, 130, 20]);
+    check::<f32, bf16>([30, 2, 9000]);
     check::<bf16, bf16>([1500, 2, 96]);
 }
 
@@ -170,7 +172,7 @@ fn denormal_numbers_are_numbers_or_zero() {
 
 #[test]
 fn epilogues_do_what_they_say() {
-    for (m, n, k) in [(5, 7, 3), (33, 64, 16), (40, 65, 1)] {
+    for (m, n, k) in [(5, 7, 3), (13, 16, 5), (33, 64, 16), (40, 65, 1), (13, 48, 7), (20, 176, 33)] {
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         let (bias, other) = (numbers::<f32>(n, 3), numbers::<f32>(m * n, 4));
         let sums: Vec<f64> =
@@ -226,25 +228,84 @@ fn results_are_rounded_on_their_way_to_bf16() {
 }
 
 #[test]
-fn nothing_along_the_shared_axis_gives_zero() {
-    for dst in at_each_level(|| {
-        let mut dst = vec![f32::NAN; 6];
-        let right = packed::<f32, f32>(MatRef::new(&[], 0, 3, 3));
-        multiply_packed(
-            MatMut::filling(&mut dst, 3),
-            MatRef::<f32>::new(&[], 2, 0, 0),
-            &right,
-            &Epilogue::<f32>::Replace(1.0),
-        );
-        multiply_packed(
-            MatMut::<f32>::new(&mut [], 0, 3, 3),
-            MatRef::<f32>::new(&[], 0, 0, 0),
-            &right,
-            &Epilogue::<f32>::Replace(1.0),
-        );
-        dst
-    }) {
-        assert_eq!(dst, [0.0; 6]);
+fn nothing_along_the_shared_axis_leaves_what_is_added() {
+    for (m, n) in [(2, 3), (13, 40), (7, 64), (0, 3)] {
+        let (bias, other) = (numbers::<f32>(n, 1), numbers::<f32>(m * n, 2));
+        let residual = MatRef::new(&other, m, n, n);
+        let right = packed::<f32, f32>(MatRef::new(&[], 0, n, n));
+        let biased: Vec<f32> = (0..m * n).map(|at| bias[at % n] + other[at]).collect();
+        let cases = [
+            (Epilogue::<f32>::Replace(1.0), vec![0.0; m * n]),
+            (Epilogue::Add, other.clone()),
+            (Epilogue::BiasResidual(&bias, residual), biased),
+        ];
+        for (epilogue, expected) in cases {
+            for dst in at_each_level(|| {
+                let mut dst = other.clone();
+                let (to, left) = (MatMut::new(&mut dst, m, n, n), MatRef::<f32>::new(&[], m, 0, 0));
+                multiply_packed(to, left, &right, &epilogue);
+                dst
+            }) {
+                assert_eq!(dst, expected, "{m}×{n}: {epilogue:?}");
+            }
+        }
+    }
+}
+
+/// The right operand where it lies, packed on the way, or packed before: part of a wider matrix that ends with it.
+#[test]
+fn it_does_not_matter_where_the_right_operand_lies() {
+    let k = 21;
+    for m in [1, 13, 64, 65] {
+        for n in [16, 32, 48, 64, 80, 176] {
+            let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * (n + 5), 2));
+            let a_t = transposed(&a, k);
+            let right = MatRef::new(&b, k, n + 5, n + 5).columns(5..n + 5);
+            for left in [MatRef::new(&a, m, k, k), MatRef::new(&a_t, k, m, m).t()] {
+                for (found, expected) in at_each_level(|| {
+                    let [mut found, mut expected] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+                    let epilogue = Epilogue::Replace(0.5);
+                    multiply::<f32, _, _, _>(MatMut::filling(&mut found, n), left, right, &epilogue);
+                    multiply_packed(MatMut::filling(&mut expected, n), left, &packed::<f32, f32>(right), &epilogue);
+                    (found, expected)
+                }) {
+                    assert_eq!(bits(&found), bits(&expected), "{m}×{n}");
+                }
+            }
+        }
+    }
+}
+
+/// In registers (64 columns) as elsewhere (33), and for masks of both types.
+#[test]
+fn what_is_not_a_number_passes_a_relu_and_no_mask() {
+    let (m, k) = (13, 3);
+    for n in [33, 64] {
+        let (mut a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        a[7 * k] = f32::NAN;
+        let mut mask = numbers::<f32>(m * n, 3);
+        mask[2 * n + 5] = f32::NAN;
+        let rounded: Vec<bf16> = mask.iter().map(|x| bf16::round(*x)).collect();
+        let right = packed::<f32, f32>(MatRef::new(&b, k, n, n));
+        let bias = vec![0.0; n];
+        for [relu, masked, masked_by_bf16] in at_each_level(|| {
+            let mut all = [(); 3].map(|()| vec![9.0f32; m * n]);
+            let left = MatRef::filling(&a, k);
+            let [relu, masked, masked_by_bf16] = all.each_mut().map(|dst| MatMut::filling(dst, n));
+            multiply_packed(relu, left, &right, &Epilogue::<f32>::BiasRelu(&bias));
+            multiply_packed(masked, left, &right, &Epilogue::Mask(MatRef::filling(&mask, n)));
+            multiply_packed(masked_by_bf16, left, &right, &Epilogue::Mask(MatRef::filling(&rounded, n)));
+            all
+        }) {
+            for (at, x) in relu.iter().enumerate() {
+                assert_eq!(x.is_nan(), at / n == 7, "{n} columns, {at}");
+            }
+            for (at, x) in masked.iter().enumerate() {
+                assert_eq!(x.is_nan(), at / n == 7 && mask[at] > 0.0, "{n} columns, {at}");
+                assert!(mask[at] > 0.0 || *x == 0.0, "{n} columns, {at}");
+            }
+            assert_eq!(bits(&masked), bits(&masked_by_bf16), "{n} columns");
+        }
     }
 }
 

@@ -21,7 +21,10 @@ macro_rules! kernel {
             kernel!(@body M, operands, ends, $step, 0 1 2 3 4 5);
         }
 
-        fn $choose(operands: Operands<'_>, ends: Ends) {
+        /// # Safety
+        /// As the loops, for the numbers of rows and columns that the operands have.
+        #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+        unsafe fn $choose(operands: Operands<'_>, ends: Ends) {
             let run = match operands.rows {
                 1 => $loops::<1>,
                 2 => $loops::<2>,
@@ -31,10 +34,10 @@ macro_rules! kernel {
                 _ => $loops::<6>,
             };
             for half in (0..operands.columns).step_by(16) {
-                let operands = Operands { panel: &operands.panel[half..], ..operands };
-                #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-                // SAFETY: `Kernel::new` chooses this kernel where AVX2 and FMA were detected, and `Session` has checked that
-                // operands and ends reach as far as their sizes say.
+                // Without a shared axis, there are no units.
+                let panel = operands.panel.get(half..).unwrap_or_default();
+                let operands = Operands { panel, ..operands };
+                // SAFETY: the caller vouches for features, operands and ends.
                 unsafe {
                     run(operands, ends.skipping(half));
                 }

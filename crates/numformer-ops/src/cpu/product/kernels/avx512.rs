@@ -26,7 +26,10 @@ macro_rules! kernel {
             kernel!(@body M, V, operands, ends, $step, 0 1 2 3 4 5 6 7 8 9 10 11);
         }
 
-        fn $choose(operands: Operands<'_>, ends: Ends) {
+        /// # Safety
+        /// As the loops, for the numbers of rows and columns that the operands have.
+        #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+        unsafe fn $choose(operands: Operands<'_>, ends: Ends) {
             macro_rules! of_rows {
                 ($m:literal) => {
                     if operands.columns > VECTOR { $loops::<$m, 2> } else { $loops::<$m, 1> }
@@ -52,9 +55,7 @@ macro_rules! kernel {
                 (11, false) => of_rows!(11),
                 (_, false) => of_rows!(12),
             };
-            #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-            // SAFETY: `Kernel::new` chooses this kernel where its features were detected, and `Session` has checked that
-            // operands and ends reach as far as their sizes say.
+            // SAFETY: the caller vouches for features, operands and ends.
             unsafe {
                 run(operands, ends);
             }
