@@ -35,6 +35,7 @@ use self::epilogue::{Place, finish};
 use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, ROWS, Session, Sums, Tile, VECTOR};
 use self::lines::{Lines, Part};
 use self::operand::as_units;
+use self::panels::Panel;
 use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
 
@@ -68,16 +69,6 @@ impl Room {
         let zeros = || Box::new(Self { left: Vec::new(), tiles: [Tile::zeros(), Tile::zeros()] });
         ROOM.take().unwrap_or_else(zeros)
     }
-}
-
-/// A panel, and all after it.
-#[derive(Clone, Copy, Debug)]
-struct Panel<'a> {
-    units: &'a [u32],
-    /// The distance between the units of one place along the shared axis and those of the next.
-    stride: usize,
-    /// The distance between the panel and the next.
-    gap: usize,
 }
 
 /// Stores the product of `left` and `right` as operands of type `E`, after what the epilogue does to it, on the calling

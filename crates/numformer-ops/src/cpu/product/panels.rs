@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 
-use super::Panel;
 use super::kernels::{BLOCK, COLUMNS, PanelRow};
 use super::lines::{Lines, Part};
 use super::operand::Operand;
@@ -79,6 +78,16 @@ impl<E: Operand> Panels<E> {
         let units = units(&self.rows[panel * self.height()..self.count() * self.height()]);
         Panel { units, stride: COLUMNS, gap: self.height() * COLUMNS }
     }
+}
+
+/// A panel, and all after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Panel<'a> {
+    pub(super) units: &'a [u32],
+    /// The distance between the units of one place along the shared axis and those of the next.
+    pub(super) stride: usize,
+    /// The distance between the panel and the next.
+    pub(super) gap: usize,
 }
 
 /// The units of panel rows, one row after another.
