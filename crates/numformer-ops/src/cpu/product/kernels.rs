@@ -1,8 +1,9 @@
 //! The innermost loops of products, for each instruction set.
 //!
 //! A kernel stores the product of a few rows of the left operand and one or two panels of the right one, after what
-//! [`Sums`] say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they share: one `f32`, or a pair of bf16. So the same
-//! loops, over units, serve both types; they differ in the step that multiplies two units.
+//! [`Sums`] say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they
+//! share: one `f32`, or a pair of bf16. So the same loops, over units, serve both types; they differ in the step that
+//! multiplies two units.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
@@ -24,8 +25,8 @@ pub(super) const VECTOR: usize = 16;
 /// The most rows of a tile.
 pub(super) const ROWS: usize = 32;
 
-/// Panels have a whole number of blocks of so many units, the last filled up with zeros: what registers for tiles need. It is
-/// a line of the cache, and the number of lines that are copied together by units.
+/// Panels have a whole number of blocks of so many units, the last filled up with zeros: what registers for tiles need. A
+/// block is as long as a line of the cache.
 pub(super) const BLOCK: usize = 16;
 
 /// The units of one panel at one place along the shared axis.
@@ -48,7 +49,7 @@ impl Tile {
     }
 }
 
-/// A few lines of the left operand, and a panel of the right one.
+/// A few lines of the left operand, and one panel or two of the right one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands<'a> {
     pub(super) left: &'a [u32],
@@ -181,8 +182,8 @@ impl Ends {
     }
 }
 
-/// Work that a kernel with tiles calls between its own steps, in parts: the number of a part and that of all parts. It runs while
-/// registers are busy.
+/// Work that a kernel with tiles calls between its own steps, in parts: the number of a part and that of all parts. It runs
+/// while registers are busy.
 pub(super) type Meanwhile<'a> = dyn FnMut(usize, usize) + 'a;
 
 /// How a kernel runs.
@@ -280,31 +281,25 @@ impl Kernel {
 }
 
 impl Session<'_> {
-    /// The most rows of a call with one panel.
-    pub(super) fn rows(&self) -> usize {
-        self.0.rows
+    /// The most rows of a call with so many columns: 0 if there is no such call.
+    pub(super) fn rows(&self, columns: usize) -> usize {
+        if columns > COLUMNS { self.0.rows_of_two } else { self.0.rows }
     }
 
-    /// Whether there are calls with two panels.
-    pub(super) fn takes_two(&self) -> bool {
-        self.0.rows_of_two > 0
-    }
-
-    /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
-    /// equal, because a kernel of few rows waits for its own sums.
-    pub(super) fn blocks(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        blocks(rows, self.0.rows)
-    }
-
-    /// Divides a block for calls with so many columns.
-    pub(super) fn parts(&self, rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        blocks(rows, if columns > COLUMNS { self.0.rows_of_two } else { self.0.rows })
+    /// Divides `rows` rows into blocks for one call each with so many columns: the first row of each, and its number of
+    /// rows. Blocks are nearly equal, because a kernel of few rows waits for its own sums.
+    pub(super) fn blocks(&self, rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = rows.div_ceil(self.rows(columns));
+        (0..count).map(move |i| {
+            let first = i * rows / count;
+            (first, (i + 1) * rows / count - first)
+        })
     }
 
     /// Stores the product of the operands, after what `sums` say.
     pub(super) fn run(&self, operands: Operands<'_>, sums: Sums<'_>) {
         operands.check();
-        let most = if operands.columns > COLUMNS { self.0.rows_of_two } else { self.0.rows };
+        let most = self.rows(operands.columns);
         assert!(operands.rows <= most, "expected at most {most} rows");
         match self.0.run {
             Run::Plain(run) => run(operands, sums),
@@ -343,13 +338,4 @@ impl Session<'_> {
             _ => unreachable!("callers ask whether there are tiles"),
         }
     }
-}
-
-/// Nearly equal blocks of at most `most` rows: the first row and the number of rows of each.
-fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = rows.div_ceil(most);
-    (0..count).map(move |i| {
-        let first = i * rows / count;
-        (first, (i + 1) * rows / count - first)
-    })
 }

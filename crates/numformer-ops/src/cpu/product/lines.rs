@@ -16,8 +16,8 @@ const STAGED: usize = 32;
 const NEAR: usize = 128;
 const FEW_COLUMNS: usize = 4 * COLUMNS;
 
-/// Lines so many units apart, or a multiple, displace each other in the innermost cache, half of whose sets are as far
-/// apart.
+/// Lines at a distance that is a multiple of so many units, 2 KB, fall into one or two of the 64 sets of an innermost
+/// cache, and displace each other.
 const DISPLACED: usize = 512;
 
 thread_local! {
@@ -199,7 +199,9 @@ vectorized! {
             let at = (unit + u) * E::IN_UNIT;
             for (line, to) in to[u * stride..][..lines].iter_mut().enumerate() {
                 let begin = (first + line) * from.line_stride;
-                let entry = |at: usize| if at < from.length { E::of(from.entries[begin + at * from.stride]) } else { E::default() };
+                let entry = |at: usize| {
+                    if at < from.length { E::of(from.entries[begin + at * from.stride]) } else { E::default() }
+                };
                 *to = E::unit(entry(at), entry(at + E::IN_UNIT - 1));
             }
         }

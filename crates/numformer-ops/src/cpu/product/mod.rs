@@ -1,17 +1,16 @@
 //! Products of matrices: of `f32` or bf16, with sums in `f32`.
 //!
 //! The right operand is packed in [`Panels`], or read where it lies for few rows. The left one is read where it lies, or
-//! copied a few rows at a time. A
-//! [kernel](kernels) of the processor's widest instruction set computes a tile of the product after another, and an
-//! [`Epilogue`] adds a bias and the like on the way to memory: in the kernel's registers, if these are whole vectors of
-//! `f32`.
+//! copied a few rows at a time. A [kernel](kernels) of the processor's widest instruction set computes a tile of the
+//! product after another, and an [`Epilogue`] adds a bias and the like on the way to memory: in the registers of a kernel of
+//! vectors, if these are whole and of `f32`.
 //!
 //! # Bits
 //! Each entry is a sum in the order of the shared axis, so that it depends neither on the entries of other rows and columns
 //! nor on threads. With kernels of vectors, old entries and a residual are what the sum begins with in whole vectors of
-//! `f32`; elsewhere, they are added to it. With `f32` operands, kernels that have fused multiply-adds agree in every bit. With bf16, where products are
-//! exact, all kernels do whose instructions are not made for bf16; those take their sums in an order of their own, and
-//! denormal numbers as 0.
+//! `f32`; elsewhere, they are added to it. With `f32` operands, kernels that have fused multiply-adds agree in every bit.
+//! With bf16, where products are exact, all kernels do whose instructions are not made for bf16; those take their sums in an
+//! order of their own, and denormal numbers as 0.
 
 mod epilogue;
 mod kernels;
@@ -44,6 +43,9 @@ const INNERMOST: usize = 1 << 15;
 
 /// The most units of the left operand that are copied at once.
 const COPIED: usize = 1 << 17;
+
+/// The number of rows for which there is room in a block that is copied: at least as many as a kernel takes.
+const BLOCK_ROWS: usize = 16;
 
 /// A right operand is read where it lies for a product of at most so many rows: for more, it pays to pack it.
 const FEW_ROWS: usize = 64;
@@ -124,10 +126,11 @@ fn multiply_panels<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
     let session = kernel.begin();
     let lines = Lines::rows(left);
     let mut room = Room::take();
+    let mut product = Product { dst, session: &session, panel, length: lines.units::<E>(), epilogue };
     if kernel.has_tiles() {
-        multiply_in_tiles::<E, _, _, _>(dst, &session, lines, panel, &mut room, epilogue);
+        product.in_tiles::<E, _>(lines, &mut room);
     } else {
-        multiply_in_vectors::<E, _, _, _>(dst, &session, lines, panel, &mut room, epilogue);
+        product.in_vectors::<E, _>(lines, &mut room);
     }
     ROOM.set(Some(room));
 }
@@ -145,157 +148,163 @@ fn assert_agree<S>([rows, columns]: [usize; 2], left: MatRef<'_, S>, right: [usi
     );
 }
 
-/// The product of lines and panels in vectors.
-fn multiply_in_vectors<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
-    dst: &mut MatMut<'_, O>,
-    session: &Session<'_>,
-    lines: Lines<'_, S>,
-    panel: impl Fn(usize) -> Panel<'p>,
-    room: &mut Room,
-    epilogue: &Epilogue<'_, M>,
-) {
-    let Room { left: memory, tiles: [tile, _] } = room;
-    let length = lines.units::<E>();
-    if let Some(units) = lines.in_place::<E>(dst.columns) {
-        let strides = [lines.line_stride, lines.stride].map(|stride| stride.div_ceil(E::IN_UNIT));
-        let left = |_, row: usize| (&units[(row * strides[0]).min(units.len())..], strides);
-        return multiply_blocks(dst, session, left, panel, [0, lines.lines], length, tile, epilogue);
-    }
-    // Blocks of rows, each by units or by lines, whichever is the order in memory.
-    let by_unit = lines.are_adjacent();
-    // An odd number of blocks, so that lines do not displace each other in the cache.
-    let strides = if by_unit { [1, BLOCK] } else { [(length.div_ceil(BLOCK) | 1) * BLOCK, 1] };
-    let of_block = BLOCK * strides[0].max(length);
-    let blocks = (COPIED / of_block).max(1);
-    let copy = aligned(memory, blocks * of_block);
-    for first in (0..lines.lines).step_by(blocks * session.rows()) {
-        let rows = (blocks * session.rows()).min(lines.lines - first);
-        for ((row, count), copy) in session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
-            let line = first + row;
-            if by_unit {
-                // Rows of the next block do no harm, and whole vectors are copied faster.
-                let part = Part { line, lines: BLOCK.min(lines.lines - line), unit: 0, units: length };
-                lines.write_by_unit::<E>(copy, strides[1], part);
-            } else {
-                lines.write_by_line::<E>(copy, strides[0], Part { line, lines: count, unit: 0, units: length });
-            }
-        }
-        let left = |block: usize, _| (&copy[block * of_block..], strides);
-        multiply_blocks(dst, session, left, &panel, [first, rows], length, tile, epilogue);
-    }
+/// What the loops of a product share.
+struct Product<'a, 'd, O, M, P> {
+    dst: &'a mut MatMut<'d, O>,
+    session: &'a Session<'a>,
+    panel: P,
+    /// The number of units along the shared axis.
+    length: usize,
+    epilogue: &'a Epilogue<'a, M>,
 }
 
-/// The product of some rows and all panels in vectors. `left` gives the units of a block of rows, from its number and its
-/// first row, and the distances between lines and between units.
-#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at two places")]
-fn multiply_blocks<'l, 'p, O: Operand, M: Operand>(
-    dst: &mut MatMut<'_, O>,
-    session: &Session<'_>,
-    left: impl Fn(usize, usize) -> (&'l [u32], [usize; 2]),
-    panel: impl Fn(usize) -> Panel<'p>,
-    [first, rows]: [usize; 2],
-    length: usize,
-    tile: &mut Tile,
-    epilogue: &Epilogue<'_, M>,
-) {
-    let count = dst.columns.div_ceil(COLUMNS);
-    let together = (INNERMOST / (length.max(1) * size_of::<PanelRow>())).max(1).next_multiple_of(2);
-    for begin in (0..count).step_by(together) {
-        for (block, (row, rows)) in session.blocks(rows).enumerate() {
-            let (left, left_strides) = left(block, row);
-            let mut at = begin;
-            while at < count.min(begin + together) {
-                let column = at * COLUMNS;
-                let rest = dst.columns - column;
-                let takes_two = rest >= 2 * COLUMNS && session.takes_two() && epilogue.is_in_place::<O>();
-                let columns = if takes_two { 2 * COLUMNS } else { rest.min(COLUMNS) };
-                let Panel { units: panel, stride: panel_stride, gap: panel_gap } = panel(at);
-                for (part, rows) in session.parts(rows, columns) {
-                    let left = &left[(part * left_strides[0]).min(left.len())..];
+impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M, P> {
+    /// The product of lines and all panels in vectors.
+    fn in_vectors<E: Operand, S: Operand>(&mut self, lines: Lines<'_, S>, room: &mut Room) {
+        let Room { left: memory, tiles: [tile, _] } = room;
+        if let Some(units) = lines.in_place::<E>(self.dst.columns) {
+            let strides = [lines.line_stride, lines.stride].map(|stride| stride.div_ceil(E::IN_UNIT));
+            let left = |_, row: usize| (&units[(row * strides[0]).min(units.len())..], strides);
+            return self.rows_in_vectors(left, [0, lines.lines], tile);
+        }
+        // Blocks of rows, each by units or by lines, whichever is the order in memory.
+        let length = self.length;
+        let by_unit = lines.are_adjacent();
+        // An odd number of lines of the cache, so that rows do not displace each other there.
+        let strides = if by_unit { [1, BLOCK_ROWS] } else { [(length.div_ceil(BLOCK) | 1) * BLOCK, 1] };
+        let of_block = BLOCK_ROWS * strides[0].max(length);
+        let blocks = (COPIED / of_block).max(1);
+        let copy = aligned(memory, blocks * of_block);
+        let most = blocks * self.session.rows(COLUMNS);
+        for first in (0..lines.lines).step_by(most) {
+            let rows = most.min(lines.lines - first);
+            for ((row, count), copy) in self.session.blocks(rows, COLUMNS).zip(copy.chunks_exact_mut(of_block)) {
+                let line = first + row;
+                if by_unit {
+                    // Rows of the next block do no harm, and whole vectors are copied faster.
+                    let part = Part { line, lines: BLOCK_ROWS.min(lines.lines - line), unit: 0, units: length };
+                    lines.write_by_unit::<E>(copy, strides[1], part);
+                } else {
+                    lines.write_by_line::<E>(copy, strides[0], Part { line, lines: count, unit: 0, units: length });
+                }
+            }
+            let left = |block: usize, _| (&copy[block * of_block..], strides);
+            self.rows_in_vectors(left, [first, rows], tile);
+        }
+    }
+
+    /// The product of some rows and all panels in vectors. `left` gives the units of a block of rows, from its number and
+    /// its first row, and the distances between lines and between units.
+    fn rows_in_vectors<'l>(
+        &mut self,
+        left: impl Fn(usize, usize) -> (&'l [u32], [usize; 2]),
+        [first, rows]: [usize; 2],
+        tile: &mut Tile,
+    ) {
+        let takes_two = self.session.rows(2 * COLUMNS) > 0 && self.epilogue.is_in_place::<O>();
+        let together = self.panels_together().next_multiple_of(2);
+        let count = self.dst.columns.div_ceil(COLUMNS);
+        for begin in (0..count).step_by(together) {
+            for (block, (row, rows)) in self.session.blocks(rows, COLUMNS).enumerate() {
+                let left = left(block, row);
+                let mut at = begin;
+                while at < count.min(begin + together) {
+                    let rest = self.dst.columns - at * COLUMNS;
+                    let columns = if takes_two && rest >= 2 * COLUMNS { 2 * COLUMNS } else { rest.min(COLUMNS) };
+                    self.block_in_vectors(
+                        left,
+                        at,
+                        Place { row: first + row, rows, column: at * COLUMNS },
+                        columns,
+                        tile,
+                    );
+                    at += columns.div_ceil(COLUMNS);
+                }
+            }
+        }
+    }
+
+    /// The product of a block of rows and so many columns from a panel on.
+    fn block_in_vectors(
+        &mut self,
+        (left, left_strides): (&[u32], [usize; 2]),
+        at: usize,
+        block: Place,
+        columns: usize,
+        tile: &mut Tile,
+    ) {
+        let Panel { units: panel, stride: panel_stride, gap: panel_gap } = (self.panel)(at);
+        let length = self.length;
+        for (part, rows) in self.session.blocks(block.rows, columns) {
+            // Without a shared axis, there are no units.
+            let left = &left[(part * left_strides[0]).min(left.len())..];
+            let operands = Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
+            let place = Place { row: block.row + part, rows, ..block };
+            if let Some(sums) = self.epilogue.in_place(self.dst, place, columns) {
+                self.session.run(operands, sums);
+            } else {
+                self.session.run(operands, Sums::plain(tile.entries_mut(), COLUMNS));
+                finish(self.dst, tile, place.part(0, 1), self.epilogue);
+            }
+        }
+    }
+
+    /// The product of lines and all panels in registers for tiles.
+    fn in_tiles<E: Operand, S: Operand>(&mut self, lines: Lines<'_, S>, room: &mut Room) {
+        let Room { left: memory, tiles } = room;
+        // Panels have whole blocks.
+        self.length = self.length.next_multiple_of(BLOCK);
+        let mut next = 0;
+        if let Some(units) = lines.in_blocks::<E>() {
+            next = lines.lines / ROWS * ROWS;
+            self.rows_in_tiles(units, lines.line_stride / E::IN_UNIT, [0, next], tiles);
+        }
+        let stride = self.length + BLOCK;
+        let most = (COPIED / stride / ROWS).max(1) * ROWS;
+        let copy = aligned(memory, most * stride);
+        while next < lines.lines {
+            let rows = most.min(lines.lines - next);
+            lines.write_by_line::<E>(copy, stride, Part { line: next, lines: rows, unit: 0, units: self.length });
+            self.rows_in_tiles(copy, stride, [next, rows], tiles);
+            next += rows;
+        }
+    }
+
+    /// The product of some rows and all panels in registers for tiles. The rows are adjacent units, as far apart as the
+    /// stride says.
+    fn rows_in_tiles(&mut self, units: &[u32], stride: usize, [first, rows]: [usize; 2], tiles: &mut [Tile; 2]) {
+        let (length, count, together) = (self.length, self.dst.columns.div_ceil(COLUMNS), self.panels_together());
+        // A tile is written while the next is computed, which need not wait for it.
+        let [mut tile, mut previous] = tiles.each_mut();
+        let mut pending: Option<Place> = None;
+        for begin in (0..count).step_by(together) {
+            for (row, rows) in self.session.blocks(rows, COLUMNS) {
+                for at in begin..count.min(begin + together) {
+                    let Panel { units: panel, stride: panel_stride, gap: panel_gap } = (self.panel)(at);
+                    let columns = COLUMNS.min(self.dst.columns - at * COLUMNS);
+                    // Without a shared axis, there are no units.
+                    let left = &units[(row * stride).min(units.len())..];
+                    let left_strides = [stride, 1];
                     let operands =
                         Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
-                    let place = Place { row: first + row + part, rows, column };
-                    if let Some(sums) = epilogue.in_place(dst, place, columns) {
-                        session.run(operands, sums);
-                    } else {
-                        session.run(operands, Sums::plain(tile.entries_mut(), COLUMNS));
-                        finish(dst, tile, place.part(0, 1), epilogue);
-                    }
+                    self.session.run_in_tiles(operands, tile, &mut |part, parts| {
+                        if let Some(place) = pending {
+                            finish(self.dst, previous, place.part(part, parts), self.epilogue);
+                        }
+                    });
+                    pending = Some(Place { row: first + row, rows, column: at * COLUMNS });
+                    mem::swap(&mut tile, &mut previous);
                 }
-                at += columns.div_ceil(COLUMNS);
             }
         }
-    }
-}
-
-/// The product of lines and panels in registers for tiles.
-fn multiply_in_tiles<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
-    dst: &mut MatMut<'_, O>,
-    session: &Session<'_>,
-    lines: Lines<'_, S>,
-    panel: impl Fn(usize) -> Panel<'p>,
-    room: &mut Room,
-    epilogue: &Epilogue<'_, M>,
-) {
-    let Room { left: memory, tiles } = room;
-    let length = lines.units::<E>().next_multiple_of(BLOCK);
-    let mut next = 0;
-    if let Some(units) = lines.in_blocks::<E>() {
-        let whole = lines.lines / ROWS * ROWS;
-        let stride = lines.line_stride / E::IN_UNIT;
-        multiply_rows(dst, session, (units, stride), &panel, [0, whole], length, tiles, epilogue);
-        next = whole;
-    }
-    let stride = length + BLOCK;
-    let most = (COPIED / stride / ROWS).max(1) * ROWS;
-    let copy = aligned(memory, most * stride);
-    while next < lines.lines {
-        let rows = most.min(lines.lines - next);
-        lines.write_by_line::<E>(copy, stride, Part { line: next, lines: rows, unit: 0, units: length });
-        multiply_rows(dst, session, (copy, stride), &panel, [next, rows], length, tiles, epilogue);
-        next += rows;
-    }
-}
-
-/// The product of some rows and all panels in registers for tiles. The rows are adjacent units, as far apart as the stride
-/// says.
-#[expect(clippy::too_many_arguments, reason = "the loops of one function, called at two places")]
-fn multiply_rows<'p, O: Operand, M: Operand>(
-    dst: &mut MatMut<'_, O>,
-    session: &Session<'_>,
-    (units, stride): (&[u32], usize),
-    panel: impl Fn(usize) -> Panel<'p>,
-    [first, rows]: [usize; 2],
-    length: usize,
-    tiles: &mut [Tile; 2],
-    epilogue: &Epilogue<'_, M>,
-) {
-    let count = dst.columns.div_ceil(COLUMNS);
-    let together = (INNERMOST / (length.max(1) * size_of::<PanelRow>())).max(1);
-    // A tile is written while the next is computed, which need not wait for it.
-    let [mut tile, mut previous] = tiles.each_mut();
-    let mut pending: Option<Place> = None;
-    for begin in (0..count).step_by(together) {
-        for (row, rows) in session.blocks(rows) {
-            for at in begin..count.min(begin + together) {
-                let Panel { units: panel, stride: panel_stride, gap: panel_gap } = panel(at);
-                let columns = COLUMNS.min(dst.columns - at * COLUMNS);
-                // Without a shared axis, there are no units.
-                let left = &units[(row * stride).min(units.len())..];
-                let left_strides = [stride, 1];
-                let operands = Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
-                session.run_in_tiles(operands, tile, &mut |part, parts| {
-                    if let Some(place) = pending {
-                        finish(dst, previous, place.part(part, parts), epilogue);
-                    }
-                });
-                pending = Some(Place { row: first + row, rows, column: at * COLUMNS });
-                mem::swap(&mut tile, &mut previous);
-            }
+        if let Some(place) = pending {
+            finish(self.dst, previous, place.part(0, 1), self.epilogue);
         }
     }
-    if let Some(place) = pending {
-        finish(dst, previous, place.part(0, 1), epilogue);
+
+    /// The number of panels that stay in the innermost cache together, at least one.
+    fn panels_together(&self) -> usize {
+        (INNERMOST / (self.length.max(1) * size_of::<PanelRow>())).max(1)
     }
 }
 

@@ -64,12 +64,12 @@ impl<E: Operand> Panels<E> {
     }
 
     /// Number of units in a panel: a whole number of blocks.
-    pub(super) fn height(&self) -> usize {
+    fn height(&self) -> usize {
         self.sizes[0].div_ceil(E::IN_UNIT).next_multiple_of(BLOCK)
     }
 
     /// Number of panels.
-    pub(super) fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.sizes[1].div_ceil(COLUMNS)
     }
 
