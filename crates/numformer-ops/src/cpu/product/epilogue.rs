@@ -65,7 +65,7 @@ impl<M: Operand> Epilogue<'_, M> {
         }
         let stride = dst.stride;
         let sums = Sums::plain(O::exact_mut(&mut dst.data[row * stride + column..])?, stride);
-        let bias = |bias: &'a [f32]| &bias[column..];
+        let bias = |bias: &'a [f32]| Some(&bias[column..]);
         Some(match self {
             Self::Replace(scale) => Sums { scale: *scale, ..sums },
             Self::Add => Sums { begin: Begin::Old, ..sums },

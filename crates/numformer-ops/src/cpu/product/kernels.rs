@@ -1,9 +1,10 @@
 //! The innermost loops of products, for each instruction set.
 //!
-//! A kernel stores the product of a few rows of the left operand and one or two panels of the right one, after what
-//! [`Sums`] say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they
+//! A kernel stores the product of a few rows of the left operand and some panels of the right one, after what [`Sums`]
+//! say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they
 //! share: one `f32`, or a pair of bf16. So the same loops, over units, serve both types; they differ in the step that
-//! multiplies two units.
+//! multiplies two units. Where the processor has no instructions for bf16, numbers are rounded to it, but are units of
+//! `f32`.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
@@ -12,6 +13,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(super) mod plain;
+
+use std::ops::Range;
+#[cfg(target_arch = "x86_64")]
+use std::ptr;
 
 use super::operand::Type;
 use crate::cpu::simd::Level;
@@ -49,39 +54,56 @@ impl Tile {
     }
 }
 
-/// A few lines of the left operand, and one panel or two of the right one.
+/// A few lines of the left operand, and some panels of the right one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands<'a> {
     pub(super) left: &'a [u32],
-    /// The distance between lines, and between the units of a line.
+    /// The distance between lines, and between the units of a line. One of them is 1.
     pub(super) left_strides: [usize; 2],
     pub(super) panel: &'a [u32],
     /// The distance between the units of one place along the shared axis and those of the next.
     pub(super) panel_stride: usize,
-    /// The distance between this panel and the next, whose columns may be needed, too.
+    /// The distance between a panel and the next.
     pub(super) panel_gap: usize,
     /// The number of units along the shared axis.
     pub(super) length: usize,
     /// The number of lines.
     pub(super) rows: usize,
-    /// The number of columns that are needed: of one panel, or all of two.
+    /// The number of columns that are needed: all of each panel but the last.
     pub(super) columns: usize,
 }
 
 impl Operands<'_> {
     /// # Panics
-    /// When a slice is shorter than the sizes say. Kernels of vectors read 16 columns, 32, or 64.
+    /// When a slice is shorter than the sizes say. Kernels of vectors read 16 columns of the last panel, or 32.
     fn check(&self) {
         let Self { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, rows, columns } = *self;
-        assert!(0 < rows && 0 < columns && (columns <= COLUMNS || columns == 2 * COLUMNS), "expected one panel or two");
+        assert!(0 < rows && 0 < columns, "expected rows and columns");
+        assert!(line == 1 || unit == 1, "expected adjacent lines or units");
         if length > 0 {
             let last = (rows - 1).strict_mul(line).strict_add((length - 1).strict_mul(unit));
             assert!(last < left.len(), "expected {rows} lines of {length} units");
-            let gap = if columns > COLUMNS { panel_gap } else { 0 };
-            let last = (length - 1).strict_mul(panel_stride).strict_add(gap);
-            let last = last.strict_add(columns.next_multiple_of(VECTOR).min(COLUMNS));
-            assert!(last <= panel.len(), "expected a panel of {length} units");
+            let before = (columns - 1) / COLUMNS;
+            assert!(before == 0 || COLUMNS <= panel_gap, "expected panels beside each other");
+            let last = (length - 1).strict_mul(panel_stride).strict_add(before.strict_mul(panel_gap));
+            let last = last.strict_add((columns - before * COLUMNS).next_multiple_of(VECTOR));
+            assert!(last <= panel.len(), "expected panels of {length} units for {columns} columns");
         }
+    }
+
+    /// Some rows and columns: from the first of a panel on.
+    #[cfg(target_arch = "x86_64")]
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        // Without a shared axis, there are no units.
+        let left = self.left.get(rows.start * self.left_strides[0]..).unwrap_or_default();
+        let panel = self.panel.get(columns.start / COLUMNS * self.panel_gap..).unwrap_or_default();
+        Self { left, panel, rows: rows.len(), columns: columns.len(), ..self }
+    }
+
+    /// Whether the units of a line are adjacent.
+    #[cfg(target_arch = "x86_64")]
+    fn is_by_line(&self) -> bool {
+        self.left_strides[1] == 1
     }
 }
 
@@ -94,7 +116,7 @@ pub(super) struct Sums<'a> {
     pub(super) stride: usize,
     pub(super) begin: Begin<'a>,
     pub(super) scale: f32,
-    pub(super) bias: &'a [f32],
+    pub(super) bias: Option<&'a [f32]>,
     pub(super) floor: f32,
     /// A matrix and the distance between its rows.
     pub(super) mask: Option<(&'a [f32], usize)>,
@@ -110,21 +132,22 @@ pub(super) enum Begin<'a> {
     Matrix(&'a [f32], usize),
 }
 
-/// A row of zeros.
-static ZEROS: [f32; 2 * COLUMNS] = [0.0; 2 * COLUMNS];
+/// What kernels of vectors read, again and again, where there is no bias and sums begin with 0.
+#[cfg(target_arch = "x86_64")]
+static ZEROS: [f32; VECTOR] = [0.0; VECTOR];
 
 impl<'a> Sums<'a> {
     /// Sums as they are.
     pub(super) fn plain(to: &'a mut [f32], stride: usize) -> Self {
-        Self { to, stride, begin: Begin::Zero, scale: 1.0, bias: &ZEROS, floor: f32::NEG_INFINITY, mask: None }
+        Self { to, stride, begin: Begin::Zero, scale: 1.0, bias: None, floor: f32::NEG_INFINITY, mask: None }
     }
 
-    /// What the sums of a row begin with.
-    fn begin(&self, row: usize, columns: usize) -> &[f32] {
+    /// What the sums begin with, at some columns of a row.
+    fn begin(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
         match self.begin {
-            Begin::Zero => &ZEROS[..columns],
-            Begin::Old => &self.to[row * self.stride..][..columns],
-            Begin::Matrix(matrix, stride) => &matrix[row * stride..][..columns],
+            Begin::Zero => None,
+            Begin::Old => Some(&self.to[row * self.stride..][columns]),
+            Begin::Matrix(matrix, stride) => Some(&matrix[row * stride..][columns]),
         }
     }
 
@@ -134,39 +157,36 @@ impl<'a> Sums<'a> {
     fn ends(self, rows: usize, columns: usize) -> Ends {
         let Self { to, stride: to_stride, begin, scale, bias, floor, mask } = self;
         let columns = columns.next_multiple_of(VECTOR);
-        let check = |entries: &[f32], stride: usize| {
+        let checked = |entries: &[f32], stride: usize| {
             let last = (rows - 1).strict_mul(stride).strict_add(columns);
             assert!(last <= entries.len(), "expected {rows} rows of {columns} entries");
+            entries.as_ptr()
         };
-        check(to, to_stride);
-        check(bias, 0);
+        checked(to, to_stride);
         let to = to.as_mut_ptr();
-        let (from, from_stride) = match begin {
-            Begin::Zero => (ZEROS.as_ptr(), 0),
-            Begin::Old => (to.cast_const(), to_stride),
-            Begin::Matrix(matrix, stride) => {
-                check(matrix, stride);
-                (matrix.as_ptr(), stride)
-            }
+        let (from, from_strides) = match begin {
+            Begin::Zero => (ZEROS.as_ptr(), [0, 0]),
+            Begin::Old => (to.cast_const(), [to_stride, 1]),
+            Begin::Matrix(matrix, stride) => (checked(matrix, stride), [stride, 1]),
         };
-        let (mask, mask_stride) = mask.map_or((std::ptr::null(), 0), |(mask, stride)| {
-            check(mask, stride);
-            (mask.as_ptr(), stride)
-        });
-        Ends { to, to_stride, from, from_stride, scale, bias: bias.as_ptr(), floor, mask, mask_stride }
+        let (bias, bias_stride) = bias.map_or((ZEROS.as_ptr(), 0), |bias| (checked(bias, 0), 1));
+        let (mask, mask_stride) = mask.map_or((ptr::null(), 0), |(mask, stride)| (checked(mask, stride), stride));
+        Ends { to, to_stride, from, from_strides, scale, bias, bias_stride, floor, mask, mask_stride }
     }
 }
 
-/// [`Sums`] as kernels of vectors take them. The mask may be null.
+/// [`Sums`] as kernels of vectors take them. The mask may be null. Vectors are as far apart as the strides of columns say,
+/// which are 1, or 0 where one vector of zeros stands for all.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     to: *mut f32,
     to_stride: usize,
     from: *const f32,
-    from_stride: usize,
+    from_strides: [usize; 2],
     scale: f32,
     bias: *const f32,
+    bias_stride: usize,
     floor: f32,
     mask: *const f32,
     mask_stride: usize,
@@ -174,11 +194,14 @@ pub(super) struct Ends {
 
 #[cfg(target_arch = "x86_64")]
 impl Ends {
-    /// The same without the first `column` columns.
-    fn skipping(self, column: usize) -> Self {
-        let mask = if self.mask.is_null() { self.mask } else { self.mask.wrapping_add(column) };
-        let (to, from) = (self.to.wrapping_add(column), self.from.wrapping_add(column));
-        Self { to, from, bias: self.bias.wrapping_add(column), mask, ..self }
+    /// The same without the first rows and columns.
+    fn skipping(self, row: usize, column: usize) -> Self {
+        let Self { to, to_stride, from, from_strides, bias, bias_stride, mask, mask_stride, .. } = self;
+        let to = to.wrapping_add(row * to_stride + column);
+        let from = from.wrapping_add(row * from_strides[0] + column * from_strides[1]);
+        let bias = bias.wrapping_add(column * bias_stride);
+        let mask = if mask.is_null() { mask } else { mask.wrapping_add(row * mask_stride + column) };
+        Self { to, from, bias, mask, ..self }
     }
 }
 
@@ -199,13 +222,10 @@ pub(super) enum Run {
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
-/// A kernel: its loops, and the sizes that they take.
+/// A kernel: its loops, and the most rows of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
-    /// The most rows of a call with one panel.
     rows: usize,
-    /// The most rows of a call with two panels, or 0.
-    rows_of_two: usize,
     run: Run,
 }
 
@@ -224,40 +244,29 @@ impl Drop for Session<'_> {
 
 impl Kernel {
     const fn plain(rows: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
-        Self { rows, rows_of_two: 0, run: Run::Plain(run) }
+        Self { rows, run: Run::Plain(run) }
     }
 
     #[cfg(target_arch = "x86_64")]
-    const fn of_vectors([rows, rows_of_two]: [usize; 2], run: unsafe fn(Operands<'_>, Ends)) -> Self {
-        Self { rows, rows_of_two, run: Run::Vectors(run) }
+    const fn of_vectors(rows: usize, run: unsafe fn(Operands<'_>, Ends)) -> Self {
+        Self { rows, run: Run::Vectors(run) }
     }
 
     /// The fastest kernel of `level` for operands of the given type.
+    ///
+    /// # Panics
+    /// When the level has no instructions for bf16, and the operands are.
     pub(super) fn new(level: Level, operands: Type) -> Self {
         #[cfg(target_arch = "x86_64")]
-        {
-            if level.has_amx() && operands == Type::Bf16 {
-                return amx::BF16;
-            }
-            if level.has_avx512() {
-                return match operands {
-                    Type::F32 => avx512::F32,
-                    Type::Bf16 if level.has_avx512_bf16() => avx512::BF16,
-                    Type::Bf16 => avx512::WIDENED,
-                };
-            }
-            if level.has_avx2() {
-                return match operands {
-                    Type::F32 => avx2::F32,
-                    Type::Bf16 => avx2::WIDENED,
-                };
-            }
-        }
-        let _ = level;
         match operands {
-            Type::F32 => plain::F32,
-            Type::Bf16 => plain::BF16,
+            Type::F32 if level.has_avx512() => return avx512::F32,
+            Type::F32 if level.has_avx2() => return avx2::F32,
+            Type::Bf16 if level.has_amx() => return amx::BF16,
+            Type::Bf16 if level.has_avx512_bf16() => return avx512::BF16,
+            _ => {}
         }
+        assert!(operands == Type::F32, "{level} has no instructions for bf16: expected panels packed at this level");
+        plain::F32
     }
 
     /// Whether the kernel has registers for tiles: then it reads [`ROWS`] lines even if fewer are asked for, each of
@@ -281,15 +290,15 @@ impl Kernel {
 }
 
 impl Session<'_> {
-    /// The most rows of a call with so many columns: 0 if there is no such call.
-    pub(super) fn rows(&self, columns: usize) -> usize {
-        if columns > COLUMNS { self.0.rows_of_two } else { self.0.rows }
+    /// The most rows of a call.
+    pub(super) fn rows(&self) -> usize {
+        self.0.rows
     }
 
-    /// Divides `rows` rows into blocks for one call each with so many columns: the first row of each, and its number of
-    /// rows. Blocks are nearly equal, because a kernel of few rows waits for its own sums.
-    pub(super) fn blocks(&self, rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let count = rows.div_ceil(self.rows(columns));
+    /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
+    /// equal, because a kernel of few rows waits for its own sums.
+    pub(super) fn blocks(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = rows.div_ceil(self.rows());
         (0..count).map(move |i| {
             let first = i * rows / count;
             (first, (i + 1) * rows / count - first)
@@ -299,7 +308,7 @@ impl Session<'_> {
     /// Stores the product of the operands, after what `sums` say.
     pub(super) fn run(&self, operands: Operands<'_>, sums: Sums<'_>) {
         operands.check();
-        let most = self.rows(operands.columns);
+        let most = self.rows();
         assert!(operands.rows <= most, "expected at most {most} rows");
         match self.0.run {
             Run::Plain(run) => run(operands, sums),

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::kernels::{BLOCK, COLUMNS};
-use super::operand::{Operand, as_units};
+use super::operand::{Operand, Unit, as_units};
 use super::transpose::transpose;
 use crate::cpu::matrix::MatRef;
 use crate::cpu::simd::vectorized;
@@ -76,7 +76,7 @@ impl<'a, S: Operand> Lines<'a, S> {
     }
 
     /// The units where they lie, if they need no conversion, for a product of so many columns.
-    pub(super) fn in_place<E: Operand>(&self, columns: usize) -> Option<&'a [u32]> {
+    pub(super) fn in_place<E: Unit>(&self, columns: usize) -> Option<&'a [u32]> {
         let is_far = if self.are_adjacent() {
             self.stride > NEAR && columns > FEW_COLUMNS
         } else {
@@ -86,30 +86,26 @@ impl<'a, S: Operand> Lines<'a, S> {
     }
 
     /// The units, if they need no conversion: lines of whole ones.
-    fn as_whole_units<E: Operand>(&self) -> Option<&'a [u32]> {
+    fn as_whole_units<E: Unit>(&self) -> Option<&'a [u32]> {
         let are_whole = [self.length, self.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT));
-        if S::TYPE == E::TYPE && (E::IN_UNIT == 1 || self.stride == 1 && are_whole) {
-            as_units(self.entries)
-        } else {
-            None
-        }
+        if E::is::<S>() && (E::IN_UNIT == 1 || self.stride == 1 && are_whole) { as_units(self.entries) } else { None }
     }
 
     /// The units where they lie, if each line is a whole number of blocks and begins with a line of the cache.
-    pub(super) fn in_blocks<E: Operand>(&self) -> Option<&'a [u32]> {
+    pub(super) fn in_blocks<E: Unit>(&self) -> Option<&'a [u32]> {
         let are_blocks = [self.length, self.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT * BLOCK));
         let units = self.as_whole_units::<E>().filter(|units| units.as_ptr().align_offset(64) == 0);
         if self.stride == 1 && are_blocks { units } else { None }
     }
 
     /// Number of units in a line of operands of type `E`.
-    pub(super) fn units<E: Operand>(&self) -> usize {
+    pub(super) fn units<E: Unit>(&self) -> usize {
         self.length.div_ceil(E::IN_UNIT)
     }
 
     /// Writes a part by lines: the units of a line are adjacent, and lines are `stride` apart. Units past the end of a
     /// line are 0.
-    pub(super) fn write_by_line<E: Operand>(&self, to: &mut [u32], stride: usize, part: Part) {
+    pub(super) fn write_by_line<E: Unit>(&self, to: &mut [u32], stride: usize, part: Part) {
         if self.stride == 1 {
             return copy_lines(to, stride, *self, part, E::default());
         }
@@ -123,7 +119,7 @@ impl<'a, S: Operand> Lines<'a, S> {
 
     /// Writes a part by units: the same units of all lines are adjacent, and units are `stride` apart. Units past the end
     /// of a line are 0.
-    pub(super) fn write_by_unit<E: Operand>(&self, to: &mut [u32], stride: usize, part: Part) {
+    pub(super) fn write_by_unit<E: Unit>(&self, to: &mut [u32], stride: usize, part: Part) {
         if self.stride != 1 || self.line_stride == 1 {
             return interleave_lines(to, stride, *self, part, E::default());
         }
@@ -149,7 +145,7 @@ impl<'a, S: Operand> Lines<'a, S> {
 vectorized! {
     /// [`Lines::write_by_line`] where the entries of a line are adjacent. The last argument only says of what type the
     /// units are.
-    fn copy_lines[S: Operand, E: Operand](
+    fn copy_lines[S: Operand, E: Unit](
         to: &mut [u32],
         stride: usize,
         from: Lines<'_, S>,
@@ -175,7 +171,7 @@ vectorized! {
 vectorized! {
     /// [`Lines::write_by_unit`] where lines are adjacent, or anything else. The last argument only says of what type the
     /// units are.
-    fn interleave_lines[S: Operand, E: Operand](
+    fn interleave_lines[S: Operand, E: Unit](
         to: &mut [u32],
         stride: usize,
         from: Lines<'_, S>,
@@ -210,7 +206,7 @@ vectorized! {
 
 /// Writes `units` rows of the first `width` lines, which are adjacent.
 #[inline(always)]
-fn interleave_rows<S: Operand, E: Operand>(
+fn interleave_rows<S: Operand, E: Unit>(
     to: &mut [u32],
     stride: usize,
     (from, from_stride): (&[S], usize),
@@ -225,7 +221,7 @@ fn interleave_rows<S: Operand, E: Operand>(
 
 /// The units of entries at one place along the lines, and at the next if a unit has two.
 #[inline(always)]
-fn write_pairs<S: Operand, E: Operand>(to: &mut [u32], a: &[S], b: &[S]) {
+fn write_pairs<S: Operand, E: Unit>(to: &mut [u32], a: &[S], b: &[S]) {
     for (to, (a, b)) in to.iter_mut().zip(a.iter().zip(b)) {
         *to = E::unit(E::of(*a), E::of(*b));
     }

@@ -24,7 +24,7 @@ pub(crate) use self::epilogue::Epilogue;
 pub(crate) use self::kernels::amx::with_tiles;
 pub(crate) use self::kernels::plain::multiply_add;
 pub use self::operand::Operand;
-pub(crate) use self::operand::Type;
+pub(crate) use self::operand::{Type, Unit};
 pub use self::panels::Panels;
 
 use std::cell::RefCell;
@@ -33,7 +33,7 @@ use std::mem;
 use self::epilogue::{Place, finish};
 use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, ROWS, Session, Sums, Tile, VECTOR};
 use self::lines::{Lines, Part};
-use self::operand::as_units;
+use self::operand::{Widened, as_units};
 use self::panels::Panel;
 use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
@@ -111,11 +111,16 @@ pub(crate) fn multiply_packed<S: Operand, E: Operand, O: Operand, M: Operand>(
     epilogue: &Epilogue<'_, M>,
 ) {
     assert_agree([dst.rows, dst.columns], left, right.sizes());
-    multiply_panels::<E, _, _, _>(&mut dst, left, |at| right.panel(at), epilogue);
+    let panel = |at| right.panel(at);
+    if right.are_widened() {
+        multiply_panels::<Widened, _, _, _>(&mut dst, left, panel, epilogue);
+    } else {
+        multiply_panels::<E, _, _, _>(&mut dst, left, panel, epilogue);
+    }
 }
 
 /// The product of `left` and panels.
-fn multiply_panels<'p, E: Operand, S: Operand, O: Operand, M: Operand>(
+fn multiply_panels<'p, E: Unit, S: Operand, O: Operand, M: Operand>(
     dst: &mut MatMut<'_, O>,
     left: MatRef<'_, S>,
     panel: impl Fn(usize) -> Panel<'p>,
@@ -160,7 +165,7 @@ struct Product<'a, 'd, O, M, P> {
 
 impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M, P> {
     /// The product of lines and all panels in vectors.
-    fn in_vectors<E: Operand, S: Operand>(&mut self, lines: Lines<'_, S>, room: &mut Room) {
+    fn in_vectors<E: Unit, S: Operand>(&mut self, lines: Lines<'_, S>, room: &mut Room) {
         let Room { left: memory, tiles: [tile, _] } = room;
         if let Some(units) = lines.in_place::<E>(self.dst.columns) {
             let strides = [lines.line_stride, lines.stride].map(|stride| stride.div_ceil(E::IN_UNIT));
@@ -175,10 +180,10 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let of_block = BLOCK_ROWS * strides[0].max(length);
         let blocks = (COPIED / of_block).max(1);
         let copy = aligned(memory, blocks * of_block);
-        let most = blocks * self.session.rows(COLUMNS);
+        let most = blocks * self.session.rows();
         for first in (0..lines.lines).step_by(most) {
             let rows = most.min(lines.lines - first);
-            for ((row, count), copy) in self.session.blocks(rows, COLUMNS).zip(copy.chunks_exact_mut(of_block)) {
+            for ((row, count), copy) in self.session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
                 let line = first + row;
                 if by_unit {
                     // Rows of the next block do no harm, and whole vectors are copied faster.
@@ -201,56 +206,57 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         [first, rows]: [usize; 2],
         tile: &mut Tile,
     ) {
-        let takes_two = self.session.rows(2 * COLUMNS) > 0 && self.epilogue.is_in_place::<O>();
-        let together = self.panels_together().next_multiple_of(2);
-        let count = self.dst.columns.div_ceil(COLUMNS);
-        for begin in (0..count).step_by(together) {
-            for (block, (row, rows)) in self.session.blocks(rows, COLUMNS).enumerate() {
+        let columns = self.dst.columns;
+        // What the registers of a kernel can finish comes first: whole vectors, of whole panels if the last is not.
+        let in_registers = match self.epilogue.is_in_place::<O>() {
+            true if columns.is_multiple_of(VECTOR) => columns,
+            true => columns / COLUMNS * COLUMNS,
+            false => 0,
+        };
+        let together = self.panels_together().next_multiple_of(2) * COLUMNS;
+        for begin in (0..columns).step_by(together) {
+            let end = columns.min(begin + together);
+            for (block, (row, rows)) in self.session.blocks(rows).enumerate() {
                 let left = left(block, row);
-                let mut at = begin;
-                while at < count.min(begin + together) {
-                    let rest = self.dst.columns - at * COLUMNS;
-                    let columns = if takes_two && rest >= 2 * COLUMNS { 2 * COLUMNS } else { rest.min(COLUMNS) };
-                    self.block_in_vectors(
-                        left,
-                        at,
-                        Place { row: first + row, rows, column: at * COLUMNS },
-                        columns,
-                        tile,
-                    );
-                    at += columns.div_ceil(COLUMNS);
+                let place = Place { row: first + row, rows, column: begin };
+                let done = end.min(in_registers.max(begin));
+                if begin < done {
+                    self.block_in_registers(left, place, done - begin);
+                }
+                for column in (done..end).step_by(COLUMNS) {
+                    self.block_in_tile(left, Place { column, ..place }, COLUMNS.min(end - column), tile);
                 }
             }
         }
     }
 
-    /// The product of a block of rows and so many columns from a panel on.
-    fn block_in_vectors(
-        &mut self,
-        (left, left_strides): (&[u32], [usize; 2]),
-        at: usize,
-        block: Place,
-        columns: usize,
-        tile: &mut Tile,
-    ) {
-        let Panel { units: panel, stride: panel_stride, gap: panel_gap } = (self.panel)(at);
-        let length = self.length;
-        for (part, rows) in self.session.blocks(block.rows, columns) {
-            // Without a shared axis, there are no units.
-            let left = &left[(part * left_strides[0]).min(left.len())..];
-            let operands = Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
-            let place = Place { row: block.row + part, rows, ..block };
-            if let Some(sums) = self.epilogue.in_place(self.dst, place, columns) {
-                self.session.run(operands, sums);
-            } else {
-                self.session.run(operands, Sums::plain(tile.entries_mut(), COLUMNS));
-                finish(self.dst, tile, place.part(0, 1), self.epilogue);
-            }
-        }
+    /// The operands for a block of rows and so many columns.
+    fn operands<'l>(&self, left: (&'l [u32], [usize; 2]), block: Place, columns: usize) -> Operands<'l>
+    where
+        'p: 'l,
+    {
+        let (left, left_strides) = left;
+        let Panel { units: panel, stride: panel_stride, gap: panel_gap } = (self.panel)(block.column / COLUMNS);
+        let (length, rows) = (self.length, block.rows);
+        Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns }
+    }
+
+    /// The product of a block of rows and so many columns, finished in registers.
+    fn block_in_registers(&mut self, left: (&[u32], [usize; 2]), block: Place, columns: usize) {
+        let operands = self.operands(left, block, columns);
+        let sums = self.epilogue.in_place(self.dst, block, columns).expect("whole vectors of f32");
+        self.session.run(operands, sums);
+    }
+
+    /// The product of a block of rows and the columns of one panel, finished on the way from `tile`.
+    fn block_in_tile(&mut self, left: (&[u32], [usize; 2]), block: Place, columns: usize, tile: &mut Tile) {
+        let operands = self.operands(left, block, columns);
+        self.session.run(operands, Sums::plain(tile.entries_mut(), COLUMNS));
+        finish(self.dst, tile, block.part(0, 1), self.epilogue);
     }
 
     /// The product of lines and all panels in registers for tiles.
-    fn in_tiles<E: Operand, S: Operand>(&mut self, lines: Lines<'_, S>, room: &mut Room) {
+    fn in_tiles<E: Unit, S: Operand>(&mut self, lines: Lines<'_, S>, room: &mut Room) {
         let Room { left: memory, tiles } = room;
         // Panels have whole blocks.
         self.length = self.length.next_multiple_of(BLOCK);
@@ -278,7 +284,7 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let [mut tile, mut previous] = tiles.each_mut();
         let mut pending: Option<Place> = None;
         for begin in (0..count).step_by(together) {
-            for (row, rows) in self.session.blocks(rows, COLUMNS) {
+            for (row, rows) in self.session.blocks(rows) {
                 for at in begin..count.min(begin + together) {
                     let Panel { units: panel, stride: panel_stride, gap: panel_gap } = (self.panel)(at);
                     let columns = COLUMNS.min(self.dst.columns - at * COLUMNS);

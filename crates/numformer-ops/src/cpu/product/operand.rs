@@ -34,24 +34,64 @@ pub enum Type {
     Bf16,
 }
 
-/// What the kernels need to know of an operand. This module does not show it, so there are no other operands.
-pub trait Sealed: Sized {
-    /// Which type this is.
-    const TYPE: Type;
-    /// Number of operands in a unit of 32 bits.
-    const IN_UNIT: usize;
-    /// `x`, rounded if need be.
-    fn of<S: Operand>(x: S) -> Self;
-    /// The unit of one operand, or of the pair that begins with it.
-    fn unit(first: Self, second: Self) -> u32;
-    /// Writes as many units as `entries` fill.
-    fn write_units<S: Operand>(units: &mut [u32], entries: &[S]);
+/// What products need to know of an operand. This module does not show it, so there are no other operands.
+pub trait Sealed: Unit {
     /// The same number as bf16, rounded if need be.
     fn to_bf16(self) -> bf16;
     /// The same entries as `f32`, if they are.
     fn exact(entries: &[Self]) -> Option<&[f32]>;
     /// [`exact`](Self::exact), mutably.
     fn exact_mut(entries: &mut [Self]) -> Option<&mut [f32]>;
+}
+
+/// A number as kernels read it, in a unit of 32 bits, alone or in a pair.
+pub trait Unit: Copy + Default {
+    /// The type of the numbers in a unit.
+    const TYPE: Type;
+    /// Number of numbers in a unit.
+    const IN_UNIT: usize = match Self::TYPE {
+        Type::F32 => 1,
+        Type::Bf16 => 2,
+    };
+    /// Whether entries of type `S` fill units as they are.
+    fn is<S: Operand>() -> bool {
+        S::TYPE == Self::TYPE
+    }
+    /// `x`, rounded if need be.
+    fn of<S: Operand>(x: S) -> Self;
+    /// The unit of one number, or of the pair that begins with it.
+    fn unit(first: Self, second: Self) -> u32;
+    /// Writes as many units as `entries` fill.
+    fn write_units<S: Operand>(units: &mut [u32], entries: &[S]);
+}
+
+/// A number of bf16 as an `f32`, for processors without instructions for bf16.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Widened(f32);
+
+impl Unit for Widened {
+    const TYPE: Type = Type::F32;
+
+    fn is<S: Operand>() -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn of<S: Operand>(x: S) -> Self {
+        Self(x.to_bf16().widen())
+    }
+
+    #[inline(always)]
+    fn unit(first: Self, _second: Self) -> u32 {
+        first.0.to_bits()
+    }
+
+    #[inline(always)]
+    fn write_units<S: Operand>(units: &mut [u32], entries: &[S]) {
+        for (unit, entry) in units.iter_mut().zip(entries) {
+            *unit = Self::of(*entry).0.to_bits();
+        }
+    }
 }
 
 impl Operand for f32 {
@@ -78,9 +118,8 @@ impl Operand for f32 {
     }
 }
 
-impl Sealed for f32 {
+impl Unit for f32 {
     const TYPE: Type = Type::F32;
-    const IN_UNIT: usize = 1;
 
     #[inline(always)]
     fn of<S: Operand>(x: S) -> Self {
@@ -98,7 +137,9 @@ impl Sealed for f32 {
             *unit = entry.widen().to_bits();
         }
     }
+}
 
+impl Sealed for f32 {
     #[inline(always)]
     fn to_bf16(self) -> bf16 {
         bf16::round(self)
@@ -147,9 +188,8 @@ impl Operand for bf16 {
     }
 }
 
-impl Sealed for bf16 {
+impl Unit for bf16 {
     const TYPE: Type = Type::Bf16;
-    const IN_UNIT: usize = 2;
 
     #[inline(always)]
     fn of<S: Operand>(x: S) -> Self {
@@ -173,7 +213,9 @@ impl Sealed for bf16 {
             *unit = Self::unit(pair[0].to_bf16(), pair[1].to_bf16());
         }
     }
+}
 
+impl Sealed for bf16 {
     #[inline(always)]
     fn to_bf16(self) -> bf16 {
         self

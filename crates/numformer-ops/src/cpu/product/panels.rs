@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 
 use super::kernels::{BLOCK, COLUMNS, PanelRow};
 use super::lines::{Lines, Part};
-use super::operand::Operand;
+use super::operand::{Operand, Type, Unit, Widened};
 use crate::cpu::matrix::MatRef;
+use crate::cpu::simd::Level;
 
 /// The right operand of a product, in panels of 32 columns: for each place along the shared axis, the entries of these
 /// columns are adjacent. A weight is packed once for many products.
@@ -14,12 +15,14 @@ pub struct Panels<E> {
     rows: Vec<PanelRow>,
     /// The number of rows and columns of the matrix.
     sizes: [usize; 2],
+    /// Whether units are [`Widened`].
+    are_widened: bool,
     operand: PhantomData<E>,
 }
 
 impl<E> Default for Panels<E> {
     fn default() -> Self {
-        Self { rows: Vec::new(), sizes: [0; 2], operand: PhantomData }
+        Self { rows: Vec::new(), sizes: [0; 2], are_widened: false, operand: PhantomData }
     }
 }
 
@@ -34,8 +37,13 @@ impl<E: Operand> Panels<E> {
         self.pack(MatRef::filling(matrix, columns).t());
     }
 
-    /// Packs `right`, in place of what was packed before.
+    /// Packs `right`, in place of what was packed before: bf16 as `f32` if the processor has no instructions for it.
     pub(crate) fn pack<S: Operand>(&mut self, right: MatRef<'_, S>) {
+        self.are_widened = E::TYPE == Type::Bf16 && !Level::detect().has_bf16();
+        if self.are_widened { self.pack_units::<Widened, S>(right) } else { self.pack_units::<E, S>(right) }
+    }
+
+    fn pack_units<U: Unit, S: Operand>(&mut self, right: MatRef<'_, S>) {
         let lines = Lines::columns(right);
         self.sizes = [lines.length, lines.lines];
         let height = self.height();
@@ -45,8 +53,13 @@ impl<E: Operand> Panels<E> {
         for (panel, rows) in self.rows[..len].chunks_exact_mut(height.max(1)).enumerate() {
             let line = panel * COLUMNS;
             let part = Part { line, lines: COLUMNS.min(lines.lines - line), unit: 0, units: height };
-            lines.write_by_unit::<E>(units_mut(rows), COLUMNS, part);
+            lines.write_by_unit::<U>(units_mut(rows), COLUMNS, part);
         }
+    }
+
+    /// Whether the numbers are bf16 as `f32`.
+    pub(super) fn are_widened(&self) -> bool {
+        self.are_widened
     }
 
     /// The number of rows and columns of the matrix.
@@ -65,7 +78,8 @@ impl<E: Operand> Panels<E> {
 
     /// Number of units in a panel: a whole number of blocks.
     fn height(&self) -> usize {
-        self.sizes[0].div_ceil(E::IN_UNIT).next_multiple_of(BLOCK)
+        let in_unit = if self.are_widened { Widened::IN_UNIT } else { E::IN_UNIT };
+        self.sizes[0].div_ceil(in_unit).next_multiple_of(BLOCK)
     }
 
     /// Number of panels.

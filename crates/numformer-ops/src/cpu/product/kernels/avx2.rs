@@ -1,103 +1,115 @@
-//! Kernels of six rows and two vectors of columns, for AVX2.
+//! The kernel of six rows and two vectors of columns, for AVX2.
+//!
+//! Where another thread shares the core, each gets half of the instructions that it can begin in a cycle, and these are the
+//! limit: so steps are written out four by four, with the distances that a compiler can put into addresses.
 
 use std::arch::x86_64::*;
 
-use super::{Ends, Kernel, Operands};
+use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors([6, 0], f32);
-/// For bf16: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel = Kernel::of_vectors([6, 0], widened);
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(6, f32);
 
-/// The loops of a kernel, for each number of rows, written out as those for AVX-512. They take the columns of a panel
-/// in two halves.
-macro_rules! kernel {
-    ($loops:ident, $choose:ident, $step:ident) => {
-        /// # Safety
-        /// The processor has these features. At `left`, there are `M` lines of `length` units, and at `panel` as many rows of
-        /// 16 units, as far apart as the strides say; and at all ends `M` rows of as many entries.
-        #[target_feature(enable = "avx2,fma")]
-        #[expect(unsafe_code, reason = "reads and writes through pointers")]
-        unsafe fn $loops<const M: usize>(operands: Operands<'_>, ends: Ends) {
-            kernel!(@body M, operands, ends, $step, 0 1 2 3 4 5);
-        }
-
-        /// # Safety
-        /// As the loops, for the numbers of rows and columns that the operands have.
-        #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-        unsafe fn $choose(operands: Operands<'_>, ends: Ends) {
-            let run = match operands.rows {
-                1 => $loops::<1>,
-                2 => $loops::<2>,
-                3 => $loops::<3>,
-                4 => $loops::<4>,
-                5 => $loops::<5>,
-                _ => $loops::<6>,
-            };
-            for half in (0..operands.columns).step_by(16) {
-                // Without a shared axis, there are no units.
-                let panel = operands.panel.get(half..).unwrap_or_default();
-                let operands = Operands { panel, ..operands };
-                // SAFETY: the caller vouches for features, operands and ends.
-                unsafe {
-                    run(operands, ends.skipping(half));
-                }
-            }
-        }
+/// # Safety
+/// As [`loops`], for the number of rows and the order that the operands have.
+#[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+unsafe fn f32(operands: Operands<'_>, ends: Ends) {
+    let run = match (operands.rows, operands.is_by_line()) {
+        (1, true) => loops::<1, true>,
+        (2, true) => loops::<2, true>,
+        (3, true) => loops::<3, true>,
+        (4, true) => loops::<4, true>,
+        (5, true) => loops::<5, true>,
+        (_, true) => loops::<6, true>,
+        (1, false) => loops::<1, false>,
+        (2, false) => loops::<2, false>,
+        (3, false) => loops::<3, false>,
+        (4, false) => loops::<4, false>,
+        (5, false) => loops::<5, false>,
+        (_, false) => loops::<6, false>,
     };
-    (@body $m:ident, $operands:ident, $ends:ident, $step:ident, $($i:literal)*) => {
-        let Operands { left, left_strides: [line, unit], panel, panel_stride, length, .. } = $operands;
-        let Ends { to, to_stride, from, from_stride, scale, bias, floor, mask, mask_stride } = $ends;
-        // Four lines share a register for their addresses.
-        let left = left.as_ptr();
-        let mut lines = [left, left.wrapping_add(4 * line)];
-        let mut panel = panel.as_ptr();
+    // SAFETY: the caller vouches for features, operands and ends.
+    unsafe {
+        run(operands, ends);
+    }
+}
+
+/// Does something with each of `M` rows. A compiler does not unroll a loop over rows, and would keep their sums in memory.
+macro_rules! each_row {
+    ($m:ident, $i:ident, $do:expr) => {
+        each_row!(@ $m, $i, $do, 0 1 2 3 4 5)
+    };
+    (@ $m:ident, $i:ident, $do:expr, $($row:literal)*) => {
+        $(if $row < $m {
+            const $i: usize = $row;
+            $do;
+        })*
+    };
+}
+
+/// The loops of the kernel. They take the columns of a panel in two halves.
+///
+/// # Safety
+/// The processor has these features. At `left`, there are `M` lines of `length` units, adjacent if `BY_LINE` and else beside
+/// each other, and at `panel` panels of as many rows, as far apart as the strides say; and at all ends `M` rows of whole
+/// vectors.
+#[target_feature(enable = "avx2,fma")]
+#[expect(unsafe_code, reason = "reads and writes through pointers")]
+unsafe fn loops<const M: usize, const BY_LINE: bool>(operands: Operands<'_>, ends: Ends) {
+    let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, columns, .. } = operands;
+    let [line, unit] = if BY_LINE { [line, 1] } else { [1, unit] };
+    let Ends { to, to_stride, from, from_strides, scale, bias, bias_stride, floor, mask, mask_stride } = ends;
+    let (scale, floor) = (_mm256_set1_ps(scale), _mm256_set1_ps(floor));
+    for column in (0..columns).step_by(VECTOR) {
+        let to = to.wrapping_add(column);
+        let from = from.wrapping_add(column * from_strides[1]);
+        let mut panel = panel.as_ptr().cast::<f32>().wrapping_add(column / COLUMNS * panel_gap + column % COLUMNS);
+        // Three lines share a register for their addresses.
+        let left = left.as_ptr().cast::<f32>();
+        let mut lines = [left, left.wrapping_add(3 * line)];
         let mut sums = [[_mm256_setzero_ps(); 2]; 6];
         // SAFETY: the caller vouches for operands and ends.
         unsafe {
-            $(if $i < $m {
-                let from = from.add($i * from_stride);
-                sums[$i] = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
-                _mm_prefetch::<_MM_HINT_T0>(to.add($i * to_stride).cast());
-            })*
-            for _ in 0..length {
-                let columns = [_mm256_loadu_si256(panel.cast()), _mm256_loadu_si256(panel.add(8).cast())];
-                $(if $i < $m {
-                    let a = _mm256_set1_epi32(*lines[$i / 4].add($i % 4 * line) as i32);
-                    sums[$i] = [$step(sums[$i][0], a, columns[0]), $step(sums[$i][1], a, columns[1])];
-                })*
+            each_row!(M, I, {
+                let from = from.add(I * from_strides[0]);
+                sums[I] = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
+                _mm_prefetch::<_MM_HINT_T0>(to.add(I * to_stride).cast());
+            });
+            macro_rules! step {
+                ($at:literal) => {
+                    let row = panel.wrapping_add($at * panel_stride);
+                    let row = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
+                    each_row!(M, I, {
+                        let a = _mm256_broadcast_ss(&*lines[I / 3].wrapping_add(I % 3 * line + $at * unit));
+                        sums[I] = [_mm256_fmadd_ps(a, row[0], sums[I][0]), _mm256_fmadd_ps(a, row[1], sums[I][1])];
+                    });
+                };
+            }
+            for _ in 0..length / 4 {
+                step!(0);
+                step!(1);
+                step!(2);
+                step!(3);
+                lines = lines.map(|line| line.wrapping_add(4 * unit));
+                panel = panel.wrapping_add(4 * panel_stride);
+            }
+            for _ in 0..length % 4 {
+                step!(0);
                 lines = lines.map(|line| line.wrapping_add(unit));
                 panel = panel.wrapping_add(panel_stride);
             }
-            let (scale, floor) = (_mm256_set1_ps(scale), _mm256_set1_ps(floor));
+            let bias = bias.wrapping_add(column * bias_stride);
             let bias = [_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))];
-            $(if $i < $m {
+            each_row!(M, I, {
                 for part in 0..2 {
                     // The maximum with what is not a number is the second operand.
-                    let mut sum = _mm256_max_ps(floor, _mm256_fmadd_ps(sums[$i][part], scale, bias[part]));
+                    let mut sum = _mm256_max_ps(floor, _mm256_fmadd_ps(sums[I][part], scale, bias[part]));
                     if !mask.is_null() {
-                        let mask = _mm256_loadu_ps(mask.add($i * mask_stride + 8 * part));
+                        let mask = _mm256_loadu_ps(mask.add(I * mask_stride + column + 8 * part));
                         sum = _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(mask, _mm256_setzero_ps()), sum);
                     }
-                    _mm256_storeu_ps(to.add($i * to_stride + 8 * part), sum);
+                    _mm256_storeu_ps(to.add(I * to_stride + 8 * part), sum);
                 }
-            })*
+            });
         }
-    };
-}
-
-kernel!(f32_loops, f32, f32_step);
-kernel!(widened_loops, widened, widened_step);
-
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn f32_step(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-    _mm256_fmadd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), sum)
-}
-
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn widened_step(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-    let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-    let sum = f32_step(sum, _mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
-    f32_step(sum, _mm256_and_si256(a, high), _mm256_and_si256(b, high))
+    }
 }

@@ -1,115 +1,164 @@
-//! Kernels of 12 rows and two vectors of columns, or six rows and four vectors, for AVX-512 with and without its
-//! instruction for bf16.
+//! Kernels of 12 rows and two vectors of columns, or six rows and four vectors, for AVX-512 and its instruction for bf16.
 //!
 //! Four vectors take 10 loads for 24 multiplications of vectors, and two 14: that counts where another thread shares the
-//! core.
+//! core. There, the number of instructions does, too: so steps are written out two by two, with the distances that a compiler
+//! can put into addresses.
 
 use std::arch::x86_64::*;
 
 use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors([12, 6], f32);
-pub(in super::super) const BF16: Kernel = Kernel::of_vectors([12, 6], bf16);
-/// For bf16 without instructions for it: a pair is widened to two `f32`.
-pub(in super::super) const WIDENED: Kernel = Kernel::of_vectors([12, 6], widened);
+/// The most rows of a call, and of loops over pairs of panels.
+const ROWS: usize = 12;
+const ROWS_OF_PAIRS: usize = 6;
 
-/// The loops of a kernel, for each number of rows and of vectors. They are written out by a macro because a compiler does
-/// not unroll a loop over 12 rows, and would keep their sums in memory.
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(ROWS, f32);
+pub(in super::super) const BF16: Kernel = Kernel::of_vectors(ROWS, bf16);
+
+/// The loops of a kernel, for each number of rows and of vectors, and order of the left operand. They are written out by a
+/// macro because a compiler does not unroll a loop over 12 rows, and would keep their sums in memory.
 macro_rules! kernel {
-    ($loops:ident, $choose:ident, $features:literal, $step:ident) => {
+    ($loops:ident, $of_vectors:ident, $choose:ident, $features:literal, $step:ident) => {
         /// # Safety
-        /// The processor has these features. At `left`, there are `M` lines of `length` units, and at `panel` as many rows of
-        /// `V` vectors, as far apart as the strides say; and at all ends `M` rows of `V` vectors.
+        /// The processor has these features. At `left`, there are `M` lines of `length` units, adjacent if `BY_LINE` and else
+        /// beside each other, and at `panel` panels of as many rows, as far apart as the strides say; and at all ends `M`
+        /// rows of whole vectors, of which `V` are computed at once.
         #[target_feature(enable = $features)]
         #[expect(unsafe_code, reason = "reads and writes through pointers")]
-        unsafe fn $loops<const M: usize, const V: usize>(operands: Operands<'_>, ends: Ends) {
-            kernel!(@body M, V, operands, ends, $step, 0 1 2 3 4 5 6 7 8 9 10 11);
+        unsafe fn $loops<const M: usize, const V: usize, const BY_LINE: bool>(operands: Operands<'_>, ends: Ends) {
+            kernel!(@body M, V, BY_LINE, operands, ends, $step, 0 1 2 3 4 5 6 7 8 9 10 11);
         }
 
+        /// The loops for so many vectors at once.
+        ///
         /// # Safety
-        /// As the loops, for the numbers of rows and columns that the operands have.
+        /// As the loops, for the number of rows and the order that the operands have.
         #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-        unsafe fn $choose(operands: Operands<'_>, ends: Ends) {
+        unsafe fn $of_vectors<const V: usize>(operands: Operands<'_>, ends: Ends) {
             macro_rules! of_rows {
                 ($m:literal) => {
-                    if operands.columns > VECTOR { $loops::<$m, 2> } else { $loops::<$m, 1> }
+                    if operands.is_by_line() { $loops::<$m, V, true> } else { $loops::<$m, V, false> }
                 };
             }
-            let run = match (operands.rows, operands.columns > COLUMNS) {
-                (1, true) => $loops::<1, 4>,
-                (2, true) => $loops::<2, 4>,
-                (3, true) => $loops::<3, 4>,
-                (4, true) => $loops::<4, 4>,
-                (5, true) => $loops::<5, 4>,
-                (_, true) => $loops::<6, 4>,
-                (1, false) => of_rows!(1),
-                (2, false) => of_rows!(2),
-                (3, false) => of_rows!(3),
-                (4, false) => of_rows!(4),
-                (5, false) => of_rows!(5),
-                (6, false) => of_rows!(6),
-                (7, false) => of_rows!(7),
-                (8, false) => of_rows!(8),
-                (9, false) => of_rows!(9),
-                (10, false) => of_rows!(10),
-                (11, false) => of_rows!(11),
-                (_, false) => of_rows!(12),
+            let run = match operands.rows {
+                1 => of_rows!(1),
+                2 => of_rows!(2),
+                3 => of_rows!(3),
+                4 => of_rows!(4),
+                5 => of_rows!(5),
+                // Four vectors of more rows do not fit into the registers.
+                6 => of_rows!(6),
+                _ if V == 4 => unreachable!("expected at most {ROWS_OF_PAIRS} rows"),
+                7 => of_rows!(7),
+                8 => of_rows!(8),
+                9 => of_rows!(9),
+                10 => of_rows!(10),
+                11 => of_rows!(11),
+                _ => of_rows!(12),
             };
             // SAFETY: the caller vouches for features, operands and ends.
             unsafe {
                 run(operands, ends);
             }
         }
-    };
-    (@body $m:ident, $v:ident, $operands:ident, $ends:ident, $step:ident, $($i:literal)*) => {
-        let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, .. } = $operands;
-        let Ends { to, to_stride, from, from_stride, scale, bias, floor, mask, mask_stride } = $ends;
-        // Four lines share a register for their addresses.
-        let left = left.as_ptr();
-        let mut lines = [left, left.wrapping_add(4 * line), left.wrapping_add(8 * line)];
-        let mut panels = [panel.as_ptr(), panel.as_ptr().wrapping_add(panel_gap)];
-        let mut sums = [[_mm512_setzero_ps(); 4]; 12];
-        // SAFETY: the caller vouches for operands and ends.
-        unsafe {
-            $(if $i < $m {
-                kernel!(@each $v, W, sums[$i][W] = _mm512_loadu_ps(from.add($i * from_stride + VECTOR * W)));
-            })*
-            macro_rules! step {
-                () => {
-                    let mut columns = [_mm512_setzero_si512(); 4];
-                    kernel!(@each $v, W, columns[W] = _mm512_loadu_si512(panels[W / 2].add(VECTOR * (W % 2)).cast()));
-                    $(if $i < $m {
-                        let a = _mm512_set1_epi32(*lines[$i / 4].add($i % 4 * line) as i32);
-                        kernel!(@each $v, W, sums[$i][W] = $step(sums[$i][W], a, columns[W]));
-                    })*
-                    lines = lines.map(|line| line.wrapping_add(unit));
-                    panels = panels.map(|panel| panel.wrapping_add(panel_stride));
-                };
-            }
-            // The memory for a row of sums is fetched in each of the first steps.
-            let fetched = length.min($m);
-            for i in 0..fetched {
-                let row = to.wrapping_add(i * to_stride);
-                kernel!(@each $v, W, _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(VECTOR * W).cast()));
-                step!();
-            }
-            for _ in fetched..length {
-                step!();
-            }
-            let (scale, floor) = (_mm512_set1_ps(scale), _mm512_set1_ps(floor));
-            let mut biases = [_mm512_setzero_ps(); 4];
-            kernel!(@each $v, W, biases[W] = _mm512_loadu_ps(bias.add(VECTOR * W)));
-            $(if $i < $m {
-                kernel!(@each $v, W, {
-                    // The maximum with what is not a number is the second operand.
-                    let mut sum = _mm512_max_ps(floor, _mm512_fmadd_ps(sums[$i][W], scale, biases[W]));
-                    if !mask.is_null() {
-                        let mask = _mm512_loadu_ps(mask.add($i * mask_stride + VECTOR * W));
-                        sum = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(mask, _mm512_setzero_ps()), sum);
+
+        /// # Safety
+        /// As the loops, for all rows and columns of the operands.
+        #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+        unsafe fn $choose(operands: Operands<'_>, ends: Ends) {
+            let Operands { rows, columns, .. } = operands;
+            let in_pairs = columns / (2 * COLUMNS) * (2 * COLUMNS);
+            let in_panels = (columns + COLUMNS - VECTOR - 1) / COLUMNS * COLUMNS;
+            // SAFETY: the caller vouches for features, operands and ends, of which these are parts.
+            unsafe {
+                if in_pairs > 0 {
+                    let parts = rows.div_ceil(ROWS_OF_PAIRS);
+                    for part in 0..parts {
+                        let part = part * rows / parts..(part + 1) * rows / parts;
+                        let ends = ends.skipping(part.start, 0);
+                        $of_vectors::<4>(operands.part(part, 0..in_pairs), ends);
                     }
-                    _mm512_storeu_ps(to.add($i * to_stride + VECTOR * W), sum);
-                });
-            })*
+                }
+                if in_pairs < in_panels {
+                    let part = operands.part(0..rows, in_pairs..in_panels.min(columns));
+                    $of_vectors::<2>(part, ends.skipping(0, in_pairs));
+                }
+                if in_panels < columns {
+                    let part = operands.part(0..rows, in_panels..columns);
+                    $of_vectors::<1>(part, ends.skipping(0, in_panels));
+                }
+            }
+        }
+    };
+    (@body $m:ident, $v:ident, $by_line:ident, $operands:ident, $ends:ident, $step:ident, $($i:literal)*) => {
+        let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, columns, .. } = $operands;
+        let [line, unit] = if $by_line { [line, 1] } else { [1, unit] };
+        let Ends { to, to_stride, from, from_strides, scale, bias, bias_stride, floor, mask, mask_stride } = $ends;
+        let (scale, floor) = (_mm512_set1_ps(scale), _mm512_set1_ps(floor));
+        for column in (0..columns).step_by($v * VECTOR) {
+            let to = to.wrapping_add(column);
+            // Four lines share a register for their addresses.
+            let left = left.as_ptr();
+            let mut lines = [left, left.wrapping_add(4 * line), left.wrapping_add(8 * line)];
+            let panel = panel.as_ptr().wrapping_add(column / COLUMNS * panel_gap);
+            let mut panels = [panel, panel.wrapping_add(panel_gap)];
+            let mut sums = [[_mm512_setzero_ps(); 4]; 12];
+            // SAFETY: the caller vouches for operands and ends.
+            unsafe {
+                $(if $i < $m {
+                    let from = from.add($i * from_strides[0] + column * from_strides[1]);
+                    kernel!(@each $v, W, sums[$i][W] = _mm512_loadu_ps(from.add(VECTOR * W * from_strides[1])));
+                })*
+                macro_rules! step {
+                    ($at:literal) => {
+                        let rows = panels.map(|panel| panel.wrapping_add($at * panel_stride));
+                        let mut row = [_mm512_setzero_si512(); 4];
+                        kernel!(@each $v, W, row[W] = _mm512_loadu_si512(rows[W / 2].add(VECTOR * (W % 2)).cast()));
+                        $(if $i < $m {
+                            let a = lines[$i / 4].wrapping_add($i % 4 * line + $at * unit);
+                            let a = _mm512_set1_epi32(*a as i32);
+                            kernel!(@each $v, W, sums[$i][W] = $step(sums[$i][W], a, row[W]));
+                        })*
+                    };
+                }
+                macro_rules! advance {
+                    ($steps:literal) => {
+                        lines = lines.map(|line| line.wrapping_add($steps * unit));
+                        panels = panels.map(|panel| panel.wrapping_add($steps * panel_stride));
+                    };
+                }
+                // The memory for a row of sums is fetched in each of the first steps.
+                let fetched = length.min($m);
+                for i in 0..fetched {
+                    let row = to.wrapping_add(i * to_stride);
+                    kernel!(@each $v, W, _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(VECTOR * W).cast()));
+                    step!(0);
+                    advance!(1);
+                }
+                for _ in 0..(length - fetched) / 2 {
+                    step!(0);
+                    step!(1);
+                    advance!(2);
+                }
+                if !(length - fetched).is_multiple_of(2) {
+                    step!(0);
+                }
+                let bias = bias.wrapping_add(column * bias_stride);
+                let mut biases = [_mm512_setzero_ps(); 4];
+                kernel!(@each $v, W, biases[W] = _mm512_loadu_ps(bias.add(VECTOR * W * bias_stride)));
+                $(if $i < $m {
+                    kernel!(@each $v, W, {
+                        // The maximum with what is not a number is the second operand.
+                        let mut sum = _mm512_max_ps(floor, _mm512_fmadd_ps(sums[$i][W], scale, biases[W]));
+                        if !mask.is_null() {
+                            let mask = _mm512_loadu_ps(mask.add($i * mask_stride + column + VECTOR * W));
+                            let is_kept = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(mask, _mm512_setzero_ps());
+                            sum = _mm512_maskz_mov_ps(is_kept, sum);
+                        }
+                        _mm512_storeu_ps(to.add($i * to_stride + VECTOR * W), sum);
+                    });
+                })*
+            }
         }
     };
     (@each $count:ident, $v:ident, $do:expr) => {
@@ -120,9 +169,8 @@ macro_rules! kernel {
     };
 }
 
-kernel!(f32_loops, f32, "avx512f", f32_step);
-kernel!(bf16_loops, bf16, "avx512f,avx512bf16", bf16_step);
-kernel!(widened_loops, widened, "avx512f", widened_step);
+kernel!(f32_loops, f32_of_vectors, f32, "avx512f", f32_step);
+kernel!(bf16_loops, bf16_of_vectors, bf16, "avx512f,avx512bf16", bf16_step);
 
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -137,12 +185,4 @@ fn bf16_step(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
     // SAFETY: the types have the same size, and every bit pattern is a value of them.
     let [a, b]: [__m512bh; 2] = unsafe { std::mem::transmute([a, b]) };
     _mm512_dpbf16_ps(sum, a, b)
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn widened_step(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
-    let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    let sum = f32_step(sum, _mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
-    f32_step(sum, _mm512_and_si512(a, high), _mm512_and_si512(b, high))
 }

@@ -1,41 +1,36 @@
-//! Kernels for every processor, and the reference of the others.
+//! The kernel for every processor, and the reference of the others.
 
 use super::{COLUMNS, Kernel, Operands, Sums};
 
 pub(in super::super) const F32: Kernel = Kernel::plain(4, f32);
-pub(in super::super) const BF16: Kernel = Kernel::plain(4, bf16);
 
 fn f32(operands: Operands<'_>, sums: Sums<'_>) {
-    run(operands, sums, |sum, a, b| multiply_add(f32::from_bits(a), f32::from_bits(b), sum));
-}
-
-fn bf16(operands: Operands<'_>, sums: Sums<'_>) {
-    run(operands, sums, |sum, a, b| {
-        let [a, b] = [a, b].map(|unit| [unit << 16, unit & 0xffff_0000].map(f32::from_bits));
-        multiply_add(a[1], b[1], multiply_add(a[0], b[0], sum))
-    });
-}
-
-#[inline(always)]
-fn run(operands: Operands<'_>, sums: Sums<'_>, step: impl Fn(f32, u32, u32) -> f32) {
-    let Operands { left, left_strides: [line, unit], panel, panel_stride, length, rows, columns, .. } = operands;
-    for i in 0..rows {
-        let mut row = [0.0; COLUMNS];
-        row[..columns].copy_from_slice(sums.begin(i, columns));
-        for l in 0..length {
-            let a = left[i * line + l * unit];
-            for (sum, b) in row.iter_mut().zip(&panel[l * panel_stride..][..columns]) {
-                *sum = step(*sum, a, *b);
+    let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, rows, columns } = operands;
+    for first in (0..columns).step_by(COLUMNS) {
+        // Without a shared axis, there are no units.
+        let panel = panel.get(first / COLUMNS * panel_gap..).unwrap_or_default();
+        let columns = first..columns.min(first + COLUMNS);
+        for i in 0..rows {
+            let mut row = [0.0; COLUMNS];
+            let row = &mut row[..columns.len()];
+            if let Some(begin) = sums.begin(i, columns.clone()) {
+                row.copy_from_slice(begin);
             }
+            for l in 0..length {
+                let a = f32::from_bits(left[i * line + l * unit]);
+                for (sum, b) in row.iter_mut().zip(&panel[l * panel_stride..][..columns.len()]) {
+                    *sum = multiply_add(a, f32::from_bits(*b), *sum);
+                }
+            }
+            for (j, sum) in columns.clone().zip(row.iter_mut()) {
+                let biased = multiply_add(*sum, sums.scale, sums.bias.map_or(0.0, |bias| bias[j]));
+                // This form lets through what is not a number.
+                let rectified = if biased < sums.floor { sums.floor } else { biased };
+                let is_kept = sums.mask.is_none_or(|(mask, stride)| mask[i * stride + j] > 0.0);
+                *sum = if is_kept { rectified } else { 0.0 };
+            }
+            sums.to[i * sums.stride..][columns.clone()].copy_from_slice(row);
         }
-        for (j, sum) in row[..columns].iter_mut().enumerate() {
-            let biased = multiply_add(*sum, sums.scale, sums.bias[j]);
-            // This form lets through what is not a number.
-            let rectified = if biased < sums.floor { sums.floor } else { biased };
-            let is_kept = sums.mask.is_none_or(|(mask, stride)| mask[i * stride + j] > 0.0);
-            *sum = if is_kept { rectified } else { 0.0 };
-        }
-        sums.to[i * sums.stride..][..columns].copy_from_slice(&row[..columns]);
     }
 }
 
