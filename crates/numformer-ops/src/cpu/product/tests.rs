@@ -115,10 +115,11 @@ fn kernels_agree_in_every_bit_where_the_order_of_sums_allows() {
 fn rows_are_independent() {
     fn check<E: Operand>() {
         let (m, n, k) = (100, 40, 64);
-        let b = packed::<E, E>(MatRef::new(&numbers(k * n, 2), k, n, n));
+        let b = numbers::<E>(k * n, 2);
         // With room, so that the rows can begin at the beginning of a line of the cache, where a kernel may read them.
         let memory = numbers::<E>(m * k + 64, 1);
         at_each_level(|| {
+            let b = packed::<E, E>(MatRef::new(&b, k, n, n));
             let product = |begin: usize, rows: usize| {
                 let mut dst = vec![f32::NAN; rows * n];
                 let left = MatRef::new(&memory[begin..], rows, k, k);
@@ -133,6 +134,31 @@ fn rows_are_independent() {
                 }
             }
         });
+    }
+    check::<f32>();
+    check::<bf16>();
+}
+
+/// Threads of a pool may have a level of their own.
+#[test]
+fn panels_can_be_multiplied_at_another_level() {
+    fn check<E: Operand>() {
+        let (m, n, k) = (7, 33, 13);
+        let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        for panels in at_each_level(|| packed::<f32, E>(MatRef::new(&b, k, n, n))) {
+            for found in at_each_level(|| {
+                let mut dst = vec![f32::NAN; m * n];
+                let left = MatRef::new(&a, m, k, k);
+                multiply_packed(MatMut::filling(&mut dst, n), left, &panels, &Epilogue::<f32>::Replace(1.0));
+                dst
+            }) {
+                let rounded = |x: &[f32]| widened(&x.iter().map(|x| E::round(*x)).collect::<Vec<_>>());
+                for (at, found) in found.iter().enumerate() {
+                    let [expected, magnitude] = entry(&rounded(&a), &rounded(&b), [n, k], at / n, at % n);
+                    assert!((f64::from(*found) - expected).abs() <= 1e-6 * magnitude);
+                }
+            }
+        }
     }
     check::<f32>();
     check::<bf16>();
