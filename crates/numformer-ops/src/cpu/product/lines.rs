@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::kernels::{BLOCK, COLUMNS};
+use super::kernels::{BLOCK, COLUMNS, ROWS};
 use super::operand::{Operand, Unit, as_units};
 use super::transpose::transpose;
 use crate::cpu::matrix::MatRef;
@@ -10,6 +10,9 @@ use crate::cpu::simd::vectorized;
 
 /// The most lines and units that are transposed at once, so that they stay in the innermost cache.
 const STAGED: usize = 32;
+
+/// The number of blocks of lines that are copied at once, so that whole lines of the cache are read.
+const BLOCKS: usize = 8;
 
 /// A transposed operand is read where it lies if the units of a line are at most so far apart, or the product has at most
 /// so many columns. A copy brings together what lies in many pages of memory, and pays if many panels read it.
@@ -117,6 +120,25 @@ impl<'a, S: Operand> Lines<'a, S> {
         });
     }
 
+    /// Writes blocks of lines by units, with room for so many units at one place: each begins with one of `firsts`. Lines are
+    /// adjacent, so that a few blocks are read from each place.
+    pub(super) fn write_blocks_by_unit<E: Unit>(
+        &self,
+        mut to: &mut [u32],
+        [of_block, room]: [usize; 2],
+        mut firsts: impl Iterator<Item = usize>,
+    ) {
+        loop {
+            let mut some = [0; BLOCKS];
+            let count = some.iter_mut().zip(&mut firsts).map(|(to, first)| *to = first).count();
+            if count == 0 {
+                return;
+            }
+            interleave_blocks(&mut to[..count * of_block], [of_block, room], *self, &some[..count], E::default());
+            to = &mut to[count * of_block..];
+        }
+    }
+
     /// Writes a part by units: the same units of all lines are adjacent, and units are `stride` apart. Units past the end
     /// of a line are 0.
     pub(super) fn write_by_unit<E: Unit>(&self, to: &mut [u32], stride: usize, part: Part) {
@@ -169,6 +191,48 @@ vectorized! {
 }
 
 vectorized! {
+    /// [`Lines::write_blocks_by_unit`] for a few blocks. The last argument only says of what type the units are.
+    fn interleave_blocks[S: Operand, E: Unit](
+        to: &mut [u32],
+        sizes: [usize; 2],
+        from: Lines<'_, S>,
+        firsts: &[usize],
+        _units: E,
+    ) {
+        // Widths that the compiler knows take a few instructions.
+        match sizes {
+            [of_block, 16] => interleave_all::<S, E>(to, [of_block, 16], from, firsts),
+            [of_block, 8] => interleave_all::<S, E>(to, [of_block, 8], from, firsts),
+            sizes => interleave_all::<S, E>(to, sizes, from, firsts),
+        }
+    }
+}
+
+/// [`interleave_blocks`] for a size of blocks.
+#[inline(always)]
+fn interleave_all<S: Operand, E: Unit>(
+    to: &mut [u32],
+    [of_block, room]: [usize; 2],
+    from: Lines<'_, S>,
+    firsts: &[usize],
+) {
+    let none = [S::default(); ROWS];
+    for u in 0..from.length.div_ceil(E::IN_UNIT) {
+        let entries = |at: usize| if at < from.length { Some(&from.entries[at * from.stride..]) } else { None };
+        let a = entries(u * E::IN_UNIT).unwrap_or_default();
+        let b = entries(u * E::IN_UNIT + E::IN_UNIT - 1);
+        for (first, to) in firsts.iter().zip(to.chunks_exact_mut(of_block)) {
+            let mut write = |width: usize| {
+                let b = b.map_or(&none[..width], |b| &b[*first..][..width]);
+                write_pairs::<S, E>(&mut to[u * room..][..width], &a[*first..][..width], b);
+            };
+            let width = from.lines - first;
+            if width < room { write(width) } else { write(room) }
+        }
+    }
+}
+
+vectorized! {
     /// [`Lines::write_by_unit`] where lines are adjacent, or anything else. The last argument only says of what type the
     /// units are.
     fn interleave_lines[S: Operand, E: Unit](
@@ -181,13 +245,12 @@ vectorized! {
         let Part { line: first, lines, unit, units } = part;
         let mut done = 0;
         if from.line_stride == 1 {
-            // Panels, and blocks of rows by units, whose widths the compiler knows, take a few instructions.
+            // Panels, whose width the compiler knows, take a few instructions.
             done = (from.length / E::IN_UNIT).saturating_sub(unit).min(units);
             let entries = &from.entries[(unit * E::IN_UNIT * from.stride).min(from.entries.len())..];
             let from = (&entries[first.min(entries.len())..], from.stride);
             match lines {
                 32 => interleave_rows::<S, E>(to, stride, from, done, 32),
-                16 => interleave_rows::<S, E>(to, stride, from, done, 16),
                 lines => interleave_rows::<S, E>(to, stride, from, done, lines),
             }
         }

@@ -42,10 +42,10 @@ use super::simd::Level;
 const INNERMOST: usize = 1 << 15;
 
 /// The most units of the left operand that are copied at once.
-const COPIED: usize = 1 << 17;
+const COPIED: usize = 1 << 16;
 
-/// The number of rows for which there is room in a block that is copied: at least as many as a kernel takes.
-const BLOCK_ROWS: usize = 16;
+/// A block of rows that is copied by units has room for a multiple of so many: whole vectors are copied faster.
+const ROWS_COPIED: usize = 8;
 
 /// A right operand is read where it lies for a product of at most so many rows: for more, it pays to pack it.
 const FEW_ROWS: usize = 64;
@@ -175,22 +175,26 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         // Blocks of rows, each by units or by lines, whichever is the order in memory.
         let length = self.length;
         let by_unit = lines.are_adjacent();
+        let most = self.session.rows();
+        let room = most.next_multiple_of(ROWS_COPIED);
         // An odd number of lines of the cache, so that rows do not displace each other there.
-        let strides = if by_unit { [1, BLOCK_ROWS] } else { [(length.div_ceil(BLOCK) | 1) * BLOCK, 1] };
-        let of_block = BLOCK_ROWS * strides[0].max(length);
+        let strides = if by_unit { [1, room] } else { [(length.div_ceil(BLOCK) | 1) * BLOCK, 1] };
+        let of_block = room * strides[0].max(length);
         let blocks = (COPIED / of_block).max(1);
         let copy = aligned(memory, blocks * of_block);
-        let most = blocks * self.session.rows();
+        let most = blocks * most;
         for first in (0..lines.lines).step_by(most) {
             let rows = most.min(lines.lines - first);
-            for ((row, count), copy) in self.session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
-                let line = first + row;
-                if by_unit {
-                    // Rows of the next block do no harm, and whole vectors are copied faster.
-                    let part = Part { line, lines: BLOCK_ROWS.min(lines.lines - line), unit: 0, units: length };
-                    lines.write_by_unit::<E>(copy, strides[1], part);
-                } else {
-                    lines.write_by_line::<E>(copy, strides[0], Part { line, lines: count, unit: 0, units: length });
+            if by_unit {
+                lines.write_blocks_by_unit::<E>(
+                    copy,
+                    [of_block, room],
+                    self.session.blocks(rows).map(|(row, _)| first + row),
+                );
+            } else {
+                for ((row, count), copy) in self.session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
+                    let part = Part { line: first + row, lines: count, unit: 0, units: length };
+                    lines.write_by_line::<E>(copy, strides[0], part);
                 }
             }
             let left = |block: usize, _| (&copy[block * of_block..], strides);
