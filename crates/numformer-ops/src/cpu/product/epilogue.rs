@@ -51,7 +51,7 @@ impl<M: Operand> Epilogue<'_, M> {
         O::TYPE == Type::F32 && (M::TYPE == Type::F32 || !matches!(self, Self::Mask(_)))
     }
 
-    /// The sums of a tile of so many columns at their place in `dst`, if a kernel can do there what the epilogue says: all
+    /// The sums of a block of so many columns at their place in `dst`, if a kernel can do there what the epilogue says: all
     /// numbers are `f32`, and whole vectors.
     pub(super) fn in_place<'a, O: Operand>(
         &'a self,
@@ -83,7 +83,7 @@ impl<M: Operand> Epilogue<'_, M> {
     }
 }
 
-/// The place of a tile in a matrix.
+/// The place of a block in a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) row: usize,

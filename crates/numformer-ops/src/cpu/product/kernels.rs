@@ -3,7 +3,7 @@
 //! A kernel stores the product of a few rows of the left operand and some panels of the right one, after what [`Sums`]
 //! say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they
 //! share: one `f32`, or a pair of bf16. So the same loops, over units, serve both types; they differ in the step that
-//! multiplies two units. Where the processor has no instructions for bf16, numbers are rounded to it, but are units of
+//! multiplies two units. Where a level has no instructions for bf16, numbers are rounded to it, but are units of
 //! `f32`.
 
 #[cfg(target_arch = "x86_64")]
@@ -107,7 +107,7 @@ impl Operands<'_> {
     }
 }
 
-/// Where the sums of a tile begin, what happens to them, and where they go: s becomes max(scale·s + bias, floor), or 0
+/// Where the sums of a block begin, what happens to them, and where they go: s becomes max(scale·s + bias, floor), or 0
 /// where the mask is not positive.
 #[derive(Debug)]
 pub(super) struct Sums<'a> {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::kernels::{BLOCK, COLUMNS, ROWS};
+use super::kernels::{BLOCK, COLUMNS};
 use super::operand::{Operand, Unit, as_units};
 use super::transpose::transpose;
 use crate::cpu::matrix::MatRef;
@@ -11,8 +11,9 @@ use crate::cpu::simd::vectorized;
 /// The most lines and units that are transposed at once, so that they stay in the innermost cache.
 const STAGED: usize = 32;
 
-/// The number of blocks of lines that are copied at once, so that whole lines of the cache are read.
-const BLOCKS: usize = 8;
+/// The number of blocks of lines that are copied at once, so that whole lines of the cache are read: with 8, weight gradients
+/// of 1,024 rows are a tenth faster than with 1.
+const BLOCKS_TOGETHER: usize = 8;
 
 /// A transposed operand is read where it lies if the units of a line are at most so far apart, or the product has at most
 /// so many columns. A copy brings together what lies in many pages of memory, and pays if many panels read it.
@@ -91,7 +92,11 @@ impl<'a, S: Operand> Lines<'a, S> {
     /// The units, if they need no conversion: lines of whole ones.
     fn as_whole_units<E: Unit>(&self) -> Option<&'a [u32]> {
         let are_whole = [self.length, self.line_stride].iter().all(|size| size.is_multiple_of(E::IN_UNIT));
-        if E::is::<S>() && (E::IN_UNIT == 1 || self.stride == 1 && are_whole) { as_units(self.entries) } else { None }
+        if E::is_filled_by::<S>() && (E::IN_UNIT == 1 || self.stride == 1 && are_whole) {
+            as_units(self.entries)
+        } else {
+            None
+        }
     }
 
     /// The units where they lie, if each line is a whole number of blocks and begins with a line of the cache.
@@ -120,22 +125,25 @@ impl<'a, S: Operand> Lines<'a, S> {
         });
     }
 
-    /// Writes blocks of lines by units, with room for so many units at one place: each begins with one of `firsts`. Lines are
-    /// adjacent, so that a few blocks are read from each place.
+    /// Writes blocks of lines by units: each block begins with one of `firsts`, and has `room` lines, as far as there are so
+    /// many. Blocks are `apart`. Lines are adjacent, so that those of a few blocks are in the same lines of the cache.
     pub(super) fn write_blocks_by_unit<E: Unit>(
         &self,
-        mut to: &mut [u32],
-        [of_block, room]: [usize; 2],
+        to: &mut [u32],
+        [apart, room]: [usize; 2],
         mut firsts: impl Iterator<Item = usize>,
     ) {
-        loop {
-            let mut some = [0; BLOCKS];
-            let count = some.iter_mut().zip(&mut firsts).map(|(to, first)| *to = first).count();
+        for to in to.chunks_mut(BLOCKS_TOGETHER * apart) {
+            let mut some = [0; BLOCKS_TOGETHER];
+            let mut count = 0;
+            for first in firsts.by_ref().take(BLOCKS_TOGETHER) {
+                some[count] = first;
+                count += 1;
+            }
             if count == 0 {
                 return;
             }
-            interleave_blocks(&mut to[..count * of_block], [of_block, room], *self, &some[..count], E::default());
-            to = &mut to[count * of_block..];
+            interleave_blocks(to, [apart, room], *self, &some[..count], E::default());
         }
     }
 
@@ -199,35 +207,42 @@ vectorized! {
         firsts: &[usize],
         _units: E,
     ) {
-        // Widths that the compiler knows take a few instructions.
+        // Numbers of lines that the compiler knows take a few instructions.
         match sizes {
-            [of_block, 16] => interleave_all::<S, E>(to, [of_block, 16], from, firsts),
-            [of_block, 8] => interleave_all::<S, E>(to, [of_block, 8], from, firsts),
-            sizes => interleave_all::<S, E>(to, sizes, from, firsts),
+            [apart, 4] => interleave_lines_of::<S, E, 4>(to, apart, from, firsts),
+            [apart, 8] => interleave_lines_of::<S, E, 8>(to, apart, from, firsts),
+            [apart, 16] => interleave_lines_of::<S, E, 16>(to, apart, from, firsts),
+            _ => panic!("expected room for 4, 8 or 16 lines"),
         }
     }
 }
 
-/// [`interleave_blocks`] for a size of blocks.
+/// [`interleave_blocks`] of so many lines.
 #[inline(always)]
-fn interleave_all<S: Operand, E: Unit>(
+fn interleave_lines_of<S: Operand, E: Unit, const LINES: usize>(
     to: &mut [u32],
-    [of_block, room]: [usize; 2],
+    apart: usize,
     from: Lines<'_, S>,
     firsts: &[usize],
 ) {
-    let none = [S::default(); ROWS];
+    let none = [S::default(); LINES];
     for u in 0..from.length.div_ceil(E::IN_UNIT) {
-        let entries = |at: usize| if at < from.length { Some(&from.entries[at * from.stride..]) } else { None };
-        let a = entries(u * E::IN_UNIT).unwrap_or_default();
-        let b = entries(u * E::IN_UNIT + E::IN_UNIT - 1);
-        for (first, to) in firsts.iter().zip(to.chunks_exact_mut(of_block)) {
-            let mut write = |width: usize| {
-                let b = b.map_or(&none[..width], |b| &b[*first..][..width]);
-                write_pairs::<S, E>(&mut to[u * room..][..width], &a[*first..][..width], b);
-            };
-            let width = from.lines - first;
-            if width < room { write(width) } else { write(room) }
+        let (at, next) = (u * E::IN_UNIT, (u + 1) * E::IN_UNIT - 1);
+        let row = &from.entries[at * from.stride..];
+        // The last unit may be half empty.
+        let next = if next < from.length { Some(&from.entries[next * from.stride..]) } else { None };
+        for (first, to) in firsts.iter().zip(to.chunks_mut(apart)) {
+            let to = &mut to[u * LINES..][..LINES];
+            let a = row[*first..].first_chunk::<LINES>();
+            let b = next.map_or(Some(&none), |next| next[*first..].first_chunk::<LINES>());
+            if let (Some(a), Some(b)) = (a, b) {
+                // Entries past the last line are not read.
+                write_pairs::<S, E>(to, a, b);
+            } else {
+                let width = LINES.min(from.lines - first);
+                let b = next.map_or(&none[..width], |next| &next[*first..][..width]);
+                write_pairs::<S, E>(&mut to[..width], &row[*first..][..width], b);
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use self::epilogue::Epilogue;
 pub(crate) use self::kernels::amx::with_tiles;
 pub(crate) use self::kernels::plain::multiply_add;
 pub use self::operand::Operand;
-pub(crate) use self::operand::{Type, Unit};
+pub(crate) use self::operand::Type;
 pub use self::panels::Panels;
 
 use std::cell::RefCell;
@@ -33,7 +33,7 @@ use std::mem;
 use self::epilogue::{Place, finish};
 use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, ROWS, Session, Sums, Tile, VECTOR};
 use self::lines::{Lines, Part};
-use self::operand::{Widened, as_units};
+use self::operand::{Unit, Widened, as_units};
 use self::panels::Panel;
 use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
@@ -43,9 +43,6 @@ const INNERMOST: usize = 1 << 15;
 
 /// The most units of the left operand that are copied at once.
 const COPIED: usize = 1 << 16;
-
-/// A block of rows that is copied by units has room for a multiple of so many: whole vectors are copied faster.
-const ROWS_COPIED: usize = 8;
 
 /// A right operand is read where it lies for a product of at most so many rows: for more, it pays to pack it.
 const FEW_ROWS: usize = 64;
@@ -175,29 +172,31 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         // Blocks of rows, each by units or by lines, whichever is the order in memory.
         let length = self.length;
         let by_unit = lines.are_adjacent();
-        let most = self.session.rows();
-        let room = most.next_multiple_of(ROWS_COPIED);
-        // An odd number of lines of the cache, so that rows do not displace each other there.
-        let strides = if by_unit { [1, room] } else { [(length.div_ceil(BLOCK) | 1) * BLOCK, 1] };
-        let of_block = room * strides[0].max(length);
-        let blocks = (COPIED / of_block).max(1);
-        let copy = aligned(memory, blocks * of_block);
-        let most = blocks * most;
-        for first in (0..lines.lines).step_by(most) {
-            let rows = most.min(lines.lines - first);
+        let of_call = self.session.rows();
+        // Whole vectors are copied faster.
+        let of_block = of_call.next_power_of_two();
+        // An odd number of lines of the cache, so that rows, or blocks, do not displace each other there.
+        let odd = |units: usize| (units.div_ceil(BLOCK) | 1) * BLOCK;
+        let (strides, apart) =
+            if by_unit { ([1, of_block], odd(of_block * length)) } else { ([odd(length), 1], of_call * odd(length)) };
+        let blocks = (COPIED / apart).max(1);
+        let copy = aligned(memory, blocks * apart);
+        let of_copy = blocks * of_call;
+        for first in (0..lines.lines).step_by(of_copy) {
+            let rows = of_copy.min(lines.lines - first);
             if by_unit {
                 lines.write_blocks_by_unit::<E>(
                     copy,
-                    [of_block, room],
+                    [apart, of_block],
                     self.session.blocks(rows).map(|(row, _)| first + row),
                 );
             } else {
-                for ((row, count), copy) in self.session.blocks(rows).zip(copy.chunks_exact_mut(of_block)) {
+                for ((row, count), copy) in self.session.blocks(rows).zip(copy.chunks_exact_mut(apart)) {
                     let part = Part { line: first + row, lines: count, unit: 0, units: length };
                     lines.write_by_line::<E>(copy, strides[0], part);
                 }
             }
-            let left = |block: usize, _| (&copy[block * of_block..], strides);
+            let left = |block: usize, _| (&copy[block * apart..], strides);
             self.rows_in_vectors(left, [first, rows], tile);
         }
     }
@@ -211,11 +210,13 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         tile: &mut Tile,
     ) {
         let columns = self.dst.columns;
-        // What the registers of a kernel can finish comes first: whole vectors, of whole panels if the last is not.
-        let in_registers = match self.epilogue.is_in_place::<O>() {
-            true if columns.is_multiple_of(VECTOR) => columns,
-            true => columns / COLUMNS * COLUMNS,
-            false => 0,
+        // Registers finish whole vectors. If the last is not whole, the sums of its panel go through a tile.
+        let in_registers = if !self.epilogue.is_in_place::<O>() {
+            0
+        } else if columns.is_multiple_of(VECTOR) {
+            columns
+        } else {
+            columns / COLUMNS * COLUMNS
         };
         let together = self.panels_together().next_multiple_of(2) * COLUMNS;
         for begin in (0..columns).step_by(together) {
@@ -283,26 +284,23 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
     /// The product of some rows and all panels in registers for tiles. The rows are adjacent units, as far apart as the
     /// stride says.
     fn rows_in_tiles(&mut self, units: &[u32], stride: usize, [first, rows]: [usize; 2], tiles: &mut [Tile; 2]) {
-        let (length, count, together) = (self.length, self.dst.columns.div_ceil(COLUMNS), self.panels_together());
+        let (count, together) = (self.dst.columns.div_ceil(COLUMNS), self.panels_together());
         // A tile is written while the next is computed, which need not wait for it.
         let [mut tile, mut previous] = tiles.each_mut();
         let mut pending: Option<Place> = None;
         for begin in (0..count).step_by(together) {
             for (row, rows) in self.session.blocks(rows) {
                 for at in begin..count.min(begin + together) {
-                    let Panel { units: panel, stride: panel_stride, gap: panel_gap } = (self.panel)(at);
-                    let columns = COLUMNS.min(self.dst.columns - at * COLUMNS);
+                    let block = Place { row: first + row, rows, column: at * COLUMNS };
                     // Without a shared axis, there are no units.
                     let left = &units[(row * stride).min(units.len())..];
-                    let left_strides = [stride, 1];
-                    let operands =
-                        Operands { left, left_strides, panel, panel_stride, panel_gap, length, rows, columns };
+                    let operands = self.operands((left, [stride, 1]), block, COLUMNS);
                     self.session.run_in_tiles(operands, tile, &mut |part, parts| {
                         if let Some(place) = pending {
                             finish(self.dst, previous, place.part(part, parts), self.epilogue);
                         }
                     });
-                    pending = Some(Place { row: first + row, rows, column: at * COLUMNS });
+                    pending = Some(block);
                     mem::swap(&mut tile, &mut previous);
                 }
             }

@@ -54,7 +54,7 @@ pub trait Unit: Copy + Default {
         Type::Bf16 => 2,
     };
     /// Whether entries of type `S` fill units as they are.
-    fn is<S: Operand>() -> bool {
+    fn is_filled_by<S: Operand>() -> bool {
         S::TYPE == Self::TYPE
     }
     /// `x`, rounded if need be.
@@ -65,14 +65,14 @@ pub trait Unit: Copy + Default {
     fn write_units<S: Operand>(units: &mut [u32], entries: &[S]);
 }
 
-/// A number of bf16 as an `f32`, for processors without instructions for bf16.
+/// A number of bf16 as an `f32`, where there are no instructions for bf16.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Widened(f32);
 
 impl Unit for Widened {
     const TYPE: Type = Type::F32;
 
-    fn is<S: Operand>() -> bool {
+    fn is_filled_by<S: Operand>() -> bool {
         false
     }
 

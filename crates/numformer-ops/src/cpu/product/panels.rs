@@ -37,7 +37,7 @@ impl<E: Operand> Panels<E> {
         self.pack(MatRef::filling(matrix, columns).t());
     }
 
-    /// Packs `right`, in place of what was packed before: bf16 as `f32` if the processor has no instructions for it.
+    /// Packs `right`, in place of what was packed before: bf16 as `f32` if the level of this thread has no instructions for it.
     pub(crate) fn pack<S: Operand>(&mut self, right: MatRef<'_, S>) {
         self.are_widened = E::TYPE == Type::Bf16 && !Level::detect().has_bf16();
         if self.are_widened { self.pack_units::<Widened, S>(right) } else { self.pack_units::<E, S>(right) }

@@ -49,9 +49,9 @@ macro_rules! each_row {
 /// The loops of the kernel. They take the columns of a panel in two halves.
 ///
 /// # Safety
-/// The processor has these features. At `left`, there are `M` lines of `length` units, adjacent if `BY_LINE` and else beside
-/// each other, and at `panel` panels of as many rows, as far apart as the strides say; and at all ends `M` rows of whole
-/// vectors.
+/// The processor has these features. At `left`, there are `M` lines of `length` units: these are adjacent if `BY_LINE`, and
+/// else the lines are. At `panel` there are panels of `length` rows, as far apart as the strides say, and at all ends `M` rows;
+/// both have as many columns as operands, rounded up to whole vectors. The mask may be null.
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "reads and writes through pointers")]
 unsafe fn loops<const M: usize, const BY_LINE: bool>(operands: Operands<'_>, ends: Ends) {

@@ -20,9 +20,9 @@ pub(in super::super) const BF16: Kernel = Kernel::of_vectors(ROWS, bf16);
 macro_rules! kernel {
     ($loops:ident, $of_vectors:ident, $choose:ident, $features:literal, $step:ident) => {
         /// # Safety
-        /// The processor has these features. At `left`, there are `M` lines of `length` units, adjacent if `BY_LINE` and else
-        /// beside each other, and at `panel` panels of as many rows, as far apart as the strides say; and at all ends `M`
-        /// rows of whole vectors, of which `V` are computed at once.
+        /// The processor has these features. At `left`, there are `M` lines of `length` units: these are adjacent if
+        /// `BY_LINE`, and else the lines are. At `panel` there are panels of `length` rows, as far apart as the strides say,
+        /// and at all ends `M` rows; both have as many columns as operands, rounded up to `V` vectors. The mask may be null.
         #[target_feature(enable = $features)]
         #[expect(unsafe_code, reason = "reads and writes through pointers")]
         unsafe fn $loops<const M: usize, const V: usize, const BY_LINE: bool>(operands: Operands<'_>, ends: Ends) {
