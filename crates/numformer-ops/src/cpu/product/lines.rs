@@ -126,7 +126,7 @@ impl<'a, S: Operand> Lines<'a, S> {
     }
 
     /// Writes blocks of lines by units: each block begins with one of `firsts`, and has `room` lines, as far as there are so
-    /// many. Blocks are `apart`. Lines are adjacent, so that those of a few blocks are in the same lines of the cache.
+    /// many. Blocks are `apart` units apart. Lines are adjacent, so that those of a few blocks share lines of the cache.
     pub(super) fn write_blocks_by_unit<E: Unit>(
         &self,
         to: &mut [u32],

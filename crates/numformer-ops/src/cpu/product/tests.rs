@@ -145,16 +145,19 @@ fn panels_can_be_multiplied_at_another_level() {
     fn check<E: Operand>() {
         let (m, n, k) = (7, 33, 13);
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        let a_t = transposed(&a, k);
+        let rounded = |x: &[f32]| widened(&x.iter().map(|x| E::round(*x)).collect::<Vec<_>>());
+        let (exact_a, exact_b) = (rounded(&a), rounded(&b));
         for panels in at_each_level(|| packed::<f32, E>(MatRef::new(&b, k, n, n))) {
-            for found in at_each_level(|| {
+            let product = |left: MatRef<'_>| {
                 let mut dst = vec![f32::NAN; m * n];
-                let left = MatRef::new(&a, m, k, k);
                 multiply_packed(MatMut::filling(&mut dst, n), left, &panels, &Epilogue::<f32>::Replace(1.0));
                 dst
-            }) {
-                let rounded = |x: &[f32]| widened(&x.iter().map(|x| E::round(*x)).collect::<Vec<_>>());
+            };
+            let lefts = [MatRef::new(&a, m, k, k), MatRef::new(&a_t, k, m, m).t()];
+            for found in at_each_level(|| lefts.map(product).concat()) {
                 for (at, found) in found.iter().enumerate() {
-                    let [expected, magnitude] = entry(&rounded(&a), &rounded(&b), [n, k], at / n, at % n);
+                    let [expected, magnitude] = entry(&exact_a, &exact_b, [n, k], at / n % m, at % n);
                     assert!((f64::from(*found) - expected).abs() <= 1e-6 * magnitude);
                 }
             }
