@@ -222,12 +222,16 @@ pub(super) enum Run {
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
-/// A kernel: its loops, and the most rows of a call.
+/// A kernel: its loops, the most rows of a call, and the most bytes of panels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     rows: usize,
+    bytes: usize,
     run: Run,
 }
+
+/// Bytes that stay in the innermost cache.
+const INNERMOST: usize = 1 << 15;
 
 /// The time in which a thread may run a kernel.
 #[derive(Debug)]
@@ -244,12 +248,12 @@ impl Drop for Session<'_> {
 
 impl Kernel {
     const fn plain(rows: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
-        Self { rows, run: Run::Plain(run) }
+        Self { rows, bytes: INNERMOST, run: Run::Plain(run) }
     }
 
     #[cfg(target_arch = "x86_64")]
-    const fn of_vectors(rows: usize, run: unsafe fn(Operands<'_>, Ends)) -> Self {
-        Self { rows, run: Run::Vectors(run) }
+    const fn of_vectors(rows: usize, bytes: usize, run: unsafe fn(Operands<'_>, Ends)) -> Self {
+        Self { rows, bytes, run: Run::Vectors(run) }
     }
 
     /// The fastest kernel of `level` for operands of the given type. Pairs of bf16 are packed only where the processor has
@@ -295,6 +299,11 @@ impl Session<'_> {
     /// The most rows of a call.
     pub(super) fn rows(&self) -> usize {
         self.0.rows
+    }
+
+    /// The number of panels that a call takes, at least one, if they are so long.
+    pub(super) fn panels(&self, length: usize) -> usize {
+        (self.0.bytes / (length.max(1) * size_of::<PanelRow>())).max(1)
     }
 
     /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly

@@ -38,9 +38,6 @@ use self::panels::Panel;
 use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
 
-/// Bytes of panels that are multiplied by each block of rows in turn, so that they stay in the innermost cache.
-const INNERMOST: usize = 1 << 15;
-
 /// The most units of the left operand that are copied at once.
 const COPIED: usize = 1 << 16;
 
@@ -218,7 +215,7 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         } else {
             columns / COLUMNS * COLUMNS
         };
-        let together = self.panels_together().next_multiple_of(2) * COLUMNS;
+        let together = self.session.panels(self.length).next_multiple_of(2) * COLUMNS;
         for begin in (0..columns).step_by(together) {
             let end = columns.min(begin + together);
             for (block, (row, rows)) in self.session.blocks(rows).enumerate() {
@@ -284,7 +281,7 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
     /// The product of some rows and all panels in registers for tiles. The rows are adjacent units, as far apart as the
     /// stride says.
     fn rows_in_tiles(&mut self, units: &[u32], stride: usize, [first, rows]: [usize; 2], tiles: &mut [Tile; 2]) {
-        let (count, together) = (self.dst.columns.div_ceil(COLUMNS), self.panels_together());
+        let (count, together) = (self.dst.columns.div_ceil(COLUMNS), self.session.panels(self.length));
         // A tile is written while the next is computed, which need not wait for it.
         let [mut tile, mut previous] = tiles.each_mut();
         let mut pending: Option<Place> = None;
@@ -308,11 +305,6 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         if let Some(place) = pending {
             finish(self.dst, previous, place.part(0, 1), self.epilogue);
         }
-    }
-
-    /// The number of panels that stay in the innermost cache together, at least one.
-    fn panels_together(&self) -> usize {
-        (INNERMOST / (self.length.max(1) * size_of::<PanelRow>())).max(1)
     }
 }
 

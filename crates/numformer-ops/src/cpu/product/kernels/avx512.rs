@@ -6,14 +6,14 @@
 
 use std::arch::x86_64::*;
 
-use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
+use super::{COLUMNS, Ends, INNERMOST, Kernel, Operands, VECTOR};
 
 /// The most rows of a call, and of loops over pairs of panels.
 const ROWS: usize = 12;
 const ROWS_OF_PAIRS: usize = 6;
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(ROWS, f32);
-pub(in super::super) const BF16: Kernel = Kernel::of_vectors(ROWS, bf16);
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(ROWS, INNERMOST, f32);
+pub(in super::super) const BF16: Kernel = Kernel::of_vectors(ROWS, INNERMOST, bf16);
 
 /// The loops of a kernel, for each number of rows and of vectors, and order of the left operand. They are written out by a
 /// macro because a compiler does not unroll a loop over 12 rows, and would keep their sums in memory.
