@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(6, 1 << 18, f32);
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(6, 1 << 17, f32);
 
 /// # Safety
 /// As [`loops`], for the number of rows and the order that the operands have.
