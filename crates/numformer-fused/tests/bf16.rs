@@ -1,9 +1,12 @@
 //! The fused step with products of bf16 against itself in single precision.
 
 mod common;
+#[path = "common/differences.rs"]
+mod differences;
 
 use candle_core::Result;
 use common::{Tokens, assert_agree, parameters_of, weights_of};
+use differences::check_finite_differences;
 use numformer_fused::{FusedStep, Precision};
 use numformer_model::{
     CrossAttentionQuery, Mode, OutputProjection, Positions, StackConfig, TrainingStep, TransformerConfig,
@@ -92,31 +95,12 @@ fn a_large_vocabulary_agrees_with_single_precision() -> Result<()> {
 #[test]
 fn gradients_agree_with_finite_differences() -> Result<()> {
     for config in [uneven(), even()] {
-        check_finite_differences(&config)?;
-    }
-    Ok(())
-}
-
-fn check_finite_differences(config: &TransformerConfig) -> Result<()> {
-    let [src, tgt] = batch();
-    let [_, (_, gradients)] = both(config, &[src.clone(), tgt.clone()])?;
-    let (parameters, _) = parameters_of(config, 5)?;
-    let mut step = FusedStep::new(config, &parameters)?;
-    let weights = weights_of(step.layout(), &parameters, 6)?;
-    let slots: Vec<_> = step.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
-    let mut unused = vec![0.0; weights.len()];
-    for (name, range) in slots {
-        let norm = gradients[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let distance = 1e-2;
-        let mut at = |distance: f64| {
-            let mut moved = weights.clone();
-            for (w, g) in moved[range.clone()].iter_mut().zip(&gradients[range.clone()]) {
-                *w += (distance * f64::from(*g) / norm.max(1e-9)) as f32;
-            }
-            step.loss_and_gradients(&moved, src.rows(), tgt.rows(), Mode::Evaluate, &mut unused)
-        };
-        let difference = (at(distance)? - at(-distance)?) / (2.0 * distance);
-        assert!((difference - norm).abs() <= 2e-3 + 0.05 * norm, "{name}: gradient {norm}, difference {difference}");
+        let [src, tgt] = batch();
+        let [_, (_, gradients)] = both(&config, &[src.clone(), tgt.clone()])?;
+        let (parameters, _) = parameters_of(&config, 5)?;
+        let mut step = FusedStep::new(&config, &parameters)?;
+        let weights = weights_of(step.layout(), &parameters, 6)?;
+        check_finite_differences(&mut step, &weights, [src.rows(), tgt.rows()], &gradients, [2e-3, 0.05])?;
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! The fused step against automatic differentiation: loss and gradients of random models on random batches.
 
 mod common;
+#[path = "common/differences.rs"]
+mod differences;
 
 use candle_core::{Device, Result, Tensor};
 use common::{Tokens, assert_agree, parameters_of, weights_of};
+use differences::check_finite_differences;
 use numformer_fused::FusedStep;
 use numformer_model::{
     CrossAttentionQuery, FlatLayout, Mode, OutputProjection, Parameters, Positions, StackConfig, TokenRows,
@@ -100,29 +103,13 @@ fn sources_without_tokens_and_targets_without_predictions_agree() -> Result<()> 
 
 #[test]
 fn gradients_agree_with_finite_differences() -> Result<()> {
-    // Changes along the gradient itself are large enough to stand out from rounding.
     let (src, tgt) = (Tokens::random(1, &[7, 5], 23), Tokens::random(2, &[9, 4], 23));
     let (parameters, _) = parameters_of(&small(), 5)?;
     let mut step = FusedStep::new(&small(), &parameters)?;
     let weights = weights_of(step.layout(), &parameters, 6)?;
     let mut gradients = vec![0.0; weights.len()];
     step.loss_and_gradients(&weights, src.rows(), tgt.rows(), Mode::Evaluate, &mut gradients)?;
-    let slots: Vec<_> = step.layout().slots().iter().map(|slot| (slot.name().to_owned(), slot.range())).collect();
-    let mut unused = vec![0.0; weights.len()];
-    for (name, range) in slots {
-        let norm = gradients[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let distance = 1e-2;
-        let mut at = |distance: f64| {
-            let mut moved = weights.clone();
-            for (w, g) in moved[range.clone()].iter_mut().zip(&gradients[range.clone()]) {
-                *w += (distance * f64::from(*g) / norm.max(1e-9)) as f32;
-            }
-            step.loss_and_gradients(&moved, src.rows(), tgt.rows(), Mode::Evaluate, &mut unused)
-        };
-        let difference = (at(distance)? - at(-distance)?) / (2.0 * distance);
-        assert!((difference - norm).abs() <= 1e-3 + 0.02 * norm, "{name}: gradient {norm}, difference {difference}");
-    }
-    Ok(())
+    check_finite_differences(&mut step, &weights, [src.rows(), tgt.rows()], &gradients, [1e-3, 0.02])
 }
 
 #[test]

@@ -222,11 +222,11 @@ pub(super) enum Run {
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
-/// A kernel: its loops, the most rows of a call, and the most bytes of panels.
+/// A kernel: its loops, the most rows of a call, and the bytes of panels that a call may take if these are several.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     rows: usize,
-    bytes: usize,
+    panel_bytes: usize,
     run: Run,
 }
 
@@ -248,12 +248,12 @@ impl Drop for Session<'_> {
 
 impl Kernel {
     const fn plain(rows: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
-        Self { rows, bytes: INNERMOST, run: Run::Plain(run) }
+        Self { rows, panel_bytes: INNERMOST, run: Run::Plain(run) }
     }
 
     #[cfg(target_arch = "x86_64")]
-    const fn of_vectors(rows: usize, bytes: usize, run: unsafe fn(Operands<'_>, Ends)) -> Self {
-        Self { rows, bytes, run: Run::Vectors(run) }
+    const fn of_vectors(rows: usize, panel_bytes: usize, run: unsafe fn(Operands<'_>, Ends)) -> Self {
+        Self { rows, panel_bytes, run: Run::Vectors(run) }
     }
 
     /// The fastest kernel of `level` for operands of the given type. Pairs of bf16 are packed only where the processor has
@@ -303,7 +303,7 @@ impl Session<'_> {
 
     /// The number of panels that a call takes, at least one, if they are so long.
     pub(super) fn panels(&self, length: usize) -> usize {
-        (self.0.bytes / (length.max(1) * size_of::<PanelRow>())).max(1)
+        (self.0.panel_bytes / (length.max(1) * size_of::<PanelRow>())).max(1)
     }
 
     /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
@@ -327,8 +327,9 @@ impl Session<'_> {
             Run::Vectors(run) => {
                 let ends = sums.ends(operands.rows, operands.columns);
                 #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-                // SAFETY: `Kernel::new` chooses this kernel where its features were detected. The operands and the ends reach
-                // as far as their sizes say, as checked above and by `Sums::ends`.
+                // SAFETY: `Kernel::new` chooses this kernel where its features were detected. There are rows, at most as many
+                // as the kernel has loops for, and one stride of the left operand is 1; the operands and the ends reach as far
+                // as their sizes say: all this was checked above and by `Sums::ends`.
                 unsafe {
                     run(operands, ends);
                 }

@@ -209,9 +209,9 @@ vectorized! {
     ) {
         // Numbers of lines that the compiler knows take a few instructions.
         match sizes {
-            [apart, 4] => interleave_lines_of::<S, E, 4>(to, apart, from, firsts),
-            [apart, 8] => interleave_lines_of::<S, E, 8>(to, apart, from, firsts),
-            [apart, 16] => interleave_lines_of::<S, E, 16>(to, apart, from, firsts),
+            [apart, 4] => interleave_blocks_of::<S, E, 4>(to, apart, from, firsts),
+            [apart, 8] => interleave_blocks_of::<S, E, 8>(to, apart, from, firsts),
+            [apart, 16] => interleave_blocks_of::<S, E, 16>(to, apart, from, firsts),
             _ => panic!("expected room for 4, 8 or 16 lines"),
         }
     }
@@ -219,7 +219,7 @@ vectorized! {
 
 /// [`interleave_blocks`] of so many lines.
 #[inline(always)]
-fn interleave_lines_of<S: Operand, E: Unit, const LINES: usize>(
+fn interleave_blocks_of<S: Operand, E: Unit, const LINES: usize>(
     to: &mut [u32],
     apart: usize,
     from: Lines<'_, S>,
@@ -236,7 +236,7 @@ fn interleave_lines_of<S: Operand, E: Unit, const LINES: usize>(
             let a = row[*first..].first_chunk::<LINES>();
             let b = next.map_or(Some(&none), |next| next[*first..].first_chunk::<LINES>());
             if let (Some(a), Some(b)) = (a, b) {
-                // Entries past the last line are not read.
+                // What is copied past a block's last line is never read.
                 write_pairs::<S, E>(to, a, b);
             } else {
                 let width = LINES.min(from.lines - first);

@@ -1,14 +1,14 @@
 //! Products of matrices: of `f32` or bf16, with sums in `f32`.
 //!
 //! The right operand is packed in [`Panels`], or read where it lies for few rows. The left one is read where it lies, or
-//! copied a few rows at a time. A [kernel](kernels) of the processor's widest instruction set computes a tile of the
-//! product after another, and an [`Epilogue`] adds a bias and the like on the way to memory: in the registers of a kernel of
-//! vectors, if these are whole and of `f32`.
+//! copied a few rows at a time. A [kernel](kernels) of the processor's widest instruction set multiplies a few rows and some
+//! panels after others, and an [`Epilogue`] adds a bias and the like on the way to memory: in the registers of a kernel of
+//! vectors, if panels or all vectors are whole and the product is of `f32`; elsewhere through a tile.
 //!
 //! # Bits
 //! Each entry is a sum in the order of the shared axis, so that it depends neither on the entries of other rows and columns
-//! nor on threads. With kernels of vectors, old entries and a residual are what the sum begins with in whole vectors of
-//! `f32`; elsewhere, they are added to it. With `f32` operands, kernels that have fused multiply-adds agree in every bit.
+//! nor on threads. With kernels of vectors, old entries and a residual are what the sum begins with where registers
+//! finish it; elsewhere, they are added to it. With `f32` operands, kernels that have fused multiply-adds agree in every bit.
 //! With bf16, where products are exact, all kernels do whose instructions are not made for bf16; those take their sums in an
 //! order of their own, and denormal numbers as 0.
 
@@ -215,6 +215,7 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         } else {
             columns / COLUMNS * COLUMNS
         };
+        // A kernel may take panels in pairs.
         let together = self.session.panels(self.length).next_multiple_of(2) * COLUMNS;
         for begin in (0..columns).step_by(together) {
             let end = columns.min(begin + together);

@@ -10,6 +10,20 @@ use crate::cpu::simd::Level;
 
 /// The right operand of a product, in panels of 32 columns: for each place along the shared axis, the entries of these
 /// columns are adjacent. A weight is packed once for many products.
+///
+/// # Examples
+/// ```
+/// use numformer_ops::Activation;
+/// use numformer_ops::kernels::{Panels, linear_rows};
+///
+/// let weight = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0]; // three outputs of two inputs each
+/// let mut weight_t = Panels::<f32>::default();
+/// weight_t.pack_transpose(&weight, 2);
+///
+/// let mut y = [0f32; 3];
+/// linear_rows(&mut y, &[1f32, -1.0], &weight_t, &[0.0, 0.5, 2.0], Activation::Relu);
+/// assert_eq!(y, [0.0, 0.0, 1.0]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Panels<E> {
     rows: Vec<PanelRow>,
@@ -27,12 +41,13 @@ impl<E> Default for Panels<E> {
 }
 
 impl<E: Operand> Panels<E> {
-    /// Packs a row-major matrix of `columns` columns, in place of what was packed before.
+    /// Packs a row-major matrix of `columns` columns, in place of what was packed before. How bf16 is packed depends on this
+    /// thread's [`Level`], which products by it follow where they must.
     pub fn pack_rows<S: Operand>(&mut self, matrix: &[S], columns: usize) {
         self.pack(MatRef::filling(matrix, columns));
     }
 
-    /// Packs the transpose of a row-major matrix of `columns` columns, in place of what was packed before.
+    /// [`Panels::pack_rows`] of the transpose of a row-major matrix of `columns` columns.
     pub fn pack_transpose<S: Operand>(&mut self, matrix: &[S], columns: usize) {
         self.pack(MatRef::filling(matrix, columns).t());
     }

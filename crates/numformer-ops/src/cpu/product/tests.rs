@@ -40,8 +40,11 @@ fn transposed<T: Copy>(x: &[T], columns: usize) -> Vec<T> {
 /// The product of operands stored in every order, at each level; all orders give the same bits.
 fn products<S: Operand, E: Operand>(a: &[S], b: &[S], [m, n, k]: [usize; 3]) -> Vec<Vec<f32>> {
     let (a_t, b_t) = (transposed(a, k), transposed(b, n));
+    let gap = vec![S::round(f32::NAN); 5];
+    let apart: Vec<S> = a.chunks_exact(k).flat_map(|row| gap.iter().chain(row)).copied().collect();
     at_each_level(|| {
-        let lefts = [MatRef::new(a, m, k, k), MatRef::new(&a_t, k, m, m).t()];
+        let with_gaps = MatRef::new(&apart, m, k + 5, k + 5).columns(5..k + 5);
+        let lefts = [MatRef::new(a, m, k, k), MatRef::new(&a_t, k, m, m).t(), with_gaps];
         let rights = [MatRef::new(b, k, n, n), MatRef::new(&b_t, n, k, k).t()];
         let mut found = lefts.iter().flat_map(|left| {
             rights.map(|right| {
@@ -51,7 +54,7 @@ fn products<S: Operand, E: Operand>(a: &[S], b: &[S], [m, n, k]: [usize; 3]) -> 
                 dst
             })
         });
-        let first = found.next().expect("there are four orders");
+        let first = found.next().expect("there are six orders");
         assert!(found.all(|other| bits(&other) == bits(&first)), "{m}×{n}×{k}");
         first
     })
@@ -59,6 +62,11 @@ fn products<S: Operand, E: Operand>(a: &[S], b: &[S], [m, n, k]: [usize; 3]) -> 
 
 fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// All combinations of sizes.
+fn cross(m: &[usize], n: &[usize], k: &[usize]) -> Vec<[usize; 3]> {
+    m.iter().flat_map(|m| n.iter().flat_map(|n| k.iter().map(|k| [*m, *n, *k]))).collect()
 }
 
 #[test]
@@ -76,14 +84,13 @@ fn every_kernel_gives_the_product() {
             }
         }
     }
-    for m in SIZES {
-        for n in SIZES {
-            for k in SIZES {
-                check::<f32, f32>([m, n, k]);
-                check::<f32, bf16>([m, n, k]);
-                check::<bf16, bf16>([m, n, k]);
-            }
-        }
+    let mut sizes = cross(&SIZES, &SIZES, &SIZES);
+    // Every number of rows of a kernel, with every number of vectors and of steps that are not written out.
+    sizes.extend(cross(&(1..=13).collect::<Vec<_>>(), &[1, 17, 64, 80, 129], &[2, 3, 5]));
+    for sizes in sizes {
+        check::<f32, f32>(sizes);
+        check::<f32, bf16>(sizes);
+        check::<bf16, bf16>(sizes);
     }
     // Lines that displace each other, lines far apart, and more rows than are copied at once.
     check::<f32, f32>([3, 33, 1100]);
@@ -170,14 +177,15 @@ fn panels_can_be_multiplied_at_another_level() {
 #[test]
 fn what_is_not_finite_stays_in_its_row_and_column() {
     fn check<E: Operand>() {
-        let (m, n, k) = (33, 65, 13);
+        // In a whole panel, and in the last.
+        let (m, n, k, touched) = (33, 147, 13, [20, 146]);
         for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let (mut a, mut b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
             a[7 * k + 3] = special;
-            b[12 * n + 64] = special;
+            touched.iter().for_each(|column| b[12 * n + column] = special);
             for found in products::<f32, E>(&a, &b, [m, n, k]) {
                 for (at, found) in found.iter().enumerate() {
-                    let is_touched = at / n == 7 || at % n == 64;
+                    let is_touched = at / n == 7 || touched.contains(&(at % n));
                     assert_eq!(found.is_finite(), !is_touched, "{special} at {}, {}", at / n, at % n);
                 }
             }
@@ -204,21 +212,22 @@ fn denormal_numbers_are_numbers_or_zero() {
 
 #[test]
 fn epilogues_do_what_they_say() {
-    for (m, n, k) in [(5, 7, 3), (13, 16, 5), (33, 64, 16), (40, 65, 1), (13, 48, 7), (20, 176, 33)] {
-        let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+    fn check<E: Operand>([m, n, k]: [usize; 3]) {
+        let (a, b) = (numbers::<E>(m * k, 1), numbers::<E>(k * n, 2));
         let (bias, other) = (numbers::<f32>(n, 3), numbers::<f32>(m * n, 4));
-        let sums: Vec<f64> =
-            (0..m * n).map(|at| entry(&widened(&a), &widened(&b), [n, k], at / n, at % n)[0]).collect();
+        let (exact_a, exact_b) = (widened(&a), widened(&b));
+        let sums: Vec<_> = (0..m * n).map(|at| entry(&exact_a, &exact_b, [n, k], at / n, at % n)).collect();
+        let sum = |at: usize| sums[at][0];
         let residual = MatRef::filling(&other, n);
         type Expected<'a> = Box<dyn Fn(usize) -> f64 + 'a>;
         let wide = |x: &f32| f64::from(*x);
         let cases: [(Epilogue<'_>, Expected<'_>); 6] = [
-            (Epilogue::Replace(-0.5), Box::new(|at| -0.5 * sums[at])),
-            (Epilogue::Add, Box::new(|at| wide(&other[at]) + sums[at])),
-            (Epilogue::Bias(&bias), Box::new(|at| sums[at] + wide(&bias[at % n]))),
-            (Epilogue::BiasRelu(&bias), Box::new(|at| (sums[at] + wide(&bias[at % n])).max(0.0))),
-            (Epilogue::BiasResidual(&bias, residual), Box::new(|at| sums[at] + wide(&bias[at % n]) + wide(&other[at]))),
-            (Epilogue::Mask(residual), Box::new(|at| if other[at] > 0.0 { sums[at] } else { 0.0 })),
+            (Epilogue::Replace(-0.5), Box::new(|at| -0.5 * sum(at))),
+            (Epilogue::Add, Box::new(|at| wide(&other[at]) + sum(at))),
+            (Epilogue::Bias(&bias), Box::new(|at| sum(at) + wide(&bias[at % n]))),
+            (Epilogue::BiasRelu(&bias), Box::new(|at| (sum(at) + wide(&bias[at % n])).max(0.0))),
+            (Epilogue::BiasResidual(&bias, residual), Box::new(|at| sum(at) + wide(&bias[at % n]) + wide(&other[at]))),
+            (Epilogue::Mask(residual), Box::new(|at| if other[at] > 0.0 { sum(at) } else { 0.0 })),
         ];
         for (epilogue, expected) in cases {
             let all = at_each_level(|| {
@@ -227,21 +236,29 @@ fn epilogues_do_what_they_say() {
                 for (row, other) in dst.chunks_exact_mut(n + 3).zip(other.chunks_exact(n)) {
                     row[..n].copy_from_slice(other);
                 }
-                let right = packed::<f32, f32>(MatRef::new(&b, k, n, n));
+                let right = packed::<E, E>(MatRef::new(&b, k, n, n));
                 multiply_packed(MatMut::new(&mut dst, m, n, n + 3), MatRef::new(&a, m, k, k), &right, &epilogue);
                 dst
             });
             for (found, level) in all.iter().zip(Level::available()) {
-                assert!(!level.has_fma() || bits(found) == bits(&all[all.len() - 1]), "{level:?}: {epilogue:?}");
+                let agrees = E::TYPE == Type::Bf16 || !level.has_fma() || bits(found) == bits(&all[all.len() - 1]);
+                assert!(agrees, "{level:?}: {epilogue:?}");
                 for (i, row) in found.chunks_exact(n + 3).enumerate() {
                     assert_eq!(row[n..], [9.0; 3]);
                     for (j, found) in row[..n].iter().enumerate() {
-                        let expected = expected(i * n + j);
-                        assert!((wide(found) - expected).abs() < 1e-5, "{epilogue:?}: {expected}, found {found}");
+                        let (expected, tolerance) = (expected(i * n + j), 1e-6 * (1.0 + sums[i * n + j][1]));
+                        assert!((wide(found) - expected).abs() < tolerance, "{epilogue:?}: {expected}, found {found}");
                     }
                 }
             }
         }
+    }
+    // The last two take several calls for the columns of a row, the second with a tile in the last.
+    let sizes =
+        [[5, 7, 3], [13, 16, 5], [33, 64, 16], [40, 65, 1], [13, 48, 7], [20, 176, 33], [13, 176, 600], [7, 147, 600]];
+    for sizes in sizes {
+        check::<f32>(sizes);
+        check::<bf16>(sizes);
     }
 }
 
@@ -290,24 +307,25 @@ fn nothing_along_the_shared_axis_leaves_what_is_added() {
 /// The right operand where it lies, packed on the way, or packed before: part of a wider matrix that ends with it.
 #[test]
 fn it_does_not_matter_where_the_right_operand_lies() {
-    let k = 21;
-    for m in [1, 13, 64, 65] {
-        for n in [16, 32, 48, 64, 80, 176] {
-            let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * (n + 5), 2));
-            let a_t = transposed(&a, k);
-            let right = MatRef::new(&b, k, n + 5, n + 5).columns(5..n + 5);
-            for left in [MatRef::new(&a, m, k, k), MatRef::new(&a_t, k, m, m).t()] {
-                for (found, expected) in at_each_level(|| {
-                    let [mut found, mut expected] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
-                    let epilogue = Epilogue::Replace(0.5);
-                    multiply::<f32, _, _, _>(MatMut::filling(&mut found, n), left, right, &epilogue);
-                    multiply_packed(MatMut::filling(&mut expected, n), left, &packed::<f32, f32>(right), &epilogue);
-                    (found, expected)
-                }) {
-                    assert_eq!(bits(&found), bits(&expected), "{m}×{n}");
-                }
+    fn check<O: Operand + PartialEq>([m, n, k]: [usize; 3]) {
+        let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * (n + 5), 2));
+        let a_t = transposed(&a, k);
+        let right = MatRef::new(&b, k, n + 5, n + 5).columns(5..n + 5);
+        for left in [MatRef::new(&a, m, k, k), MatRef::new(&a_t, k, m, m).t()] {
+            for (found, expected) in at_each_level(|| {
+                let [mut found, mut expected] = [(); 2].map(|()| vec![O::round(f32::NAN); m * n]);
+                let epilogue = Epilogue::Replace(0.5);
+                multiply::<f32, _, _, _>(MatMut::filling(&mut found, n), left, right, &epilogue);
+                multiply_packed(MatMut::filling(&mut expected, n), left, &packed::<f32, f32>(right), &epilogue);
+                (found, expected)
+            }) {
+                assert!(found == expected, "{m}×{n}×{k}");
             }
         }
+    }
+    for sizes in cross(&[1, 13, 64, 65], &[16, 32, 48, 64, 80, 176], &[21, 600]) {
+        check::<f32>(sizes);
+        check::<bf16>(sizes);
     }
 }
 
@@ -344,19 +362,27 @@ fn what_is_not_a_number_passes_a_relu_and_no_mask() {
     }
 }
 
+/// What was packed before, at whatever level.
 #[test]
 fn panels_forget_what_they_held() {
-    let mut panels = packed::<f32, f32>(MatRef::new(&[f32::NAN; 70 * 40], 70, 40, 40));
-    for (rows, columns) in [(3, 50), (65, 2)] {
-        panels.pack(MatRef::new(&vec![1.0; rows * columns], rows, columns, columns));
-        let mut dst = vec![0.0; columns];
-        multiply_packed(
-            MatMut::filling(&mut dst, columns),
-            MatRef::new(&vec![1.0; rows], 1, rows, rows),
-            &panels,
-            &Epilogue::<f32>::Replace(1.0),
-        );
-        assert!(dst.iter().all(|x| *x == rows as f32), "{dst:?}");
+    fn check<E: Operand>(before: Level, level: Level) {
+        let mut panels = before.run(|| packed::<f32, E>(MatRef::new(&[f32::NAN; 70 * 40], 70, 40, 40)));
+        for (rows, columns) in [(3, 50), (65, 2)] {
+            let dst = level.run(|| {
+                panels.pack(MatRef::new(&vec![1.0; rows * columns], rows, columns, columns));
+                let mut dst = vec![0.0; columns];
+                let (left, epilogue) = (vec![1.0; rows], Epilogue::<f32>::Replace(1.0));
+                multiply_packed(MatMut::filling(&mut dst, columns), MatRef::filling(&left, rows), &panels, &epilogue);
+                dst
+            });
+            assert!(dst.iter().all(|x| *x == rows as f32), "{before:?}, {level:?}: {dst:?}");
+        }
+    }
+    for before in Level::available() {
+        for level in Level::available() {
+            check::<f32>(before, level);
+            check::<bf16>(before, level);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cpu::simd::Level;
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
 
-pub(in super::super) const BF16: Kernel = Kernel { rows: ROWS, bytes: INNERMOST, run: Run::Tiles(run) };
+pub(in super::super) const BF16: Kernel = Kernel { rows: ROWS, panel_bytes: INNERMOST, run: Run::Tiles(run) };
 
 /// The shapes of the tile registers, as the instruction that sets them reads it: palette 1, then for each register the
 /// bytes of a row and the number of rows.

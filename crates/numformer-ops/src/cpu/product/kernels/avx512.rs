@@ -8,12 +8,14 @@ use std::arch::x86_64::*;
 
 use super::{COLUMNS, Ends, INNERMOST, Kernel, Operands, VECTOR};
 
-/// The most rows of a call, and of loops over pairs of panels.
-const ROWS: usize = 12;
+/// The most rows of a call.
+const MOST_ROWS: usize = 12;
+
+/// The most rows of loops over pairs of panels.
 const ROWS_OF_PAIRS: usize = 6;
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(ROWS, INNERMOST, f32);
-pub(in super::super) const BF16: Kernel = Kernel::of_vectors(ROWS, INNERMOST, bf16);
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(MOST_ROWS, INNERMOST, f32);
+pub(in super::super) const BF16: Kernel = Kernel::of_vectors(MOST_ROWS, INNERMOST, bf16);
 
 /// The loops of a kernel, for each number of rows and of vectors, and order of the left operand. They are written out by a
 /// macro because a compiler does not unroll a loop over 12 rows, and would keep their sums in memory.
@@ -22,7 +24,8 @@ macro_rules! kernel {
         /// # Safety
         /// The processor has these features. At `left`, there are `M` lines of `length` units: these are adjacent if
         /// `BY_LINE`, and else the lines are. At `panel` there are panels of `length` rows, as far apart as the strides say,
-        /// and at all ends `M` rows; both have as many columns as operands, rounded up to `V` vectors. The mask may be null.
+        /// and at all ends `M` rows; both have as many columns as operands, rounded up to `V` vectors, or one vector where the
+        /// stride of columns is 0. The mask may be null.
         #[target_feature(enable = $features)]
         #[expect(unsafe_code, reason = "reads and writes through pointers")]
         unsafe fn $loops<const M: usize, const V: usize, const BY_LINE: bool>(operands: Operands<'_>, ends: Ends) {
@@ -68,6 +71,7 @@ macro_rules! kernel {
         unsafe fn $choose(operands: Operands<'_>, ends: Ends) {
             let Operands { rows, columns, .. } = operands;
             let in_pairs = columns / (2 * COLUMNS) * (2 * COLUMNS);
+            // A last panel of at most one vector has loops of its own.
             let in_panels = (columns + COLUMNS - VECTOR - 1) / COLUMNS * COLUMNS;
             // SAFETY: the caller vouches for features, operands and ends, of which these are parts.
             unsafe {
