@@ -10,7 +10,7 @@ use indicatif::HumanDuration;
 use numformer_data::{BatchSource, Split};
 use numformer_evaluate::text;
 use numformer_experiment::{Catalogue, Experiment, Run, TrainConfig};
-use numformer_train::{DivergencePolicy, Observer, StepReport, StopReason};
+use numformer_train::{DivergencePolicy, Observer, Start, StepReport, StopReason};
 
 use crate::layout;
 use crate::output::write;
@@ -34,7 +34,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     let counts = experiment.model_config(&task, &Catalogue::standard())?.parameter_counts();
     let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
     let mean = |lengths: &[u32]| lengths.iter().sum::<u32>() as f64 / lengths.len() as f64;
-    let step = time_of_a_step(experiment)?;
+    let (how, step) = time_of_a_step(experiment)?;
     let steps = u32::try_from(experiment.train.steps).unwrap_or(u32::MAX);
 
     let width = layout::width();
@@ -54,6 +54,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     text += &text::folded(&format!("parameters:\n{counts}\n"), width);
     let bytes = 4 * numbers_per_parameter(&experiment.train)? * counts.total();
     text += &entry("memory:", format!("{:.0} MB for weights, gradients and optimizer", bytes as f64 / 1e6));
+    text += &entry("gradients:", how);
     text += &entry(
         "time:",
         format!(
@@ -67,8 +68,8 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
     write(&text)
 }
 
-/// The time of the shortest of a few steps.
-fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
+/// How gradients are computed, and the time of the shortest of a few steps.
+fn time_of_a_step(experiment: &Experiment) -> Result<(String, Duration)> {
     let mut short = experiment.clone();
     short.train.steps = STEPS;
     // Measures the experiment proper, because most steps belong to it.
@@ -76,18 +77,26 @@ fn time_of_a_step(experiment: &Experiment) -> Result<Duration> {
     short.evaluate.examples = 1;
     let mut run = Run::new(short)?.with_observer(Clock::default());
     run.run()?;
-    let ends = &run.trainer().observer::<Clock>().context("the clock is gone")?.0;
+    let Clock { how, ends } = run.trainer().observer::<Clock>().context("the clock is gone")?;
     let steps = ends.windows(2).map(|pair| pair[1].duration_since(pair[0]));
-    Ok(steps.min().unwrap_or_default())
+    Ok((how.clone(), steps.min().unwrap_or_default()))
 }
 
-/// Records when each step ended.
+/// Records how gradients are computed and when each step ended.
 #[derive(Default)]
-struct Clock(Vec<Instant>);
+struct Clock {
+    how: String,
+    ends: Vec<Instant>,
+}
 
 impl Observer for Clock {
+    fn on_start(&mut self, start: &Start<'_>) -> ControlFlow<StopReason> {
+        start.how.clone_into(&mut self.how);
+        ControlFlow::Continue(())
+    }
+
     fn on_step(&mut self, _: &StepReport) -> ControlFlow<StopReason> {
-        self.0.push(Instant::now());
+        self.ends.push(Instant::now());
         ControlFlow::Continue(())
     }
 }

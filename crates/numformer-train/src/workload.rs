@@ -125,6 +125,12 @@ impl TimedTraining {
         self.learner.layout().len()
     }
 
+    /// How gradients are computed, and in which precision.
+    #[must_use]
+    pub fn how(&self) -> String {
+        self.learner.how()
+    }
+
     /// Takes a step of Adam, clipped at norm 5, on each batch, and returns the last loss. On a device, the loss is read
     /// only once.
     ///

@@ -175,12 +175,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn header(generate: bool) -> String {
     let mut cells = vec![
         "",
-        "f32",
-        "bf16",
-        "PyTorch f32",
-        "PyTorch bf16",
-        "f32 / f32",
-        "fastest / fastest",
+        "steps/s, f32",
+        "steps/s, bf16",
+        "PyTorch, f32",
+        "PyTorch, bf16",
+        "f32 / PyTorch's",
+        "fastest / PyTorch's",
         "products f32, bf16, of the bound",
         "step f32, bf16, of the bound",
         "peak MB f32, bf16 / PyTorch",

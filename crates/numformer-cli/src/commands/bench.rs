@@ -22,7 +22,9 @@ use crate::layout;
 /// Measure training steps per second on the shape of a published run, with random tokens.
 ///
 /// A step is a forward pass, a backward pass, gradient clipping and an Adam update, in f32 unless --bf16 is given.
-/// Steps are counted in windows of a few seconds; quote the median.
+/// Steps are counted in windows of a few seconds, at least two in each; quote the median. Rates of operations are those of
+/// all threads together: of the step, of the products of its affine maps alone, and of multiply-adds in registers, which
+/// nothing exceeds.
 #[derive(Args)]
 #[command(
     after_help = "Configurations (tokens of source and target, width, layers of encoder and decoder, vocabulary):
@@ -79,6 +81,15 @@ enum How {
     Autodiff,
 }
 
+impl How {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Explicit => "explicit",
+            Self::Autodiff => "autodiff",
+        }
+    }
+}
+
 fn workload(name: &str) -> Result<Workload, String> {
     Workload::named(name).ok_or_else(|| format!("expected one of {}", Workload::NAMES.join(", ")))
 }
@@ -107,6 +118,8 @@ struct Report {
     torch: Option<&'static str>,
     program: &'static str,
     gradients: &'static str,
+    #[serde(skip)]
+    how: String,
     threads: usize,
     level: String,
     parameters: usize,
@@ -134,8 +147,13 @@ struct Rate {
 const STEPS_OF_A_DEVICE: u32 = 50;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.device != DeviceName::Cpu && matches!(arguments.gradients, How::Autodiff) {
-        bail!("--gradients autodiff is for the CPU: leave out --device");
+    if matches!(arguments.gradients, How::Autodiff) {
+        if arguments.device != DeviceName::Cpu {
+            bail!("--gradients autodiff is for the CPU: leave out --device");
+        }
+        if arguments.bf16 {
+            bail!("--bf16 needs the fused step, not automatic differentiation: leave out --bf16 or --gradients");
+        }
     }
     let threads = arguments.threads.map_or(0, |threads| threads as usize);
     let level = arguments.level.unwrap_or_else(Level::widest);
@@ -154,9 +172,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn measure(arguments: &Arguments) -> Result<Report> {
     let Arguments { config: workload, batch, .. } = arguments;
-    let (how, gradients) = match arguments.gradients {
-        How::Explicit => ("explicit", Gradients::Fused),
-        How::Autodiff => ("autodiff", Gradients::Autodiff),
+    let gradients = match arguments.gradients {
+        How::Explicit => Gradients::Fused,
+        How::Autodiff => Gradients::Autodiff,
     };
     let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
     let (mut training, steps) = match arguments.device.open()? {
@@ -212,7 +230,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         bf16: arguments.bf16,
         torch: None,
         program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
-        gradients: how,
+        gradients: arguments.gradients.name(),
+        how: training.how(),
         threads: rayon::current_num_threads(),
         level: arguments.level.unwrap_or_else(Level::widest).to_string(),
         parameters: training.parameters(),
@@ -314,6 +333,7 @@ fn shown(arguments: &Arguments, report: &Report) -> String {
     );
     let figures = [
         ("parameters", Some(report.parameters.to_string())),
+        ("gradients", Some(report.how.clone())),
         ("threads", Some(format!("{}, {}", report.threads, report.level))),
         ("training", Some(training)),
         ("greedy", report.greedy_examples_per_s.map(|rate| format!("{rate:.0} examples/s"))),

@@ -35,6 +35,7 @@ use crate::{dry_run, hint, layout};
   numformer train transpose-5x5 --dry-run
   numformer train transpose-3x3 --set model.encoder.n_layers=2 --set problem.name=inversion
   numformer train larger.toml --start-from runs/transpose-3x3-seed0
+  numformer train transpose-5x5 --set train.precision=bf16
   numformer train transpose-5x5 --device cuda:0 --set train.precision=bf16
   numformer train my.toml --quiet --json")]
 pub(crate) struct Arguments {

@@ -335,7 +335,7 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
             1,
         ),
         (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run estimates memory", 1),
-        (&["bench", "--bf16", "--gradients", "autodiff"], "needs the fused step, not automatic differentiation", 1),
+        (&["bench", "--bf16", "--gradients", "autodiff"], "error: --bf16 needs the fused step", 1),
         (&["bench", "--level", "sse"], "expected one that this processor has: plain", 2),
         (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: --gradients autodiff is for the CPU", 1),
         (&["train", "transpose-3x3", "--device", "gpu"], "expected cpu, cuda, or cuda:N", 2),
@@ -378,6 +378,7 @@ fn a_warm_up_that_is_longer_than_the_run_is_told() {
         let output = numformer(&["train", "my.toml", "--dry-run"], b"", dir.path());
         let stderr = text(&output.stderr);
         assert!(output.status.success(), "{stderr}");
+        assert!(text(&output.stdout).contains("gradients:   fused step\n"), "{}", text(&output.stdout));
         let told = stderr.contains("never reaches 1e-3: train.warmup_steps is 5, train.steps 4");
         assert_eq!(told, expected, "{warmup}: {stderr}");
     }

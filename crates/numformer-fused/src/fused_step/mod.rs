@@ -157,7 +157,7 @@ impl TrainingStep for FusedStep {
             Passes::F32(_) => "fused step".to_owned(),
             Passes::Bf16(_) if Level::widest().has_bf16() => "fused step, bf16".to_owned(),
             Passes::Bf16(_) => {
-                "fused step, bf16 by rounding (for lack of instructions that it uses: f32 is faster here)".to_owned()
+                "fused step, bf16 (slower than f32 here: the processor has no instructions for bf16)".to_owned()
             }
         }
     }
