@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 use numformer_fused::FusedStep;
-use numformer_model::{Mode, TokenRows};
+use numformer_model::{Mode, TokenRows, TrainingStep};
 
 /// Fails unless, along the gradient of each parameter, the loss rises as the gradient says, to tolerances that are absolute
 /// and relative. Changes along the gradient itself are large enough to stand out from rounding.
