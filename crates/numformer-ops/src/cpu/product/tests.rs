@@ -40,7 +40,7 @@ fn transposed<T: Copy>(x: &[T], columns: usize) -> Vec<T> {
 /// The product of operands stored in every order, at each level; all orders give the same bits.
 fn products<S: Operand, E: Operand>(a: &[S], b: &[S], [m, n, k]: [usize; 3]) -> Vec<Vec<f32>> {
     let (a_t, b_t) = (transposed(a, k), transposed(b, n));
-    let gap = vec![S::round(f32::NAN); 5];
+    let gap = [S::round(f32::NAN); 5];
     let apart: Vec<S> = a.chunks_exact(k).flat_map(|row| gap.iter().chain(row)).copied().collect();
     at_each_level(|| {
         let with_gaps = MatRef::new(&apart, m, k + 5, k + 5).columns(5..k + 5);
