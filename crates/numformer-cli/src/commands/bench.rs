@@ -81,15 +81,6 @@ enum How {
     Autodiff,
 }
 
-impl How {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Explicit => "explicit",
-            Self::Autodiff => "autodiff",
-        }
-    }
-}
-
 fn workload(name: &str) -> Result<Workload, String> {
     Workload::named(name).ok_or_else(|| format!("expected one of {}", Workload::NAMES.join(", ")))
 }
@@ -118,6 +109,7 @@ struct Report {
     torch: Option<&'static str>,
     program: &'static str,
     gradients: &'static str,
+    /// The same in words, with the precision.
     #[serde(skip)]
     how: String,
     threads: usize,
@@ -172,9 +164,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn measure(arguments: &Arguments) -> Result<Report> {
     let Arguments { config: workload, batch, .. } = arguments;
-    let gradients = match arguments.gradients {
-        How::Explicit => Gradients::Fused,
-        How::Autodiff => Gradients::Autodiff,
+    let (name, gradients) = match arguments.gradients {
+        How::Explicit => ("explicit", Gradients::Fused),
+        How::Autodiff => ("autodiff", Gradients::Autodiff),
     };
     let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
     let (mut training, steps) = match arguments.device.open()? {
@@ -230,7 +222,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         bf16: arguments.bf16,
         torch: None,
         program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
-        gradients: arguments.gradients.name(),
+        gradients: name,
         how: training.how(),
         threads: rayon::current_num_threads(),
         level: arguments.level.unwrap_or_else(Level::widest).to_string(),

@@ -240,13 +240,17 @@ fn epilogues_do_what_they_say() {
                 multiply_packed(MatMut::new(&mut dst, m, n, n + 3), MatRef::new(&a, m, k, k), &right, &epilogue);
                 dst
             });
-            for (found, level) in all.iter().zip(Level::available()) {
-                let agrees = E::TYPE == Type::Bf16 || !level.has_fma() || bits(found) == bits(&all[all.len() - 1]);
-                assert!(agrees, "{level:?}: {epilogue:?}");
+            // Levels that take sums in the same order agree in every bit.
+            let has_order = |level: Level| level.has_fma() && (E::TYPE == Type::F32 || !level.has_bf16());
+            let in_order = || all.iter().zip(Level::available()).filter(|(_, level)| has_order(*level));
+            for ((found, level), (other, _)) in in_order().zip(in_order().skip(1)) {
+                assert!(bits(found) == bits(other), "{level:?}: {epilogue:?}");
+            }
+            for found in &all {
                 for (i, row) in found.chunks_exact(n + 3).enumerate() {
                     assert_eq!(row[n..], [9.0; 3]);
                     for (j, found) in row[..n].iter().enumerate() {
-                        let (expected, tolerance) = (expected(i * n + j), 1e-6 * (1.0 + sums[i * n + j][1]));
+                        let (expected, tolerance) = (expected(i * n + j), 5e-7 * (1.0 + sums[i * n + j][1]));
                         assert!((wide(found) - expected).abs() < tolerance, "{epilogue:?}: {expected}, found {found}");
                     }
                 }
@@ -307,19 +311,19 @@ fn nothing_along_the_shared_axis_leaves_what_is_added() {
 /// The right operand where it lies, packed on the way, or packed before: part of a wider matrix that ends with it.
 #[test]
 fn it_does_not_matter_where_the_right_operand_lies() {
-    fn check<O: Operand + PartialEq>([m, n, k]: [usize; 3]) {
+    fn check<O: Operand>([m, n, k]: [usize; 3]) {
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * (n + 5), 2));
         let a_t = transposed(&a, k);
         let right = MatRef::new(&b, k, n + 5, n + 5).columns(5..n + 5);
         for left in [MatRef::new(&a, m, k, k), MatRef::new(&a_t, k, m, m).t()] {
-            for (found, expected) in at_each_level(|| {
+            for [found, expected] in at_each_level(|| {
                 let [mut found, mut expected] = [(); 2].map(|()| vec![O::round(f32::NAN); m * n]);
                 let epilogue = Epilogue::Replace(0.5);
                 multiply::<f32, _, _, _>(MatMut::filling(&mut found, n), left, right, &epilogue);
                 multiply_packed(MatMut::filling(&mut expected, n), left, &packed::<f32, f32>(right), &epilogue);
-                (found, expected)
+                [found, expected].map(|x| x.iter().map(|x| x.widen().to_bits()).collect::<Vec<_>>())
             }) {
-                assert!(found == expected, "{m}×{n}×{k}");
+                assert_eq!(found, expected, "{m}×{n}×{k}");
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The kernel of six rows and two vectors of columns, for AVX2.
 //!
 //! Steps are written out four by four, with the distances that a compiler can put into addresses: that takes 22
-//! instructions a step instead of 25, which counts on a core that something else shares.
+//! instructions a step, or 24 where it fetches lines ahead, instead of 25, which counts on a core that something else shares.
 //!
 //! Panels of a call stay in the second cache: they are read there one after another, as processors foresee. What they do
-//! not foresee, they are told: the next lines, and where the next sums go. In the passes of layers of 256, memory included,
-//! that makes forward products and gradients of inputs 4 to 6% faster than calls of two panels without it, and
-//! changes gradients of weights by less than the noise.
+//! not foresee, they are told: the next lines, and where the next sums go. Beside calls of two panels without it,
+//! in one process and in turn, that makes forward products and gradients of inputs of layers of 256 with 624 rows 3 to 5%
+//! faster, and gradients of weights up to 2% slower.
 
 use std::arch::x86_64::*;
 
