@@ -3,6 +3,7 @@
 use std::array;
 use std::cell::Cell;
 use std::fmt;
+use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use std::sync::LazyLock;
 
@@ -264,6 +265,26 @@ macro_rules! vectorized {
     };
 }
 pub(crate) use vectorized;
+
+/// Asks for the lines of the cache that hold the entries in `range`, as far as these exist: they are to be read soon.
+#[inline(always)]
+pub(crate) fn fetch<T>(entries: &[T], range: Range<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        let Some(entries) = entries.get(range.start..entries.len().min(range.end)) else { return };
+        for line in entries.chunks(64 / size_of::<T>().max(1)) {
+            #[expect(unsafe_code, reason = "takes a pointer")]
+            // SAFETY: fetching reads nothing that the program could see.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (entries, range);
+}
 
 /// Adds `x` to `y`, entry by entry.
 #[inline(always)]

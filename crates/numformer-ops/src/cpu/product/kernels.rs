@@ -222,7 +222,7 @@ pub(super) enum Run {
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
-/// A kernel: its loops, the most rows of a call, and the bytes of panels that a call may take if these are several.
+/// A kernel: its loops, the most rows that these take, and the bytes of panels that a call may take if these are several.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     rows: usize,
@@ -244,6 +244,16 @@ impl Drop for Session<'_> {
             amx::release();
         }
     }
+}
+
+/// Divides `rows` rows into blocks of at most so many: the first row of each, and its number of rows. Blocks are nearly equal,
+/// because a kernel of few rows waits for its own sums.
+pub(super) fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(most.max(1));
+    (0..count).map(move |i| {
+        let first = i * rows / count;
+        (first, (i + 1) * rows / count - first)
+    })
 }
 
 impl Kernel {
@@ -296,7 +306,7 @@ impl Kernel {
 }
 
 impl Session<'_> {
-    /// The most rows of a call.
+    /// The number of rows that the loops take at once.
     pub(super) fn rows(&self) -> usize {
         self.0.rows
     }
@@ -306,32 +316,23 @@ impl Session<'_> {
         (self.0.panel_bytes / (length.max(1) * size_of::<PanelRow>())).max(1)
     }
 
-    /// Divides `rows` rows into blocks for one call each: the first row of each, and its number of rows. Blocks are nearly
-    /// equal, because a kernel of few rows waits for its own sums.
-    pub(super) fn blocks(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let count = rows.div_ceil(self.rows());
-        (0..count).map(move |i| {
-            let first = i * rows / count;
-            (first, (i + 1) * rows / count - first)
-        })
-    }
-
-    /// Stores the product of the operands, after what `sums` say.
+    /// Stores the product of the operands, after what `sums` say, a few rows at a time.
     pub(super) fn run(&self, operands: Operands<'_>, sums: Sums<'_>) {
         operands.check();
-        let most = self.rows();
-        assert!(operands.rows <= most, "expected at most {most} rows");
         match self.0.run {
             Run::Plain(run) => run(operands, sums),
             #[cfg(target_arch = "x86_64")]
             Run::Vectors(run) => {
-                let ends = sums.ends(operands.rows, operands.columns);
-                #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
-                // SAFETY: `Kernel::new` chooses this kernel where its features were detected. There are rows, at most as many
-                // as the kernel has loops for, and one stride of the left operand is 1; the operands and the ends reach as far
-                // as their sizes say: all this was checked above and by `Sums::ends`.
-                unsafe {
-                    run(operands, ends);
+                let Operands { rows, columns, .. } = operands;
+                let ends = sums.ends(rows, columns);
+                for (row, rows) in blocks(rows, self.rows()) {
+                    #[expect(unsafe_code, reason = "calls code for an instruction set, which works on pointers")]
+                    // SAFETY: `Kernel::new` chooses this kernel where its features were detected. There are rows, at most as
+                    // many as the kernel has loops for, and one stride of the left operand is 1; the operands and the ends
+                    // reach as far as their sizes say: all this was checked above and by `Sums::ends`.
+                    unsafe {
+                        run(operands.part(row..row + rows, 0..columns), ends.skipping(row, 0));
+                    }
                 }
             }
             #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,7 @@ use super::kernels::{BLOCK, COLUMNS};
 use super::operand::{Operand, Unit, as_units};
 use super::transpose::transpose;
 use crate::cpu::matrix::MatRef;
-use crate::cpu::simd::vectorized;
+use crate::cpu::simd::{fetch, vectorized};
 
 /// The most lines and units that are transposed at once, so that they stay in the innermost cache.
 const STAGED: usize = 32;
@@ -15,14 +15,14 @@ const STAGED: usize = 32;
 /// of 1,024 rows are a tenth faster than with 1.
 const BLOCKS_TOGETHER: usize = 8;
 
+/// While the entries of some lines are copied, those so many places further are fetched: processors do not foresee what lies in
+/// other pages of memory. Weight gradients of 1,024 rows are 4 to 8% faster with it.
+const AHEAD: usize = 8;
+
 /// A transposed operand is read where it lies if the units of a line are at most so far apart, or the product has at most
 /// so many columns. A copy brings together what lies in many pages of memory, and pays if many panels read it.
 const NEAR: usize = 128;
 const FEW_COLUMNS: usize = 4 * COLUMNS;
-
-/// Lines at a distance that is a multiple of so many units, 2 KB, fall into one or two of the 64 sets of an innermost
-/// cache, and displace each other.
-const DISPLACED: usize = 512;
 
 thread_local! {
     /// What is transposed next: a part is written before it is read.
@@ -81,11 +81,7 @@ impl<'a, S: Operand> Lines<'a, S> {
 
     /// The units where they lie, if they need no conversion, for a product of so many columns.
     pub(super) fn in_place<E: Unit>(&self, columns: usize) -> Option<&'a [u32]> {
-        let is_far = if self.are_adjacent() {
-            self.stride > NEAR && columns > FEW_COLUMNS
-        } else {
-            self.lines > 1 && self.line_stride.is_multiple_of(DISPLACED * E::IN_UNIT)
-        };
+        let is_far = self.are_adjacent() && self.stride > NEAR && columns > FEW_COLUMNS;
         if is_far { None } else { self.as_whole_units::<E>() }
     }
 
@@ -226,8 +222,12 @@ fn interleave_blocks_of<S: Operand, E: Unit, const LINES: usize>(
     firsts: &[usize],
 ) {
     let none = [S::default(); LINES];
+    let span = firsts[0]..firsts[firsts.len() - 1] + LINES;
     for u in 0..from.length.div_ceil(E::IN_UNIT) {
         let (at, next) = (u * E::IN_UNIT, (u + 1) * E::IN_UNIT - 1);
+        for ahead in at + AHEAD..at + AHEAD + E::IN_UNIT {
+            fetch(from.entries, ahead * from.stride + span.start..ahead * from.stride + span.end);
+        }
         let row = &from.entries[at * from.stride..];
         // The last unit may be half empty.
         let next = if next < from.length { Some(&from.entries[next * from.stride..]) } else { None };

@@ -31,7 +31,7 @@ use std::cell::RefCell;
 use std::mem;
 
 use self::epilogue::{Place, finish};
-use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, ROWS, Session, Sums, Tile, VECTOR};
+use self::kernels::{BLOCK, COLUMNS, Kernel, Operands, PanelRow, ROWS, Session, Sums, Tile, VECTOR, blocks};
 use self::lines::{Lines, Part};
 use self::operand::{Unit, Widened, as_units};
 use self::panels::Panel;
@@ -39,7 +39,7 @@ use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
 
 /// The most units of the left operand that are copied at once.
-const COPIED: usize = 1 << 16;
+const COPIED: usize = 1 << 18;
 
 /// A right operand is read where it lies for a product of at most so many rows: for more, it pays to pack it.
 const FEW_ROWS: usize = 64;
@@ -163,10 +163,9 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let Room { left: memory, tiles: [tile, _] } = room;
         if let Some(units) = lines.in_place::<E>(self.dst.columns) {
             let strides = [lines.line_stride, lines.stride].map(|stride| stride.div_ceil(E::IN_UNIT));
-            let left = |_, row: usize| (&units[(row * strides[0]).min(units.len())..], strides);
-            return self.rows_in_vectors(left, [0, lines.lines], tile);
+            return self.rows_in_vectors(|_| (units, strides), lines.lines, [0, lines.lines], tile);
         }
-        // Blocks of rows, each by units or by lines, whichever is the order in memory.
+        // Blocks of rows by units, or all by lines, whichever is the order in memory.
         let length = self.length;
         let by_unit = lines.are_adjacent();
         let of_call = self.session.rows();
@@ -176,33 +175,29 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let odd = |units: usize| (units.div_ceil(BLOCK) | 1) * BLOCK;
         let (strides, apart) =
             if by_unit { ([1, of_block], odd(of_block * length)) } else { ([odd(length), 1], of_call * odd(length)) };
-        let blocks = (COPIED / apart).max(1);
-        let copy = aligned(memory, blocks * apart);
-        let of_copy = blocks * of_call;
+        let together = (COPIED / apart).max(1);
+        let copy = aligned(memory, together * apart);
+        let of_copy = together * of_call;
         for first in (0..lines.lines).step_by(of_copy) {
             let rows = of_copy.min(lines.lines - first);
             if by_unit {
-                lines.write_blocks_by_unit::<E>(
-                    copy,
-                    [apart, of_block],
-                    self.session.blocks(rows).map(|(row, _)| first + row),
-                );
+                let firsts = blocks(rows, of_call).map(|(row, _)| first + row);
+                lines.write_blocks_by_unit::<E>(copy, [apart, of_block], firsts);
+                self.rows_in_vectors(|block| (&copy[block * apart..], strides), of_call, [first, rows], tile);
             } else {
-                for ((row, count), copy) in self.session.blocks(rows).zip(copy.chunks_exact_mut(apart)) {
-                    let part = Part { line: first + row, lines: count, unit: 0, units: length };
-                    lines.write_by_line::<E>(copy, strides[0], part);
-                }
+                let part = Part { line: first, lines: rows, unit: 0, units: length };
+                lines.write_by_line::<E>(copy, strides[0], part);
+                self.rows_in_vectors(|_| (&*copy, strides), rows, [first, rows], tile);
             }
-            let left = |block: usize, _| (&copy[block * apart..], strides);
-            self.rows_in_vectors(left, [first, rows], tile);
         }
     }
 
-    /// The product of some rows and all panels in vectors. `left` gives the units of a block of rows, from its number and
-    /// its first row, and the distances between lines and between units.
+    /// The product of some rows and all panels in vectors. `left` gives the units of a block of so many rows, from its number,
+    /// and the distances between lines and between units.
     fn rows_in_vectors<'l>(
         &mut self,
-        left: impl Fn(usize, usize) -> (&'l [u32], [usize; 2]),
+        left: impl Fn(usize) -> (&'l [u32], [usize; 2]),
+        of_block: usize,
         [first, rows]: [usize; 2],
         tile: &mut Tile,
     ) {
@@ -219,15 +214,20 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let together = self.session.panels(self.length).next_multiple_of(2) * COLUMNS;
         for begin in (0..columns).step_by(together) {
             let end = columns.min(begin + together);
-            for (block, (row, rows)) in self.session.blocks(rows).enumerate() {
-                let left = left(block, row);
+            for (block, (row, rows)) in blocks(rows, of_block).enumerate() {
+                let (left, strides) = left(block);
                 let place = Place { row: first + row, rows, column: begin };
                 let done = end.min(in_registers.max(begin));
                 if begin < done {
-                    self.block_in_registers(left, place, done - begin);
+                    self.block_in_registers((left, strides), place, done - begin);
                 }
-                for column in (done..end).step_by(COLUMNS) {
-                    self.block_in_tile(left, Place { column, ..place }, COLUMNS.min(end - column), tile);
+                for (skipped, rows) in blocks(rows, self.session.rows()) {
+                    // Without a shared axis, there are no units.
+                    let left = &left[(skipped * strides[0]).min(left.len())..];
+                    let place = Place { row: place.row + skipped, rows, ..place };
+                    for column in (done..end).step_by(COLUMNS) {
+                        self.block_in_tile((left, strides), Place { column, ..place }, COLUMNS.min(end - column), tile);
+                    }
                 }
             }
         }
@@ -287,7 +287,7 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let [mut tile, mut previous] = tiles.each_mut();
         let mut pending: Option<Place> = None;
         for begin in (0..count).step_by(together) {
-            for (row, rows) in self.session.blocks(rows) {
+            for (row, rows) in blocks(rows, self.session.rows()) {
                 for at in begin..count.min(begin + together) {
                     let block = Place { row: first + row, rows, column: at * COLUMNS };
                     // Without a shared axis, there are no units.

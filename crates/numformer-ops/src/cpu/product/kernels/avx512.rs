@@ -1,12 +1,15 @@
 //! Kernels of 12 rows and two vectors of columns, or six rows and four vectors, for AVX-512 and its instruction for bf16.
 //!
 //! Four vectors take 10 loads for 24 multiplications of vectors, and two 14: that counts where another thread shares the
-//! core. Steps are written out two by two, with the distances that a compiler can put into addresses, as for AVX2; what that
-//! brings with AVX-512 was not measured.
+//! core. Steps of few rows are written out two by two.
+//!
+//! Panels of a call stay in the second cache, and where the next sums go is fetched ahead. On an Intel Xeon of model 207,
+//! that, and left operands in place, make products of 624 rows and widths of 256 to 2,048 4 to 13% faster than with
+//! panels in the first cache.
 
 use std::arch::x86_64::*;
 
-use super::{COLUMNS, Ends, INNERMOST, Kernel, Operands, VECTOR};
+use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
 
 /// The most rows of a call.
 const MOST_ROWS: usize = 12;
@@ -14,8 +17,11 @@ const MOST_ROWS: usize = 12;
 /// The most rows of loops over pairs of panels.
 const ROWS_OF_PAIRS: usize = 6;
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(MOST_ROWS, INNERMOST, f32);
-pub(in super::super) const BF16: Kernel = Kernel::of_vectors(MOST_ROWS, INNERMOST, bf16);
+/// Bytes of panels that stay in the second cache.
+const SECOND: usize = 1 << 18;
+
+pub(in super::super) const F32: Kernel = Kernel::of_vectors(MOST_ROWS, SECOND, f32);
+pub(in super::super) const BF16: Kernel = Kernel::of_vectors(MOST_ROWS, SECOND, bf16);
 
 /// The loops of a kernel, for each number of rows and of vectors, and order of the left operand. They are written out by a
 /// macro because a compiler does not unroll a loop over 12 rows, and would keep their sums in memory.
@@ -98,9 +104,12 @@ macro_rules! kernel {
         let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, columns, .. } = $operands;
         let [line, unit] = if $by_line { [line, 1] } else { [1, unit] };
         let Ends { to, to_stride, from, from_strides, scale, bias, bias_stride, floor, mask, mask_stride } = $ends;
-        let (scale, floor) = (_mm512_set1_ps(scale), _mm512_set1_ps(floor));
+        let is_plain = scale == 1.0 && bias_stride == 0 && floor == f32::NEG_INFINITY && mask.is_null();
         for column in (0..columns).step_by($v * VECTOR) {
             let to = to.wrapping_add(column);
+            // The sums after these are beside them, or under the first.
+            let is_last = columns <= column + $v * VECTOR;
+            let next = if is_last { to.wrapping_add($m * to_stride).wrapping_sub(column) } else { to.wrapping_add($v * VECTOR) };
             // Four lines share a register for their addresses.
             let left = left.as_ptr();
             let mut lines = [left, left.wrapping_add(4 * line), left.wrapping_add(8 * line)];
@@ -110,9 +119,15 @@ macro_rules! kernel {
             // SAFETY: the caller vouches for operands and ends.
             unsafe {
                 $(if $i < $m {
-                    let from = from.add($i * from_strides[0] + column * from_strides[1]);
-                    kernel!(@each $v, W, sums[$i][W] = _mm512_loadu_ps(from.add(VECTOR * W * from_strides[1])));
+                    let next = next.wrapping_add($i * to_stride);
+                    kernel!(@each $v, W, _mm_prefetch::<_MM_HINT_ET0>(next.wrapping_add(VECTOR * W).cast()));
                 })*
+                if from_strides != [0, 0] {
+                    $(if $i < $m {
+                        let from = from.add($i * from_strides[0] + column * from_strides[1]);
+                        kernel!(@each $v, W, sums[$i][W] = _mm512_loadu_ps(from.add(VECTOR * W * from_strides[1])));
+                    })*
+                }
                 macro_rules! step {
                     ($at:literal) => {
                         let rows = panels.map(|panel| panel.wrapping_add($at * panel_stride));
@@ -125,28 +140,27 @@ macro_rules! kernel {
                         })*
                     };
                 }
-                macro_rules! advance {
-                    ($steps:literal) => {
-                        lines = lines.map(|line| line.wrapping_add($steps * unit));
-                        panels = panels.map(|panel| panel.wrapping_add($steps * panel_stride));
-                    };
-                }
-                // The memory for a row of sums is fetched in each of the first steps.
-                let fetched = length.min($m);
-                for i in 0..fetched {
-                    let row = to.wrapping_add(i * to_stride);
-                    kernel!(@each $v, W, _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(VECTOR * W).cast()));
+                // Two steps of more rows would not fit into the registers.
+                let steps = if $m <= 6 { 2 } else { 1 };
+                for _ in 0..length / steps {
                     step!(0);
-                    advance!(1);
+                    if steps == 2 {
+                        step!(1);
+                    }
+                    lines = lines.map(|line| line.wrapping_add(steps * unit));
+                    panels = panels.map(|panel| panel.wrapping_add(steps * panel_stride));
                 }
-                for _ in 0..(length - fetched) / 2 {
-                    step!(0);
-                    step!(1);
-                    advance!(2);
-                }
-                if !(length - fetched).is_multiple_of(2) {
+                if !length.is_multiple_of(steps) {
                     step!(0);
                 }
+                if is_plain {
+                    $(if $i < $m {
+                        let to = to.add($i * to_stride);
+                        kernel!(@each $v, W, _mm512_storeu_ps(to.add(VECTOR * W), sums[$i][W]));
+                    })*
+                    continue;
+                }
+                let (scale, floor) = (_mm512_set1_ps(scale), _mm512_set1_ps(floor));
                 let bias = bias.wrapping_add(column * bias_stride);
                 let mut biases = [_mm512_setzero_ps(); 4];
                 kernel!(@each $v, W, biases[W] = _mm512_loadu_ps(bias.add(VECTOR * W * bias_stride)));
