@@ -274,11 +274,12 @@ pub(crate) fn fetch<T>(entries: &[T], range: Range<usize>) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
         let Some(entries) = entries.get(range.start..entries.len().min(range.end)) else { return };
-        for line in entries.chunks(64 / size_of::<T>().max(1)) {
+        let of_line = (64 / size_of::<T>().max(1)).max(1);
+        for entry in entries.iter().step_by(of_line).chain(entries.last()) {
             #[expect(unsafe_code, reason = "takes a pointer")]
             // SAFETY: fetching reads nothing that the program could see.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+                _mm_prefetch::<_MM_HINT_T0>((&raw const *entry).cast());
             }
         }
     }

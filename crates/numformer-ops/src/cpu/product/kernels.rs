@@ -54,7 +54,7 @@ impl Tile {
     }
 }
 
-/// A few lines of the left operand, and some panels of the right one.
+/// Some lines of the left operand, and some panels of the right one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands<'a> {
     pub(super) left: &'a [u32],
@@ -132,7 +132,7 @@ pub(super) enum Begin<'a> {
     Matrix(&'a [f32], usize),
 }
 
-/// What kernels of vectors read, again and again, where there is no bias and sums begin with 0.
+/// What kernels of vectors read, again and again, where there is no bias or sums begin with 0.
 #[cfg(target_arch = "x86_64")]
 static ZEROS: [f32; VECTOR] = [0.0; VECTOR];
 
@@ -222,16 +222,14 @@ pub(super) enum Run {
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
-/// A kernel: its loops, the most rows that these take, and the bytes of panels that a call may take if these are several.
+/// A kernel: its loops, the most rows that these take at once, and the bytes of panels by which all rows are multiplied before
+/// others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     rows: usize,
     panel_bytes: usize,
     run: Run,
 }
-
-/// Bytes that stay in the innermost cache.
-const INNERMOST: usize = 1 << 15;
 
 /// The time in which a thread may run a kernel.
 #[derive(Debug)]
@@ -257,8 +255,8 @@ pub(super) fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, u
 }
 
 impl Kernel {
-    const fn plain(rows: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
-        Self { rows, panel_bytes: INNERMOST, run: Run::Plain(run) }
+    const fn plain(rows: usize, panel_bytes: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
+        Self { rows, panel_bytes, run: Run::Plain(run) }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -306,17 +304,17 @@ impl Kernel {
 }
 
 impl Session<'_> {
-    /// The number of rows that the loops take at once.
+    /// The most rows that the loops take at once.
     pub(super) fn rows(&self) -> usize {
         self.0.rows
     }
 
-    /// The number of panels that a call takes, at least one, if they are so long.
+    /// The number of panels by which all rows are multiplied before others, at least one, if they are so long.
     pub(super) fn panels(&self, length: usize) -> usize {
         (self.0.panel_bytes / (length.max(1) * size_of::<PanelRow>())).max(1)
     }
 
-    /// Stores the product of the operands, after what `sums` say, a few rows at a time.
+    /// Stores the product of the operands, after what `sums` say.
     pub(super) fn run(&self, operands: Operands<'_>, sums: Sums<'_>) {
         operands.check();
         match self.0.run {

@@ -1,7 +1,7 @@
 //! Products of matrices: of `f32` or bf16, with sums in `f32`.
 //!
 //! The right operand is packed in [`Panels`], or read where it lies for few rows. The left one is read where it lies, or
-//! copied a few rows at a time. A [kernel](kernels) of the processor's widest instruction set multiplies a few rows and some
+//! copied some rows at a time. A [kernel](kernels) of the processor's widest instruction set multiplies a few rows and some
 //! panels after others, and an [`Epilogue`] adds a bias and the like on the way to memory: in the registers of a kernel of
 //! vectors, if panels or all vectors are whole and the product is of `f32`; elsewhere through a tile.
 //!
@@ -38,7 +38,8 @@ use self::panels::Panel;
 use super::matrix::{MatMut, MatRef};
 use super::simd::Level;
 
-/// The most units of the left operand that are copied at once.
+/// The most units of the left operand that are copied at once, so that they stay in the second cache. With a quarter of it,
+/// weight gradients with 624 examples and 1,024 outputs are 2 to 8% slower with AVX-512.
 const COPIED: usize = 1 << 18;
 
 /// A right operand is read where it lies for a product of at most so many rows: for more, it pays to pack it.
@@ -147,6 +148,18 @@ fn assert_agree<S>([rows, columns]: [usize; 2], left: MatRef<'_, S>, right: [usi
     );
 }
 
+/// Rows of the left operand as kernels of vectors read them, in blocks of at most so many.
+#[derive(Clone, Copy, Debug)]
+struct Left<'a> {
+    units: &'a [u32],
+    /// The distance between the lines of a block, and between the units of a line.
+    strides: [usize; 2],
+    /// The most rows of a block.
+    of_block: usize,
+    /// The distance between blocks, if there are several.
+    apart: usize,
+}
+
 /// What the loops of a product share.
 struct Product<'a, 'd, O, M, P> {
     dst: &'a mut MatMut<'d, O>,
@@ -163,44 +176,43 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         let Room { left: memory, tiles: [tile, _] } = room;
         if let Some(units) = lines.in_place::<E>(self.dst.columns) {
             let strides = [lines.line_stride, lines.stride].map(|stride| stride.div_ceil(E::IN_UNIT));
-            return self.rows_in_vectors(|_| (units, strides), lines.lines, [0, lines.lines], tile);
+            let left = Left { units, strides, of_block: lines.lines, apart: 0 };
+            return self.rows_in_vectors(left, [0, lines.lines], tile);
         }
-        // Blocks of rows by units, or all by lines, whichever is the order in memory.
-        let length = self.length;
-        let by_unit = lines.are_adjacent();
-        let of_call = self.session.rows();
-        // Whole vectors are copied faster.
-        let of_block = of_call.next_power_of_two();
         // An odd number of lines of the cache, so that rows, or blocks, do not displace each other there.
         let odd = |units: usize| (units.div_ceil(BLOCK) | 1) * BLOCK;
-        let (strides, apart) =
-            if by_unit { ([1, of_block], odd(of_block * length)) } else { ([odd(length), 1], of_call * odd(length)) };
-        let together = (COPIED / apart).max(1);
-        let copy = aligned(memory, together * apart);
-        let of_copy = together * of_call;
-        for first in (0..lines.lines).step_by(of_copy) {
-            let rows = of_copy.min(lines.lines - first);
-            if by_unit {
-                let firsts = blocks(rows, of_call).map(|(row, _)| first + row);
-                lines.write_blocks_by_unit::<E>(copy, [apart, of_block], firsts);
-                self.rows_in_vectors(|block| (&copy[block * apart..], strides), of_call, [first, rows], tile);
-            } else {
-                let part = Part { line: first, lines: rows, unit: 0, units: length };
-                lines.write_by_line::<E>(copy, strides[0], part);
-                self.rows_in_vectors(|_| (&*copy, strides), rows, [first, rows], tile);
+        // The copy has the order of the memory.
+        if lines.are_adjacent() {
+            let of_block = self.session.rows();
+            // Whole vectors are copied faster.
+            let room = of_block.next_power_of_two();
+            let apart = odd(room * self.length);
+            let most = (COPIED / apart).max(1) * of_block;
+            for first in (0..lines.lines).step_by(most) {
+                let rows = most.min(lines.lines - first);
+                let copy = aligned(memory, rows.div_ceil(of_block) * apart);
+                let firsts = blocks(rows, of_block).map(|(row, _)| first + row);
+                lines.write_blocks_by_unit::<E>(copy, [apart, room], firsts);
+                let left = Left { units: copy, strides: [1, room], of_block, apart };
+                self.rows_in_vectors(left, [first, rows], tile);
+            }
+        } else {
+            let stride = odd(self.length);
+            let most = (COPIED / stride).max(1);
+            for first in (0..lines.lines).step_by(most) {
+                let rows = most.min(lines.lines - first);
+                let copy = aligned(memory, rows * stride);
+                let part = Part { line: first, lines: rows, unit: 0, units: self.length };
+                lines.write_by_line::<E>(copy, stride, part);
+                let left = Left { units: copy, strides: [stride, 1], of_block: rows, apart: 0 };
+                self.rows_in_vectors(left, [first, rows], tile);
             }
         }
     }
 
-    /// The product of some rows and all panels in vectors. `left` gives the units of a block of so many rows, from its number,
-    /// and the distances between lines and between units.
-    fn rows_in_vectors<'l>(
-        &mut self,
-        left: impl Fn(usize) -> (&'l [u32], [usize; 2]),
-        of_block: usize,
-        [first, rows]: [usize; 2],
-        tile: &mut Tile,
-    ) {
+    /// The product of some rows and all panels in vectors.
+    fn rows_in_vectors(&mut self, left: Left<'_>, [first, rows]: [usize; 2], tile: &mut Tile) {
+        let Left { units, strides, of_block, apart } = left;
         let columns = self.dst.columns;
         // Registers finish whole vectors. If the last is not whole, the sums of its panel go through a tile.
         let in_registers = if !self.epilogue.is_in_place::<O>() {
@@ -215,18 +227,18 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         for begin in (0..columns).step_by(together) {
             let end = columns.min(begin + together);
             for (block, (row, rows)) in blocks(rows, of_block).enumerate() {
-                let (left, strides) = left(block);
+                let units = &units[block * apart..];
                 let place = Place { row: first + row, rows, column: begin };
                 let done = end.min(in_registers.max(begin));
                 if begin < done {
-                    self.block_in_registers((left, strides), place, done - begin);
+                    self.block_in_registers((units, strides), place, done - begin);
                 }
                 for (skipped, rows) in blocks(rows, self.session.rows()) {
                     // Without a shared axis, there are no units.
-                    let left = &left[(skipped * strides[0]).min(left.len())..];
+                    let left = (&units[(skipped * strides[0]).min(units.len())..], strides);
                     let place = Place { row: place.row + skipped, rows, ..place };
                     for column in (done..end).step_by(COLUMNS) {
-                        self.block_in_tile((left, strides), Place { column, ..place }, COLUMNS.min(end - column), tile);
+                        self.block_in_tile(left, Place { column, ..place }, COLUMNS.min(end - column), tile);
                     }
                 }
             }
@@ -270,6 +282,7 @@ impl<'p, O: Operand, M: Operand, P: Fn(usize) -> Panel<'p>> Product<'_, '_, O, M
         }
         let stride = self.length + BLOCK;
         let most = (COPIED / stride / ROWS).max(1) * ROWS;
+        let most = most.min(lines.lines.next_multiple_of(ROWS));
         let copy = aligned(memory, most * stride);
         while next < lines.lines {
             let rows = most.min(lines.lines - next);

@@ -1,7 +1,7 @@
 //! The kernel for the tile registers of AMX: 32 rows and 32 columns in four registers of sums.
 //!
-//! Loading tiles takes half of the time of multiplying them if they are in the first cache, and more than all of it if they are
-//! in the second: so panels, of which each call reads others, are fetched ahead.
+//! Each call reads another panel, which is fetched into the first cache ahead: of the cycles in which a step multiplies, it takes
+//! half to load tiles from there, and would take more than all to load them from the second cache.
 
 use std::arch::asm;
 
@@ -11,12 +11,14 @@ use crate::cpu::simd::Level;
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
 
-/// Bytes of panels that stay in the second cache. The lines of a call stay in the first.
+/// Bytes of panels that stay in the second cache. Lines of up to some 300 units stay in the first from one panel to the next. On an
+/// Intel Xeon of model 207, products of 624 rows take 0 to 57% longer, those of width 2,048 most, with so few panels that they
+/// stay in the first cache themselves, and without fetching ahead.
 const SECOND: usize = 1 << 20;
 
 pub(in super::super) const BF16: Kernel = Kernel { rows: ROWS, panel_bytes: SECOND, run: Run::Tiles(run) };
 
-/// How far ahead panels are fetched into the first cache: four steps, which may be those of the next panel.
+/// How far ahead panels are fetched into the first cache: four steps, which may be those of panels after this one.
 const AHEAD: usize = 4 * size_of::<[PanelRow; UNITS]>();
 
 /// Instructions that fetch a quarter of the panel rows of a step, from so many bytes on.

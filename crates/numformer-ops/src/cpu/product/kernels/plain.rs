@@ -2,7 +2,10 @@
 
 use super::{COLUMNS, Kernel, Operands, Sums};
 
-pub(in super::super) const F32: Kernel = Kernel::plain(4, f32);
+/// Bytes of panels that stay in the first cache.
+const FIRST: usize = 1 << 15;
+
+pub(in super::super) const F32: Kernel = Kernel::plain(4, FIRST, f32);
 
 fn f32(operands: Operands<'_>, sums: Sums<'_>) {
     let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, rows, columns } = operands;
