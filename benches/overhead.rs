@@ -21,6 +21,7 @@ const ROUNDS: usize = 7;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut experiment = Experiment::preset("transpose-3x3")?;
+    experiment.train.batch_size = 64; // as T5
     experiment.train.steps = STEPS;
     // Judging the model is no overhead: it is asked for. One example, since every run ends with an evaluation.
     experiment.evaluate.every = STEPS;

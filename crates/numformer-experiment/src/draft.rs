@@ -284,7 +284,7 @@ mod tests {
             assert!(SMALL.contains(part), "{part}");
             SMALL.replacen(part, "", 1)
         };
-        assert!(read(&without("lr = 1e-3"), &["train.lr=1e-3"]).is_ok());
+        assert!(read(&without("lr = 2e-3"), &["train.lr=1e-3"]).is_ok());
         assert!(read(&SMALL.replacen("rows = 3", "rows = 0", 1), &["matrices.rows=2"]).is_ok());
         assert!(read(&SMALL.replacen("steps = 1500", "stepz = 1500", 1), &["train={steps=5,lr=1e-3}"]).is_ok());
     }

@@ -211,10 +211,10 @@ mod tests {
             assert!(matches!(error, ExperimentError::Law(_)), "{error}");
         }
         assert!(error_with("steps = 1500", "steps = 0").ends_with(": train.steps must be at least 1, found 0"));
-        assert!(error_with("lr = 1e-3", "lr = nan").ends_with(": train.lr must be positive and finite, found NaN"));
+        assert!(error_with("lr = 2e-3", "lr = nan").ends_with(": train.lr must be positive and finite, found NaN"));
         assert_eq!(error_with("n_heads = 4", "n_heads = 5"), "impossible model");
         assert!(error_with("\"transpose-3x3\"", "\"../x\"").contains("found `../x`"));
-        assert!(error_with("batch_size = 64", "batch_size = 1000000000").contains("at most 65536"));
+        assert!(error_with("batch_size = 16", "batch_size = 1000000000").contains("at most 65536"));
         let error = error_with("[model.encoder]", "[model]\nmax_positions = 30\n[model.encoder]");
         let expected = ": model.max_positions must be at least 31, the longest sequence of the task, found 30";
         assert!(error.ends_with(expected), "{error}");

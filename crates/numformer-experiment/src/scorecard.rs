@@ -271,7 +271,7 @@ mod tests {
             page.lines().find(|line| line.starts_with("| transpose-3x3")).expect("a line").to_owned()
         };
         let head =
-            "| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers, 64/64 wide, batch 64 | within_5% ≥ 95.0 |";
+            "| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers, 64/64 wide, batch 16 | within_5% ≥ 95.0 |";
         let one = line(&[outcome(0, 0.96)]);
         assert_eq!(one, format!("{head} 96.0 (90.0-99.0) | 640 | 12 | 0 | 1 of 1 |"));
         let two = line(&[outcome(0, 0.96), outcome(1, 0.94)]);
