@@ -30,6 +30,8 @@ fn tiny() -> Experiment {
     experiment.model.encoder = StackConfig::new(16, 2, 1).into();
     experiment.model.decoder = StackConfig::new(16, 2, 1).into();
     experiment.train.batch_size = 16;
+    experiment.train.lr = 1e-3;
+    experiment.train.schedule = Default::default();
     experiment.train.steps = 12;
     experiment.train.warmup_steps = 3;
     experiment.evaluate.every = 5;

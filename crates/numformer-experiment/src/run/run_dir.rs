@@ -291,7 +291,7 @@ mod tests {
         other.train.lr = 0.5;
         let error = RunDir::open(dir.path(), &other).expect_err("another").to_string();
         assert!(
-            error.contains("train.lr is 0.001 there and 0.5 here") && error.contains("--start-from RUN"),
+            error.contains("train.lr is 0.002 there and 0.5 here") && error.contains("--start-from RUN"),
             "{error}"
         );
         assert_eq!(error.lines().count(), 1, "{error}");
