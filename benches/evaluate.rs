@@ -1,9 +1,9 @@
 //! Judging a model on 10,000 examples, in several ways. One line of JSON for each model.
 //!
-//! The preset `transpose-3x3` is trained, in batches of 64, for some of its steps, so that about every other batch holds a mistake, and to its end. Each
-//! model is judged by `evaluate` on all threads and on one, by greedy decoding of every example, and as the published program
-//! does it: a pass with teacher forcing, then greedy decoding of every batch in which a sequence was not right token by token. All
-//! ways use the same model code; in turn, several times.
+//! The preset `transpose-3x3` is trained, in batches of 64 at a constant rate, for some of its steps, so that about every other
+//! batch of an evaluation holds a mistake, and to its end. Each model is judged by `evaluate` on all threads and on one, by greedy
+//! decoding of every example, and as the published program does it: a pass with teacher forcing, then greedy decoding of every
+//! batch in which a sequence was not right token by token. All ways use the same model code; in turn, several times.
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -31,7 +31,6 @@ type Way<'a> = &'a dyn Fn() -> Result<f64, Box<dyn Error>>;
 fn main() -> Result<(), Box<dyn Error>> {
     for steps in STEPS {
         let mut experiment = Experiment::preset("transpose-3x3")?;
-        // Larger batches than the preset's, at a constant rate: there are mistakes for longer.
         experiment.train.batch_size = 64;
         experiment.train.lr = 1e-3;
         experiment.train.schedule = Default::default();

@@ -1,7 +1,7 @@
 //! What a run costs beside its training steps: examples, log and checkpoints. One line of JSON.
 //!
-//! The preset `transpose-3x3`, whose model is that of T5, is trained for some steps, and the bare loop takes as many on a
-//! fixed batch of the same lengths; in turn, several times.
+//! The preset `transpose-3x3`, whose model is that of T5, is trained in batches of 64 for some steps, and the bare loop takes as
+//! many on a fixed batch of the same lengths; in turn, several times.
 
 use std::error::Error;
 use std::io::{Write, stdout};

@@ -2,7 +2,7 @@
 //!
 //! Run: `cargo run --release --example quickstart -- --run-dir runs/first --seed 1`
 //!
-//! Expected output, after some ten to thirty seconds on two CPU cores: accuracies of 100% or nearly so on unseen matrices, three of
+//! Expected output, after about ten seconds on two CPU cores: accuracies of 100% or nearly so on unseen matrices, three of
 //! them in full, and where the run was saved. The exit code is 1 if fewer than 99% of the answers are exact.
 //! Next: `compose`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]

@@ -139,7 +139,8 @@ pub(crate) mod tests {
 
     fn write_run(path: &Path, metrics: &str) {
         fs::create_dir_all(path).expect("made");
-        let experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        experiment.train.lr = 1e-3;
         fs::write(path.join("experiment.toml"), experiment.to_toml()).expect("written");
         fs::write(path.join("metrics.jsonl"), metrics).expect("written");
     }

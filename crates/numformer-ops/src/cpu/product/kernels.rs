@@ -255,15 +255,6 @@ pub(super) fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, u
 }
 
 impl Kernel {
-    const fn plain(rows: usize, panel_bytes: usize, run: fn(Operands<'_>, Sums<'_>)) -> Self {
-        Self { rows, panel_bytes, run: Run::Plain(run) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    const fn of_vectors(rows: usize, panel_bytes: usize, run: unsafe fn(Operands<'_>, Ends)) -> Self {
-        Self { rows, panel_bytes, run: Run::Vectors(run) }
-    }
-
     /// The fastest kernel of `level` for operands of the given type. Pairs of bf16 are packed only where the processor has
     /// instructions for them, which are used even if `level` leaves them out by now.
     pub(super) fn new(level: Level, operands: Type) -> Self {

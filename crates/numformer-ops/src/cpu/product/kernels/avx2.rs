@@ -10,12 +10,12 @@
 
 use std::arch::x86_64::*;
 
-use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
+use super::{COLUMNS, Ends, Kernel, Operands, Run, VECTOR};
 
 /// Bytes of panels that stay in the second cache. With twice as many, gradients of weights lose 2%.
 const SECOND: usize = 1 << 17;
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(6, SECOND, f32);
+pub(in super::super) const F32: Kernel = Kernel { rows: 6, panel_bytes: SECOND, run: Run::Vectors(f32) };
 
 /// # Safety
 /// As [`loops`], for the number of rows and the order that the operands have.

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{COLUMNS, Ends, Kernel, Operands, VECTOR};
+use super::{COLUMNS, Ends, Kernel, Operands, Run, VECTOR, blocks};
 
 /// The most rows of the loops.
 const MOST_ROWS: usize = 12;
@@ -16,11 +16,11 @@ const MOST_ROWS: usize = 12;
 const ROWS_OF_PAIRS: usize = 6;
 
 /// Bytes of panels that stay in the second cache. On an Intel Xeon of model 207, products of 624 rows and widths of 256 to 2,048
-/// take 4 to 12% longer with as many as the first cache has room for, because sums are then written in narrower stripes.
+/// take up to 11% longer with as many as the first cache has room for.
 const SECOND: usize = 1 << 18;
 
-pub(in super::super) const F32: Kernel = Kernel::of_vectors(MOST_ROWS, SECOND, f32);
-pub(in super::super) const BF16: Kernel = Kernel::of_vectors(MOST_ROWS, SECOND, bf16);
+pub(in super::super) const F32: Kernel = Kernel { rows: MOST_ROWS, panel_bytes: SECOND, run: Run::Vectors(f32) };
+pub(in super::super) const BF16: Kernel = Kernel { rows: MOST_ROWS, panel_bytes: SECOND, run: Run::Vectors(bf16) };
 
 /// The loops of a kernel, for each number of rows and of vectors, and order of the left operand. They are written out by a
 /// macro because a compiler does not unroll a loop over 12 rows, and would keep their sums in memory.
@@ -81,11 +81,9 @@ macro_rules! kernel {
             // SAFETY: the caller vouches for features, operands and ends, of which these are parts.
             unsafe {
                 if in_pairs > 0 {
-                    let parts = rows.div_ceil(ROWS_OF_PAIRS);
-                    for part in 0..parts {
-                        let part = part * rows / parts..(part + 1) * rows / parts;
-                        let ends = ends.skipping(part.start, 0);
-                        $of_vectors::<4>(operands.part(part, 0..in_pairs), ends);
+                    for (row, rows) in blocks(rows, ROWS_OF_PAIRS) {
+                        let part = operands.part(row..row + rows, 0..in_pairs);
+                        $of_vectors::<4>(part, ends.skipping(row, 0));
                     }
                 }
                 if in_pairs < in_panels {
@@ -120,6 +118,7 @@ macro_rules! kernel {
                     let next = next.wrapping_add($i * to_stride);
                     kernel!(@each $v, W, _mm_prefetch::<_MM_HINT_ET0>(next.wrapping_add(VECTOR * W).cast()));
                 })*
+                // Sums that begin with 0 do so without being read.
                 if from_strides != [0, 0] {
                     $(if $i < $m {
                         let from = from.add($i * from_strides[0] + column * from_strides[1]);

@@ -1,11 +1,11 @@
 //! The kernel for every processor, and the reference of the others.
 
-use super::{COLUMNS, Kernel, Operands, Sums};
+use super::{COLUMNS, Kernel, Operands, Run, Sums};
 
 /// Bytes of panels that stay in the first cache.
 const FIRST: usize = 1 << 15;
 
-pub(in super::super) const F32: Kernel = Kernel::plain(4, FIRST, f32);
+pub(in super::super) const F32: Kernel = Kernel { rows: 4, panel_bytes: FIRST, run: Run::Plain(f32) };
 
 fn f32(operands: Operands<'_>, sums: Sums<'_>) {
     let Operands { left, left_strides: [line, unit], panel, panel_stride, panel_gap, length, rows, columns } = operands;
