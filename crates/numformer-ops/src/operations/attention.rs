@@ -468,8 +468,9 @@ vectorized! {
     /// Writes the softmax of each row of scores to `probabilities`; entries that are not visible become 0. The scores are
     /// overwritten.
     ///
-    /// Rows are a few vectors long. Loops over whole vectors are twice as fast here as loops over entries, which
-    /// compilers unroll past the end of such rows.
+    /// Rows are a few vectors long. Sums over whole vectors are twice as fast here as loops over entries, which
+    /// compilers unroll past the end of such rows. To the last loop, which rounds, whole vectors do harm: compilers take
+    /// it apart by lanes.
     fn softmax_rows[E: Operand](probabilities: &mut [E], scores: &mut [f32], stride: usize, visible: Visible) {
         let rows = scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride));
         for (i, (row, probabilities)) in rows.enumerate() {
@@ -499,10 +500,9 @@ vectorized! {
             hide_lanes(row, seen, 0.0);
 
             let scale = join_lanes(totals, |a, b| a + b).recip();
-            for (weights, probabilities) in row.iter().zip(probabilities) {
-                for (weight, probability) in weights.iter().zip(probabilities) {
-                    *probability = E::round(weight * scale);
-                }
+            let probabilities = probabilities.as_flattened_mut();
+            for (weight, probability) in row.as_flattened().iter().zip(probabilities) {
+                *probability = E::round(weight * scale);
             }
         }
     }
@@ -514,12 +514,21 @@ fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Sets to `value` the lanes of the last vector at and beyond entry `seen`.
+/// Bits of lanes to keep, and of as many to hide.
+const KEPT: [u32; 2 * LANES] = {
+    let mut bits = [0; 2 * LANES];
+    let (kept, _) = bits.split_at_mut(LANES);
+    kept.copy_from_slice(&[u32::MAX; LANES]);
+    bits
+};
+
+/// Sets to `value` the lanes of the last vector at and beyond entry `seen`. Compilers make branches of conditions on lanes.
 #[inline(always)]
 fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
-    if let Some(last) = vectors.last_mut().filter(|_| !seen.is_multiple_of(LANES)) {
-        for (lane, entry) in last.iter_mut().enumerate() {
-            *entry = if lane < seen % LANES { *entry } else { value };
+    let hidden = seen.next_multiple_of(LANES) - seen;
+    if let (Some(last), Some(kept)) = (vectors.last_mut(), KEPT[hidden..].first_chunk::<LANES>()) {
+        for (entry, kept) in last.iter_mut().zip(kept) {
+            *entry = f32::from_bits(entry.to_bits() & kept | value.to_bits() & !kept);
         }
     }
 }
@@ -579,13 +588,12 @@ vectorized! {
                 }
             }
             let mean = join_lanes(lanes, |a, b| a + b);
-            for (gradient, p) in gradient.iter_mut().zip(p) {
-                for (gradient, p) in gradient.iter_mut().zip(p) {
-                    // Beyond the valid keys, there is nothing to pass on, not even what is not a number.
-                    *gradient = if p.widen() == 0.0 { 0.0 } else { p.widen() * (*gradient - mean) };
-                }
+            let gradient = gradient.as_flattened_mut();
+            for (gradient, p) in gradient.iter_mut().zip(p.as_flattened()) {
+                // Beyond the valid keys, there is nothing to pass on, not even what is not a number.
+                *gradient = if p.widen() == 0.0 { 0.0 } else { p.widen() * (*gradient - mean) };
             }
-            E::round_all(rounded, gradient.as_flattened());
+            E::round_all(rounded, gradient);
         }
     }
 }

@@ -232,12 +232,14 @@ fn interleave_blocks_of<S: Operand, E: Unit, const LINES: usize>(
         // The last unit may be half empty.
         let next = if next < from.length { Some(&from.entries[next * from.stride..]) } else { None };
         for (first, to) in firsts.iter().zip(to.chunks_mut(apart)) {
-            let to = &mut to[u * LINES..][..LINES];
+            let to = &mut to[u * LINES..];
             let a = row[*first..].first_chunk::<LINES>();
             let b = next.map_or(Some(&none), |next| next[*first..].first_chunk::<LINES>());
-            if let (Some(a), Some(b)) = (a, b) {
-                // What is copied past a block's last line is never read.
-                write_pairs::<S, E>(to, a, b);
+            if let (Some(a), Some(b), Some(to)) = (a, b, to.first_chunk_mut::<LINES>()) {
+                // What is copied past a block's last line is never read. Entries are taken before units are written: only
+                // then do compilers know that one does not change the other, and use vectors.
+                let (a, b) = (*a, *b);
+                write_pairs::<S, E>(to, &a, &b);
             } else {
                 let width = LINES.min(from.lines - first);
                 let b = next.map_or(&none[..width], |next| &next[*first..][..width]);
