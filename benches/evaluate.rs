@@ -1,9 +1,10 @@
 //! Judging a model on 10,000 examples, in several ways. One line of JSON for each model.
 //!
-//! The preset `transpose-3x3` is trained, in batches of 64 at a constant rate, for some of its steps, so that about every other
-//! batch of an evaluation holds a mistake, and to its end. Each model is judged by `evaluate` on all threads and on one, by greedy
-//! decoding of every example, and as the published program does it: a pass with teacher forcing, then greedy decoding of every
-//! batch in which a sequence was not right token by token. All ways use the same model code; in turn, several times.
+//! The preset `transpose-3x3` is trained, in batches of 64 at a constant rate, for some of its steps, so that about every
+//! other batch of an evaluation holds a mistake, and to its end. Each model is judged by `evaluate` on all threads and on
+//! one, by greedy decoding of every example, and as the published program does it: a pass with teacher forcing, then
+//! greedy decoding of every batch in which a sequence was not right token by token. All ways use the same model code; in
+//! turn, several times.
 
 use std::error::Error;
 use std::io::{Write, stdout};

@@ -66,7 +66,7 @@ impl Transformer {
     }
 
     /// Generates answers with the operands of affine maps rounded to bf16, on the CPU. That is faster on processors with
-    /// AMX. Attention, and losses, stay in single precision.
+    /// AVX512-BF16 or AMX. Attention, and losses, stay in single precision.
     #[must_use]
     pub fn in_bf16(self) -> Self {
         Self { rounds: true, ..self }

@@ -469,8 +469,8 @@ vectorized! {
     /// overwritten.
     ///
     /// Rows are a few vectors long. Sums over whole vectors are twice as fast here as loops over entries, which
-    /// compilers unroll past the end of such rows. To the last loop, which rounds, whole vectors do harm: compilers take
-    /// it apart by lanes.
+    /// compilers unroll past the end of such rows. The last loop, which rounds, goes over entries: over whole vectors,
+    /// compilers take it apart by lanes.
     fn softmax_rows[E: Operand](probabilities: &mut [E], scores: &mut [f32], stride: usize, visible: Visible) {
         let rows = scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride));
         for (i, (row, probabilities)) in rows.enumerate() {
@@ -522,7 +522,8 @@ const KEPT: [u32; 2 * LANES] = {
     bits
 };
 
-/// Sets to `value` the lanes of the last vector at and beyond entry `seen`. Compilers make branches of conditions on lanes.
+/// Sets to `value` the lanes of the last vector at and beyond entry `seen`. It masks bits, because compilers turn
+/// conditions on lanes into branches.
 #[inline(always)]
 fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
     let hidden = seen.next_multiple_of(LANES) - seen;

@@ -1,6 +1,6 @@
 //! The innermost loops of products, for each instruction set.
 //!
-//! A kernel stores the product of a few rows of the left operand and some panels of the right one, after what [`Sums`]
+//! A kernel stores the product of some rows of the left operand and some panels of the right one, after what [`Sums`]
 //! say, in its place or in a [`Tile`]. Both operands are counted in *units* of 32 bits along the axis that they
 //! share: one `f32`, or a pair of bf16. So the same loops, over units, serve both types; they differ in the step that
 //! multiplies two units. Where a level has no instructions for bf16, numbers are rounded to it, but are units of
@@ -132,7 +132,7 @@ pub(super) enum Begin<'a> {
     Matrix(&'a [f32], usize),
 }
 
-/// What kernels of vectors read, again and again, where there is no bias or sums begin with 0.
+/// What kernels of vectors read, again and again, where there is no bias and, with AVX2, where sums begin with 0.
 #[cfg(target_arch = "x86_64")]
 static ZEROS: [f32; VECTOR] = [0.0; VECTOR];
 
@@ -222,8 +222,8 @@ pub(super) enum Run {
     Tiles(fn(Operands<'_>, &mut Tile, &mut Meanwhile<'_>)),
 }
 
-/// A kernel: its loops, the most rows that these take at once, and the bytes of panels by which all rows are multiplied before
-/// others.
+/// A kernel: its loops, the most rows that these take at once, and the most bytes of panels by which all rows are multiplied
+/// before the next panels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     rows: usize,
@@ -300,7 +300,7 @@ impl Session<'_> {
         self.0.rows
     }
 
-    /// The number of panels by which all rows are multiplied before others, at least one, if they are so long.
+    /// The number of panels of so many units by which all rows are multiplied before the next ones: at least one.
     pub(super) fn panels(&self, length: usize) -> usize {
         (self.0.panel_bytes / (length.max(1) * size_of::<PanelRow>())).max(1)
     }

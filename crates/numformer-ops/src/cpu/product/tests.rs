@@ -98,6 +98,7 @@ fn every_kernel_gives_the_product() {
     check::<f32, f32>([500, 2, 3]);
     check::<f32, f32>([30, 33, 512]);
     check::<f32, f32>([150, 130, 20]);
+    check::<f32, f32>([2100, 130, 96]);
     check::<f32, bf16>([60, 2, 9000]);
     check::<bf16, bf16>([4200, 2, 96]);
 }

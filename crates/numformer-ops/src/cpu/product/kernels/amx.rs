@@ -11,9 +11,9 @@ use crate::cpu::simd::Level;
 /// Units in a row of a tile register.
 const UNITS: usize = 16;
 
-/// Bytes of panels that stay in the second cache. Lines of up to some 300 units stay in the first from one panel to the next. On an
-/// Intel Xeon of model 207, products of 624 rows are 0 to 57% faster, the widest most, than with so few panels that they
-/// stay in the first cache themselves, and without fetching ahead; gradients of weights are 10% slower to 20% faster.
+/// Bytes of panels that stay in the second cache. Lines of up to some 300 units stay in the first from one panel to the
+/// next. On an Intel Xeon of model 207, products of 624 rows are 0 to 57% faster, the widest most, than with so few panels
+/// that they stay in the first cache themselves, and without fetching ahead; gradients of weights are 10% slower to 20% faster.
 const SECOND: usize = 1 << 20;
 
 pub(in super::super) const BF16: Kernel = Kernel { rows: ROWS, panel_bytes: SECOND, run: Run::Tiles(run) };
@@ -91,8 +91,8 @@ fn run(operands: Operands<'_>, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
     let width = 4 * COLUMNS;
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`, which `Kernel::begin` has called. The instructions read `length` units of 32 rows of
-    // `left` and of `panel`, which `Session::run_in_tiles` has checked, and write the 32 rows of the tile. The
-    // sums stay in registers 0 to 3 from one block to the next: compilers use tile registers for nothing but intrinsics of
+    // `left` and of `panel`, which `Session::run_in_tiles` has checked, and write the 32 rows of the tile.
+    // What is fetched ahead may lie beyond the panel: that changes nothing that the program could see. The sums stay in registers 0 to 3 from one block to the next: compilers use tile registers for nothing but intrinsics of
     // AMX, and there are none in this program.
     unsafe {
         asm!(

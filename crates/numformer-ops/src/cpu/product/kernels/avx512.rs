@@ -1,7 +1,7 @@
 //! Kernels of 12 rows and two vectors of columns, or six rows and four vectors, for AVX-512 and its instruction for bf16.
 //!
 //! Four vectors take 10 loads for 24 multiplications of vectors, and two 14: that counts where another thread shares the
-//! core. Steps of few rows are written out two by two.
+//! core. Steps of at most six rows are written out two by two.
 //!
 //! Panels of a call stay in the second cache, as for AVX2, and where the next sums go is fetched ahead.
 
@@ -112,7 +112,8 @@ macro_rules! kernel {
             let panel = panel.as_ptr().wrapping_add(column / COLUMNS * panel_gap);
             let mut panels = [panel, panel.wrapping_add(panel_gap)];
             let mut sums = [[_mm512_setzero_ps(); 4]; 12];
-            // SAFETY: the caller vouches for operands and ends.
+            // SAFETY: the caller vouches for operands and ends. What is fetched ahead may lie beyond them: that changes nothing
+            // that the program could see.
             unsafe {
                 $(if $i < $m {
                     let next = next.wrapping_add($i * to_stride);
@@ -137,7 +138,7 @@ macro_rules! kernel {
                         })*
                     };
                 }
-                // Two steps of more rows would not fit into the registers.
+                // Steps of more rows are long enough as they are.
                 let steps = if $m <= ROWS_OF_PAIRS { 2 } else { 1 };
                 for _ in 0..length / steps {
                     step!(0);
