@@ -62,6 +62,19 @@ fn assert_near(config: &TransformerConfig, found: &[f32], expected: &[f32], tole
 }
 
 #[test]
+fn a_step_tells_where_bf16_is_slower() -> Result<()> {
+    let (parameters, _) = parameters_of(&even(), 5)?;
+    let steps = [Precision::F32, Precision::Bf16].map(|p| FusedStep::with_precision(&even(), &parameters, p));
+    let [single, rounded] = steps;
+    let (single, rounded) = (single?, rounded?);
+    for level in Level::available() {
+        let tells = |step: &FusedStep| level.run(|| step.how()).contains("slower than f32 here");
+        assert_eq!([tells(&single), tells(&rounded)], [false, !level.has_bf16()], "{level:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_option_agrees_with_single_precision() -> Result<()> {
     for sizes in [uneven(), even()] {
         for positions in [Positions::Learned, Positions::Sinusoidal] {

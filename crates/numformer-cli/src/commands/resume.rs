@@ -17,7 +17,7 @@ use crate::verbosity::Verbosity;
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer resume runs/transpose-3x3-seed0
-  numformer resume runs/transpose-3x3-seed0 --steps 5000   # make it longer
+  numformer resume runs/transpose-3x3-seed0 --steps 2500   # make it longer
   numformer resume runs/transpose-3x3-seed0 --ignore-stop  # beyond its target
   numformer resume runs/transpose-3x3-seed0 --set log.every=10 --set checkpoint.keep=5")]
 pub(crate) struct Arguments {

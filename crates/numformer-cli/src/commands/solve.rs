@@ -26,7 +26,7 @@ use crate::passed_over;
 /// checkpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 0; -2 0.5 7'
+  numformer solve runs/transpose-3x3-seed0 --matrix '3.1 2 1; 1 4 5; -2 0.5 7'
   numformer solve runs/transpose-3x3-seed0 --file matrix.npy
   numformer solve runs/transpose-3x3-seed0 --random --explain answer.html
   numformer solve runs/transpose-3x3-seed0 --random 2 --json

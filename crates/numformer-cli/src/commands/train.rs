@@ -31,7 +31,7 @@ use crate::{dry_run, hint, layout};
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer train transpose-3x3
-  numformer train transpose-3x3 --run-dir runs/first --seed 1 --steps 3000
+  numformer train transpose-3x3 --run-dir runs/first --seed 1
   numformer train transpose-5x5 --dry-run
   numformer train transpose-3x3 --set model.encoder.n_layers=2 --set problem.name=inversion
   numformer train larger.toml --start-from runs/transpose-3x3-seed0

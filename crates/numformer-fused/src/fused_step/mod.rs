@@ -155,10 +155,8 @@ impl TrainingStep for FusedStep {
     fn how(&self) -> String {
         match self.step {
             Passes::F32(_) => "fused step".to_owned(),
-            Passes::Bf16(_) if Level::widest().has_bf16() => "fused step, bf16".to_owned(),
-            Passes::Bf16(_) => {
-                "fused step, bf16 (slower than f32 here: the processor has no instructions for bf16)".to_owned()
-            }
+            Passes::Bf16(_) if Level::detect().has_bf16() => "fused step, bf16".to_owned(),
+            Passes::Bf16(_) => "fused step, bf16 (slower than f32 here: there are no instructions for bf16)".to_owned(),
         }
     }
 }
