@@ -86,7 +86,8 @@ impl Level {
     }
 
     /// The level chosen for this thread, or else the widest of this processor.
-    pub(crate) fn detect() -> Self {
+    #[must_use]
+    pub fn detect() -> Self {
         CHOSEN.get().unwrap_or_else(Self::widest)
     }
 
