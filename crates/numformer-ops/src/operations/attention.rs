@@ -515,19 +515,14 @@ fn larger(a: f32, b: f32) -> f32 {
 }
 
 /// Bits of lanes to keep, and of as many to hide.
-const KEPT: [u32; 2 * LANES] = {
-    let mut bits = [0; 2 * LANES];
-    let (kept, _) = bits.split_at_mut(LANES);
-    kept.copy_from_slice(&[u32::MAX; LANES]);
-    bits
-};
+const KEPT: [[u32; LANES]; 2] = [[u32::MAX; LANES], [0; LANES]];
 
 /// Sets to `value` the lanes of the last vector at and beyond entry `seen`. It masks bits, because compilers turn
 /// conditions on lanes into branches.
 #[inline(always)]
 fn hide_lanes(vectors: &mut [[f32; LANES]], seen: usize, value: f32) {
     let hidden = seen.next_multiple_of(LANES) - seen;
-    if let (Some(last), Some(kept)) = (vectors.last_mut(), KEPT[hidden..].first_chunk::<LANES>()) {
+    if let (Some(last), Some(kept)) = (vectors.last_mut(), KEPT.as_flattened()[hidden..].first_chunk::<LANES>()) {
         for (entry, kept) in last.iter_mut().zip(kept) {
             *entry = f32::from_bits(entry.to_bits() & kept | value.to_bits() & !kept);
         }
