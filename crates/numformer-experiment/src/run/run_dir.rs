@@ -265,7 +265,9 @@ mod tests {
     use numformer_store::Checkpoint;
 
     fn experiment() -> Experiment {
-        Experiment::preset("transpose-3x3").expect("embedded")
+        let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        (experiment.train.steps, experiment.train.lr) = (1500, 1e-3);
+        experiment
     }
 
     #[test]
@@ -291,7 +293,7 @@ mod tests {
         other.train.lr = 0.5;
         let error = RunDir::open(dir.path(), &other).expect_err("another").to_string();
         assert!(
-            error.contains("train.lr is 0.002 there and 0.5 here") && error.contains("--start-from RUN"),
+            error.contains("train.lr is 0.001 there and 0.5 here") && error.contains("--start-from RUN"),
             "{error}"
         );
         assert_eq!(error.lines().count(), 1, "{error}");

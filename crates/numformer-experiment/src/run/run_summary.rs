@@ -95,14 +95,15 @@ impl RunSummary {
 mod tests {
     use super::*;
 
-    const METRICS_LINES: &str = r#"{"event":"step","step":10,"examples":160,"loss":2.5,"lr":1e-3,"gradient_norm":1.0}
-{"event":"evaluation","step":20,"examples":320,"count":5,"accuracy":[[0.05,0.6],[0.01,0.2]],"exact":0.2,"decodable":1.0,"cross_entropy":0.5}
-{"event":"step","step":30,"examples":480,"loss":1.5,"lr":1e-3,"gradient_norm":1.0}
+    const METRICS_LINES: &str = r#"{"event":"step","step":10,"examples":640,"loss":2.5,"lr":1e-3,"gradient_norm":1.0}
+{"event":"evaluation","step":20,"examples":1280,"count":5,"accuracy":[[0.05,0.6],[0.01,0.2]],"exact":0.2,"decodable":1.0,"cross_entropy":0.5}
+{"event":"step","step":30,"examples":1920,"loss":1.5,"lr":1e-3,"gradient_norm":1.0}
 "#;
 
     fn write_run(path: &Path, metrics: Option<&str>) {
         fs::create_dir_all(path).expect("made");
-        let experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
+        experiment.train.batch_size = 64;
         fs::write(path.join(EXPERIMENT), experiment.to_toml()).expect("written");
         if let Some(metrics) = metrics {
             fs::write(path.join(METRICS), metrics).expect("written");
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(runs.len(), 2);
         assert_eq!((runs[0].step, runs[0].loss, runs[0].accuracy), (0, None, None));
         let RunSummary { step, examples, loss, accuracy, exact, .. } = &runs[1];
-        assert_eq!((*step, *examples), (30, 480));
+        assert_eq!((*step, *examples), (30, 1920));
         assert_eq!((*loss, *accuracy, *exact), (Some(1.5), Some(0.6), Some(0.2)));
         // Interrupted before the next figure was written.
         fs::create_dir_all(dir.path().join("b/checkpoints/step-0000000034")).expect("made");
