@@ -91,9 +91,10 @@ fn run(operands: Operands<'_>, tile: &mut Tile, meanwhile: &mut Meanwhile<'_>) {
     let width = 4 * COLUMNS;
     #[expect(unsafe_code, reason = "there are no stable intrinsics for AMX")]
     // SAFETY: as in `configure`, which `Kernel::begin` has called. The instructions read `length` units of 32 rows of
-    // `left` and of `panel`, which `Session::run_in_tiles` has checked, and write the 32 rows of the tile.
-    // What is fetched ahead may lie beyond the panel: that changes nothing that the program could see. The sums stay in registers 0 to 3 from one block to the next: compilers use tile registers for nothing but intrinsics of
-    // AMX, and there are none in this program.
+    // `left` and of `panel`, which `Session::run_in_tiles` has checked, and write the 32 rows of the tile. What is
+    // fetched ahead may lie beyond the panel: that changes nothing that the program could see. The sums stay in registers 0
+    // to 3 from one block to the next: compilers use tile registers for nothing but intrinsics of AMX, and there are none
+    // in this program.
     unsafe {
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
