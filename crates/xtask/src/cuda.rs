@@ -9,10 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::root;
+use crate::{lazy_libraries, root};
 
-/// The wheels on PyPI that hold a CUDA 13.0 compiler. CUDA's libraries are not among them, because the program looks
-/// for those when it opens a device.
+/// The wheels on PyPI that hold a CUDA 13.0 compiler. CUDA's libraries are not among them, because a program that is
+/// built with this compiler loads them when it needs them.
 const WHEELS: [&str; 5] = [
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-nvvm==13.0.88",
@@ -23,28 +23,30 @@ const WHEELS: [&str; 5] = [
 
 /// Fetch a CUDA 13 compiler from PyPI into target/cuda, and print the environment variables that select it.
 ///
-/// Installs nothing elsewhere, and needs neither root nor a GPU. Files that exist are not fetched again.
+/// Installs nothing elsewhere, and needs neither root nor a GPU. Files that exist are not fetched again. Programs that
+/// are built in this environment start on every machine, and load CUDA's libraries when they open a GPU.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ eval \"$(cargo xtask cuda-toolkit)\"
-  $ cargo check --features cuda")]
+  $ cargo check --release --features cuda")]
 pub(crate) struct ToolkitArguments {}
 
 /// Build the command `numformer` for NVIDIA GPUs, with the compiler of cuda-toolkit or an existing one.
 ///
-/// The result is one stripped file. It starts on every machine, and opens a GPU if a driver for CUDA 13 and cuBLASLt
-/// are installed. An nvcc that CUDA_HOME, NVCC or PATH names is used; otherwise a compiler is fetched.
+/// The result is one stripped file. With the compiler of cuda-toolkit, it starts on every machine, and opens a GPU if a
+/// driver for CUDA 13, cuBLAS and cuRAND are installed. An nvcc that CUDA_HOME, NVCC or PATH names is used if there is
+/// one; the program is then linked to the libraries of that toolkit, and needs them to start.
 #[derive(Args)]
 #[command(after_help = "Example:
   $ cargo xtask cuda-build
   $ target/cuda-build/numformer train transpose-5x5 --device cuda:0")]
 pub(crate) struct BuildArguments {
-    /// The compute capability of the oldest GPU to support, without the point.
+    /// The compute capability of the GPU, without the point: 90 for H100 and H200.
     #[arg(long, default_value = "90", value_parser = capability)]
     capability: String,
 }
 
-fn capability(text: &str) -> Result<String, String> {
+pub(crate) fn capability(text: &str) -> Result<String, String> {
     match text.parse::<u16>() {
         Ok(75..=999) => Ok(text.to_owned()),
         _ => Err("expected a compute capability from 75 on, as 90 for Hopper".to_owned()),
@@ -52,44 +54,67 @@ fn capability(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn toolkit(_: &ToolkitArguments) -> Result<()> {
-    let home = fetched(root()?)?;
-    println!("export CUDA_HOME='{0}' NVCC='{0}/bin/nvcc' PATH='{0}/bin':\"$PATH\"", home.display());
+    let environment = environment(&fetched(root()?)?);
+    let exports = environment.iter().map(|(name, value)| format!("{name}='{value}'"));
+    println!("export {}", exports.collect::<Vec<_>>().join(" "));
     Ok(())
 }
 
 pub(crate) fn build(arguments: &BuildArguments) -> Result<()> {
-    let root = root()?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(root).env("CUDA_COMPUTE_CAP", &arguments.capability);
-    // Only the binary is built, so that nothing else is built with other features.
+    let built = built(root()?, &arguments.capability)?;
+    let size = fs::metadata(&built)?.len() as f64 / f64::from(1 << 20);
+    println!("{}: {size:.1} MiB, for sm_{}", built.display(), arguments.capability);
+    Ok(())
+}
+
+/// Builds the command, and returns the path of the stripped file.
+pub(crate) fn built(root: &Path, capability: &str) -> Result<PathBuf> {
+    let mut command = command(root, capability)?;
     command.args(["build", "--release", "--package", "numformer-cli", "--features", "cuda"]);
-    if !has_compiler() {
-        let home = fetched(root)?;
-        command.env("NVCC", home.join("bin/nvcc")).env("CUDA_HOME", home);
-    }
     let status = command.status().context("cannot run cargo")?;
     if !status.success() {
         bail!("the command does not build: {status}");
     }
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let built = target.join("release/numformer");
-    let folder = target.join("cuda-build");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let stripped = folder.join("numformer");
-    // In a separate file, because the next build for the CPU replaces the original.
-    let status = Command::new("strip").arg("-o").args([&stripped, &built]).status();
+    let folder = target(root);
+    let (built, stripped) = (folder.join("release/numformer"), folder.join("numformer"));
+    strip(&built, &stripped)?;
+    Ok(stripped)
+}
+
+/// Copies an executable without its symbols; with them, where there is no `strip`.
+pub(crate) fn strip(built: &Path, stripped: &Path) -> Result<()> {
+    let status = Command::new("strip").arg("-o").args([stripped, built]).status();
     if !status.is_ok_and(|status| status.success()) {
-        fs::copy(&built, &stripped).with_context(|| format!("cannot write {}", stripped.display()))?;
+        fs::copy(built, stripped).with_context(|| format!("cannot write {}", stripped.display()))?;
     }
-    let size = fs::metadata(&stripped)?.len();
-    println!(
-        "{}: {:.1} MiB, for sm_{} and newer",
-        stripped.display(),
-        size as f64 / f64::from(1 << 20),
-        arguments.capability
-    );
     Ok(())
+}
+
+/// Cargo, with the environment for building CUDA code. What it builds is kept apart from what is built for the CPU, as
+/// the two have few crates in common.
+pub(crate) fn command(root: &Path, capability: &str) -> Result<Command> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).env("CUDA_COMPUTE_CAP", capability).env("CARGO_TARGET_DIR", target(root));
+    if !has_compiler() {
+        command.envs(environment(&fetched(root)?));
+    }
+    Ok(command)
+}
+
+fn target(root: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("cuda-build")
+}
+
+/// What tells the build scripts, ours and candle's, about a compiler.
+fn environment(home: &Path) -> [(&'static str, String); 4] {
+    let path = env::var("PATH").unwrap_or_default();
+    [
+        ("CUDA_HOME", home.display().to_string()),
+        ("NVCC", home.join("bin/nvcc").display().to_string()),
+        // Candle's kernels for quantised models, which nothing here uses, are a third of a program otherwise.
+        ("NVCC_APPEND_FLAGS", "--compress-mode=size".to_owned()),
+        ("PATH", format!("{}:{path}", home.join("bin").display())),
+    ]
 }
 
 /// Whether there is an nvcc that the build will find.
@@ -129,6 +154,7 @@ fn fetched(root: &Path) -> Result<PathBuf> {
     for folder in [home.join("bin"), home.join("nvvm/bin")] {
         make_executable(&folder)?;
     }
+    lazy_libraries::make(root, &home.join("lib"))?;
     fs::write(&done, "")?;
     Ok(home)
 }

@@ -5,6 +5,8 @@
 mod bench_compare;
 mod browser_test;
 mod cuda;
+mod gpu_day;
+mod lazy_libraries;
 mod search;
 
 use std::path::Path;
@@ -26,6 +28,7 @@ enum Command {
     BrowserTest(browser_test::Arguments),
     CudaToolkit(cuda::ToolkitArguments),
     CudaBuild(cuda::BuildArguments),
+    GpuDay(gpu_day::Arguments),
     Search(search::Arguments),
 }
 
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
         Command::BrowserTest(arguments) => browser_test::run(&arguments),
         Command::CudaToolkit(arguments) => cuda::toolkit(&arguments),
         Command::CudaBuild(arguments) => cuda::build(&arguments),
+        Command::GpuDay(arguments) => gpu_day::run(&arguments),
         Command::Search(arguments) => search::run(&arguments),
     }
 }
