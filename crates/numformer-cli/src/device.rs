@@ -1,10 +1,14 @@
 //! Where to compute.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Result;
-use numformer_ops::device::Accelerator;
+use candle_core::Device;
+use clap::Args;
+use numformer_experiment::{Catalogue, Moment, StoredRun};
+use numformer_ops::device::cuda;
 
 /// A device by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +19,34 @@ pub(crate) enum DeviceName {
 }
 
 impl DeviceName {
-    /// Opens the device; `None` stands for the CPU.
-    pub(crate) fn open(self) -> Result<Option<Accelerator>> {
+    /// Opens the device.
+    pub(crate) fn open(self) -> Result<Device> {
         match self {
-            Self::Cpu => Ok(None),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(number) => Ok(Some(Accelerator::cuda(number)?)),
-            #[cfg(not(feature = "cuda"))]
-            Self::Cuda(_) => {
-                anyhow::bail!("{self} cannot be opened: this program was built for the CPU only (see docs/gpu.md)")
-            }
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => Ok(cuda(number)?),
         }
+    }
+}
+
+/// The option that says where to compute with a stored model.
+#[derive(Args)]
+pub(crate) struct DeviceArguments {
+    /// Where to compute: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+}
+
+impl DeviceArguments {
+    /// Opens the device.
+    pub(crate) fn open(&self) -> Result<Device> {
+        self.device.open()
+    }
+
+    /// Reads a run, with its model on the device.
+    pub(crate) fn run(&self, dir: &Path, moment: Moment) -> Result<StoredRun> {
+        // A path that is no run is told before a device is opened.
+        let device = if dir.join("experiment.toml").is_file() { self.open()? } else { Device::Cpu };
+        Ok(StoredRun::load_on(dir, moment, &Catalogue::standard(), &device)?)
     }
 }
 
@@ -65,12 +86,5 @@ mod tests {
         for wrong in ["gpu", "cuda:", "cuda:-1", "cuda0", ""] {
             assert!(wrong.parse::<DeviceName>().expect_err(wrong).contains("expected cpu"));
         }
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    #[test]
-    fn a_device_that_cannot_be_had_is_named() {
-        let error = DeviceName::Cuda(1).open().expect_err("not in this build").to_string();
-        assert!(error.starts_with("cuda:1 cannot be opened") && !error.contains('\n'), "{error}");
     }
 }

@@ -27,8 +27,8 @@ use std::any::TypeId;
 use std::process::ExitCode;
 
 use crate::commands::{
-    bench, completions, evaluate, filter, generate, import_lawt, presets, problems, report, reproduce, resume, runs,
-    score, solve, train, verify,
+    bench, completions, evaluate, export, filter, generate, import_lawt, presets, problems, report, reproduce, resume,
+    runs, score, solve, train, verify,
 };
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use numformer_evaluate::text;
@@ -62,6 +62,7 @@ enum Command {
     Encode(filter::EncodeArguments),
     Decode(filter::DecodeArguments),
     ImportLawt(import_lawt::Arguments),
+    Export(export::Arguments),
     Score(score::Arguments),
     Bench(bench::Arguments),
     Presets(presets::Arguments),
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         Command::Encode(arguments) => filter::encode(&arguments),
         Command::Decode(arguments) => filter::decode(&arguments),
         Command::ImportLawt(arguments) => import_lawt::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Score(arguments) => score::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Presets(arguments) => presets::run(&arguments).map(|()| ExitCode::SUCCESS),

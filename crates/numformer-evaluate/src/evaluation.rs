@@ -123,7 +123,7 @@ impl<M: Seq2Seq + Sync> Examination<'_, M> {
         let mut metrics = EvaluationMetrics::default();
         let alone = custom.is_empty();
         let judge = |chunk| self.judge(chunk, alone);
-        let judged = judge_chunks(self.source, self.count, watch, judge, |(part, answered)| {
+        let judged = judge_chunks(self.source, self.count, self.device, watch, judge, |(part, answered)| {
             metrics.merge(&part);
             custom.update(&answered);
         });
@@ -151,10 +151,12 @@ impl<M: Seq2Seq + Sync> Examination<'_, M> {
     }
 }
 
-/// Judges the first examples of a source, one chunk per thread. Results are processed in the order of the examples.
+/// Judges the first examples of a source, one chunk per thread; on a device one after another, as it does its work in the
+/// order of a single thread. Results are processed in the order of the examples.
 pub(crate) fn judge_chunks<J: Send>(
     source: &dyn BatchSource,
     count: u64,
+    device: &Device,
     watch: &mut Watch<'_>,
     judge: impl Fn(Chunk) -> Result<J, EvaluateError> + Sync,
     mut take: impl FnMut(J),
@@ -162,14 +164,19 @@ pub(crate) fn judge_chunks<J: Send>(
     if source.batch_size() == 0 {
         return Err(EvaluateError::NothingToEvaluate);
     }
+    let at_once = if device.is_cpu() { rayon::current_num_threads() } else { 1 };
     let mut chunks = Chunks::of(source, count);
     loop {
         watch.check()?;
-        let chunks: Vec<_> = chunks.by_ref().take(rayon::current_num_threads()).collect::<Result<_, _>>()?;
+        let chunks: Vec<_> = chunks.by_ref().take(at_once).collect::<Result<_, _>>()?;
         if chunks.is_empty() {
             return Ok(());
         }
-        let judged = chunks.into_par_iter().map(&judge).collect::<Vec<_>>();
+        let judged = if device.is_cpu() {
+            chunks.into_par_iter().map(&judge).collect::<Vec<_>>()
+        } else {
+            chunks.into_iter().map(&judge).collect()
+        };
         // Failures are also in order: the first one is reported.
         for part in judged {
             take(part?);

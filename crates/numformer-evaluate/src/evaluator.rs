@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use numformer_data::{BatchSource, Task};
 use numformer_metrics::{Accuracy, Metric, WeightedMean};
-use numformer_model::{Decoding, FlatLayout, Parameters, Seq2Seq, Unconstrained, generate};
+use numformer_model::{Decoding, FlatLayout, Parameters, Seq2Seq, Unconstrained, Weights, generate};
 
 use crate::answers::answering::{Answerer, Answering};
 use crate::answers::pairs::{Batch as ScoredBatch, padded, score_pairs};
@@ -22,32 +22,35 @@ use crate::figures::figure::Better;
 /// A custom evaluation with a single figure:
 /// ```
 /// use numformer_evaluate::{Evaluate, EvaluateError, Evaluation, Figure, Watch};
+/// use numformer_model::{FlatLayout, HostWeights, Weights};
 ///
 /// struct LargestWeight;
 ///
 /// impl Evaluate for LargestWeight {
-///     fn evaluate(&mut self, weights: &[f32], _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
-///         let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+///     fn evaluate(&mut self, weights: &mut dyn Weights, _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+///         let largest = weights.on_host()?.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
 ///         let figure = Figure::less_is_better(largest.into());
 ///         Ok(Evaluation { custom: [("largest weight".to_owned(), figure)].into(), ..Evaluation::default() })
 ///     }
 /// }
 ///
-/// let evaluation = LargestWeight.evaluate(&[0.5, -2.0], &mut Watch::unwatched())?;
+/// let layout = FlatLayout::of_shapes([("bias".to_owned(), 2.into())]);
+/// let mut weights = HostWeights::new(&layout, &[0.5, -2.0]);
+/// let evaluation = LargestWeight.evaluate(&mut weights, &mut Watch::unwatched())?;
 /// assert_eq!(evaluation.custom["largest weight"].value, 2.0);
 /// # Ok::<(), EvaluateError>(())
 /// ```
 pub trait Evaluate: Send {
-    /// Judges the model with these weights, in the order of its [layout](FlatLayout). A long evaluation should ask
-    /// `watch` from time to time.
+    /// Judges the model with these weights, on the host or on a device. A long evaluation should ask `watch` from time to
+    /// time.
     ///
     /// # Errors
     /// When the model cannot be judged. [`EvaluateError::NoNumbers`] says that training diverged.
-    fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError>;
+    fn evaluate(&mut self, weights: &mut dyn Weights, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError>;
 }
 
 impl<E: Evaluate + ?Sized> Evaluate for Box<E> {
-    fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+    fn evaluate(&mut self, weights: &mut dyn Weights, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
         (**self).evaluate(weights, watch)
     }
 }
@@ -60,7 +63,7 @@ impl<E: Evaluate + ?Sized> Evaluate for Box<E> {
 /// use candle_core::Device;
 /// use numformer_data::{Split, Task};
 /// use numformer_encoding::Positional;
-/// use numformer_model::{Cell, Parameters, Recurrent, RecurrentConfig};
+/// use numformer_model::{Cell, FlatLayout, HostWeights, Parameters, Recurrent, RecurrentConfig};
 /// use numformer_problems::{Transpose, UniformEntries};
 /// use numformer_evaluate::{Evaluate, Evaluator, Watch};
 ///
@@ -70,13 +73,13 @@ impl<E: Evaluate + ?Sized> Evaluate for Box<E> {
 /// let parameters = Parameters::random(0, &Device::Cpu);
 /// let model = Recurrent::new(&config, &parameters.frozen())?;
 /// let mut evaluator = Evaluator::new(model, &parameters, &task, task.batches(0, Split::Validation, 20), 20)?;
-/// println!("{}", evaluator.evaluate(&vec![0.01; parameters.element_count()], &mut Watch::unwatched())?);
+/// let (layout, weights) = (FlatLayout::new(&parameters)?, vec![0.01; parameters.element_count()]);
+/// println!("{}", evaluator.evaluate(&mut HostWeights::new(&layout, &weights), &mut Watch::unwatched())?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Evaluator<M> {
     model: M,
     parameters: Parameters,
-    layout: FlatLayout,
     judge: Judge,
     source: Arc<dyn BatchSource>,
     count: u64,
@@ -131,16 +134,9 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         source: Arc<dyn BatchSource>,
         count: u64,
     ) -> candle_core::Result<Self> {
-        let layout = FlatLayout::new(parameters)?;
-        Ok(Self {
-            model,
-            parameters: parameters.clone(),
-            layout,
-            judge,
-            source,
-            count,
-            custom: CustomMetrics::default(),
-        })
+        // A model without parameters is a mistake that is best found here.
+        FlatLayout::new(parameters)?;
+        Ok(Self { model, parameters: parameters.clone(), judge, source, count, custom: CustomMetrics::default() })
     }
 
     /// Sets how answers to a task are found, instead of by greedy decoding.
@@ -187,7 +183,7 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         let mut custom = self.custom.clone();
         let (mut exact, mut decodable) = (Accuracy::default(), Accuracy::default());
         let mut cross_entropy = WeightedMean::default();
-        let judged = judge_chunks(&*self.source, self.count, watch, judge, |answers| {
+        let judged = judge_chunks(&*self.source, self.count, device, watch, judge, |answers| {
             for (answered, is_exact, tokens) in answers {
                 exact.update(&is_exact);
                 decodable.update(&answered.answer.is_some());
@@ -215,8 +211,8 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
 }
 
 impl<M: Seq2Seq + Send + Sync> Evaluate for Evaluator<M> {
-    fn evaluate(&mut self, weights: &[f32], watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
-        self.layout.write(&self.parameters, weights)?;
+    fn evaluate(&mut self, weights: &mut dyn Weights, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        weights.show(&self.parameters)?;
         match &self.judge {
             Judge::Task(task, answering) => {
                 let answerer = Answerer::new(&self.model, task, *answering)?;

@@ -31,7 +31,7 @@
 //! ```
 //!
 //! # Features
-//! - `cuda`: trains on NVIDIA GPUs ([`Run::on_device`]). No GPU has run this yet. Off by default.
+//! - `cuda`: runs on NVIDIA GPUs ([`Run::on_device`], [`StoredRun::load_on`]). No GPU has run this yet. Off by default.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>
@@ -76,6 +76,6 @@ pub use run::run_checkpoint::{RunCheckpoint, RunDescription};
 pub use run::run_dir::{RunDir, RunDirError};
 pub use run::run_error::RunError;
 pub use run::run_summary::RunSummary;
-pub use run::stored_run::{Moment, StoredRun};
+pub use run::stored_run::{Moment, StoredRun, stored_model};
 pub use run::warm_start::{Differences, Rows, StartError, TakenOver};
 pub use scorecard::{Outcome, Scorecard};

@@ -1,6 +1,6 @@
 //! The training step of the standard transformer with explicit forward and backward passes, several times faster than
 //! automatic differentiation and with the same results up to rounding: [`FusedStep`] on the CPU, [`DeviceStep`] on a
-//! GPU.
+//! GPU. [`DeviceAutodiff`] trains any other model on a GPU, and [`DeviceModel`] answers there.
 //!
 //! ```
 //! use candle_core::Device;
@@ -29,15 +29,20 @@
 //! ```
 //!
 //! # Features
-//! - `cuda`: NVIDIA GPUs as devices of [`DeviceStep`]. It has not yet run on a GPU: it is tested on the host, where the
-//!   same kernels are compiled as C++.
+//! - `cuda`: NVIDIA GPUs as devices. It has not yet run on a GPU: it is tested on the host, where the same kernels are
+//!   compiled as C++.
 #![forbid(unsafe_code)]
 
-mod device_step;
+mod device;
 mod fused_step;
 mod precision;
 
 pub use candle_core;
-pub use device_step::DeviceStep;
+pub use device::answering::{DeviceModel, device_model};
+pub use device::autodiff::DeviceAutodiff;
+pub use device::inputs::batch_words;
+pub use device::step::DeviceStep;
+pub use device::training::DeviceTraining;
+pub use device::weights::DeviceWeights;
 pub use fused_step::FusedStep;
 pub use precision::Precision;

@@ -1,5 +1,7 @@
 //! The precision of products.
 
+use std::fmt;
+
 /// The precision of the products of a training step.
 ///
 /// In both, the trained weights, their gradients, Adam's moments and all sums are in single precision.
@@ -13,4 +15,13 @@ pub enum Precision {
     /// Softmax, layer norms, residuals and the loss are computed in single precision; a GPU keeps activations in bf16
     /// between them, too.
     Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
+use crate::hypothesis::Hypothesis;
 use crate::layers::projection::Projection;
 use crate::mode::Mode;
 use crate::padded::Padded;
@@ -92,6 +93,7 @@ trait Erased: Send + Sync {
     fn delimiter_id(&self) -> u32;
     fn padding_id(&self) -> u32;
     fn max_positions(&self) -> Option<usize>;
+    fn greedy_answers(&self, src: &Padded, max_len: usize) -> Result<Option<Vec<Hypothesis>>>;
     fn logits(&self, states: &Tensor) -> Result<Tensor>;
     fn smoothed_loss(&self, src: &Padded, tgt: &Padded, mode: Mode, smoothing: f64) -> Result<Tensor>;
     fn losses(&self, src: &Padded, tgt: &Padded) -> Result<Vec<f32>>;
@@ -133,6 +135,10 @@ impl<M: Seq2Seq<Memory: Kept, Cache: Kept> + Send + Sync> Erased for M {
         Seq2Seq::max_positions(self)
     }
 
+    fn greedy_answers(&self, src: &Padded, max_len: usize) -> Result<Option<Vec<Hypothesis>>> {
+        Seq2Seq::greedy_answers(self, src, max_len)
+    }
+
     fn logits(&self, states: &Tensor) -> Result<Tensor> {
         Seq2Seq::logits(self, states)
     }
@@ -172,6 +178,10 @@ impl Seq2Seq for AnyModel {
 
     fn max_positions(&self) -> Option<usize> {
         self.0.max_positions()
+    }
+
+    fn greedy_answers(&self, src: &Padded, max_len: usize) -> Result<Option<Vec<Hypothesis>>> {
+        self.0.greedy_answers(src, max_len)
     }
 
     fn logits(&self, states: &Tensor) -> Result<Tensor> {

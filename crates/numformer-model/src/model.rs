@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 
 use crate::any_model::{AnyKept, AnyModel};
 use crate::batched::Batched;
+use crate::hypothesis::Hypothesis;
 use crate::layers::projection::Projection;
 use crate::mode::Mode;
 use crate::model_config::ModelConfig;
@@ -171,6 +172,14 @@ impl Seq2Seq for Model {
             Self::Recurrent(model) => model.prepared()?.map(Self::Recurrent),
             Self::Custom(_) => None,
         })
+    }
+
+    fn greedy_answers(&self, src: &Padded, max_len: usize) -> Result<Option<Vec<Hypothesis>>> {
+        match self {
+            Self::Transformer(model) => model.greedy_answers(src, max_len),
+            Self::Recurrent(model) => model.greedy_answers(src, max_len),
+            Self::Custom(model) => model.greedy_answers(src, max_len),
+        }
     }
 
     fn max_positions(&self) -> Option<usize> {

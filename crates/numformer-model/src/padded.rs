@@ -70,11 +70,14 @@ impl Padded {
         let lengths = lengths.map(|lengths| lengths.iter().map(|l| l.saturating_sub(1)).collect::<Vec<_>>());
         let mut expected = self.ids.narrow(1, 1, width - 1)?.contiguous()?;
         if let Some(lengths) = &lengths {
-            let mut ids = expected.flatten_all()?.to_vec1::<u32>()?;
-            for (row, length) in ids.chunks_mut(width - 1).zip(lengths) {
-                row[*length as usize..].fill(NO_TARGET);
-            }
-            expected = Tensor::from_vec(ids, expected.shape(), expected.device())?;
+            // The ids may be on a device, which the host does not wait for.
+            let valid = |length: &u32| {
+                let length = *length;
+                (0..width as u32 - 1).map(move |position| u8::from(position < length))
+            };
+            let valid: Vec<u8> = lengths.iter().flat_map(valid).collect();
+            let valid = Tensor::from_vec(valid, expected.shape(), expected.device())?;
+            expected = valid.where_cond(&expected, &Tensor::full(NO_TARGET, expected.shape(), expected.device())?)?;
         }
         Ok((Self { ids: self.ids.narrow(1, 0, width - 1)?.contiguous()?, lengths }, expected))
     }

@@ -3,6 +3,7 @@
 use candle_core::{Error, Result, Tensor};
 
 use crate::batched::Batched;
+use crate::hypothesis::Hypothesis;
 use crate::layers::projection::Projection;
 use crate::mode::Mode;
 use crate::padded::{NO_TARGET, Padded};
@@ -138,6 +139,16 @@ pub trait Seq2Seq {
         Ok(None)
     }
 
+    /// The answers of greedy decoding without constraints, if the model has a faster way to find them than token by
+    /// token through [`decode`](Seq2Seq::decode): at most `max_len` tokens each, both delimiters included, which the model
+    /// has positions for.
+    ///
+    /// # Errors
+    /// As [`Seq2Seq::encode`].
+    fn greedy_answers(&self, _src: &Padded, _max_len: usize) -> Result<Option<Vec<Hypothesis>>> {
+        Ok(None)
+    }
+
     /// The longest sequence that the model reads or writes, delimiters included; `None` if there is no limit.
     fn max_positions(&self) -> Option<usize> {
         None
@@ -194,6 +205,9 @@ pub trait Seq2Seq {
         let (read, expected) = tgt.shift()?;
         let states = self.decode(&memory, &read, None, Mode::Evaluate)?;
         let (batch, width) = expected.dims2()?;
+        if !states.device().is_cpu() {
+            return losses_at_once(self, &states, &expected, read.lengths());
+        }
         (0..batch)
             .map(|row| {
                 let length = read.lengths().map_or(width, |lengths| lengths[row] as usize);
@@ -205,6 +219,33 @@ pub trait Seq2Seq {
             })
             .collect()
     }
+}
+
+/// The mean cross-entropy of each target from the states `[b, t, d]` and the tokens to predict `[b, t]`, in a few
+/// operations for all rows together, as devices need them.
+fn losses_at_once<M: Seq2Seq + ?Sized>(
+    model: &M,
+    states: &Tensor,
+    expected: &Tensor,
+    lengths: Option<&[u32]>,
+) -> Result<Vec<f32>> {
+    let (batch, width) = expected.dims2()?;
+    let full = vec![width as u32; batch];
+    let lengths = lengths.unwrap_or(&full);
+    if let Some(row) = lengths.iter().position(|length| *length == 0) {
+        return Err(Error::Msg(format!("expected a token to predict in target {row}, found none")));
+    }
+    let counts = |position: usize, length: u32| f32::from(u8::from(position < length as usize));
+    let mask = lengths.iter().flat_map(|length| (0..width).map(|position| counts(position, *length))).collect();
+    let mask = Tensor::from_vec::<_, f32>(mask, (batch, width), states.device())?;
+    // The mark of a position without a target is not a class; class 0 stands in for it.
+    let classes = expected.ne(NO_TARGET)?.where_cond(expected, &expected.zeros_like()?)?;
+    let logits = model.logits(states)?;
+    let largest = logits.max_keepdim(2)?;
+    let log_total = (logits.broadcast_sub(&largest)?.exp()?.sum_keepdim(2)?.log()? + largest)?;
+    let losses = (log_total - logits.gather(&classes.unsqueeze(2)?, 2)?)?.squeeze(2)?;
+    let sums = (losses * mask)?.sum(1)?.to_vec1::<f32>()?;
+    Ok(sums.iter().zip(lengths).map(|(sum, length)| sum / *length as f32).collect())
 }
 
 /// Checks that there is one target for each source.
@@ -221,5 +262,35 @@ pub(crate) fn check_cached(tgt: &Padded) -> Result<()> {
     match tgt.lengths() {
         None => Ok(()),
         Some(_) => Err(Error::Msg("expected unpadded targets with a cache, found padding".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::{Parameters, StackConfig, Transformer, TransformerConfig};
+
+    #[test]
+    fn losses_of_all_rows_together_are_those_of_each() {
+        let config = TransformerConfig::new(9, 8, StackConfig::new(8, 2, 1), StackConfig::new(8, 2, 1));
+        let model = Transformer::init(&config, &Parameters::random(1, &Device::Cpu)).expect("a model");
+        let src = Padded::new(&[0, 5, 6, 0, 0, 7, 0, 1], &[4, 3], 4, &Device::Cpu).expect("two rows");
+        for lengths in [[4, 3], [4, 4]] {
+            let tgt = Padded::new(&[0, 5, 6, 0, 0, 8, 0, 1], &lengths, 4, &Device::Cpu).expect("two rows");
+            let expected = model.losses(&src, &tgt).expect("losses");
+            let memory = model.encode(&src, Mode::Evaluate).expect("a memory");
+            let (read, predicted) = tgt.shift().expect("two tokens at least");
+            let states = model.decode(&memory, &read, None, Mode::Evaluate).expect("states");
+            let found = losses_at_once(&model, &states, &predicted, read.lengths()).expect("losses");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
+            }
+        }
+        let states = Tensor::zeros((1, 2, 8), DType::F32, &Device::Cpu).expect("states");
+        let none = Tensor::zeros((1, 2), DType::U32, &Device::Cpu).expect("tokens");
+        let error = losses_at_once(&model, &states, &none, Some(&[0])).expect_err("nothing").to_string();
+        assert!(error.contains("in target 0"), "{error}");
     }
 }

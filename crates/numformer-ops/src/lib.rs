@@ -45,7 +45,7 @@
 //! ```
 //!
 //! # Features
-//! - `cuda`: NVIDIA GPUs as devices. The driver and cuBLASLt are loaded when a device is opened.
+//! - `cuda`: candle's CUDA backend, and NVIDIA GPUs as devices of [`device`].
 //! - `emulation`: the same kernels compiled for the host, for tests.
 //!
 //! # References
@@ -98,6 +98,7 @@ pub mod kernels {
 
 /// The operations composed of candle's own, on any device. The fused operations are tested and measured against them.
 pub mod reference {
+    pub use crate::cpu::host::instead;
     pub use crate::operations::attention::composition as attention;
     pub use crate::operations::embedding::composition as embedding;
     pub use crate::operations::linear::composition as linear;

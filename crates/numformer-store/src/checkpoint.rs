@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -127,8 +128,8 @@ impl Checkpoint<'_> {
         fs::create_dir_all(partial)?;
         let documents = self.documents.iter().map(|(name, document)| (name.as_str(), to_json(document)));
         let mut contents: Vec<(&str, Vec<u8>)> = documents.collect();
-        contents.push((MODEL, to_safetensors(&self.weights)?));
-        contents.push((OPTIMIZER, to_safetensors(&self.memory)?));
+        contents.push((MODEL, to_safetensors(&self.weights, Dtype::F32)?));
+        contents.push((OPTIMIZER, to_safetensors(&self.memory, Dtype::F32)?));
         let mut files = BTreeMap::new();
         for (name, content) in &contents {
             if !is_own_file(name) {
@@ -247,14 +248,17 @@ pub(crate) fn from_json<T: for<'de> Deserialize<'de>>(path: &Path, content: &[u8
         .map_err(|error| CheckpointError::Malformed { path: path.to_owned(), reason: error.to_string() })
 }
 
-pub(crate) fn to_safetensors(tensors: &NamedTensors) -> io::Result<Vec<u8>> {
-    let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, (shape, values))| (name, (shape.clone(), values.iter().flat_map(|x| x.to_le_bytes()).collect())))
-        .collect();
+/// A safetensors file of weights, each an `F32` or, rounded, a `BF16`.
+pub(crate) fn to_safetensors(tensors: &NamedTensors, dtype: Dtype) -> io::Result<Vec<u8>> {
+    let to_bytes = |values: &[f32]| match dtype {
+        Dtype::BF16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    };
+    let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> =
+        tensors.iter().map(|(name, (shape, values))| (name, (shape.clone(), to_bytes(values)))).collect();
     let views = bytes
         .iter()
-        .map(|(name, (shape, bytes))| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, (shape, bytes))| Ok((name, TensorView::new(dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     views.and_then(|views| safetensors::serialize(views, None)).map_err(io::Error::other)
 }
@@ -265,11 +269,17 @@ pub(crate) fn from_safetensors(path: &Path, content: &[u8]) -> Result<NamedTenso
     tensors
         .iter()
         .map(|(name, view)| {
-            if view.dtype() != Dtype::F32 {
-                return Err(malformed(format!("`{name}`: expected F32, found {:?}", view.dtype())));
-            }
-            let words = view.data().as_chunks::<4>().0;
-            let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+            let values = match view.dtype() {
+                Dtype::F32 => {
+                    let words = view.data().as_chunks::<4>().0;
+                    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+                }
+                Dtype::BF16 => {
+                    let halves = view.data().as_chunks::<2>().0;
+                    halves.iter().map(|half| bf16::from_le_bytes(*half).to_f32()).collect()
+                }
+                other => return Err(malformed(format!("`{name}`: expected F32 or BF16, found {other:?}"))),
+            };
             Ok((name.to_owned(), (view.shape().to_vec(), values)))
         })
         .collect()

@@ -160,7 +160,7 @@ mod tests {
         let tensors = named(&layout, "", &[]);
         assert_eq!(tensors.len(), layout.slots().len());
         assert!(matches!(flat(&layout, "", &tensors), Err(LayoutError::Shape { .. })));
-        crate::checkpoint::to_safetensors(&tensors).expect_err("no coefficients");
+        crate::checkpoint::to_safetensors(&tensors, safetensors::Dtype::F32).expect_err("no coefficients");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process;
 use candle_core::{Device, Error, Tensor};
 use numformer_encoding::Vocabulary;
 use numformer_model::{FlatLayout, Model, ModelConfig, Parameters};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{
@@ -76,15 +77,27 @@ impl StoredModel {
     /// When `dir` exists, a file cannot be written, or the parts do not fit each other as [`StoredModel::load`]
     /// requires.
     pub fn save(&self, dir: &Path) -> Result<(), CheckpointError> {
+        self.save_as(dir, Dtype::F32)
+    }
+
+    /// Like [`save`](Self::save), but with the weights rounded to bf16, in half as many bytes.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_in_bf16(&self, dir: &Path) -> Result<(), CheckpointError> {
+        self.save_as(dir, Dtype::BF16)
+    }
+
+    fn save_as(&self, dir: &Path, dtype: Dtype) -> Result<(), CheckpointError> {
         if dir.exists() {
             return Err(CheckpointError::Exists { path: dir.to_owned() });
         }
         self.check(dir)?;
-        self.write(dir)
+        self.write(dir, dtype)
     }
 
     /// Writes the model without checking it.
-    fn write(&self, dir: &Path) -> Result<(), CheckpointError> {
+    fn write(&self, dir: &Path, dtype: Dtype) -> Result<(), CheckpointError> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         // The process id is part of the name, because another process may be writing a model of the same name.
         let partial = dir.with_file_name(format!(".{name}.{}.partial", process::id()));
@@ -95,7 +108,7 @@ impl StoredModel {
             fs::create_dir_all(&partial)?;
             write_synced(&partial.join(CONFIG), &to_json(&self.config))?;
             write_synced(&partial.join(VOCABULARY), &to_json(&self.vocabulary))?;
-            write_synced(&partial.join(MODEL), &to_safetensors(&self.weights)?)?;
+            write_synced(&partial.join(MODEL), &to_safetensors(&self.weights, dtype)?)?;
             if let Some(encodings) = &self.encodings {
                 write_synced(&partial.join(ENCODINGS), &to_json(encodings))?;
             }
@@ -172,8 +185,9 @@ impl StoredModel {
     /// train them.
     ///
     /// # Errors
-    /// When the number of coefficients of a tensor does not match its shape, or the device fails.
+    /// When the weights are not exactly those of the model, a weight is not finite, or the device fails.
     pub fn parameters(&self, device: &Device) -> candle_core::Result<Parameters> {
+        check_weights(&self.config, &self.weights).map_err(Error::wrap)?;
         let tensors = self
             .weights
             .iter()
@@ -184,10 +198,8 @@ impl StoredModel {
     /// The model on `device`, for use.
     ///
     /// # Errors
-    /// When [`StoredModel::parameters`] would fail, the weights are not exactly those of the model, or a weight is not
-    /// finite.
+    /// As [`StoredModel::parameters`].
     pub fn model(&self, device: &Device) -> candle_core::Result<Model> {
-        check_weights(&self.config, &self.weights).map_err(Error::wrap)?;
         Model::new(&self.config, &self.parameters(device)?.frozen())
     }
 }
@@ -228,12 +240,32 @@ mod tests {
     }
 
     #[test]
+    fn in_bf16_weights_are_rounded_and_the_file_is_half_as_long() {
+        let dir = tempfile::tempdir().expect("dir");
+        let [whole, rounded] = ["whole", "rounded"].map(|name| dir.path().join(name));
+        let model = untrained();
+        model.save(&whole).expect("saved");
+        model.save_in_bf16(&rounded).expect("saved");
+        let weights = StoredModel::load(&rounded).expect("loaded").weights;
+        for (name, (shape, values)) in &model.weights {
+            let (found_shape, found) = &weights[name];
+            assert_eq!(found_shape, shape);
+            let rounded = |x: &f32| half::bf16::from_f32(*x).to_f32().to_bits();
+            assert!(found.iter().map(|x| x.to_bits()).eq(values.iter().map(rounded)), "{name}");
+        }
+        let [whole, rounded] = [whole, rounded].map(|dir| fs::metadata(dir.join(MODEL)).expect("there").len());
+        let coefficients: usize = weights.values().map(|(_, values)| values.len()).sum();
+        // But for the lengths in the header.
+        assert!((whole - rounded).abs_diff(2 * coefficients as u64) < 200, "{whole} {rounded}");
+    }
+
+    #[test]
     fn a_failed_attempt_leaves_nothing() {
         let dir = tempfile::tempdir().expect("dir");
         let mut model = untrained();
         // Fewer values than the shape says. This is noticed only when the other files have been written.
         model.weights.get_mut("projection.bias").expect("every model has one").1.pop();
-        let error = model.write(&dir.path().join("model")).expect_err("not writable");
+        let error = model.write(&dir.path().join("model"), Dtype::F32).expect_err("not writable");
         assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
         assert_eq!(fs::read_dir(dir.path()).expect("dir").count(), 0);
     }
@@ -266,7 +298,7 @@ mod tests {
             model.config = config.into();
             let refused = model.save(&path).expect_err("no model").to_string();
             assert!(!path.exists());
-            model.write(&path).expect("written");
+            model.write(&path, Dtype::F32).expect("written");
             let error = StoredModel::load(&path).expect_err("no model");
             assert_eq!(error.to_string(), refused);
             assert!(

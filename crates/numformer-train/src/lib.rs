@@ -47,9 +47,8 @@
 //! version.
 //!
 //! # Features
-//! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]) with the kernels of numformer-ops and cuBLASLt. Candle stays on
-//!   the CPU, as do evaluations. No GPU has run this yet. Building it needs a CUDA compiler; starting the program needs
-//!   no part of CUDA. Off by default.
+//! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]). No GPU has run this yet. Building it needs a CUDA compiler. Off by
+//!   default.
 #![forbid(unsafe_code)]
 
 mod difference;
@@ -74,6 +73,7 @@ pub use difference::Difference;
 pub use divergence::{DivergencePolicy, DivergenceReport, Remedy};
 pub use every::{Every, every};
 pub use learners::device_learner::DeviceLearner;
+pub use learners::device_training::{device_training, device_training_step};
 pub use learners::gradients::{Gradients, training_step};
 pub use learners::host_learner::HostLearner;
 pub use learners::learner::{Learner, LearnerState, Step, Steps};

@@ -12,7 +12,7 @@ use numformer_model::StepOutcome;
 use numformer_store::CheckpointError;
 
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
-use crate::learners::learner::Step;
+use crate::learners::learner::{LearnerWeights, Step};
 use crate::observers::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 use crate::optimizers::optimizer::Update;
 use crate::run_progress::Best;
@@ -324,7 +324,6 @@ impl Trainer {
         (lr, gradient_norm): (f64, f64),
         observers: &mut Observers,
     ) -> Result<Option<EvaluationReport>, Unjudged> {
-        self.learner.fetch().map_err(TrainError::from)?;
         let stage = self.stages.get_mut(self.progress.stages.len());
         let (stage, evaluation) = match stage {
             None => (None, &mut self.evaluation),
@@ -339,7 +338,7 @@ impl Trainer {
                 ControlFlow::Break(())
             }
         };
-        let judged = evaluation.evaluate(self.learner.state().weights, &mut Watch::new(&mut ask));
+        let judged = evaluation.evaluate(&mut LearnerWeights(&mut *self.learner), &mut Watch::new(&mut ask));
         match (judged, stop) {
             (Ok(mut evaluation), _) => {
                 drop_not_finite(&mut evaluation);

@@ -4,18 +4,20 @@ use std::fmt;
 
 use candle_core::{Device, Error, Result};
 use numformer_data::{Batch, Sequences};
-use numformer_fused::{DeviceStep, Precision};
+use numformer_fused::Precision;
 use numformer_model::{Parameters, StackConfig, TransformerConfig};
 use numformer_ops::device::Accelerator;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::learners::device_learner::DeviceLearner;
+use crate::learners::device_training::device_training;
 use crate::learners::gradients::{Gradients, training_step};
 use crate::learners::host_learner::HostLearner;
 use crate::learners::learner::{Learner, Step};
-use crate::optimizers::adam::{Adam, AdamConfig};
+use crate::optimizers::adam::Adam;
 use crate::optimizers::optimizer::Update;
+use crate::optimizers::optimizer_config::OptimizerConfig;
 use crate::train_error::TrainError;
 
 /// The shape of a published training run: lengths, sizes and vocabulary, with random tokens in place of matrices.
@@ -105,11 +107,18 @@ impl Workload {
     /// Like [`training`](Self::training), but on a device.
     ///
     /// # Errors
-    /// When there is not enough memory.
-    pub fn training_on(&self, device: Accelerator, precision: Precision) -> Result<TimedTraining> {
-        let parameters = Parameters::random(0, &Device::Cpu);
-        let step = DeviceStep::new(&self.config, &parameters, device, precision)?;
-        Ok(TimedTraining { learner: Box::new(DeviceLearner::new(step, AdamConfig::default(), &parameters)?) })
+    /// As [`training`](Self::training), and when the device fails.
+    pub fn training_on(
+        &self,
+        device: Accelerator,
+        gradients: Gradients,
+        precision: Precision,
+    ) -> Result<TimedTraining> {
+        let parameters = Parameters::random(0, device.device());
+        let optimizer = OptimizerConfig::default();
+        let on = (device, optimizer.kind());
+        let (training, how) = device_training(&self.config.clone().into(), &parameters, gradients, precision, 0.0, on)?;
+        Ok(TimedTraining { learner: Box::new(DeviceLearner::new(training, optimizer)?.described_as(&how)) })
     }
 }
 

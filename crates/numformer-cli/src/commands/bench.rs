@@ -6,12 +6,12 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use clap::{Args, ValueEnum};
 use numformer_evaluate::text;
-use numformer_fused::{DeviceStep, Precision};
-use numformer_model::{Padded, Parameters, StackConfig, TokenRows, Transformer, greedy};
+use numformer_fused::{Precision, device_model};
+use numformer_model::{Model, Padded, Parameters, StackConfig, Transformer, greedy};
 use numformer_ops::Activation;
+use numformer_ops::device::Accelerator;
 use numformer_ops::kernels::{Level, Operand, Panels, bf16, for_each, linear_rows, multiply_adds};
 use numformer_train::{Gradients, Workload};
 use serde::Serialize;
@@ -139,13 +139,8 @@ struct Rate {
 const STEPS_OF_A_DEVICE: u32 = 50;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if matches!(arguments.gradients, How::Autodiff) {
-        if arguments.device != DeviceName::Cpu {
-            bail!("--gradients autodiff is for the CPU: leave out --device");
-        }
-        if arguments.bf16 {
-            bail!("--bf16 needs the fused step, not automatic differentiation: leave out --bf16 or --gradients");
-        }
+    if matches!(arguments.gradients, How::Autodiff) && arguments.bf16 {
+        bail!("--bf16 needs the fused step, not automatic differentiation: leave out --bf16 or --gradients");
     }
     let threads = arguments.threads.map_or(0, |threads| threads as usize);
     let level = arguments.level.unwrap_or_else(Level::widest);
@@ -169,9 +164,11 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         How::Autodiff => ("autodiff", Gradients::Autodiff),
     };
     let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
-    let (mut training, steps) = match arguments.device.open()? {
-        None => (workload.training(gradients, precision)?, 1),
-        Some(device) => (workload.training_on(device, precision)?, STEPS_OF_A_DEVICE),
+    let device = arguments.device.open()?;
+    let (mut training, steps) = if device.is_cpu() {
+        (workload.training(gradients, precision)?, 1)
+    } else {
+        (workload.training_on(Accelerator::new(&device)?, gradients, precision)?, STEPS_OF_A_DEVICE)
     };
     let batches: Vec<_> = (0..8).map(|seed| workload.batch(seed, *batch as usize)).collect();
     let mut next = batches.iter().cycle();
@@ -181,27 +178,19 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     })?;
     let greedy_examples_per_s = if arguments.generate {
         let [src, _] = workload.batch(0, 2 * *batch as usize);
-        let parameters = Parameters::random(0, &Device::Cpu);
+        let parameters = Parameters::random(0, &device);
         Transformer::init(&workload.config, &parameters)?;
-        let rate = match arguments.device.open()? {
-            None => {
-                let src = Padded::new(&src.ids, &src.lengths, src.width, &Device::Cpu)?;
-                let model = Transformer::new(&workload.config, &parameters.frozen())?;
-                let model = if arguments.bf16 { model.in_bf16() } else { model };
-                rate(arguments, 1, || {
-                    greedy(&model, &src, workload.tgt_len)?;
-                    Ok(())
-                })?
-            }
-            Some(device) => {
-                let mut model = DeviceStep::new(&workload.config, &parameters, device, precision)?;
-                let src = TokenRows { ids: &src.ids, lengths: &src.lengths, width: src.width };
-                rate(arguments, 1, || {
-                    model.greedy(src, workload.tgt_len)?;
-                    Ok(())
-                })?
-            }
+        let src = Padded::new(&src.ids, &src.lengths, src.width, &device)?;
+        let model: Model = if device.is_cpu() {
+            let model = Transformer::new(&workload.config, &parameters.frozen())?;
+            if arguments.bf16 { model.in_bf16() } else { model }.into()
+        } else {
+            device_model(&workload.config.clone().into(), &parameters, precision, || Accelerator::new(&device))?
         };
+        let rate = rate(arguments, 1, || {
+            greedy(&model, &src, workload.tgt_len)?;
+            Ok(())
+        })?;
         Some(rate.median * f64::from(2 * batch))
     } else {
         None

@@ -14,6 +14,7 @@ use numformer_problems::Problem;
 use serde_json::json;
 
 use crate::decoding::{DecodingArguments, TaskArguments};
+use crate::device::DeviceArguments;
 use crate::output::write;
 use crate::{layout, passed_over};
 
@@ -62,6 +63,8 @@ pub(crate) struct Arguments {
     decoding: DecodingArguments,
     #[command(flatten)]
     task: TaskArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Print the figures as one JSON object: as in metrics.jsonl, or by set if there are several; with --failures, an
     /// object with both, `evaluation` by set and `failures` by problem.
     #[arg(long)]
@@ -125,7 +128,7 @@ impl Arguments {
 
 fn load(arguments: &Arguments, run: &Path) -> Result<StoredRun> {
     let answering = arguments.decoding.answering(&arguments.task)?;
-    let run = StoredRun::load_at(run, arguments.checkpoint.clone(), &Catalogue::standard())?;
+    let run = arguments.device.run(run, arguments.checkpoint.clone())?;
     passed_over::warn(&run);
     Ok(run.with_answering(answering))
 }

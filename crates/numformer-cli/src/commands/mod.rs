@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod filter;
 pub(crate) mod generate;
 pub(crate) mod import_lawt;

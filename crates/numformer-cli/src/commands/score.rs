@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result};
+use candle_core::Device;
 use clap::Args;
 use numformer_evaluate::{Pair, ScoreError, ScoredPair, Scorer};
+use numformer_fused::{Precision, device_model};
+use numformer_ops::device::Accelerator;
 use numformer_store::StoredModel;
 
 use crate::commands::filter::{is_open, lines_of_input};
 use crate::decoding::DecodingArguments;
+use crate::device::DeviceArguments;
 
 /// Score answers with a model: mean cross-entropy in nats, one line for each line of standard input.
 ///
@@ -31,10 +35,12 @@ With --json, each line is an object:
   generated_score  its beam search score: its log-probability divided by a power of its length; null for other
                    decodings")]
 pub(crate) struct Arguments {
-    /// A directory written by numformer import-lawt, or a checkpoint of a run: runs/NAME/checkpoints/step-...
+    /// A directory written by numformer export or import-lawt, or a checkpoint of a run: runs/NAME/checkpoints/step-...
     model: PathBuf,
     #[command(flatten)]
     decoding: DecodingArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Maximum length of the model's own answer in tokens, delimiters included; at most the model's number of
     /// positions.
     #[arg(long, value_name = "N", default_value_t = Scorer::MAX_ANSWER as u32, value_parser = max_tokens(), requires = "decoding")]
@@ -61,8 +67,9 @@ struct Batch {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let decoding = arguments.decoding.decoding()?;
     let stored = StoredModel::load(&arguments.model)?;
-    let scorer =
-        Scorer::new(&stored).with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
+    let device = arguments.device.open()?;
+    let scorer = scorer(&stored, &device);
+    let scorer = scorer.with_context(|| format!("cannot build the model in {}", arguments.model.display()))?;
     let scorer = match decoding {
         Some(decoding) => scorer.with_decoding(decoding),
         None => scorer,
@@ -109,6 +116,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     write_scores(&mut batch)?;
     Ok(code)
+}
+
+fn scorer(stored: &StoredModel, device: &Device) -> candle_core::Result<Scorer> {
+    if device.is_cpu() {
+        return Scorer::new(stored);
+    }
+    let parameters = stored.parameters(device)?;
+    let model = device_model(&stored.config, &parameters, Precision::F32, || Accelerator::new(device))?;
+    Ok(Scorer::of_model(model, &stored.vocabulary, device))
 }
 
 fn shown(score: &ScoredPair, json: bool) -> Result<String> {

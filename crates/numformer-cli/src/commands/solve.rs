@@ -8,13 +8,14 @@ use clap::Args;
 use numformer_data::Split;
 use numformer_encoding::DenseMatrix;
 use numformer_evaluate::Solved;
-use numformer_experiment::{Catalogue, Moment, StoredRun};
+use numformer_experiment::{Moment, StoredRun};
 use numformer_metrics::Verdict;
 use numformer_model::Decoding;
 use numformer_report::Explanation;
 use serde_json::{Value, json};
 
 use crate::decoding::{DecodingArguments, TaskArguments};
+use crate::device::DeviceArguments;
 use crate::matrix_file::read_matrix;
 use crate::output::write;
 use crate::passed_over;
@@ -54,6 +55,8 @@ pub(crate) struct Arguments {
     decoding: DecodingArguments,
     #[command(flatten)]
     task: TaskArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Print a JSON object for each answer, one per line.
     #[arg(long)]
     json: bool,
@@ -87,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--all: expected --decoding beam or sample, found greedy, which gives a single answer"
     );
     let answering = arguments.decoding.answering(&arguments.task)?;
-    let run = StoredRun::load_at(&arguments.run, arguments.checkpoint.clone(), &Catalogue::standard())?;
+    let run = arguments.device.run(&arguments.run, arguments.checkpoint.clone())?;
     passed_over::warn(&run);
     let run = run.with_answering(answering);
     let solved = match &arguments.input {

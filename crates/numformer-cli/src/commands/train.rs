@@ -70,7 +70,7 @@ pub(crate) struct Ending {
     /// Number of threads; the results do not depend on it [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to train: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0). Evaluations stay on the CPU.
+    /// Where to train and evaluate: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
     /// Print the report as one JSON object.
@@ -210,13 +210,7 @@ pub(crate) fn run_in(
     budget: Option<Budget>,
 ) -> Result<(Run, RunReport)> {
     // First comes what may fail, so that a mistake in the experiment leaves no directory behind.
-    let mut run = Run::new(experiment.clone())?;
-    if device != DeviceName::Cpu {
-        run.check_device()?;
-    }
-    if let Some(device) = device.open()? {
-        run = run.on_device(device)?;
-    }
+    let run = Run::on_device(experiment.clone(), &Catalogue::standard(), &device.open()?)?;
     let run = run.in_dir(path)?;
     for checkpoint in run.passed_over() {
         report!("warning: passed over a checkpoint: {}", crate::causes(anyhow::Chain::new(checkpoint)));

@@ -323,12 +323,6 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
             "error: cuda:99 cannot be opened: ",
             1,
         ),
-        // What no GPU can do is told without one.
-        (
-            &[&train[..], &["--device", "cuda:99", "--set", "model.dropout=0.1"]].concat(),
-            "error: devices have no dropout: train on the CPU",
-            1,
-        ),
         (
             &[&train[..], &["--set", "train.precision=bf16", "--set", "model.dropout=0.1"]].concat(),
             "train.precision = \"bf16\" needs the fused step, which has no dropout",
@@ -337,7 +331,7 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
         (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run estimates memory", 1),
         (&["bench", "--bf16", "--gradients", "autodiff"], "error: --bf16 needs the fused step", 1),
         (&["bench", "--level", "sse"], "expected one that this processor has: plain", 2),
-        (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: --gradients autodiff is for the CPU", 1),
+        (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: cuda:99 cannot be opened: ", 1),
         (&["train", "transpose-3x3", "--device", "gpu"], "expected cpu, cuda, or cuda:N", 2),
     ] {
         let output = numformer(arguments, b"", dir.path());
@@ -413,41 +407,52 @@ fn a_run_that_diverges_is_logged_and_its_checkpoints_can_be_chosen() {
     assert!(told.contains("no finite numbers") && told.contains("--checkpoint"), "{told}");
 }
 
-/// Libraries of NVIDIA's names without what is called of them.
-#[cfg(feature = "cuda")]
+/// What a command writes to standard output and standard error, and its exit code.
+fn said(arguments: &[&str], dir: &Path) -> (String, String, Option<i32>) {
+    let output = numformer(arguments, b"", dir);
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// Commands on a stored run, too, refuse a device that this machine or this build does not have.
 #[test]
-fn a_cuda_library_without_a_symbol_is_one_line() {
-    for blas in ["libcublasLt.so", "libcublasLt.so.12"] {
-        let dir = tempfile::tempdir().unwrap();
-        let build = |library: &str, functions: &[String]| {
-            let source = dir.path().join("stub.c");
-            let lines = functions.iter().map(|name| format!("int {name}(void) {{ return 0; }}\n"));
-            fs::write(&source, lines.collect::<String>()).unwrap();
-            let output = dir.path().join(library);
-            let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(output).arg(&source).status();
-            assert!(built.unwrap().success(), "cc");
-        };
-        build(blas, &["of_no_use".to_owned()]);
-        // The driver is given each symbol that is missed, until it has all of them, and cuBLASLt is what lacks one.
-        let mut functions = vec!["of_no_use".to_owned()];
-        loop {
-            build("libcuda.so", &functions);
-            let output = Command::new(env!("CARGO_BIN_EXE_numformer"))
-                .args(["bench", "--device", "cuda:0"])
-                .env("LD_LIBRARY_PATH", dir.path())
-                .output()
-                .unwrap();
-            let stderr = text(&output.stderr);
-            assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
-            let found = stderr.strip_prefix("error: cuda:0 cannot be opened: ").unwrap();
-            if found.starts_with("cuBLASLt (libcublasLt.so) that was found has no cublasLt") {
-                break;
-            }
-            let missing = found.strip_prefix("the NVIDIA driver that was found has no ").unwrap();
-            let symbol = missing.split(':').next().unwrap().to_owned();
-            assert!(!functions.contains(&symbol), "{stderr}");
-            functions.push(symbol);
-        }
-        assert!(functions.len() > 30, "{functions:?}");
+fn a_device_for_a_run_that_cannot_be_opened_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let run = path.to_str().unwrap();
+    let (_, stderr, code) = said(&["train", "transpose-3x3", "--steps", "1", "--run-dir", run, "-q"], dir.path());
+    assert_eq!(code, Some(0), "{stderr}");
+    let checkpoint = path.join("checkpoints/step-0000000001");
+    let commands: [&[&str]; 4] = [
+        &["resume", run, "--steps", "2"],
+        &["evaluate", run],
+        &["solve", run, "--random"],
+        &["score", checkpoint.to_str().unwrap()],
+    ];
+    for arguments in commands {
+        let (stdout, stderr, code) = said(&[arguments, &["--device", "cuda:99"]].concat(), dir.path());
+        assert_eq!((code, stderr.lines().count(), &*stdout), (Some(1), 1, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("error: cuda:99 cannot be opened: "), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn an_exported_model_is_scored_and_begins_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = ["train", "transpose-3x3", "--steps", "1", "--run-dir", "run", "-q"];
+    let (_, stderr, code) = said(&train, dir.path());
+    assert_eq!(code, Some(0), "{stderr}");
+    let (stdout, stderr, code) = said(&["export", "run", "--bf16", "--output", "model"], dir.path());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.starts_with("model: ") && stdout.contains("in bf16, after 1 steps"), "{stdout}");
+    let bytes = |path: &str| fs::metadata(dir.path().join(path)).unwrap().len();
+    let [exported, whole] = ["model/model.safetensors", "run/checkpoints/step-0000000001/model.safetensors"].map(bytes);
+    assert!(exported < whole * 51 / 100, "{exported} {whole}");
+    let begin = ["train", "transpose-3x3", "--steps", "1", "--run-dir", "next", "-q", "--start-from", "model"];
+    let (_, stderr, code) = said(&begin, dir.path());
+    assert_eq!(code, Some(0), "{stderr}");
+    // Nothing is overwritten, and what is no run is named.
+    let (_, stderr, code) = said(&["export", "run", "--output", "model"], dir.path());
+    assert!(code == Some(1) && stderr.contains("model"), "{stderr}");
+    let (_, stderr, code) = said(&["export", "model", "--output", "other"], dir.path());
+    assert!(code == Some(1) && stderr.lines().count() == 1, "{stderr}");
 }

@@ -55,14 +55,14 @@ impl Scorer {
     /// # Errors
     /// When a weight is missing or has another shape than the configuration says.
     pub fn new(stored: &StoredModel) -> candle_core::Result<Self> {
-        let device = Device::Cpu;
-        Ok(Self {
-            model: stored.model(&device)?,
-            vocabulary: stored.vocabulary.clone(),
-            device,
-            decoding: None,
-            max_answer: Self::MAX_ANSWER,
-        })
+        Ok(Self::of_model(stored.model(&Device::Cpu)?, &stored.vocabulary, &Device::Cpu))
+    }
+
+    /// Uses a model that is on `device`.
+    #[must_use]
+    pub fn of_model(model: impl Into<Model>, vocabulary: &Vocabulary, device: &Device) -> Self {
+        let (vocabulary, device) = (vocabulary.clone(), device.clone());
+        Self { model: model.into(), vocabulary, device, decoding: None, max_answer: Self::MAX_ANSWER }
     }
 
     /// Also asks the model for its own answers, found by `decoding`. If there are several candidates, the first

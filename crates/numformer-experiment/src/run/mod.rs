@@ -16,25 +16,19 @@ use std::sync::Arc;
 use candle_core::Device;
 use numformer_data::{Split, Task};
 use numformer_evaluate::{Answering, CustomMetrics, Evaluation, Solved, evaluate_measured, solve};
-use numformer_fused::DeviceStep;
 use numformer_model::{Model, ModelConfig, Parameters};
 use numformer_ops::device::Accelerator;
 use numformer_store::{CheckpointError, Latest, NamedTensors};
-use numformer_train::{
-    AdamConfig, DeviceLearner, Gap, LatestSnapshot, Observer, OptimizerConfig, PastEvaluation, Record, RunReport,
-    Trainer, every,
-};
+use numformer_train::{Gap, LatestSnapshot, Observer, PastEvaluation, Record, RunReport, Trainer, every};
 
 use crate::catalogue::Catalogue;
-use crate::config::TrainConfig;
-use crate::config::choice::Choice;
 use crate::data_files::DataFiles;
 use crate::experiment::Experiment;
 use crate::run::run_checkpoint::{RunCheckpoint, RunDescription};
 use crate::run::run_checkpoints::RunCheckpoints;
 use crate::run::run_dir::{EXPERIMENT, RunDir};
 use crate::run::run_error::RunError;
-use crate::run::training::{EVALUATION_BATCH, examples, in_precision, learner, trainer};
+use crate::run::training::{EVALUATION_BATCH, Place, examples, learner, models, trainer};
 use crate::run::warm_start::{Beginner, TakenOver, load};
 
 /// A run of an experiment: a [`Trainer`] with the experiment's settings, its task, and the model for use.
@@ -68,6 +62,8 @@ pub struct Run {
     /// The model for use, which records nothing for a backward pass. Its weights are as of the last time they were
     /// accessed.
     model: Model,
+    /// The same model as it writes answers.
+    answering_model: Model,
     /// A description of the device that the run trains on; `None` for the CPU.
     device_name: Option<String>,
     run_dir: Option<Arc<RunDir>>,
@@ -96,15 +92,36 @@ impl Run {
     /// # Errors
     /// As [`Run::new`].
     pub fn with_catalogue(experiment: Experiment, catalogue: &Catalogue) -> Result<Self, RunError> {
+        Self::at(experiment, catalogue, &Place::Cpu)
+    }
+
+    /// Like [`Run::with_catalogue`], but on a device: a GPU that [`cuda`](numformer_ops::device::cuda) opens, or the CPU.
+    /// The model learns there, by the fused step if that has all that it needs and otherwise by automatic
+    /// differentiation, and is judged there; observers are told which ([`Start::how`](numformer_train::Start)).
+    ///
+    /// # Errors
+    /// As [`Run::new`], and when the device does not have enough memory.
+    pub fn on_device(experiment: Experiment, catalogue: &Catalogue, device: &Device) -> Result<Self, RunError> {
+        match device {
+            Device::Cpu => Self::with_catalogue(experiment, catalogue),
+            device => Self::at(experiment, catalogue, &Place::Device { device, open: &|| Accelerator::new(device) }),
+        }
+    }
+
+    fn at(experiment: Experiment, catalogue: &Catalogue, place: &Place<'_>) -> Result<Self, RunError> {
         let experiment = experiment.with_absolute_paths()?;
         experiment.validate(catalogue)?;
         let task = Arc::new(experiment.task(catalogue)?);
         let files = DataFiles::read(&experiment.data, &task)?;
         let config = experiment.model_config(&task, catalogue)?;
-        let parameters = Parameters::random(experiment.seed, &Device::Cpu);
-        let learner = learner(&experiment.train, catalogue, &config, &parameters)?;
-        let model = in_precision(Model::new(&config, &parameters.frozen())?, experiment.train.precision);
-        let trainer = trainer(&experiment, catalogue, learner, &task, &files, &model, &parameters)?;
+        let parameters = Parameters::random(experiment.seed, place.device());
+        let learner = learner(&experiment.train, catalogue, &config, &parameters, place)?;
+        let (model, answering_model) = models(&config, &parameters, experiment.train.precision, place)?;
+        let device_name = match place {
+            Place::Cpu => None,
+            Place::Device { open, .. } => Some(open()?.name()),
+        };
+        let trainer = trainer(&experiment, catalogue, learner, &task, &files, &answering_model, &parameters)?;
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let mut run = Self {
             experiment,
@@ -115,7 +132,8 @@ impl Run {
             trainer,
             metrics,
             model,
-            device_name: None,
+            answering_model,
+            device_name,
             run_dir: None,
             former: None,
             not_begun: None,
@@ -156,51 +174,10 @@ impl Run {
         self.taken_over.as_ref()
     }
 
-    /// Checks that the experiment uses only features that devices support.
-    ///
-    /// # Errors
-    /// When it uses another feature. The error names the feature.
-    pub fn check_device(&self) -> Result<(), RunError> {
-        self.adam_of_a_device().map(drop)
-    }
-
-    /// The optimizer for a device, if the experiment uses only features that devices support.
-    fn adam_of_a_device(&self) -> Result<AdamConfig, RunError> {
-        let missing = |what: &str| Err(RunError::NotOnDevice { what: what.to_owned() });
-        let TrainConfig { accumulate, optimizer, label_smoothing, .. } = &self.experiment.train;
-        if *accumulate > 1 {
-            return missing("train.accumulate above 1");
-        }
-        if *label_smoothing > 0.0 {
-            return missing("label smoothing");
-        }
-        if let Some(what) = DeviceStep::missing(&self.config) {
-            return missing(what);
-        }
-        match optimizer {
-            Choice::BuiltIn(OptimizerConfig::Adam(adam)) => Ok(*adam),
-            Choice::BuiltIn(OptimizerConfig::Sgd(_)) | Choice::Custom(_) => missing("optimizer other than Adam"),
-        }
-    }
-
     /// A description of the device that the run trains on; `None` for the CPU.
     #[must_use]
     pub fn device_name(&self) -> Option<&str> {
         self.device_name.as_deref()
-    }
-
-    /// Moves training to a device from now on. Evaluations stay on the CPU.
-    ///
-    /// # Errors
-    /// When [`check_device`](Self::check_device) fails, or the device does not have enough memory.
-    pub fn on_device(mut self, device: Accelerator) -> Result<Self, RunError> {
-        let adam = self.adam_of_a_device()?;
-        let name = device.name();
-        let config = self.config.as_transformer().expect("nothing else trains on devices, as was checked above");
-        let step = DeviceStep::new(config, &self.parameters, device, self.experiment.train.precision)?;
-        self.trainer = self.trainer.with_learner(DeviceLearner::new(step, adam, &self.parameters)?)?;
-        self.device_name = Some(name);
-        Ok(self)
     }
 
     /// Checks, before a directory is made for the run, that the run can begin: the weights that it starts from, if any,
@@ -403,7 +380,8 @@ impl Run {
         self.trainer.show_weights(&self.parameters)?;
         let (source, count) = examples(&self.experiment, &self.task, &self.files, split, EVALUATION_BATCH, count);
         let (answering, metrics) = (Answering::default(), self.metrics.clone());
-        Ok(evaluate_measured(&self.model, &self.task, &*source, count, answering, metrics, &Device::Cpu)?)
+        let (model, device) = (&self.answering_model, self.parameters.device());
+        Ok(evaluate_measured(model, &self.task, &*source, count, answering, metrics, device)?)
     }
 
     /// Solves the first `count` examples of a split for inspection, or all if its file holds fewer.
@@ -413,7 +391,8 @@ impl Run {
     pub fn solve(&self, split: Split, count: u64) -> Result<Vec<Solved>, RunError> {
         self.trainer.show_weights(&self.parameters)?;
         let (source, count) = examples(&self.experiment, &self.task, &self.files, split, 1, count);
-        let solved = (0..count).map(|index| solve(&self.model, &self.task, &*source, index, &Device::Cpu));
+        let (model, device) = (&self.answering_model, self.parameters.device());
+        let solved = (0..count).map(|index| solve(model, &self.task, &*source, index, device));
         Ok(solved.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 }

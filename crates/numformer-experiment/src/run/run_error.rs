@@ -60,12 +60,6 @@ pub enum RunError {
         /// What does not fit.
         source: Box<StartError>,
     },
-    /// The experiment uses a feature that only the CPU supports.
-    #[error("devices have no {what}: train on the CPU")]
-    NotOnDevice {
-        /// The feature that devices lack.
-        what: String,
-    },
     /// The model cannot read or write sequences of that length.
     #[error("expected sequences of at most {limit} tokens, the number of positions of the model, found {needed}")]
     TooLong {

@@ -14,6 +14,7 @@ use numformer_evaluate::{
     solve_batch, solve_example, solve_in_every_way,
 };
 use numformer_model::{Model, Seq2Seq};
+use numformer_ops::device::Accelerator;
 use numformer_store::{CheckpointError, Latest, StoredModel, checkpoint_path, latest, steps};
 
 use crate::catalogue::Catalogue;
@@ -24,7 +25,7 @@ use crate::experiment_difference::is_part;
 use crate::run::run_checkpoint::RunCheckpoint;
 use crate::run::run_dir::{EXPERIMENT, RunDirError};
 use crate::run::run_error::RunError;
-use crate::run::training::in_precision;
+use crate::run::training::{Place, models};
 
 /// The model of a run, from its latest good checkpoint, for evaluation and for solving problems. The run may still be
 /// training.
@@ -52,6 +53,10 @@ pub struct StoredRun {
     step: u64,
     task: Arc<Task>,
     model: Model,
+    /// The same model as it writes answers.
+    answering_model: Model,
+    /// The device that holds it.
+    device: Device,
     /// The longest sequence that the model reads or writes, if there is a limit.
     max_positions: Option<usize>,
     answering: Answering,
@@ -96,6 +101,25 @@ impl StoredRun {
     /// # Errors
     /// When [`StoredRun::load`] fails, or there is no checkpoint of that moment.
     pub fn load_at(dir: &Path, moment: Moment, catalogue: &Catalogue) -> Result<Self, RunError> {
+        Self::load_in(dir, moment, catalogue, &Place::Cpu)
+    }
+
+    /// Like [`StoredRun::load_at`], with the model on a device: the CPU, or a GPU that
+    /// [`cuda`](numformer_ops::device::cuda) opens.
+    ///
+    /// # Errors
+    /// As [`StoredRun::load_at`], and when the device does not have enough memory.
+    pub fn load_on(dir: &Path, moment: Moment, catalogue: &Catalogue, device: &Device) -> Result<Self, RunError> {
+        match device {
+            Device::Cpu => Self::load_at(dir, moment, catalogue),
+            device => {
+                let place = Place::Device { device, open: &|| Accelerator::new(device) };
+                Self::load_in(dir, moment, catalogue, &place)
+            }
+        }
+    }
+
+    fn load_in(dir: &Path, moment: Moment, catalogue: &Catalogue, place: &Place<'_>) -> Result<Self, RunError> {
         let file = dir.join(EXPERIMENT);
         if !file.is_file() {
             return Err(RunDirError::NoRun { path: dir.to_owned() }.into());
@@ -110,12 +134,26 @@ impl StoredRun {
         }
         let mut stored = StoredModel::from(checkpoint);
         stored.config = catalogue.model(stored.config)?;
-        let model = in_precision(stored.model(&Device::Cpu)?, experiment.train.precision);
+        let parameters = stored.parameters(place.device())?;
+        let (model, answering_model) = models(&stored.config, &parameters, experiment.train.precision, place)?;
         let max_positions = model.max_positions();
         let answering = Answering::default();
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let catalogue = catalogue.clone();
-        Ok(Self { experiment, step, task, model, max_positions, answering, catalogue, metrics, data, passed_over })
+        Ok(Self {
+            experiment,
+            step,
+            task,
+            model,
+            answering_model,
+            device: place.device().clone(),
+            max_positions,
+            answering,
+            catalogue,
+            metrics,
+            data,
+            passed_over,
+        })
     }
 
     /// The same model on other examples, with some values of the experiment [set](Experiment::with_settings), as in
@@ -211,7 +249,8 @@ impl StoredRun {
     pub fn evaluate(&self, split: Split, amount: impl Into<Amount>) -> Result<Evaluation, RunError> {
         let (source, count) = self.examples(split, amount.into())?;
         let metrics = self.metrics.clone();
-        Ok(evaluate_measured(&self.model, &self.task, &*source, count, self.answering, metrics, &Device::Cpu)?)
+        let (model, device) = (&self.answering_model, &self.device);
+        Ok(evaluate_measured(model, &self.task, &*source, count, self.answering, metrics, device)?)
     }
 
     /// The examples of a split in order, and how many of them are requested.
@@ -274,7 +313,8 @@ impl StoredRun {
         }
         let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
         let metrics = self.catalogue.metrics(&experiment.evaluate.metric, &task)?;
-        Ok(evaluate_measured(&self.model, &task, &source, count, self.answering, metrics, &Device::Cpu)?)
+        let (model, device) = (&self.answering_model, &self.device);
+        Ok(evaluate_measured(model, &task, &source, count, self.answering, metrics, device)?)
     }
 
     /// The model's answer for a matrix, beside the exact one. The problem is the run's first.
@@ -282,7 +322,7 @@ impl StoredRun {
     /// # Errors
     /// When the matrix has no answer, or it or its answer cannot be written, or is longer than the model can read.
     pub fn solve(&self, matrix: &DenseMatrix) -> Result<Solved, RunError> {
-        Ok(solve_example(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &Device::Cpu)?)
+        Ok(solve_example(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &self.device)?)
     }
 
     /// All answers that the decoding finds for a matrix: those of a beam, best first, or the samples. No answer is
@@ -291,7 +331,7 @@ impl StoredRun {
     /// # Errors
     /// As [`StoredRun::solve`].
     pub fn solve_in_every_way(&self, matrix: &DenseMatrix) -> Result<Vec<Solved>, RunError> {
-        Ok(solve_in_every_way(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &Device::Cpu)?)
+        Ok(solve_in_every_way(&self.answerer()?, &self.task, &self.posed(matrix)?, 0, &self.device)?)
     }
 
     /// The run's first problem, posed on a matrix.
@@ -313,14 +353,14 @@ impl StoredRun {
         let answerer = self.answerer()?;
         let mut all = Vec::new();
         for index in 0..count.div_ceil(BATCH as u64) {
-            all.extend(solve_batch(&answerer, &self.task, &*source, index, &Device::Cpu)?);
+            all.extend(solve_batch(&answerer, &self.task, &*source, index, &self.device)?);
         }
         all.truncate(count as usize);
         Ok(all)
     }
 
     fn answerer(&self) -> Result<Answerer<'_, Model>, RunError> {
-        Ok(Answerer::new(&self.model, &self.task, self.answering)?)
+        Ok(Answerer::new(&self.answering_model, &self.task, self.answering)?)
     }
 
     /// The model's answers for the first `count` examples of a split with this seed. The examples are drawn even if the
@@ -332,7 +372,7 @@ impl StoredRun {
         let answerer = self.answerer()?;
         let solved = (0..count).map(|index| {
             let example = self.task.example(seed, split, index)?;
-            Ok(solve_example(&answerer, &self.task, &example, index, &Device::Cpu)?)
+            Ok(solve_example(&answerer, &self.task, &example, index, &self.device)?)
         });
         solved.collect()
     }
@@ -370,6 +410,19 @@ impl fmt::Display for Moment {
             Self::Best(figure) => figure.fmt(f),
         }
     }
+}
+
+/// The model in a checkpoint of the run in `dir`, as it is stored, with the number of updates that it has had.
+///
+/// # Errors
+/// When the directory holds no run, or there is no good checkpoint of that moment.
+pub fn stored_model(dir: &Path, moment: Moment) -> Result<(StoredModel, u64), RunError> {
+    if !dir.join(EXPERIMENT).is_file() {
+        return Err(RunDirError::NoRun { path: dir.to_owned() }.into());
+    }
+    let checkpoint = checkpoint_at(dir, moment)?.checkpoint;
+    let step = checkpoint.snapshot.step;
+    Ok((StoredModel::from(checkpoint), step))
 }
 
 /// Number of examples made together. Figures do not depend on it.

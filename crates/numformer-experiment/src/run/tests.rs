@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use numformer_fused::Precision;
 use numformer_model::{Mode, TokenRows, TrainingStep};
 use numformer_train::{
-    DivergencePolicy, DivergenceReport, Gradients, HostLearner, Remedy, StepReport, StopReason, TrainError,
-    training_step,
+    Adam, DivergencePolicy, DivergenceReport, Gradients, HostLearner, OptimizerConfig, Remedy, StepReport, StopReason,
+    TrainError, training_step,
 };
 
 use crate::config::CheckpointConfig;
@@ -137,17 +137,19 @@ fn a_run_goes_back_to_a_good_checkpoint_at_a_lower_rate() {
     assert!(matches!(ended, Err(RunError::Train(TrainError::NotFinite { step: 3, .. }))), "{ended:?}");
 }
 
-fn emulated() -> Accelerator {
-    Accelerator::emulated().expect("a C++ compiler: install one, or set CXX")
+/// A run on the kernels compiled for the host.
+fn emulated(experiment: Experiment) -> Run {
+    let place = Place::Device { device: &Device::Cpu, open: &Accelerator::emulated };
+    Run::at(experiment, &Catalogue::standard(), &place).expect("a C++ compiler: install one, or set CXX")
 }
 
 #[test]
 fn a_device_learns_what_the_cpu_learns_and_reports_every_step() {
-    let [on_cpu, on_device] =
-        [(); 2].map(|()| Run::new(tiny(DivergencePolicy::Stop)).expect("a run").with_observer(Told::default()));
-    let mut runs = [on_cpu, on_device.on_device(emulated()).expect("it has all that the experiment needs")];
+    let experiment = tiny(DivergencePolicy::Stop);
+    let mut runs = [Run::new(experiment.clone()).expect("a run"), emulated(experiment)]
+        .map(|run| run.with_observer(Told::default()));
     let how = runs[1].trainer().learner().how();
-    assert!(how.starts_with("fused step in f32 on "), "{how}");
+    assert!(how.starts_with("fused step, f32, on "), "{how}");
     for run in &mut runs {
         assert_eq!(run.run().expect("a run").step, 8);
     }
@@ -172,8 +174,7 @@ fn a_run_on_a_device_that_is_resumed_ends_with_the_same_bits() {
         let mut experiment = tiny(DivergencePolicy::Stop);
         experiment.train.steps = steps;
         experiment.train.precision = Precision::Bf16;
-        let run = Run::new(experiment).expect("a run").on_device(emulated()).expect("a device");
-        let mut run = run.in_dir(path).expect("a run");
+        let mut run = emulated(experiment).in_dir(path).expect("a run");
         assert!(run.passed_over().is_empty());
         run.run().expect("all steps");
         run.weights().iter().map(|weight| weight.to_bits()).collect::<Vec<_>>()
@@ -207,7 +208,7 @@ fn a_run_in_bf16_that_is_resumed_ends_with_the_same_bits() {
 fn a_device_stays_before_a_step_that_is_not_finite() {
     let mut experiment = tiny(DivergencePolicy::Stop);
     experiment.train.lr = 1e30;
-    let mut run = Run::new(experiment).expect("a run").on_device(emulated()).expect("a device");
+    let mut run = emulated(experiment);
     let ended = run.run();
     let Err(RunError::Train(TrainError::NotFinite { step, .. })) = ended else { panic!("{ended:?}") };
     assert_eq!(run.step(), step - 1);
@@ -215,14 +216,48 @@ fn a_device_stays_before_a_step_that_is_not_finite() {
 }
 
 #[test]
-fn what_is_for_the_cpu_alone_is_named() {
-    let message = |change: &dyn Fn(&mut Experiment)| {
-        let mut experiment = tiny(DivergencePolicy::Stop);
-        change(&mut experiment);
-        let run = Run::new(experiment).expect("a run").on_device(emulated());
-        run.expect_err("not on a device").to_string()
-    };
-    let accumulate = message(&|experiment| experiment.train.accumulate = 2);
-    assert_eq!(accumulate, "devices have no train.accumulate above 1: train on the CPU");
-    assert!(message(&|experiment| experiment.train.label_smoothing = 0.1).contains("label smoothing"));
+fn every_experiment_trains_and_is_judged_on_a_device_as_on_the_cpu() {
+    let catalogue = Catalogue::standard().with_optimizer("own", |_| Ok(Adam::default()));
+    let (fused, composed) = ("fused step, f32, on ", "automatic differentiation (the fused step does not support ");
+    let all: [(&[&str], _); 8] = [
+        (&["train.accumulate=3"], fused),
+        (&["train.label_smoothing=0.1"], fused),
+        (&["train.weight_decay=0.1"], fused),
+        (&["train.optimizer={ name = \"sgd\", momentum = 0.9, nesterov = true }"], fused),
+        (&["train.optimizer={ name = \"own\" }"], fused),
+        (&["train.gradients=autodiff"], "automatic differentiation, f32, on "),
+        (&["model.architecture=universal", "model.dropout=0.1"], composed),
+        (&["model.architecture=lstm", "model.dropout=0.1"], composed),
+    ];
+    for (settings, expected) in all {
+        let experiment = tiny(DivergencePolicy::Stop).with_settings(settings).expect("settings");
+        let place = Place::Device { device: &Device::Cpu, open: &Accelerator::emulated };
+        let on_cpu = Run::with_catalogue(experiment.clone(), &catalogue).expect("a run");
+        let on_device = Run::at(experiment, &catalogue, &place).expect("a run");
+        let how = on_device.trainer().learner().how();
+        assert!(how.starts_with(expected), "{how}");
+        let runs = [on_cpu, on_device].map(|run| {
+            let mut run = run.with_observer(Told::default());
+            run.run().expect("all steps");
+            run
+        });
+        let [expected, found] = runs.each_ref().map(|run| &told(run).0);
+        for (expected, found) in expected.iter().zip(found) {
+            assert!((found.loss - expected.loss).abs() < 1e-4 * expected.loss, "{how}: {found:?} {expected:?}");
+        }
+        let [expected, found] = runs.each_ref().map(|run| run.evaluate(Split::Test, 5).expect("an evaluation"));
+        let close = (found.cross_entropy - expected.cross_entropy).abs() < 1e-4 * expected.cross_entropy;
+        assert!(close, "{how}: {found} {expected}");
+    }
+}
+
+#[test]
+fn bf16_on_a_device_needs_the_fused_step() {
+    let mut experiment = tiny(DivergencePolicy::Stop);
+    experiment.train.precision = Precision::Bf16;
+    experiment.train.gradients = Gradients::Autodiff;
+    let place = Place::Device { device: &Device::Cpu, open: &Accelerator::emulated };
+    let error = Run::at(experiment, &Catalogue::standard(), &place).expect_err("only there");
+    let error = error.to_string() + &std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+    assert!(error.contains("needs the fused step, not automatic differentiation"), "{error}");
 }

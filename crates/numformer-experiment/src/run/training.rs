@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use candle_core::Device;
 use numformer_data::{BatchSource, Order, Split, Task};
 use numformer_evaluate::Evaluator;
-use numformer_fused::Precision;
+use numformer_fused::{Precision, device_model};
 use numformer_model::{Model, ModelConfig, Parameters};
-use numformer_train::{HostLearner, Learner, Stage, Trainer, every, training_step};
+use numformer_ops::device::Accelerator;
+use numformer_train::{
+    DeviceLearner, HostLearner, Learner, Stage, Trainer, device_training, device_training_step, every, training_step,
+};
 
 use crate::catalogue::Catalogue;
 use crate::config::TrainConfig;
+use crate::config::choice::Choice;
 use crate::data_files::DataFiles;
 use crate::experiment::Experiment;
 use crate::run::run_error::RunError;
@@ -17,24 +22,67 @@ use crate::run::run_error::RunError;
 /// Number of examples made together. Figures do not depend on it.
 pub(crate) const EVALUATION_BATCH: usize = 256;
 
-/// The learner on the CPU, with fresh weights.
+/// Where a run is computed.
+pub(crate) enum Place<'a> {
+    /// On the CPU.
+    Cpu,
+    /// On a device of candle, with any number of accelerators there.
+    Device { device: &'a Device, open: &'a dyn Fn() -> candle_core::Result<Accelerator> },
+}
+
+impl Place<'_> {
+    /// The device of its tensors.
+    pub(crate) fn device(&self) -> &Device {
+        match self {
+            Self::Cpu => &Device::Cpu,
+            Self::Device { device, .. } => device,
+        }
+    }
+}
+
+/// The learner, with fresh weights in `parameters`.
 pub(crate) fn learner(
     train: &TrainConfig,
     catalogue: &Catalogue,
     config: &ModelConfig,
     parameters: &Parameters,
-) -> Result<HostLearner, RunError> {
-    let (step, how) = training_step(config, parameters, train.gradients, train.precision, train.label_smoothing)?;
+    place: &Place<'_>,
+) -> Result<Box<dyn Learner>, RunError> {
+    let TrainConfig { gradients, precision, label_smoothing, .. } = *train;
+    let (step, how) = match (place, &train.optimizer) {
+        (Place::Cpu, _) => training_step(config, parameters, gradients, precision, label_smoothing)?,
+        (Place::Device { open, .. }, Choice::BuiltIn(optimizer)) => {
+            let on = (open()?, optimizer.kind());
+            let (training, how) = device_training(config, parameters, gradients, precision, label_smoothing, on)?;
+            return Ok(Box::new(DeviceLearner::new(training, *optimizer)?.described_as(&how)));
+        }
+        (Place::Device { open, .. }, Choice::Custom(_)) => {
+            device_training_step(config, parameters, gradients, precision, label_smoothing, open()?)?
+        }
+    };
     let optimizer = catalogue.optimizer(&train.optimizer)?;
-    Ok(HostLearner::new(step, optimizer, parameters)?.described_as(&how))
+    Ok(Box::new(HostLearner::new(step, optimizer, parameters)?.described_as(&how)))
 }
 
-/// The model for evaluations, whose answers are generated in the precision of training.
-pub(crate) fn in_precision(model: Model, precision: Precision) -> Model {
-    match precision {
-        Precision::F32 => model,
-        Precision::Bf16 => model.in_bf16(),
-    }
+/// A model for use, and the same model as it writes answers: in the precision of training, and on a device by the fused
+/// decoder if that has all that the model needs.
+pub(crate) fn models(
+    config: &ModelConfig,
+    parameters: &Parameters,
+    precision: Precision,
+    place: &Place<'_>,
+) -> candle_core::Result<(Model, Model)> {
+    let model = Model::new(config, &parameters.frozen())?;
+    Ok(match place {
+        Place::Cpu => {
+            let model = match precision {
+                Precision::F32 => model,
+                Precision::Bf16 => model.in_bf16(),
+            };
+            (model.clone(), model)
+        }
+        Place::Device { open, .. } => (model, device_model(config, parameters, precision, open)?),
+    })
 }
 
 /// A trainer with all training settings of an experiment.

@@ -59,6 +59,11 @@ pub trait Constraint {
 
     /// Advances the state past `token`, which was allowed.
     fn advance(&self, state: &mut Self::State, token: u32);
+
+    /// Whether every token is allowed everywhere, so that a model may write in a way of its own.
+    fn allows_all(&self) -> bool {
+        false
+    }
 }
 
 /// No constraint: any token may follow any other.
@@ -78,4 +83,8 @@ impl Constraint for Unconstrained {
     }
 
     fn advance(&self, (): &mut (), _token: u32) {}
+
+    fn allows_all(&self) -> bool {
+        true
+    }
 }

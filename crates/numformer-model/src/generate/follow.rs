@@ -6,8 +6,8 @@ use candle_core::{Device, Error, Result, Tensor};
 
 use crate::batched::Batched;
 use crate::generate::constraint::Constraint;
-use crate::generate::hypothesis::{End, Hypothesis};
 use crate::generate::scores::{Scores, nothing_allowed};
+use crate::hypothesis::{End, Hypothesis};
 use crate::mode::Mode;
 use crate::padded::Padded;
 use crate::seq2seq::Seq2Seq;

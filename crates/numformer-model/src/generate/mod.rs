@@ -3,7 +3,6 @@
 pub(crate) mod beam_search;
 pub(crate) mod constraint;
 pub(crate) mod follow;
-pub(crate) mod hypothesis;
 pub(crate) mod sampling;
 pub(crate) mod scores;
 
@@ -12,9 +11,9 @@ use candle_core::Result;
 use crate::generate::beam_search::{Beam, Ranked, beam_within};
 use crate::generate::constraint::{Constraint, Unconstrained};
 use crate::generate::follow::{Paths, follow, has_work};
-use crate::generate::hypothesis::Hypothesis;
 use crate::generate::sampling::{Sampling, sample};
 use crate::generate::scores::most_probable;
+use crate::hypothesis::Hypothesis;
 use crate::mode::Mode;
 use crate::padded::Padded;
 use crate::seq2seq::Seq2Seq;
@@ -104,6 +103,11 @@ fn greedy_within<M: Seq2Seq, C: Constraint>(
 ) -> Result<Vec<Hypothesis>> {
     if !has_work(model, src, max_len)? {
         return Ok(Vec::new());
+    }
+    if constraint.allows_all()
+        && let Some(answers) = model.greedy_answers(src, max_len)?
+    {
+        return Ok(answers);
     }
     let prepared = model.prepared()?;
     let model = prepared.as_ref().unwrap_or(model);

@@ -16,26 +16,63 @@ use crate::parameters::fnv1a;
 /// # Reference
 /// Srivastava et al. (2014), *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*. For its place in a
 /// transformer: Vaswani et al. (2017), section 5.4.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_model::{Dropout, Mode};
+///
+/// let dropout = Dropout::new(0.5, "decoder.layers.0.feed_forward_norm");
+/// let x = Tensor::ones((2, 8), DType::F32, &Device::Cpu)?;
+/// let y = dropout.forward(&x, Mode::Train { seed: 1, step: 7 })?;
+/// assert!(y.flatten_all()?.to_vec1::<f32>()?.iter().all(|y| [0.0, 2.0].contains(y)));
+/// assert_eq!(dropout.forward(&x, Mode::Evaluate)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Dropout {
+pub struct Dropout {
     rate: f64,
     place: u64,
 }
 
 impl Dropout {
     /// Drops at `rate`, from 0 to below 1. Places with different names drop independently.
-    pub(crate) fn new(rate: f64, place: &str) -> Self {
+    #[must_use]
+    pub fn new(rate: f64, place: &str) -> Self {
         Self { rate, place: fnv1a(place) }
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// The number of the place in the key of its masks.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        self.place
+    }
+
+    /// The random numbers of 32 bits below this one drop their entry: a rate of 1/2 drops the lower half of the numbers.
+    #[must_use]
+    pub fn dropped_below(&self) -> u32 {
+        (self.rate * 2f64.powi(32)) as u32
+    }
+
+    /// The factor of the entries that are kept.
+    #[must_use]
+    pub fn kept(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
+    }
+
+    /// Drops entries of `x` in training.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match self.mask(x.shape(), mode)? {
             None => Ok(x.clone()),
             Some(mask) => x * mask.to_device(x.device())?.to_dtype(x.dtype())?,
         }
     }
 
-    /// The mask to multiply by: zeros, and 1 / (1 − rate) elsewhere. `None` if nothing is dropped.
+    /// The mask to multiply by, on the CPU: zeros, and 1 / (1 − rate) elsewhere. `None` if nothing is dropped. Entry i has
+    /// word i of the stream of ChaCha8 whose key is the seed, the step, the place, and a constant.
     pub(crate) fn mask(&self, shape: &Shape, mode: Mode) -> Result<Option<Tensor>> {
         let Mode::Train { seed, step } = mode else { return Ok(None) };
         if self.rate <= 0.0 {
@@ -46,8 +83,7 @@ impl Dropout {
             part.copy_from_slice(&value.to_le_bytes());
         }
         let mut rng = ChaCha8Rng::from_seed(key);
-        // A rate of 1/2 drops the lower half of the numbers.
-        let (dropped_below, kept) = ((self.rate * 2f64.powi(32)) as u32, (1.0 / (1.0 - self.rate)) as f32);
+        let (dropped_below, kept) = (self.dropped_below(), self.kept());
         let mask = (0..shape.elem_count()).map(|_| if rng.next_u32() < dropped_below { 0.0 } else { kept }).collect();
         Tensor::from_vec::<_, f32>(mask, shape, &candle_core::Device::Cpu).map(Some)
     }

@@ -3,3 +3,4 @@
 pub(crate) mod autodiff;
 pub(crate) mod flat;
 pub(crate) mod training_step;
+pub(crate) mod weights;

@@ -1,12 +1,46 @@
 //! Conversions between candle's tensors and slices in host memory.
 
+use std::cell::Cell;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
+thread_local! {
+    /// Whether this thread computes by compositions alone.
+    static COMPOSES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with every operation on this thread computed by its composition, as on devices other than the CPU: for
+/// tests of what runs there. Work that `work` hands to other threads is computed as usual.
+///
+/// # Examples
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use numformer_ops::{Activation, linear, reference};
+///
+/// let (x, bias) = (Tensor::ones((2, 3), DType::F32, &Device::Cpu)?, Tensor::zeros(3, DType::F32, &Device::Cpu)?);
+/// let weight = Tensor::ones((3, 3), DType::F32, &Device::Cpu)?;
+/// let composed = reference::instead(|| linear(&x, &weight, &bias, Activation::Identity))?;
+/// assert_eq!(composed.to_vec2::<f32>()?, linear(&x, &weight, &bias, Activation::Identity)?.to_vec2::<f32>()?);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn instead<T>(work: impl FnOnce() -> T) -> T {
+    /// Restores the choice, also after a panic.
+    struct Before(bool);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            COMPOSES.set(self.0);
+        }
+    }
+
+    let _before = Before(COMPOSES.replace(true));
+    work()
+}
+
 /// Whether the fused kernels accept these tensors: `f32`, in host memory, none of them empty.
 pub(crate) fn accepts(tensors: &[&Tensor]) -> bool {
-    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && t.elem_count() > 0)
+    !COMPOSES.get() && tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && t.elem_count() > 0)
 }
 
 /// The entries of a contiguous `f32` tensor, as the forward pass of a custom operation receives it.

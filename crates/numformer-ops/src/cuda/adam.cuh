@@ -1,4 +1,4 @@
-// The end of a step: sums of partial sums, the norm of the gradients, and Adam.
+// The end of a step: sums of partial sums, the norm of the gradients, and the optimizers.
 
 // out[i] <- sum of partials[k, i] over k, [chunks, n], in that order. The second half of the grid's y does the same for
 // another output, with the partials that follow.
@@ -40,8 +40,9 @@ REGISTER(square_partials)
 
 // The numbers of a step, which the host provides.
 struct StepNumbers {
-  // Step size with both bias corrections.
+  // Step size; for Adam, with both bias corrections.
   float lr;
+  // For Adam. For SGD, beta1 is the momentum and the others are not used.
   float beta1, rest1, beta2, rest2, eps;
   // Learning rate times weight decay.
   float decay;
@@ -102,3 +103,24 @@ extern "C" __global__ void adam(float* weights, bf16* copy, const float* gradien
   }
 }
 REGISTER(adam)
+
+// One step of SGD with momentum on every weight, in Nesterov's form if `nesterov` is not zero, with a copy of the
+// weights in bf16 if `copy` is not null.
+extern "C" __global__ void sgd(float* weights, bf16* copy, const float* gradients, float* velocity,
+                               const StepState* state, const StepNumbers* numbers, unsigned nesterov, unsigned n) {
+  if (state->stopped) return;
+  const StepNumbers step = *numbers;
+  const float scale = state->gradient_scale, momentum = step.beta1;
+  for (size_t at = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; at < n;
+       at += static_cast<size_t>(gridDim.x) * blockDim.x) {
+    const float g = gradients[at] * scale;
+    const float v = momentum * velocity[at] + g;
+    const float direction = nesterov ? g + momentum * v : v;
+    const float w = weights[at];
+    const float moved = w - (step.decay * w + step.lr * direction);
+    velocity[at] = v;
+    weights[at] = moved;
+    if (copy) store(&copy[at], moved);
+  }
+}
+REGISTER(sgd)

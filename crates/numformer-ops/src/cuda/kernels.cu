@@ -11,12 +11,15 @@
 #define REGISTER(kernel)
 #endif
 
+#include "accumulation.cuh"
 #include "adam.cuh"
+#include "chacha.cuh"
 
 #define T float
 #define SUFFIX f32
 #include "attention_widths.cuh"
 #include "cross_entropy.cuh"
+#include "dropout.cuh"
 #include "elementwise.cuh"
 #include "embedding.cuh"
 #include "gradients.cuh"
@@ -29,6 +32,7 @@
 #define SUFFIX bf16
 #include "attention_widths.cuh"
 #include "cross_entropy.cuh"
+#include "dropout.cuh"
 #include "elementwise.cuh"
 #include "embedding.cuh"
 #include "gradients.cuh"

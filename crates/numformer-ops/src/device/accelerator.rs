@@ -1,8 +1,12 @@
 //! A device and its memory.
 
+#[cfg(any(test, feature = "emulation"))]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{Result, bail};
+#[cfg(any(test, feature = "emulation"))]
+use candle_core::Error;
+use candle_core::{Device, Result, bail};
 use half::bf16;
 
 use super::executor::{Executor, Launch, RawProduct};
@@ -12,20 +16,19 @@ use super::region::{Element, Pool, Region};
 ///
 /// # Examples
 /// ```no_run
-/// use numformer_ops::device::{Accelerator, Element};
+/// use numformer_ops::device::{Accelerator, Element, cuda};
 ///
-/// # #[cfg(feature = "cuda")] {
-/// let mut device = Accelerator::cuda(0)?;
+/// let mut device = Accelerator::new(&cuda(0)?)?;
 /// let x = device.reserve(Element::F32, 3)?; // zeros
 /// device.write(x, &[1.0, 2.0, 3.0])?;
 /// device.add(x, x)?;
 /// assert_eq!(device.read(x)?, [2.0, 4.0, 6.0]);
-/// # }
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Accelerator {
     executor: Box<dyn Executor>,
+    device: Device,
     owner: u64,
     reserved: usize,
     /// Partial sums that one kernel leaves for the next.
@@ -33,6 +36,10 @@ pub struct Accelerator {
     is_recording: bool,
     recordings: usize,
 }
+
+/// A way to open an accelerator.
+#[cfg(any(test, feature = "emulation"))]
+pub type Opening = fn() -> Result<Accelerator>;
 
 /// Work recorded by [`Accelerator::record`].
 #[derive(Debug)]
@@ -42,33 +49,74 @@ pub struct Recording {
 }
 
 impl Accelerator {
-    /// The NVIDIA GPU with this number.
+    /// Works on the stream of a CUDA device of candle, in order with all that candle does there.
     ///
     /// # Errors
-    /// When there is no driver, there is no such device, or a library is missing.
-    #[cfg(feature = "cuda")]
-    pub fn cuda(ordinal: usize) -> Result<Self> {
-        Ok(Self::new(Box::new(super::cuda::Cuda::new(ordinal)?)))
+    /// When it is not a CUDA device with a stream of its own, as [`cuda`](super::cuda) opens it, or the device fails.
+    pub fn new(device: &Device) -> Result<Self> {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => Ok(Self::on(Box::new(super::cuda::Cuda::new(cuda)?), device)),
+            other => bail!("expected a CUDA device, found {other:?}"),
+        }
     }
 
-    /// The kernels compiled for the host, for tests: thousands of times slower than a device.
+    /// The kernels compiled for the host, for tests: thousands of times slower than a device. Its tensors are those of
+    /// the CPU.
     ///
     /// # Errors
     /// When there is no C++ compiler (`CXX`, else `c++`), or it fails to compile the kernels.
     #[cfg(any(test, feature = "emulation"))]
     pub fn emulated() -> Result<Self> {
-        Ok(Self::new(Box::new(super::emulation::Emulation::new()?)))
+        Ok(Self::on(Box::new(super::emulation::Emulation::new()?), &Device::Cpu))
+    }
+
+    /// How to open each device of this machine, for tests: the kernels compiled for the host and, if there is one, the
+    /// first GPU. Where the environment has `NUMFORMER_NEEDS_GPU`, it is the GPU alone.
+    ///
+    /// # Errors
+    /// When a GPU is needed and cannot be opened.
+    #[cfg(any(test, feature = "emulation"))]
+    pub fn of_this_machine() -> Result<Vec<Opening>> {
+        /// The device of this process: opened once, because each opening waits for all that is under way.
+        static GPU: OnceLock<std::result::Result<Device, String>> = OnceLock::new();
+        fn gpu() -> Result<Device> {
+            GPU.get_or_init(|| super::cuda(0).map_err(|error| error.to_string())).clone().map_err(Error::Msg)
+        }
+
+        let on_gpu: Opening = || Self::new(&gpu()?);
+        let is_needed = std::env::var_os("NUMFORMER_NEEDS_GPU").is_some();
+        match gpu() {
+            Ok(_) if is_needed => Ok(vec![on_gpu]),
+            Ok(_) => Ok(vec![Self::emulated, on_gpu]),
+            Err(error) if is_needed => Err(error),
+            Err(_) => Ok(vec![Self::emulated]),
+        }
     }
 
     #[cfg_attr(
         not(any(test, feature = "cuda", feature = "emulation")),
         expect(dead_code, reason = "no device can be made")
     )]
-    fn new(executor: Box<dyn Executor>) -> Self {
+    fn on(executor: Box<dyn Executor>, device: &Device) -> Self {
         static OWNERS: AtomicU64 = AtomicU64::new(0);
         let owner = OWNERS.fetch_add(1, Ordering::Relaxed);
         let scratch = Region::new(owner, 0, Element::F32, 0);
-        Self { executor, owner, reserved: 0, scratch, is_recording: false, recordings: 0 }
+        Self { executor, device: device.clone(), owner, reserved: 0, scratch, is_recording: false, recordings: 0 }
+    }
+
+    /// The device of candle whose tensors it shares memory with.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The executor, unless work is recorded.
+    pub(super) fn executor_between_recordings(&mut self, op: &str) -> Result<&mut dyn Executor> {
+        if self.is_recording {
+            bail!("{op}: tensors cannot be copied while work is recorded");
+        }
+        Ok(&mut *self.executor)
     }
 
     /// A description of the device in words.
@@ -201,18 +249,39 @@ impl Accelerator {
     /// # Errors
     /// When `work` fails, or the device cannot record.
     pub fn record(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Recording> {
+        self.begin_recording()?;
+        let done = work(self);
+        // This also runs after an error, because the device records until it is told to stop.
+        let recording = self.end_recording();
+        done?;
+        recording
+    }
+
+    /// From here to [`end_recording`](Self::end_recording), operations are recorded, as by [`record`](Self::record).
+    ///
+    /// # Errors
+    /// When work is being recorded already, or the device cannot record.
+    pub fn begin_recording(&mut self) -> Result<()> {
         if self.is_recording {
             bail!("work cannot be recorded within a recording");
         }
         self.executor.begin_recording()?;
         self.is_recording = true;
-        let done = work(self);
+        Ok(())
+    }
+
+    /// Ends a recording.
+    ///
+    /// # Errors
+    /// When none was begun, or the device cannot record.
+    pub fn end_recording(&mut self) -> Result<Recording> {
+        if !self.is_recording {
+            bail!("expected a recording that was begun");
+        }
         self.is_recording = false;
-        // This also runs after an error, because the device records until it is told to stop.
-        let index = self.executor.end_recording();
-        done?;
+        let index = self.executor.end_recording()?;
         self.recordings += 1;
-        Ok(Recording { owner: self.owner, index: index? })
+        Ok(Recording { owner: self.owner, index })
     }
 
     /// Runs a recording.

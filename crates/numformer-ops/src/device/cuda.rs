@@ -1,85 +1,25 @@
-//! NVIDIA GPUs: kernels from PTX, products by cuBLASLt, recordings as CUDA graphs.
+//! The executor on NVIDIA GPUs: kernels from PTX, products by cuBLASLt, recordings as CUDA graphs, on the context and
+//! the stream of a device of candle.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::{Error, Result, bail};
+use candle_core::{CudaDevice, Result, bail};
 use cudarc::cublaslt::{result as blas, sys as blas_sys};
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, result, sys};
 use cudarc::nvrtc::Ptx;
 
-use super::executor::{Executor, Launch, RawProduct};
+use super::executor::{Executor, Launch, RawProduct, failed};
 use super::region::Element;
+use super::uploads::Uploads;
 
 /// The kernels, compiled by the build script.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-/// Maximum number of uploads under way at once; the host is at most this many uploads ahead of the device.
-const UPLOADS: usize = 8;
-
-/// Maximum number of bytes in one upload; longer data goes in several.
-const UPLOAD: usize = 16 << 20;
-
 /// Memory for cuBLASLt to work in: 32 MiB, as NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
-
-/// The functions of the driver that are called here, and by cudarc on behalf of this module.
-const DRIVER_SYMBOLS: &[&str] = &[
-    "cuCtxGetCurrent",
-    "cuCtxSetCurrent",
-    "cuCtxSynchronize",
-    "cuDeviceGet",
-    "cuDeviceGetAttribute",
-    "cuDeviceGetName",
-    "cuDevicePrimaryCtxRelease_v2",
-    "cuDevicePrimaryCtxRetain",
-    "cuEventCreate",
-    "cuEventDestroy_v2",
-    "cuEventRecord",
-    "cuEventSynchronize",
-    "cuGetErrorName",
-    "cuGetErrorString",
-    "cuGraphDestroy",
-    "cuGraphExecDestroy",
-    "cuGraphInstantiateWithFlags",
-    "cuGraphLaunch",
-    "cuInit",
-    "cuLaunchKernel",
-    "cuMemAlloc_v2",
-    "cuMemFreeHost",
-    "cuMemFree_v2",
-    "cuMemHostAlloc",
-    "cuMemcpyDtoHAsync_v2",
-    "cuMemcpyHtoDAsync_v2",
-    "cuMemsetD8Async",
-    "cuModuleGetFunction",
-    "cuModuleLoadData",
-    "cuModuleUnload",
-    "cuStreamBeginCapture_v2",
-    "cuStreamCreate",
-    "cuStreamDestroy_v2",
-    "cuStreamEndCapture",
-    "cuStreamSynchronize",
-    "cuStreamWaitEvent",
-];
-
-/// The functions of cuBLASLt that are called: the same in CUDA 12 and 13.
-const BLAS_SYMBOLS: &[&str] = &[
-    "cublasLtCreate",
-    "cublasLtDestroy",
-    "cublasLtMatmul",
-    "cublasLtMatmulAlgoGetHeuristic",
-    "cublasLtMatmulDescCreate",
-    "cublasLtMatmulDescDestroy",
-    "cublasLtMatmulDescSetAttribute",
-    "cublasLtMatmulPreferenceCreate",
-    "cublasLtMatmulPreferenceDestroy",
-    "cublasLtMatmulPreferenceSetAttribute",
-    "cublasLtMatrixLayoutCreate",
-    "cublasLtMatrixLayoutDestroy",
-];
 
 /// A GPU, its stream of work, and its memory.
 pub(super) struct Cuda {
@@ -89,8 +29,7 @@ pub(super) struct Cuda {
     blas: blas_sys::cublasLtHandle_t,
     workspace: u64,
     allocations: Vec<u64>,
-    uploads: Vec<Upload>,
-    next_upload: usize,
+    uploads: Uploads,
     graphs: Vec<CudaGraph>,
 }
 
@@ -103,60 +42,22 @@ impl fmt::Debug for Cuda {
     }
 }
 
-/// Pinned memory of the host, which the device reads directly.
-struct Upload {
-    memory: *mut c_void,
-    len: usize,
-    /// Signals that the device has read the memory.
-    done: CudaEvent,
-}
-
-fn failed(what: &str, error: impl fmt::Debug) -> Error {
-    Error::Msg(format!("the device cannot {what}: {error:?}"))
-}
-
 impl Cuda {
-    pub(super) fn new(ordinal: usize) -> Result<Self> {
-        let unopened = |why: String| Error::Msg(format!("cuda:{ordinal} cannot be opened: {why}"));
-        // SAFETY: this only looks for the libraries; a missing library would end the program later.
-        let (driver, blas) = unsafe { (sys::is_culib_present(), blas_sys::is_culib_present()) };
-        if !driver {
-            return Err(unopened("there is no NVIDIA driver on this machine".to_owned()));
+    /// Work on the stream of `device`.
+    ///
+    /// # Errors
+    /// When work on this stream cannot be recorded, or the device fails.
+    pub(super) fn new(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        // The null stream, and the one that stands for another stream in each thread.
+        if (stream.cu_stream() as usize) <= 2 {
+            bail!(
+                "expected a device with a stream of its own, on which work can be recorded: open it with \
+                 `numformer_ops::device::cuda` or `Device::new_cuda_with_stream`, not `Device::new_cuda`"
+            );
         }
-        if !blas {
-            return Err(unopened(
-                "there is no cuBLASLt of CUDA 13 or 12 (libcublasLt.so); put its folder on LD_LIBRARY_PATH".to_owned(),
-            ));
-        }
-        // cudarc looks up a symbol at its first call, and ends the program if the symbol is missing.
-        // SAFETY: the libraries are present (see above), and their symbols are looked up, not called.
-        let (in_driver, in_blas) = unsafe {
-            let (driver, blas) = (sys::culib(), blas_sys::culib());
-            let in_driver = |name: &&&str| driver.get::<unsafe extern "C" fn()>(name.as_bytes()).is_err();
-            let in_blas = |name: &&&str| blas.get::<unsafe extern "C" fn()>(name.as_bytes()).is_err();
-            (DRIVER_SYMBOLS.iter().find(in_driver), BLAS_SYMBOLS.iter().find(in_blas))
-        };
-        for (library, missing) in [("the NVIDIA driver", in_driver), ("cuBLASLt (libcublasLt.so)", in_blas)] {
-            if let Some(symbol) = missing {
-                return Err(unopened(format!("the installed {library} has no {symbol}: it is not for CUDA 13 or 12")));
-            }
-        }
-        let opened = |DriverError(error)| {
-            unopened(match error {
-                sys::CUresult::CUDA_ERROR_NO_DEVICE => "there is no GPU on this machine".to_owned(),
-                sys::CUresult::CUDA_ERROR_INVALID_DEVICE => "there is no GPU with this number".to_owned(),
-                sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
-                    "the driver does not match the rest of the system".to_owned()
-                }
-                other => format!("{other:?}"),
-            })
-        };
-        let context = CudaContext::new(ordinal).map_err(opened)?;
-        // SAFETY: all work is on one stream, so nothing waits for an event.
-        unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(opened)?;
+        let context = stream.context().clone();
         let module = context.load_module(Ptx::from_src(KERNELS)).map_err(|error| failed("load the kernels", error))?;
-        let blas = blas::create_handle().map_err(|error| failed("open cuBLASLt", error))?;
         // All kernels are loaded now: loading one while work is recorded would be part of the recording.
         let names = KERNELS.lines().filter_map(|line| line.strip_prefix(".visible .entry ")?.strip_suffix('('));
         let load = |name: &str| {
@@ -164,6 +65,8 @@ impl Cuda {
             Ok((name.to_owned(), function))
         };
         let functions = names.map(load).collect::<Result<_>>()?;
+        let uploads = Uploads::new(&stream)?;
+        let blas = blas::create_handle().map_err(|error| failed("open cuBLASLt", error))?;
         let mut cuda = Self {
             context,
             stream,
@@ -171,8 +74,7 @@ impl Cuda {
             blas,
             workspace: 0,
             allocations: Vec::new(),
-            uploads: Vec::new(),
-            next_upload: 0,
+            uploads,
             graphs: Vec::new(),
         };
         cuda.workspace = cuda.allocate(WORKSPACE)?;
@@ -181,34 +83,6 @@ impl Cuda {
 
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(|error| failed("be used", error))
-    }
-
-    /// Pinned memory that the device has finished reading, with room for `len` bytes.
-    fn staging(&mut self, len: usize) -> Result<&mut Upload> {
-        let at = self.next_upload;
-        self.next_upload = (at + 1) % UPLOADS;
-        let failed = |error| failed("take memory of the host", error);
-        if at == self.uploads.len() {
-            let done = self.context.new_event(None).map_err(failed)?;
-            self.uploads.push(Upload { memory: std::ptr::null_mut(), len: 0, done });
-        }
-        let upload = &mut self.uploads[at];
-        upload.done.synchronize().map_err(failed)?;
-        if upload.len < len {
-            let len = len.next_power_of_two();
-            // SAFETY: the device has finished reading the old memory, which is freed here or when the device is
-            // dropped.
-            unsafe {
-                if !upload.memory.is_null() {
-                    result::free_host(upload.memory).map_err(failed)?;
-                    upload.memory = std::ptr::null_mut();
-                    upload.len = 0;
-                }
-                upload.memory = result::malloc_host(len, 0).map_err(failed)?;
-            }
-            upload.len = len;
-        }
-        Ok(upload)
     }
 }
 
@@ -224,9 +98,6 @@ impl Drop for Cuda {
             let _ = blas::destroy_handle(self.blas);
             for address in self.allocations.drain(..) {
                 let _ = result::free_sync(address);
-            }
-            for upload in self.uploads.drain(..) {
-                let _ = result::free_host(upload.memory);
             }
         }
     }
@@ -251,21 +122,15 @@ impl Executor for Cuda {
 
     unsafe fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
         self.bind()?;
-        let stream = self.stream.clone();
-        let mut to = to;
-        for bytes in bytes.chunks(UPLOAD) {
-            let upload = self.staging(bytes.len())?;
-            // SAFETY: the pinned memory has room, and stays valid until the event signals that the device has read it.
-            unsafe {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), upload.memory.cast(), bytes.len());
-                let pinned = std::slice::from_raw_parts(upload.memory.cast::<u8>(), bytes.len());
-                result::memcpy_htod_async(to, pinned, stream.cu_stream())
-                    .map_err(|error| failed("be written to", error))?;
-            }
-            upload.done.record(&stream).map_err(|error| failed("be written to", error))?;
-            to += bytes.len() as u64;
-        }
-        Ok(())
+        // SAFETY: as promised by the caller.
+        unsafe { self.uploads.upload(to, bytes) }
+    }
+
+    unsafe fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: as promised by the caller.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+            .map_err(|error| failed("copy", error))
     }
 
     unsafe fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {

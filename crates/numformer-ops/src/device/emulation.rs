@@ -15,14 +15,17 @@ use super::executor::{Executor, Launch, RawProduct};
 use super::region::Element;
 
 /// The sources of the kernels, and of the code that runs them on the host.
-const SOURCES: [(&str, &str); 12] = [
+const SOURCES: [(&str, &str); 15] = [
     ("kernels.cu", include_str!("../cuda/kernels.cu")),
     ("emulation.h", include_str!("../cuda/emulation.h")),
     ("common.cuh", include_str!("../cuda/common.cuh")),
+    ("accumulation.cuh", include_str!("../cuda/accumulation.cuh")),
     ("adam.cuh", include_str!("../cuda/adam.cuh")),
     ("attention.cuh", include_str!("../cuda/attention.cuh")),
     ("attention_widths.cuh", include_str!("../cuda/attention_widths.cuh")),
+    ("chacha.cuh", include_str!("../cuda/chacha.cuh")),
     ("cross_entropy.cuh", include_str!("../cuda/cross_entropy.cuh")),
+    ("dropout.cuh", include_str!("../cuda/dropout.cuh")),
     ("elementwise.cuh", include_str!("../cuda/elementwise.cuh")),
     ("embedding.cuh", include_str!("../cuda/embedding.cuh")),
     ("gradients.cuh", include_str!("../cuda/gradients.cuh")),
@@ -114,6 +117,12 @@ impl Executor for Emulation {
     unsafe fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
         // SAFETY: as for `upload`.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    unsafe fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        // SAFETY: as for `upload`.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
         Ok(())
     }
 

@@ -27,6 +27,13 @@ pub(super) trait Executor: Debug + Send {
     /// As for [`upload`](Self::upload).
     unsafe fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()>;
 
+    /// Copies within the device.
+    ///
+    /// # Safety
+    /// Both addresses have this many bytes, in memory that was allocated here or in that of a tensor on the same device
+    /// and stream, and do not overlap.
+    unsafe fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<()>;
+
     /// Runs a kernel.
     ///
     /// # Safety
@@ -48,6 +55,12 @@ pub(super) trait Executor: Debug + Send {
 
     /// Runs a recording.
     fn replay(&mut self, recording: usize) -> Result<()>;
+}
+
+/// The error of a device that cannot do something.
+#[cfg(feature = "cuda")]
+pub(super) fn failed(what: &str, error: impl Debug) -> candle_core::Error {
+    candle_core::Error::Msg(format!("the device cannot {what}: {error:?}"))
 }
 
 /// A kernel with its arguments.

@@ -102,18 +102,18 @@ pub fn composition(
         _ => scores,
     };
 
-    let visible = if causality == Causality::Full && key_lengths.is_none() {
-        None
-    } else {
-        let masks = Masks { causality, key_lengths: key_lengths.map(<[u32]>::to_vec) };
-        let queries = (0..batch).flat_map(|b| (0..t).map(move |i| (b, i)));
-        let visible: Vec<f32> = queries
-            .flat_map(|(b, i)| {
-                let seen = masks.visible(b, t, s).by(i);
-                (0..s).map(move |j| if j < seen { 1.0 } else { 0.0 })
-            })
-            .collect();
-        Some(Tensor::from_vec(visible, (batch, 1, t, s), q.device())?.to_dtype(scores.dtype())?)
+    // One mask for all examples, `[1, 1, t, s]`, and one for all queries, `[batch, 1, 1, s]`, which the device combines.
+    let mask = |shape: (usize, usize, usize, usize), seen: Vec<usize>| {
+        let visible = seen.into_iter().flat_map(|seen| (0..s).map(move |j| if j < seen { 1f32 } else { 0.0 }));
+        Tensor::from_vec(visible.collect::<Vec<_>>(), shape, q.device())?.to_dtype(scores.dtype())
+    };
+    let causal = (causality == Causality::Causal).then(|| Visible::new(causality, s, t, s));
+    let of_queries = causal.map(|visible| mask((1, 1, t, s), (0..t).map(|i| visible.by(i)).collect())).transpose()?;
+    let valid = |lengths: &[u32]| lengths.iter().map(|length| s.min(*length as usize)).collect();
+    let of_examples = key_lengths.map(|lengths| mask((batch, 1, 1, s), valid(lengths))).transpose()?;
+    let visible = match (of_queries, of_examples) {
+        (Some(of_queries), Some(of_examples)) => Some(of_queries.broadcast_mul(&of_examples)?),
+        (of_queries, of_examples) => of_queries.or(of_examples),
     };
     // Masked scores become very small, not −∞: a row of −∞ would give NaN.
     let scores = match &visible {

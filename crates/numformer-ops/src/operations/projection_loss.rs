@@ -114,8 +114,9 @@ pub fn composition(
     let classes = counts.where_cond(targets, &targets.zeros_like()?)?;
     let losses = (log_total - logits.gather(&classes.unsqueeze(1)?, 1)?)?.squeeze(1)?;
     let counts = counts.to_dtype(losses.dtype())?;
-    let counted = counts.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    (losses * counts)?.sum_all()? / counted.max(1.0)
+    // The count stays on the device, which the host does not wait for.
+    let counted = counts.sum_all()?.maximum(1f64)?;
+    (losses * counts)?.sum_all()? / counted
 }
 
 #[derive(Debug)]

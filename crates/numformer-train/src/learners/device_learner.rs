@@ -1,68 +1,84 @@
 //! Learning on a device.
 
 use candle_core::Result as ModelResult;
-use numformer_fused::{DeviceStep, Precision};
-use numformer_model::{FlatLayout, Parameters, StepOutcome};
+use numformer_fused::{DeviceTraining, DeviceWeights};
+use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome, TokenRows};
 
 use crate::learners::host_learner::copy;
 use crate::learners::learner::{Learner, LearnerState, Steps};
-use crate::optimizers::adam::{Adam, AdamConfig};
 use crate::optimizers::optimizer::{Optimizer, Update};
+use crate::optimizers::optimizer_config::OptimizerConfig;
 use crate::train_error::TrainError;
 
-/// A [`Learner`] that trains on a device with Adam. Its copies on the host are updated only when they are asked for.
-#[derive(Debug)]
+/// A [`Learner`] that trains on a device. Its copies on the host are updated only when they are asked for.
 pub struct DeviceLearner {
-    step: DeviceStep,
+    training: Box<dyn DeviceTraining>,
+    config: OptimizerConfig,
     updates: u64,
     weights: Vec<f32>,
-    adam: Adam,
+    /// What the optimizer remembers, on the host.
+    optimizer: Box<dyn Optimizer>,
     /// Whether the host copies match the device.
     is_fetched: bool,
+    how: String,
+}
+
+impl std::fmt::Debug for DeviceLearner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceLearner").field("how", &self.how).field("updates", &self.updates).finish_non_exhaustive()
+    }
 }
 
 impl DeviceLearner {
-    /// Learns by `step` and Adam, starting from the weights in `parameters`.
+    /// Learns by `training`, which was made for the [kind](OptimizerConfig::kind) of this optimizer.
     ///
     /// # Errors
-    /// When the parameters are not those of the step, or the device fails.
-    pub fn new(step: DeviceStep, adam: AdamConfig, parameters: &Parameters) -> ModelResult<Self> {
-        let mut weights = vec![0.0; step.layout().len()];
-        step.layout().read(parameters, &mut weights)?;
-        let mut adam = Adam::new(adam);
-        adam.begin(step.layout());
-        let mut learner = Self { step, updates: 0, weights, adam, is_fetched: true };
-        learner.send()?;
+    /// When it was made for another kind, or the device fails.
+    pub fn new(training: impl DeviceTraining + 'static, config: OptimizerConfig) -> ModelResult<Self> {
+        let layout = training.weights().layout();
+        let weights = vec![0.0; layout.len()];
+        let mut optimizer = config.build();
+        optimizer.begin(layout);
+        let (precision, device) = (training.weights().precision(), training.weights().device().name());
+        let how = format!("{}, {precision}, on {device}", training.how());
+        let training = Box::new(training);
+        let mut learner = Self { training, config, updates: 0, weights, optimizer, is_fetched: false, how };
+        learner.fetch()?;
         Ok(learner)
     }
 
+    /// Replaces the description of how gradients are computed.
+    #[must_use]
+    pub fn described_as(self, how: &str) -> Self {
+        Self { how: how.to_owned(), ..self }
+    }
+
     fn send(&mut self) -> ModelResult<()> {
-        self.step.set_weights(&self.weights)?;
-        self.step.set_moments([self.adam.first_moment(), self.adam.second_moment()])
+        let weights = self.training.weights_mut();
+        weights.set(&self.weights)?;
+        let memory: Vec<_> = self.optimizer.memory().into_iter().map(|(_, vector)| vector).collect();
+        weights.set_memory(&memory)
     }
 }
 
 impl Learner for DeviceLearner {
     fn layout(&self) -> &FlatLayout {
-        self.step.layout()
+        self.training.weights().layout()
     }
 
     fn learn(&mut self, steps: &mut Steps<'_>) -> Result<Vec<StepOutcome>, TrainError> {
         self.is_fetched = false;
         // Forgets a step that was not finite: what to do about it has already been decided.
-        self.step.go_on()?;
+        self.training.weights_mut().go_on()?;
         for (number, planned) in (self.updates + 1..).zip(steps) {
             let planned = planned?;
-            let [batch] = &planned.batches[..] else {
-                let found = planned.batches.len();
-                let message = format!("expected one batch per step on a device, found {found}");
-                return Err(candle_core::Error::Msg(message).into());
-            };
-            let step = self.adam.step(Update { number, ..planned.update });
-            let (src, tgt) = ((&batch.src).into(), (&batch.tgt).into());
-            self.step.take_step(src, tgt, &step, planned.clip_norm as f32)?;
+            let batches: Vec<[TokenRows<'_>; 2]> =
+                planned.batches.iter().map(|batch| [(&batch.src).into(), (&batch.tgt).into()]).collect();
+            let update = self.config.step(Update { number, ..planned.update });
+            let mode = Mode::Train { seed: planned.seed, step: planned.first };
+            self.training.take_step(&batches, mode, update, planned.clip_norm as f32)?;
         }
-        let mut outcomes = self.step.outcomes()?;
+        let mut outcomes = self.training.weights_mut().outcomes()?;
         let taken = outcomes.iter().position(|outcome| !outcome.is_finite());
         if let Some(taken) = taken {
             outcomes.truncate(taken + 1);
@@ -72,14 +88,14 @@ impl Learner for DeviceLearner {
     }
 
     fn state(&self) -> LearnerState<'_> {
-        LearnerState { updates: self.updates, weights: &self.weights, memory: self.adam.memory() }
+        LearnerState { updates: self.updates, weights: &self.weights, memory: self.optimizer.memory() }
     }
 
     fn set_state(&mut self, state: &LearnerState<'_>) -> ModelResult<()> {
         // Fetches the whole state first, because `state` may set only a part of it.
         self.fetch()?;
         copy("weights", state.weights, &mut self.weights)?;
-        for (name, to) in self.adam.memory_mut() {
+        for (name, to) in self.optimizer.memory_mut() {
             if let Some((_, from)) = state.memory.iter().find(|(known, _)| *known == name) {
                 copy(name, from, to)?;
             }
@@ -90,15 +106,25 @@ impl Learner for DeviceLearner {
 
     fn fetch(&mut self) -> ModelResult<()> {
         if !self.is_fetched {
-            self.step.weights(&mut self.weights)?;
-            self.step.moments(self.adam.moments_mut())?;
+            let weights = self.training.weights_mut();
+            weights.read(&mut self.weights)?;
+            weights.read_memory(self.optimizer.memory_mut().into_iter().map(|(_, vector)| vector))?;
             self.is_fetched = true;
         }
         Ok(())
     }
 
+    fn show(&mut self, parameters: &Parameters) -> ModelResult<()> {
+        let weights = self.training.weights_mut();
+        if parameters.device().same_device(weights.device().device()) {
+            return weights.show(parameters);
+        }
+        self.fetch()?;
+        self.layout().write(parameters, &self.weights)
+    }
+
     fn steps_at_once(&self) -> u64 {
-        DeviceStep::MOST_PENDING as u64
+        DeviceWeights::MOST_PENDING as u64
     }
 
     /// One thread feeds the device; the others have nothing else to do.
@@ -107,10 +133,6 @@ impl Learner for DeviceLearner {
     }
 
     fn how(&self) -> String {
-        let precision = match self.step.precision() {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
-        format!("fused step in {precision} on {}", self.step.device_name())
+        self.how.clone()
     }
 }

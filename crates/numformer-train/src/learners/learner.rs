@@ -1,7 +1,7 @@
 //! Weights that learn, wherever they are.
 
 use numformer_data::Batch;
-use numformer_model::{FlatLayout, StepOutcome};
+use numformer_model::{FlatLayout, Parameters, StepOutcome, Weights};
 
 use crate::optimizers::optimizer::Update;
 use crate::train_error::TrainError;
@@ -36,6 +36,15 @@ pub trait Learner: Send {
     /// When a device fails.
     fn fetch(&mut self) -> candle_core::Result<()> {
         Ok(())
+    }
+
+    /// Copies the weights, as they are now, to the variables of a model. If both are on the same device, they stay there.
+    ///
+    /// # Errors
+    /// When the parameters are not those of the learner, or a device fails.
+    fn show(&mut self, parameters: &Parameters) -> candle_core::Result<()> {
+        self.fetch()?;
+        self.layout().write(parameters, self.state().weights)
     }
 
     /// The best number of steps to take before reading the first outcome.
@@ -73,6 +82,10 @@ impl<L: Learner + ?Sized> Learner for Box<L> {
 
     fn fetch(&mut self) -> candle_core::Result<()> {
         (**self).fetch()
+    }
+
+    fn show(&mut self, parameters: &Parameters) -> candle_core::Result<()> {
+        (**self).show(parameters)
     }
 
     fn steps_at_once(&self) -> u64 {
@@ -115,4 +128,18 @@ pub struct LearnerState<'a> {
     pub weights: &'a [f32],
     /// What is remembered about each weight, by name: vectors as long as the weights.
     pub memory: Vec<(&'a str, &'a [f32])>,
+}
+
+/// The [`Weights`] of a learner.
+pub(crate) struct LearnerWeights<'a>(pub(crate) &'a mut dyn Learner);
+
+impl Weights for LearnerWeights<'_> {
+    fn show(&mut self, parameters: &Parameters) -> candle_core::Result<()> {
+        self.0.show(parameters)
+    }
+
+    fn on_host(&mut self) -> candle_core::Result<&[f32]> {
+        self.0.fetch()?;
+        Ok(self.0.state().weights)
+    }
 }

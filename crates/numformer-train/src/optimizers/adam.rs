@@ -57,15 +57,12 @@ impl Adam {
     pub fn second_moment(&self) -> &[f32] {
         &self.second_moment
     }
+}
 
-    /// Both moments, for writing.
-    pub(crate) fn moments_mut(&mut self) -> [&mut [f32]; 2] {
-        [&mut self.first_moment, &mut self.second_moment]
-    }
-
+impl AdamConfig {
     /// The update as an [`AdamStep`].
-    pub(crate) fn step(&self, update: Update) -> AdamStep {
-        let AdamConfig { beta1, beta2, epsilon } = self.config;
+    pub(crate) fn step(self, update: Update) -> AdamStep {
+        let Self { beta1, beta2, epsilon } = self;
         let Update { number, lr, gradient_scale, weight_decay } = update;
         let t = number as f64;
         let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
@@ -87,7 +84,7 @@ impl Optimizer for Adam {
     }
 
     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
-        adam_update(&self.step(update), weights, gradients, &mut self.first_moment, &mut self.second_moment);
+        adam_update(&self.config.step(update), weights, gradients, &mut self.first_moment, &mut self.second_moment);
     }
 
     fn memory(&self) -> Vec<(&str, &[f32])> {

@@ -1,9 +1,10 @@
 //! The choice of an optimizer.
 
+use numformer_ops::device::{OptimizerKind, OptimizerStep, SgdStep};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizers::adam::{Adam, AdamConfig};
-use crate::optimizers::optimizer::Optimizer;
+use crate::optimizers::optimizer::{Optimizer, Update};
 use crate::optimizers::sgd::{Sgd, SgdConfig};
 
 /// An optimizer, by name and constants.
@@ -31,6 +32,30 @@ impl OptimizerConfig {
         match self {
             Self::Adam(config) => Box::new(Adam::new(config)),
             Self::Sgd(config) => Box::new(Sgd::new(config)),
+        }
+    }
+
+    /// The kind of update by which a device does the same. It remembers the same vectors in the same order.
+    #[must_use]
+    pub fn kind(self) -> OptimizerKind {
+        match self {
+            Self::Adam(_) => OptimizerKind::Adam,
+            Self::Sgd(SgdConfig { nesterov, .. }) => OptimizerKind::Sgd { nesterov },
+        }
+    }
+
+    /// The numbers of an update, for a device.
+    #[must_use]
+    pub fn step(self, update: Update) -> OptimizerStep {
+        let Update { lr, weight_decay, .. } = update;
+        match self {
+            Self::Adam(config) => OptimizerStep::Adam(config.step(update)),
+            Self::Sgd(SgdConfig { momentum, nesterov }) => OptimizerStep::Sgd(SgdStep {
+                lr: lr as f32,
+                momentum: momentum as f32,
+                nesterov,
+                decay: (lr * weight_decay) as f32,
+            }),
         }
     }
 }

@@ -3,7 +3,7 @@
 use numformer_data::BatchSource;
 use numformer_encoding::TokenId;
 use numformer_evaluate::{Evaluate, Figure, FigureName};
-use numformer_model::FlatLayout;
+use numformer_model::{FlatLayout, Weights};
 use numformer_store::{RunStore, checkpoint_path, steps};
 
 use super::*;
@@ -65,8 +65,8 @@ impl BatchSource for OneExample {
 struct Judge(fn(f64) -> f64);
 
 impl Evaluate for Judge {
-    fn evaluate(&mut self, weights: &[f32], _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
-        let figure = Figure::more_is_better((self.0)(weights[0].into()));
+    fn evaluate(&mut self, weights: &mut dyn Weights, _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        let figure = Figure::more_is_better((self.0)(weights.on_host()?[0].into()));
         let group = Evaluation { custom: [("mine".to_owned(), figure)].into(), ..Evaluation::default() };
         Ok(Evaluation { by_problem: [("all".to_owned(), group.clone())].into(), ..group })
     }
@@ -125,7 +125,11 @@ fn no_best_figure_is_not_finite() {
     struct NoNumber;
 
     impl Evaluate for NoNumber {
-        fn evaluate(&mut self, _weights: &[f32], _watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
+        fn evaluate(
+            &mut self,
+            _weights: &mut dyn Weights,
+            _watch: &mut Watch<'_>,
+        ) -> Result<Evaluation, EvaluateError> {
             Ok(Evaluation { exact: f64::NAN, ..Evaluation::default() })
         }
     }

@@ -27,6 +27,25 @@ impl Accelerator {
         unsafe { self.launch(&launch) }
     }
 
+    /// y ← x, rounded to bf16.
+    ///
+    /// # Errors
+    /// When x is not of `F32` or y not of `Bf16`, the sizes disagree, or the device fails.
+    pub fn round(&mut self, y: Region, x: Region) -> Result<()> {
+        const OP: &str = "round";
+        self.check(OP, "x", x, Element::F32, x.len())?;
+        self.check(OP, "y", y, Element::Bf16, x.len())?;
+        let n = size(OP, x.len())?;
+        let launch = Launch {
+            kernel: "round_to_bf16".to_owned(),
+            grid: [n.div_ceil(256).min(4096), 1, 1],
+            block: [256, 1],
+            arguments: arguments([y.address().into(), x.address().into(), n.into()]),
+        };
+        // SAFETY: the arguments fit the kernel; both regions have `n` entries.
+        unsafe { self.launch(&launch) }
+    }
+
     /// Sets all entries to zero.
     ///
     /// # Errors

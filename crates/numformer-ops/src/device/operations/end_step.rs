@@ -1,13 +1,13 @@
-//! The end of a training step: its report, the clipping of gradients, and Adam.
+//! The end of a training step: its report, the clipping of gradients, and the optimizer.
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 
 use crate::device::accelerator::Accelerator;
 use crate::device::executor::{Argument, Launch};
 use crate::device::region::{Element, Region};
-use crate::operations::adam::AdamStep;
 
 use super::arguments::{arguments, size};
+use super::optimizer::{OptimizerKind, StepNumbers};
 
 /// Maximum number of blocks, of 256 threads each, that sum the squares of the gradients: four for each of the 132
 /// processors of the largest device. Fewer are used where a block would get less than four entries per thread.
@@ -15,62 +15,38 @@ const SQUARE_BLOCKS: usize = 528;
 
 /// Maximum number of blocks of the optimizer, of 256 threads each: eight for each of the 132 processors of the largest
 /// device.
-const ADAM_BLOCKS: usize = 1056;
-
-/// The numbers of one step of Adam and of its report.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepNumbers {
-    /// The numbers of Adam; the device computes `gradient_scale` itself.
-    pub adam: AdamStep,
-    /// Gradients with a larger norm are scaled down to this norm.
-    pub clip_norm: f32,
-    /// Where the loss and the norm are reported.
-    pub slot: u32,
-    /// 1 over the number of target tokens.
-    pub share: f32,
-}
-
-impl StepNumbers {
-    /// Number of words in [`to_words`](Self::to_words).
-    pub const WORDS: usize = 10;
-
-    /// The index of [`share`](Self::share) among the words.
-    pub const SHARE: usize = 9;
-
-    /// The numbers in the layout that the kernels read.
-    #[must_use]
-    pub fn to_words(self) -> [u32; Self::WORDS] {
-        let Self { adam: AdamStep { lr, beta1, beta2, eps, decay, .. }, clip_norm, slot, share } = self;
-        let [beta1, rest1, beta2, rest2] = [beta1, 1.0 - beta1, beta2, 1.0 - beta2].map(|beta| (beta as f32).to_bits());
-        let [lr, eps, decay, clip_norm, share] = [lr, eps, decay, clip_norm, share].map(f32::to_bits);
-        [lr, beta1, rest1, beta2, rest2, eps, decay, clip_norm, slot, share]
-    }
-}
+const OPTIMIZER_BLOCKS: usize = 1056;
 
 impl Accelerator {
     /// Ends a step: reports the mean loss and the norm of the gradients in `outcomes` `[slots, 2]`, clips the
-    /// gradients, and takes a step of Adam. `numbers` holds [`StepNumbers`], `state` two words that begin as zeros.
-    /// Once the loss or the norm is not finite, this step and all later ones leave the weights unchanged.
+    /// gradients, and takes a step of the optimizer. `numbers` holds [`StepNumbers`], `state` two words that begin as
+    /// zeros. Once the loss or the norm is not finite, this step and all later ones leave the weights unchanged.
     ///
-    /// `copy` receives the new weights in bf16.
+    /// `memory` holds the vectors of the optimizer, each as long as the weights: the first and the second moment of
+    /// Adam, or the velocity of stochastic gradient descent. `copy` receives the new weights in bf16. `squares` is
+    /// scratch space of [`SQUARES`](Self::SQUARES) entries.
     ///
     /// # Errors
-    /// When the sizes disagree, or the device fails.
+    /// When the sizes disagree, the optimizer has another number of vectors, or the device fails.
     pub fn end_step(
         &mut self,
-        [weights, first, second]: [Region; 3],
+        kind: OptimizerKind,
+        [weights, gradients]: [Region; 2],
+        memory: &[Region],
         copy: Option<Region>,
-        gradients: Region,
         losses: Region,
-        [numbers, state, outcomes]: [Region; 3],
-        squares: Region,
+        [numbers, state, outcomes, squares]: [Region; 4],
     ) -> Result<()> {
         const OP: &str = "end_step";
         let n = weights.len();
-        let vectors =
-            [("weights", weights), ("first moment", first), ("second moment", second), ("gradients", gradients)];
-        for (name, region) in vectors {
+        for (name, region) in [("weights", weights), ("gradients", gradients)] {
             self.check(OP, name, region, Element::F32, n)?;
+        }
+        if memory.len() != kind.vectors() {
+            bail!("{OP}: expected {} vectors of memory for {kind:?}, found {}", kind.vectors(), memory.len());
+        }
+        for region in memory {
+            self.check(OP, "memory", *region, Element::F32, n)?;
         }
         if let Some(copy) = copy {
             self.check(OP, "copy", copy, Element::Bf16, n)?;
@@ -103,20 +79,26 @@ impl Accelerator {
                 size(OP, outcomes.len() / 2)?.into(),
             ]),
         };
+        let mut of_update = arguments([
+            weights.address().into(),
+            copy.map_or(Argument::NULL, |copy| copy.address().into()),
+            gradients.address().into(),
+        ]);
+        of_update.extend(memory.iter().map(|region| Argument::from(region.address())));
+        of_update.extend([state, numbers].map(|region| Argument::from(region.address())));
+        if let OptimizerKind::Sgd { nesterov } = kind {
+            of_update.push(u32::from(nesterov).into());
+        }
+        of_update.push(n.into());
         let update = Launch {
-            kernel: "adam".to_owned(),
-            grid: [n.div_ceil(256).min(ADAM_BLOCKS as u32), 1, 1],
+            kernel: match kind {
+                OptimizerKind::Adam => "adam",
+                OptimizerKind::Sgd { .. } => "sgd",
+            }
+            .to_owned(),
+            grid: [n.div_ceil(256).min(OPTIMIZER_BLOCKS as u32), 1, 1],
             block: [256, 1],
-            arguments: arguments([
-                weights.address().into(),
-                copy.map_or(Argument::NULL, |copy| copy.address().into()),
-                gradients.address().into(),
-                first.address().into(),
-                second.address().into(),
-                state.address().into(),
-                numbers.address().into(),
-                n.into(),
-            ]),
+            arguments: of_update,
         };
         // SAFETY: the arguments fit the kernels; all vectors have `n` entries, and a slot beyond the outcomes is
         // ignored.

@@ -12,7 +12,9 @@ use numformer_ops::device::{AttentionCall, Heads, Region};
 use numformer_ops::kernels::Store;
 use numformer_ops::{Activation, Causality};
 
+use super::dropout::Dropped;
 use super::places::{CROSS_ATTENTION, DevicePlaces, SELF_ATTENTION};
+use super::sizes::Sizes;
 use super::vectors::{Pass, Take};
 
 /// An affine map, y = x·Wᵀ + b.
@@ -71,15 +73,19 @@ pub(super) struct Normed {
     moments: Region,
     /// The output, `[rows, d]`.
     pub(super) y: Region,
-    /// The gradient of the input of the normalisation.
+    /// The gradient of the input of the normalisation, and thereby of the residual.
     pub(super) d_sum: Region,
+    /// The gradient of what is added to the residual, where dropout makes it another.
+    d_made: Option<Region>,
 }
 
 impl Normed {
-    pub(super) fn new(take: &mut Take<'_>, rows: usize, d: usize) -> Result<Self> {
+    pub(super) fn new(take: &mut Take<'_>, rows: usize, d: usize, has_dropout: bool) -> Result<Self> {
         let sum = take.activations(rows * d)?;
         let moments = take.numbers(2 * rows)?;
-        Ok(Self { sum, moments, y: take.activations(rows * d)?, d_sum: take.activations(rows * d)? })
+        let [y, d_sum] = [take.activations(rows * d)?, take.activations(rows * d)?];
+        let d_made = has_dropout.then(|| take.activations(rows * d)).transpose()?;
+        Ok(Self { sum, moments, y, d_sum, d_made })
     }
 }
 
@@ -104,15 +110,42 @@ impl Norm {
     }
 }
 
-/// The sizes of an attention on a batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub(super) batch: usize,
-    /// Number of queries and keys of an example.
-    pub(super) t: usize,
-    pub(super) s: usize,
-    /// Number of valid keys of each example.
-    pub(super) key_lengths: Region,
+/// The end of a sublayer: LN(x + dropout(made)).
+#[derive(Clone, Debug)]
+struct End {
+    dropout: Option<Dropped>,
+    norm: Norm,
+}
+
+impl End {
+    /// The end whose norm is called `name`, as its place is.
+    fn new(places: &DevicePlaces, name: &str, dropout: f64) -> Result<Self> {
+        Ok(Self { dropout: Dropped::new(dropout, name), norm: Norm::new(places, name)? })
+    }
+
+    fn plan(&self, take: &mut Take<'_>, rows: usize, d: usize) -> Result<Normed> {
+        Normed::new(take, rows, d, self.dropout.is_some())
+    }
+
+    /// Adds the residual to what is made, in `kept.sum`, and normalises the sum.
+    fn forward(&self, pass: &mut Pass<'_>, sizes: Sizes, residual: Region, kept: &Normed) -> Result<()> {
+        if let Some(dropout) = &self.dropout {
+            dropout.apply(pass, sizes, kept.sum)?;
+        }
+        self.norm.forward(pass, Some(residual), kept)
+    }
+
+    /// Leaves the gradient of the residual in `kept.d_sum`, and returns that of what was made.
+    fn backward(&self, pass: &mut Pass<'_>, sizes: Sizes, d_y: Region, kept: &Normed) -> Result<Region> {
+        self.norm.backward(pass, d_y, kept)?;
+        match (&self.dropout, kept.d_made) {
+            (Some(dropout), Some(d_made)) if pass.drops => {
+                dropout.apply_to(pass, sizes, d_made, kept.d_sum)?;
+                Ok(d_made)
+            }
+            _ => Ok(kept.d_sum),
+        }
+    }
 }
 
 /// Multi-head attention with its residual.
@@ -120,7 +153,7 @@ pub(super) struct Sizes {
 pub(super) struct Attention {
     inputs: Inputs,
     output: Affine,
-    norm: Norm,
+    end: End,
     n_heads: usize,
     d_model: usize,
     causality: Causality,
@@ -168,12 +201,12 @@ impl Attention {
     pub(super) fn own(
         places: &DevicePlaces,
         name: &str,
-        d_model: usize,
-        n_heads: usize,
+        [d_model, n_heads]: [usize; 2],
         causality: Causality,
+        dropout: f64,
     ) -> Result<Self> {
         let inputs = Inputs::Own(Affine::named(places, name, &SELF_ATTENTION, d_model)?);
-        Self::new(places, name, inputs, [d_model, n_heads], causality)
+        Self::new(places, name, inputs, [d_model, n_heads], causality, dropout)
     }
 
     /// Attention to a memory of width `d_memory`.
@@ -182,12 +215,13 @@ impl Attention {
         name: &str,
         [d_model, d_memory]: [usize; 2],
         n_heads: usize,
+        dropout: f64,
     ) -> Result<Self> {
         let inputs = Inputs::Cross {
             query: Affine::named(places, name, &["query"], d_model)?,
             memory: Affine::named(places, name, &CROSS_ATTENTION, d_memory)?,
         };
-        Self::new(places, name, inputs, [d_model, n_heads], Causality::Full)
+        Self::new(places, name, inputs, [d_model, n_heads], Causality::Full, dropout)
     }
 
     fn new(
@@ -196,11 +230,12 @@ impl Attention {
         inputs: Inputs,
         [d_model, n_heads]: [usize; 2],
         causality: Causality,
+        dropout: f64,
     ) -> Result<Self> {
         Ok(Self {
             inputs,
             output: Affine::named(places, name, &["output"], d_model)?,
-            norm: Norm::new(places, &format!("{name}_norm"))?,
+            end: End::new(places, &format!("{name}_norm"), dropout)?,
             n_heads,
             d_model,
             causality,
@@ -221,7 +256,7 @@ impl Attention {
             memory: memory_of(take)?,
             normalisers: take.numbers(scores)?,
             read: take.activations(batch * t * d)?,
-            normed: Normed::new(take, batch * t, d)?,
+            normed: self.end.plan(take, batch * t, d)?,
             d_own: take.activations(own)?,
             d_memory: memory_of(take)?,
             products: take.numbers(scores)?,
@@ -230,7 +265,7 @@ impl Attention {
     }
 
     fn call(&self, sizes: Sizes) -> AttentionCall {
-        let Sizes { batch, t, s, key_lengths: lengths } = sizes;
+        let Sizes { batch, t, s, key_lengths: lengths, .. } = sizes;
         let (n_heads, d_head) = (self.n_heads, self.d_model / self.n_heads);
         AttentionCall { batch, t, s, n_heads, d_head, causality: self.causality, lengths }
     }
@@ -269,7 +304,7 @@ impl Attention {
         let heads = self.heads(kept.own, kept.memory);
         pass.device.attention(&self.call(sizes), self.whole(kept.read), heads, Some(kept.normalisers))?;
         self.output.forward(pass, kept.read, Activation::Identity, kept.normed.sum)?;
-        self.norm.forward(pass, Some(residual), &kept.normed)
+        self.end.forward(pass, sizes, residual, &kept.normed)
     }
 
     /// Plans one position of a batch, which sees `s` positions, or `s` rows of the memory.
@@ -283,7 +318,7 @@ impl Attention {
             own: take.activations(batch * own)?,
             cache: take.activations(batch * s * cached)?,
             read: take.activations(batch * d)?,
-            normed: Normed::new(take, batch, d)?,
+            normed: self.end.plan(take, batch, d)?,
         })
     }
 
@@ -321,7 +356,7 @@ impl Attention {
         let call = AttentionCall { causality: Causality::Full, ..self.call(sizes) };
         pass.device.attention(&call, self.whole(kept.read), heads, None)?;
         self.output.forward(pass, kept.read, Activation::Identity, kept.normed.sum)?;
-        self.norm.forward(pass, Some(residual), &kept.normed)
+        self.end.forward(pass, sizes, residual, &kept.normed)
     }
 
     /// Leaves the gradient of the residual in `kept.normed.d_sum`. Writes the gradient of the queries' states to `d_x`,
@@ -336,10 +371,9 @@ impl Attention {
         (memory, d_memory, store): (Region, Region, Store),
         kept: &Attended,
     ) -> Result<()> {
-        self.norm.backward(pass, d_y, &kept.normed)?;
-        let d_sum = kept.normed.d_sum;
-        self.output.gradients(pass, d_sum, None, kept.read)?;
-        self.output.input_gradient(pass, d_sum, Store::Replace, kept.d_read)?;
+        let d_made = self.end.backward(pass, sizes, d_y, &kept.normed)?;
+        self.output.gradients(pass, d_made, None, kept.read)?;
+        self.output.input_gradient(pass, d_made, Store::Replace, kept.d_read)?;
         pass.device.attention_gradients(
             &self.call(sizes),
             self.heads(kept.d_own, kept.d_memory),
@@ -349,7 +383,7 @@ impl Attention {
         )?;
         let (Inputs::Own(of_own) | Inputs::Cross { query: of_own, .. }) = &self.inputs;
         of_own.gradients(pass, kept.d_own, None, x)?;
-        let (d_x, store_x) = d_x.map_or((d_sum, Store::Add), |d_x| (d_x, Store::Replace));
+        let (d_x, store_x) = d_x.map_or((kept.normed.d_sum, Store::Add), |d_x| (d_x, Store::Replace));
         of_own.input_gradient(pass, kept.d_own, store_x, d_x)?;
         if let (Inputs::Cross { memory: of_memory, .. }, Some(d_kept)) = (&self.inputs, kept.d_memory) {
             of_memory.gradients(pass, d_kept, None, memory)?;
@@ -364,7 +398,7 @@ impl Attention {
 pub(super) struct FeedForward {
     up: Affine,
     down: Affine,
-    norm: Norm,
+    end: End,
 }
 
 /// The activations that [`FeedForward`] keeps, with room for their gradients.
@@ -376,34 +410,33 @@ pub(super) struct Fed {
 }
 
 impl FeedForward {
-    pub(super) fn new(places: &DevicePlaces, name: &str, [d_model, d_ff]: [usize; 2]) -> Result<Self> {
+    pub(super) fn new(places: &DevicePlaces, name: &str, [d_model, d_ff]: [usize; 2], dropout: f64) -> Result<Self> {
         Ok(Self {
             up: Affine::named(places, name, &["up"], d_model)?,
             down: Affine::named(places, name, &["down"], d_ff)?,
-            norm: Norm::new(places, &format!("{name}_norm"))?,
+            end: End::new(places, &format!("{name}_norm"), dropout)?,
         })
     }
 
     pub(super) fn plan(&self, take: &mut Take<'_>, rows: usize) -> Result<Fed> {
         let hidden = take.activations(rows * self.up.d_out())?;
-        let normed = Normed::new(take, rows, self.down.d_out())?;
+        let normed = self.end.plan(take, rows, self.down.d_out())?;
         Ok(Fed { hidden, normed, d_hidden: take.activations(rows * self.up.d_out())? })
     }
 
     /// y = LN(x + W₂·relu(W₁·x + b₁) + b₂).
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, x: Region, kept: &Fed) -> Result<()> {
+    pub(super) fn forward(&self, pass: &mut Pass<'_>, sizes: Sizes, x: Region, kept: &Fed) -> Result<()> {
         self.up.forward(pass, x, Activation::Relu, kept.hidden)?;
         self.down.forward(pass, kept.hidden, Activation::Identity, kept.normed.sum)?;
-        self.norm.forward(pass, Some(x), &kept.normed)
+        self.end.forward(pass, sizes, x, &kept.normed)
     }
 
     /// Leaves the gradient of `x` in `kept.normed.d_sum`.
-    pub(super) fn backward(&self, pass: &mut Pass<'_>, d_y: Region, x: Region, kept: &Fed) -> Result<()> {
-        self.norm.backward(pass, d_y, &kept.normed)?;
-        let d_sum = kept.normed.d_sum;
-        self.down.gradients(pass, d_sum, None, kept.hidden)?;
-        self.down.input_gradient(pass, d_sum, Store::Replace, kept.d_hidden)?;
+    pub(super) fn backward(&self, pass: &mut Pass<'_>, sizes: Sizes, d_y: Region, x: Region, kept: &Fed) -> Result<()> {
+        let d_made = self.end.backward(pass, sizes, d_y, &kept.normed)?;
+        self.down.gradients(pass, d_made, None, kept.hidden)?;
+        self.down.input_gradient(pass, d_made, Store::Replace, kept.d_hidden)?;
         self.up.gradients(pass, kept.d_hidden, Some(kept.hidden), x)?;
-        self.up.input_gradient(pass, kept.d_hidden, Store::Add, d_sum)
+        self.up.input_gradient(pass, kept.d_hidden, Store::Add, kept.normed.d_sum)
     }
 }

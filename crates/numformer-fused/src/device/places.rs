@@ -43,6 +43,11 @@ impl DevicePlaces {
         self.len
     }
 
+    /// The names of all parameters.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|(name, _, _)| name.as_str())
+    }
+
     /// The range of the parameters `{stem}.{part}.{kind}`, which are adjacent.
     pub(super) fn joined(&self, stem: &str, parts: &[&str], kind: &str) -> Result<Range<usize>> {
         let mut ranges = parts.iter().map(|part| self.range(&format!("{stem}.{part}.{kind}")));

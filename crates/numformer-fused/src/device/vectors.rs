@@ -12,13 +12,18 @@ pub(super) struct Vectors {
     pub(super) weights: Region,
     /// The weights that products read.
     pub(super) used: Region,
+    /// Empty if nothing is trained.
     pub(super) gradients: Region,
-    pub(super) first_moment: Region,
-    pub(super) second_moment: Region,
 }
 
 impl Vectors {
+    /// Vectors for training.
     pub(super) fn new(device: &mut Accelerator, len: usize, precision: Precision) -> Result<Self> {
+        Ok(Self { gradients: device.reserve(Element::F32, len)?, ..Self::for_use(device, len, precision)? })
+    }
+
+    /// Vectors for a model that is not trained.
+    pub(super) fn for_use(device: &mut Accelerator, len: usize, precision: Precision) -> Result<Self> {
         let weights = device.reserve(Element::F32, len)?;
         Ok(Self {
             weights,
@@ -26,9 +31,7 @@ impl Vectors {
                 Precision::F32 => weights,
                 Precision::Bf16 => device.reserve(Element::Bf16, len)?,
             },
-            gradients: device.reserve(Element::F32, len)?,
-            first_moment: device.reserve(Element::F32, len)?,
-            second_moment: device.reserve(Element::F32, len)?,
+            gradients: weights.slice(0..0)?,
         })
     }
 
@@ -43,6 +46,37 @@ impl Vectors {
 pub(super) struct Pass<'a> {
     pub(super) device: &'a mut Accelerator,
     pub(super) vectors: &'a Vectors,
+    /// Whether dropout acts.
+    pub(super) drops: bool,
+}
+
+/// Memory for activations. All plans share it, because only one is at work at a time.
+#[derive(Debug)]
+pub(super) struct Activations {
+    pool: Pool,
+    precision: Precision,
+    /// A region of the device, to stand for others while memory is counted.
+    any: Region,
+}
+
+impl Activations {
+    pub(super) fn new(device: &mut Accelerator, vectors: &Vectors, precision: Precision) -> Result<Self> {
+        Ok(Self { pool: device.reserve_pool(0)?, precision, any: vectors.weights })
+    }
+
+    /// Plans the memory of some work.
+    pub(super) fn plan<T>(&mut self, device: &mut Accelerator, plan: impl Fn(&mut Take<'_>) -> Result<T>) -> Result<T> {
+        let mut bytes = 0;
+        plan(&mut Take { source: Source::Count(&mut bytes, self.any), precision: self.precision })?;
+        if self.pool.bytes() < bytes {
+            // The old pool stays, because recordings use it. The pool grows in large steps, so all old pools together
+            // take at most twice the memory of the newest.
+            let wanted = bytes.max(self.pool.bytes() / 2 * 3);
+            self.pool = device.reserve_pool(wanted).or_else(|_| device.reserve_pool(bytes))?;
+        }
+        self.pool.restart();
+        plan(&mut Take { source: Source::Pool(&mut self.pool), precision: self.precision })
+    }
 }
 
 /// Allocates memory for activations from a pool, or only counts how much is needed.
@@ -59,15 +93,7 @@ enum Source<'a> {
     Count(&'a mut usize, Region),
 }
 
-impl<'a> Take<'a> {
-    pub(super) fn from(pool: &'a mut Pool, precision: Precision) -> Self {
-        Self { source: Source::Pool(pool), precision }
-    }
-
-    pub(super) fn counting(bytes: &'a mut usize, any: Region, precision: Precision) -> Self {
-        Self { source: Source::Count(bytes, any), precision }
-    }
-
+impl Take<'_> {
     /// Activations in the precision of the device.
     pub(super) fn activations(&mut self, len: usize) -> Result<Region> {
         self.take(element(self.precision), len)

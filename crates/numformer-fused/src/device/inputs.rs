@@ -1,8 +1,8 @@
-//! The inputs of a step: a batch, and the numbers of Adam, in one piece of memory that is written at once.
+//! The inputs of a step: a batch, and the numbers of the optimizer, in one piece of memory that is written at once.
 
-use candle_core::Result;
-use numformer_model::TokenRows;
-use numformer_ops::device::{Accelerator, Element, Region, StepNumbers};
+use candle_core::{Error, Result};
+use numformer_model::{Mode, TokenRows, TransformerConfig};
+use numformer_ops::device::{Accelerator, DropoutCall, Element, Region, StepNumbers};
 
 /// As a target: the row does not count.
 const NO_TARGET: u32 = u32::MAX;
@@ -31,9 +31,18 @@ impl Shape {
         Self { batch: src.lengths.len(), src: rounded(src.width, longest), tgt: rounded(tgt.width - 1, longest) }
     }
 
+    /// The shape of a batch that the model can learn from.
+    pub(super) fn checked(config: &TransformerConfig, src: TokenRows<'_>, tgt: TokenRows<'_>) -> Result<Self> {
+        TokenRows::check_pair(src, tgt, config.vocab_size, config.max_positions)?;
+        if src.lengths.is_empty() {
+            return Err(Error::Msg("expected at least one example".to_owned()));
+        }
+        Ok(Self::of(src, tgt, config.max_positions))
+    }
+
     fn words(self) -> usize {
         let Self { batch, src, tgt } = self;
-        StepNumbers::WORDS + batch * (2 * src + 1 + 3 * tgt + 1)
+        StepNumbers::WORDS + 2 * DropoutCall::NUMBERS + batch * (2 * src + 1 + 3 * tgt + 1)
     }
 }
 
@@ -50,6 +59,8 @@ pub(super) struct Rows {
     /// The position of each row, and the rows in the order of their positions.
     pub(super) positions: Region,
     pub(super) positions_order: Region,
+    /// What the masks of dropout depend on.
+    pub(super) masks: Region,
 }
 
 /// The memory that holds the inputs of a step.
@@ -89,7 +100,8 @@ impl Inputs {
         let mut rows = |width: usize| -> Result<Rows> {
             let [ids, lengths, order] = [next(batch * width)?, next(batch)?, next(batch * width)?];
             let [positions, positions_order] = positions(width)?;
-            Ok(Rows { ids, lengths, width, order, positions, positions_order })
+            let masks = next(DropoutCall::NUMBERS)?;
+            Ok(Rows { ids, lengths, width, order, positions, positions_order, masks })
         };
         let [src, tgt_rows] = [rows(src)?, rows(tgt)?];
         let targets = next(batch * tgt)?;
@@ -97,22 +109,40 @@ impl Inputs {
         Ok(Self { batch, src, tgt: tgt_rows, targets, numbers, share, shape, whole })
     }
 
-    /// Writes a batch and the numbers of a step, whose share is set to that of the batch.
+    /// Writes a batch, the numbers of a step, and what the masks of dropout depend on.
     pub(super) fn write(
         &self,
         device: &mut Accelerator,
-        src: TokenRows<'_>,
-        tgt: TokenRows<'_>,
+        [src, tgt]: [TokenRows<'_>; 2],
         padding: u32,
         numbers: StepNumbers,
+        mode: Mode,
     ) -> Result<()> {
-        let Shape { batch, src: src_width, tgt: tgt_width } = self.shape;
-        let mut words = Vec::with_capacity(self.shape.words());
-        words.extend(StepNumbers { share: share(tgt), ..numbers }.to_words());
+        device.write_ids(self.whole, &self.shape.words_of([src, tgt], padding, numbers, mode))
+    }
+}
+
+impl Shape {
+    /// The words of [`Inputs::write`]: all that the host does for a batch.
+    pub(super) fn words_of(
+        self,
+        [src, tgt]: [TokenRows<'_>; 2],
+        padding: u32,
+        numbers: StepNumbers,
+        mode: Mode,
+    ) -> Vec<u32> {
+        let Self { batch, src: src_width, tgt: tgt_width } = self;
+        let mut words = Vec::with_capacity(self.words());
+        words.extend(numbers.to_words());
+        // Masks are those of the batch as the host pads it.
+        let [src_masks, tgt_masks] = [src.width, tgt.width - 1].map(|width| mask_words(mode, width));
         // The decoder reads all but the last token of a target, and predicts all but the first.
         let read = (0..batch).map(|at| tgt.row(at).split_last().map_or(&[][..], |(_, read)| read));
-        for (width, rows) in [(src_width, (0..batch).map(|at| src.row(at)).collect()), (tgt_width, read.collect())] {
-            let rows: Vec<&[u32]> = rows;
+        let halves: [(usize, Vec<&[u32]>, _); 2] = [
+            (src_width, (0..batch).map(|at| src.row(at)).collect(), src_masks),
+            (tgt_width, read.collect(), tgt_masks),
+        ];
+        for (width, rows, masks) in halves {
             let begin = words.len();
             for (at, row) in rows.iter().enumerate() {
                 words.extend_from_slice(row);
@@ -121,20 +151,40 @@ impl Inputs {
             words.extend(rows.iter().map(|row| row.len() as u32));
             let order = order(&words[begin..begin + batch * width]);
             words.extend(order);
+            words.extend(masks);
         }
         for at in 0..batch {
             let end = words.len() + tgt_width;
             words.extend(tgt.row(at).iter().skip(1));
             words.resize(end, NO_TARGET);
         }
-        device.write_ids(self.whole, &words)
+        words
     }
 }
 
-/// 1 over the number of tokens to predict.
-pub(super) fn share(tgt: TokenRows<'_>) -> f32 {
-    let count: u32 = tgt.lengths.iter().map(|length| length.saturating_sub(1)).sum();
-    1.0 / count.max(1) as f32
+/// The words of a batch in the memory of a device: ids, lengths and targets, the order of the ids, and room for the
+/// numbers of a step. [`DeviceStep`](crate::DeviceStep) makes them for each step and uploads them in one copy; this
+/// function shows how fast the host does it.
+///
+/// # Errors
+/// When the batch does not fit the model, or has no examples.
+pub fn batch_words(config: &TransformerConfig, src: TokenRows<'_>, tgt: TokenRows<'_>) -> Result<Vec<u32>> {
+    let shape = Shape::checked(config, src, tgt)?;
+    Ok(shape.words_of([src, tgt], config.padding_id, StepNumbers::none(1.0), Mode::Evaluate))
+}
+
+/// What the masks of dropout depend on; without training there are none.
+fn mask_words(mode: Mode, width: usize) -> [u32; DropoutCall::NUMBERS] {
+    let (seed, step) = match mode {
+        Mode::Train { seed, step } => (seed, step),
+        Mode::Evaluate => (0, 0),
+    };
+    DropoutCall::to_words(seed, step, width as u32)
+}
+
+/// The number of tokens to predict.
+pub(super) fn predicted(tgt: TokenRows<'_>) -> u64 {
+    tgt.lengths.iter().map(|length| u64::from(length.saturating_sub(1))).sum()
 }
 
 /// The indices of `ids`, ordered so that equal ids are adjacent, and otherwise in their original order.
@@ -177,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_that_of_a_predicted_token() {
+    fn all_but_the_first_token_of_a_target_are_predicted() {
         let tgt = TokenRows { ids: &[0; 12], lengths: &[4, 0, 2], width: 4 };
-        assert!((share(tgt) - 0.25).abs() < 1e-9);
+        assert_eq!(predicted(tgt), 4);
     }
 }

@@ -4,8 +4,8 @@ use candle_core::Result;
 use numformer_model::TokenRows;
 use numformer_ops::device::{Accelerator, Recording, Region};
 
+use super::sizes::Sizes;
 use super::stacks::{DecodedStep, Encoded};
-use super::sublayers::Sizes;
 
 /// Memory and recordings for the answers to sources of one shape.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl Generation {
     pub(super) fn sizes(&self) -> [Sizes; 3] {
         let GenerationShape { batch, src, longest } = self.shape;
         [
-            Sizes { batch, t: 1, s: longest, key_lengths: self.written },
-            Sizes { batch, t: 1, s: src, key_lengths: self.lengths },
-            Sizes { batch, t: src, s: src, key_lengths: self.lengths },
+            Sizes { batch, t: 1, s: longest, key_lengths: self.written, masks: None },
+            Sizes { batch, t: 1, s: src, key_lengths: self.lengths, masks: None },
+            Sizes { batch, t: src, s: src, key_lengths: self.lengths, masks: None },
         ]
     }
 
@@ -53,16 +53,22 @@ impl Generation {
         [delimiter, padding]: [u32; 2],
     ) -> Result<()> {
         let GenerationShape { batch, src: width, .. } = self.shape;
+        let asked = src.lengths.len();
         let mut ids = Vec::with_capacity(batch * width);
-        for at in 0..batch {
+        for at in 0..asked {
             ids.extend_from_slice(src.row(at));
             ids.resize((at + 1) * width, padding);
         }
+        // Rows beyond the sources are empty, and have ended before they begin.
+        ids.resize(batch * width, padding);
+        let mut lengths = src.lengths.to_vec();
+        lengths.resize(batch, 0);
+        let ended: Vec<u32> = (0..batch).map(|row| u32::from(row >= asked)).collect();
         device.write_ids(self.ids, &ids)?;
-        device.write_ids(self.lengths, src.lengths)?;
+        device.write_ids(self.lengths, &lengths)?;
         device.write_ids(self.position, &[0])?;
         device.write_ids(self.written, &vec![1; batch])?;
         device.write_ids(self.next, &vec![delimiter; batch])?;
-        device.clear(self.ended)
+        device.write_ids(self.ended, &ended)
     }
 }

@@ -6,13 +6,15 @@ use candle_core::Result;
 use numformer_model::{
     CrossAttentionQuery, OutputProjection, Positions, StackConfig, TransformerConfig, sinusoidal_positions,
 };
-use numformer_ops::device::{Accelerator, Region};
+use numformer_ops::device::{Accelerator, Element, Region};
 use numformer_ops::kernels::Store;
 use numformer_ops::{Activation, Causality};
 
+use super::dropout::Dropped;
 use super::inputs::{Inputs, Rows};
 use super::places::DevicePlaces;
-use super::sublayers::{Affine, Attended, AttendedStep, Attention, Fed, FeedForward, Norm, Normed, Sizes};
+use super::sizes::Sizes;
+use super::sublayers::{Affine, Attended, AttendedStep, Attention, Fed, FeedForward, Norm, Normed};
 use super::vectors::{Pass, Take};
 
 /// Token vectors and positions, summed and normalised.
@@ -21,6 +23,7 @@ struct Embedding {
     tokens: Range<usize>,
     positions: PositionTable,
     norm: Norm,
+    dropout: Option<Dropped>,
     d_model: usize,
 }
 
@@ -45,21 +48,24 @@ impl Embedding {
                 Positions::Learned => PositionTable::Learned(places.range(&format!("{name}.positions.weight"))?),
                 Positions::Sinusoidal => {
                     let table = sinusoidal_positions(config.max_positions, d_model);
-                    let region = device.reserve(numformer_ops::device::Element::F32, table.len())?;
+                    let region = device.reserve(Element::F32, table.len())?;
                     device.write(region, &table)?;
                     PositionTable::Fixed(region)
                 }
             },
             norm: Norm::new(places, &format!("{name}.norm"))?,
+            dropout: Dropped::new(config.dropout, name),
             d_model,
         })
     }
 
-    /// Embeds the tokens of sequences of `length`, which start at the position in the memory word `begin`, or at 0.
+    /// Embeds the tokens of sequences of `sizes.t` tokens, which start at the position in the memory word `begin`, or
+    /// at 0.
     fn forward(
         &self,
         pass: &mut Pass<'_>,
-        (ids, length): (Region, usize),
+        sizes: Sizes,
+        ids: Region,
         begin: Option<Region>,
         kept: &Normed,
     ) -> Result<()> {
@@ -68,13 +74,23 @@ impl Embedding {
             PositionTable::Learned(range) => pass.vectors.weights.slice(range.clone())?,
             PositionTable::Fixed(region) => *region,
         };
-        pass.device.embed(kept.sum, ids, [tokens, positions], length, begin, self.d_model)?;
-        self.norm.forward(pass, None, kept)
+        pass.device.embed(kept.sum, ids, [tokens, positions], sizes.t, begin, self.d_model)?;
+        self.norm.forward(pass, None, kept)?;
+        self.dropout.map_or(Ok(()), |dropout| dropout.apply(pass, sizes, kept.y))
     }
 
-    /// Adds the gradients of the rows to those of the tables. `tokens` says whether the gradients of the token table
-    /// are first set to zero.
-    fn backward(&self, pass: &mut Pass<'_>, d_y: Region, rows: &Rows, kept: &Normed, tokens: Store) -> Result<()> {
+    /// Adds the gradients of the rows to those of the tables, from that of the result in `d_y`, which is changed.
+    /// `tokens` says whether the gradients of the token table are first set to zero.
+    fn backward(
+        &self,
+        pass: &mut Pass<'_>,
+        sizes: Sizes,
+        d_y: Region,
+        rows: &Rows,
+        kept: &Normed,
+        tokens: Store,
+    ) -> Result<()> {
+        self.dropout.map_or(Ok(()), |dropout| dropout.apply(pass, sizes, d_y))?;
         self.norm.backward(pass, d_y, kept)?;
         let table = pass.vectors.gradients.slice(self.tokens.clone())?;
         if tokens == Store::Replace {
@@ -151,22 +167,27 @@ pub(super) struct Kept {
 }
 
 impl Model {
-    pub(super) fn new(device: &mut Accelerator, places: &DevicePlaces, config: &TransformerConfig) -> Result<Self> {
+    /// The model on a device, with room there for the partial sums of its products.
+    pub(super) fn on(device: &mut Accelerator, places: &DevicePlaces, config: &TransformerConfig) -> Result<Self> {
+        let widest = [config.encoder.d_ff(), config.decoder.d_ff(), config.vocab_size];
+        let widest = widest.into_iter().chain([3 * config.encoder.d_model, 3 * config.decoder.d_model]).max();
+        device.reserve_scratch(widest.unwrap_or(0))?;
         let encoder = |i| -> Result<_> {
             let StackConfig { d_model, n_heads, .. } = config.encoder;
             let name = |part: &str| format!("encoder.layers.{i}.{part}");
             Ok((
-                Attention::own(places, &name("self_attention"), d_model, n_heads, Causality::Full)?,
-                FeedForward::new(places, &name("feed_forward"), [d_model, config.encoder.d_ff()])?,
+                Attention::own(places, &name("self_attention"), [d_model, n_heads], Causality::Full, config.dropout)?,
+                FeedForward::new(places, &name("feed_forward"), [d_model, config.encoder.d_ff()], config.dropout)?,
             ))
         };
         let decoder = |i| -> Result<_> {
             let StackConfig { d_model, n_heads, .. } = config.decoder;
             let name = |part: &str| format!("decoder.layers.{i}.{part}");
+            let (widths, dropout) = ([d_model, config.encoder.d_model], config.dropout);
             Ok(DecoderLayer {
-                own: Attention::own(places, &name("self_attention"), d_model, n_heads, Causality::Causal)?,
-                cross: Attention::cross(places, &name("cross_attention"), [d_model, config.encoder.d_model], n_heads)?,
-                fed: FeedForward::new(places, &name("feed_forward"), [d_model, config.decoder.d_ff()])?,
+                own: Attention::own(places, &name("self_attention"), [d_model, n_heads], Causality::Causal, dropout)?,
+                cross: Attention::cross(places, &name("cross_attention"), widths, n_heads, dropout)?,
+                fed: FeedForward::new(places, &name("feed_forward"), [d_model, config.decoder.d_ff()], dropout)?,
             })
         };
         let weight = match config.output_projection {
@@ -194,12 +215,13 @@ impl Model {
             t: of.width,
             s: to.width,
             key_lengths: to.lengths,
+            masks: Some(of.masks),
         })
     }
 
     pub(super) fn plan_encoder(&self, take: &mut Take<'_>, sizes: Sizes) -> Result<Encoded> {
         let rows = sizes.batch * sizes.t;
-        let embedded = Normed::new(take, rows, self.widths[0])?;
+        let embedded = Normed::new(take, rows, self.widths[0], false)?;
         let mut layers = Vec::new();
         for (attention, fed) in &self.encoder {
             layers.push((attention.plan(take, sizes)?, fed.plan(take, rows)?));
@@ -215,7 +237,7 @@ impl Model {
         [longest, src]: [usize; 2],
         vocab_size: usize,
     ) -> Result<DecodedStep> {
-        let embedded = Normed::new(take, batch, self.widths[1])?;
+        let embedded = Normed::new(take, batch, self.widths[1], false)?;
         let mut layers = Vec::new();
         for layer in &self.decoder {
             let own = layer.own.plan_step(take, batch, longest)?;
@@ -229,7 +251,7 @@ impl Model {
         let [rows, tgt_rows] = [inputs.src, inputs.tgt].map(|rows| inputs.batch * rows.width);
         let [d, tgt_d] = self.widths;
         let encoded = self.plan_encoder(take, of_encoder)?;
-        let tgt = Normed::new(take, tgt_rows, tgt_d)?;
+        let tgt = Normed::new(take, tgt_rows, tgt_d, false)?;
         let mut decoder = Vec::new();
         for layer in &self.decoder {
             decoder.push((layer.own.plan(take, own)?, layer.cross.plan(take, cross)?, layer.fed.plan(take, tgt_rows)?));
@@ -249,11 +271,17 @@ impl Model {
         })
     }
 
-    /// Computes the losses of the rows and all gradients.
-    pub(super) fn forward_and_backward(&self, pass: &mut Pass<'_>, inputs: &Inputs, kept: &Kept) -> Result<()> {
+    /// Computes the losses of the rows and all gradients, for targets that are smoothed by the fraction `smoothing`.
+    pub(super) fn forward_and_backward(
+        &self,
+        pass: &mut Pass<'_>,
+        inputs: &Inputs,
+        kept: &Kept,
+        smoothing: f32,
+    ) -> Result<()> {
         let states = self.forward(pass, inputs, kept)?;
         self.projection.forward(pass, states, Activation::Identity, kept.logits)?;
-        pass.device.cross_entropy(kept.losses, kept.logits, inputs.targets, inputs.share)?;
+        pass.device.cross_entropy(kept.losses, kept.logits, inputs.targets, inputs.share, smoothing)?;
         self.projection.gradients(pass, kept.logits, None, states)?;
         self.projection.input_gradient(pass, kept.logits, Store::Replace, kept.d_states)?;
         self.backward(pass, inputs, kept)
@@ -264,7 +292,7 @@ impl Model {
         let [of_encoder, own_sizes, cross_sizes] = Self::sizes(inputs);
         self.encode(pass, of_encoder, inputs.src.ids, &kept.encoded)?;
         let memory = kept.encoded.states();
-        self.tgt.forward(pass, (inputs.tgt.ids, inputs.tgt.width), None, &kept.tgt)?;
+        self.tgt.forward(pass, own_sizes, inputs.tgt.ids, None, &kept.tgt)?;
         let mut x = kept.tgt.y;
         for (layer, (own, cross, fed)) in self.decoder.iter().zip(&kept.decoder) {
             layer.own.forward(pass, own_sizes, [x; 3], own)?;
@@ -274,7 +302,7 @@ impl Model {
                 CrossAttentionQuery::LayerInput => x,
             };
             layer.cross.forward(pass, cross_sizes, [query, memory, y], cross)?;
-            layer.fed.forward(pass, cross.normed.y, fed)?;
+            layer.fed.forward(pass, own_sizes, cross.normed.y, fed)?;
             x = fed.normed.y;
         }
         Ok(x)
@@ -282,11 +310,11 @@ impl Model {
 
     /// Leaves the encoder's states in `kept`.
     pub(super) fn encode(&self, pass: &mut Pass<'_>, sizes: Sizes, ids: Region, kept: &Encoded) -> Result<()> {
-        self.src.forward(pass, (ids, sizes.t), None, &kept.embedded)?;
+        self.src.forward(pass, sizes, ids, None, &kept.embedded)?;
         let mut x = kept.embedded.y;
         for ((attention, feed_forward), (attended, fed)) in self.encoder.iter().zip(&kept.layers) {
             attention.forward(pass, sizes, [x; 3], attended)?;
-            feed_forward.forward(pass, attended.normed.y, fed)?;
+            feed_forward.forward(pass, sizes, attended.normed.y, fed)?;
             x = fed.normed.y;
         }
         Ok(())
@@ -310,7 +338,7 @@ impl Model {
         [own_sizes, cross_sizes]: [Sizes; 2],
         kept: &DecodedStep,
     ) -> Result<()> {
-        self.tgt.forward(pass, (ids, 1), Some(position), &kept.embedded)?;
+        self.tgt.forward(pass, own_sizes, ids, Some(position), &kept.embedded)?;
         let mut x = kept.embedded.y;
         for (layer, (own, cross, fed)) in self.decoder.iter().zip(&kept.layers) {
             layer.own.step(pass, own_sizes, [x; 2], position, own)?;
@@ -320,7 +348,7 @@ impl Model {
                 CrossAttentionQuery::LayerInput => x,
             };
             layer.cross.step(pass, cross_sizes, [query, y], position, cross)?;
-            layer.fed.forward(pass, cross.normed.y, fed)?;
+            layer.fed.forward(pass, own_sizes, cross.normed.y, fed)?;
             x = fed.normed.y;
         }
         self.projection.forward(pass, x, Activation::Identity, kept.logits)
@@ -336,7 +364,7 @@ impl Model {
         for (i, layer) in self.decoder.iter().enumerate().rev() {
             let (own, cross, fed) = &kept.decoder[i];
             let x = if i == 0 { kept.tgt.y } else { kept.decoder[i - 1].2.normed.y };
-            layer.fed.backward(pass, d_y, cross.normed.y, fed)?;
+            layer.fed.backward(pass, own_sizes, d_y, cross.normed.y, fed)?;
             let query = match self.query {
                 CrossAttentionQuery::SelfAttended => own.normed.y,
                 CrossAttentionQuery::LayerInput => x,
@@ -353,17 +381,17 @@ impl Model {
             d_y = own.normed.d_sum;
         }
         let tokens = if self.is_tied { Store::Add } else { Store::Replace };
-        self.tgt.backward(pass, d_y, &inputs.tgt, &kept.tgt, tokens)?;
+        self.tgt.backward(pass, own_sizes, d_y, &inputs.tgt, &kept.tgt, tokens)?;
 
         let mut d_y = kept.d_memory;
         for (i, (attention, feed_forward)) in self.encoder.iter().enumerate().rev() {
             let (attended, fed) = &kept.encoded.layers[i];
             let x = if i == 0 { kept.encoded.embedded.y } else { kept.encoded.layers[i - 1].1.normed.y };
-            feed_forward.backward(pass, d_y, attended.normed.y, fed)?;
+            feed_forward.backward(pass, of_encoder, d_y, attended.normed.y, fed)?;
             let d_sum = attended.normed.d_sum;
             attention.backward(pass, of_encoder, fed.normed.d_sum, (x, None), (x, d_sum, Store::Add), attended)?;
             d_y = d_sum;
         }
-        self.src.backward(pass, d_y, &inputs.src, &kept.encoded.embedded, Store::Replace)
+        self.src.backward(pass, of_encoder, d_y, &inputs.src, &kept.encoded.embedded, Store::Replace)
     }
 }
