@@ -26,9 +26,9 @@
 //! - [`report`]: reports of runs.
 //!
 //! # Features
-//! - `cuda`: trains on NVIDIA GPUs, with kernels of our own and cuBLASLt; candle stays on the CPU, as do evaluations.
-//!   No GPU has run this yet. Building it needs a CUDA compiler; the binary starts without CUDA, since the driver is
-//!   loaded when a device is opened. Off by default; the page on [GPUs][gpu] has the details.
+//! - `cuda`: trains, judges and answers on NVIDIA GPUs, with candle and, for the standard transformer, kernels of our own.
+//!   No GPU has run this yet. Building it needs a CUDA compiler, and starting a program needs CUDA's libraries, unless it
+//!   is built by `cargo xtask cuda-build`. Off by default; the page on [GPUs][gpu] has the details.
 #![forbid(unsafe_code)]
 
 pub use numformer_data as data;
