@@ -13,7 +13,7 @@ use numformer::experiment::{Catalogue, Experiment};
 use numformer::fused::batch_words;
 
 const PRESETS: [&str; 4] =
-    ["paper-eigenvalues-5x5", "paper-transpose-5x5", "paper-multiplication-5x5", "paper-inversion-5x5"];
+    ["paper-eigenvalues-5x5", "paper-transpose-5x5-p1000", "paper-multiplication-5x5", "paper-inversion-5x5"];
 const THREADS: [usize; 3] = [1, 2, 16];
 const BATCH: usize = 64;
 const ROUNDS: usize = 5;
