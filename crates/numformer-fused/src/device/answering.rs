@@ -11,7 +11,7 @@ use numformer_ops::device::{Accelerator, Element};
 
 use super::generation::{Generation, GenerationShape};
 use super::inputs::rounded;
-use super::places::DevicePlaces;
+use super::places::{DevicePlaces, variable};
 use super::sizes::Sizes;
 use super::stacks::Model as Layers;
 use super::step::{DeviceStep, checked_layout};
@@ -159,9 +159,8 @@ impl GreedyDecoder {
     /// Copies the weights as they are now.
     fn take_weights(&mut self, parameters: &Parameters) -> Result<()> {
         let Self { device, places, vectors, .. } = self;
-        for name in places.names() {
-            let var = parameters.get(name).ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))?;
-            device.copy_from_tensor(vectors.weights.slice(places.range(name)?)?, &var)?;
+        for (name, range) in places.ranges() {
+            device.copy_from_tensor(vectors.weights.slice(range)?, variable(parameters, name)?.as_tensor())?;
         }
         vectors.copy().map_or(Ok(()), |copy| device.round(copy, vectors.weights))
     }

@@ -7,6 +7,7 @@ use numformer_model::{FlatLayout, Mode, Parameters, Seq2Seq, TokenRows};
 use numformer_ops::device::{Accelerator, Element, OptimizerKind, OptimizerStep, Region, StepNumbers};
 
 use super::inputs::predicted;
+use super::places::variable;
 use super::training::{DeviceTraining, mode_of};
 use super::weights::{DeviceWeights, Ending};
 use crate::Precision;
@@ -32,8 +33,6 @@ pub struct DeviceAutodiff<M> {
     model: M,
     parameters: Parameters,
     weights: DeviceWeights,
-    /// The names of the parameters, in the order of the layout.
-    names: Vec<String>,
     smoothing: f64,
     /// The loss of a batch.
     loss: Region,
@@ -57,11 +56,10 @@ impl<M: Seq2Seq> DeviceAutodiff<M> {
             return Err(Error::Msg(format!("expected parameters on {expected:?}, found them on {found:?}")));
         }
         let layout = FlatLayout::new(parameters)?;
-        let names = layout.slots().iter().map(|slot| slot.name().to_owned()).collect();
         let mut weights = DeviceWeights::new(device, layout, parameters, Precision::F32, optimizer)?;
         let loss = weights.device.reserve(Element::F32, 1)?;
         let numbers = weights.device.reserve(Element::U32, StepNumbers::WORDS)?;
-        Ok(Self { model, parameters: parameters.clone(), weights, names, smoothing: 0.0, loss, numbers })
+        Ok(Self { model, parameters: parameters.clone(), weights, smoothing: 0.0, loss, numbers })
     }
 
     /// Smooths the targets, as [`Seq2Seq::smoothed_loss`] does.
@@ -72,19 +70,18 @@ impl<M: Seq2Seq> DeviceAutodiff<M> {
 
     /// Leaves the gradients of the mean loss of a batch in the vector of gradients, and the loss in `self.loss`.
     fn differentiate(&mut self, [src, tgt]: [TokenRows<'_>; 2], mode: Mode) -> Result<()> {
-        let Self { model, parameters, weights, names, smoothing, loss: place, .. } = self;
+        let Self { model, parameters, weights, smoothing, loss: place, .. } = self;
         let device = parameters.device();
         let (src, tgt) = (src.padded(device)?, tgt.padded(device)?);
         let loss = model.smoothed_loss(&src, &tgt, mode, *smoothing)?;
         let store = loss.backward()?;
-        for name in &*names {
-            let var = parameters.get(name).ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))?;
-            let gradient = store.get(var.as_tensor());
+        let DeviceWeights { device, places, vectors, .. } = weights;
+        for (name, range) in places.ranges() {
+            let gradient = store.get(variable(parameters, name)?.as_tensor());
             let gradient = gradient.ok_or_else(|| Error::Msg(format!("parameter `{name}` received no gradient")))?;
-            let part = weights.gradients_of(name)?;
-            weights.device.copy_from_tensor(part, gradient)?;
+            device.copy_from_tensor(vectors.gradients.slice(range)?, gradient)?;
         }
-        weights.device.copy_from_tensor(*place, &loss.reshape(1)?)
+        device.copy_from_tensor(*place, &loss.reshape(1)?)
     }
 }
 

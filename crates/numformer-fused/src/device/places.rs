@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::{Error, Result};
-use numformer_model::{FlatLayout, Slot};
+use candle_core::{Error, Result, Var};
+use numformer_model::{FlatLayout, Parameters, Slot};
 
 /// Each group begins at a multiple of this number of entries: products are fastest on matrices that begin at multiples
 /// of 256 bytes.
@@ -43,9 +43,9 @@ impl DevicePlaces {
         self.len
     }
 
-    /// The names of all parameters.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.iter().map(|(name, _, _)| name.as_str())
+    /// All parameters, with their ranges.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        self.places.iter().map(|(name, host, start)| (name.as_str(), *start..start + host.len()))
     }
 
     /// The range of the parameters `{stem}.{part}.{kind}`, which are adjacent.
@@ -83,6 +83,11 @@ impl DevicePlaces {
             host[range.clone()].copy_from_slice(&device[*start..start + range.len()]);
         }
     }
+}
+
+/// The variable of a parameter in a model.
+pub(super) fn variable(parameters: &Parameters, name: &str) -> Result<Var> {
+    parameters.get(name).ok_or_else(|| Error::Msg(format!("no parameter `{name}`")))
 }
 
 /// The group of parameters that a parameter belongs to, and its rank there.

@@ -4,7 +4,7 @@ use candle_core::{Error, Result};
 use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome};
 use numformer_ops::device::{Accelerator, Element, OptimizerKind, OptimizerStep, Recording, Region, StepNumbers};
 
-use super::places::DevicePlaces;
+use super::places::{DevicePlaces, variable};
 use super::vectors::{Pass, Vectors};
 use crate::Precision;
 
@@ -134,11 +134,9 @@ impl DeviceWeights {
     /// # Errors
     /// When the parameters are on another device, or are not those of the layout.
     pub fn show(&mut self, parameters: &Parameters) -> Result<()> {
-        for slot in self.layout.slots() {
-            let var = parameters.get(slot.name());
-            let var = var.ok_or_else(|| Error::Msg(format!("no parameter `{}`", slot.name())))?;
-            let range = self.places.range(slot.name())?;
-            self.device.copy_to_tensor(&var, self.vectors.weights.slice(range)?)?;
+        let Self { device, places, vectors, .. } = self;
+        for (name, range) in places.ranges() {
+            device.copy_to_tensor(variable(parameters, name)?.as_tensor(), vectors.weights.slice(range)?)?;
         }
         Ok(())
     }
@@ -168,11 +166,6 @@ impl DeviceWeights {
 
     pub(super) fn read_gradients(&mut self, gradients: &mut [f32]) -> Result<()> {
         self.read_vector(self.vectors.gradients, gradients)
-    }
-
-    /// The part of a vector that belongs to a parameter.
-    pub(super) fn gradients_of(&self, name: &str) -> Result<Region> {
-        self.vectors.gradients.slice(self.places.range(name)?)
     }
 
     fn read_vector(&mut self, region: Region, host: &mut [f32]) -> Result<()> {
