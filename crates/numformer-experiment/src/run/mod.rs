@@ -115,12 +115,10 @@ impl Run {
         let files = DataFiles::read(&experiment.data, &task)?;
         let config = experiment.model_config(&task, catalogue)?;
         let parameters = Parameters::random(experiment.seed, place.device());
-        let learner = learner(&experiment.train, catalogue, &config, &parameters, place)?;
+        let accelerator = place.accelerator()?;
+        let device_name = accelerator.as_ref().map(Accelerator::name);
+        let learner = learner(&experiment.train, catalogue, &config, &parameters, accelerator)?;
         let (model, answering_model) = models(&config, &parameters, experiment.train.precision, place)?;
-        let device_name = match place {
-            Place::Cpu => None,
-            Place::Device { open, .. } => Some(open()?.name()),
-        };
         let trainer = trainer(&experiment, catalogue, learner, &task, &files, &answering_model, &parameters)?;
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let mut run = Self {

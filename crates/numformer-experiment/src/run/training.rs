@@ -31,6 +31,14 @@ pub(crate) enum Place<'a> {
 }
 
 impl Place<'_> {
+    /// An accelerator there; none on the CPU.
+    pub(crate) fn accelerator(&self) -> candle_core::Result<Option<Accelerator>> {
+        match self {
+            Self::Cpu => Ok(None),
+            Self::Device { open, .. } => open().map(Some),
+        }
+    }
+
     /// The device of its tensors.
     pub(crate) fn device(&self) -> &Device {
         match self {
@@ -40,24 +48,24 @@ impl Place<'_> {
     }
 }
 
-/// The learner, with fresh weights in `parameters`.
+/// The learner, with fresh weights in `parameters`: on an accelerator, or on the CPU.
 pub(crate) fn learner(
     train: &TrainConfig,
     catalogue: &Catalogue,
     config: &ModelConfig,
     parameters: &Parameters,
-    place: &Place<'_>,
+    accelerator: Option<Accelerator>,
 ) -> Result<Box<dyn Learner>, RunError> {
     let TrainConfig { gradients, precision, label_smoothing, .. } = *train;
-    let (step, how) = match (place, &train.optimizer) {
-        (Place::Cpu, _) => training_step(config, parameters, gradients, precision, label_smoothing)?,
-        (Place::Device { open, .. }, Choice::BuiltIn(optimizer)) => {
-            let on = (open()?, optimizer.kind());
+    let (step, how) = match (accelerator, &train.optimizer) {
+        (None, _) => training_step(config, parameters, gradients, precision, label_smoothing)?,
+        (Some(accelerator), Choice::BuiltIn(optimizer)) => {
+            let on = (accelerator, optimizer.kind());
             let (training, how) = device_training(config, parameters, gradients, precision, label_smoothing, on)?;
             return Ok(Box::new(DeviceLearner::new(training, *optimizer)?.described_as(&how)));
         }
-        (Place::Device { open, .. }, Choice::Custom(_)) => {
-            device_training_step(config, parameters, gradients, precision, label_smoothing, open()?)?
+        (Some(accelerator), Choice::Custom(_)) => {
+            device_training_step(config, parameters, gradients, precision, label_smoothing, accelerator)?
         }
     };
     let optimizer = catalogue.optimizer(&train.optimizer)?;

@@ -39,15 +39,13 @@ impl DeviceLearner {
         let weights = vec![0.0; layout.len()];
         let mut optimizer = config.build();
         optimizer.begin(layout);
-        let (precision, device) = (training.weights().precision(), training.weights().device().name());
-        let how = format!("{}, {precision}, on {device}", training.how());
-        let training = Box::new(training);
+        let (how, training) = (training.how(), Box::new(training));
         let mut learner = Self { training, config, updates: 0, weights, optimizer, is_fetched: false, how };
         learner.fetch()?;
         Ok(learner)
     }
 
-    /// Replaces the description of how gradients are computed.
+    /// Replaces the description of how gradients are computed, to which precision and device are added.
     #[must_use]
     pub fn described_as(self, how: &str) -> Self {
         Self { how: how.to_owned(), ..self }
@@ -133,6 +131,7 @@ impl Learner for DeviceLearner {
     }
 
     fn how(&self) -> String {
-        self.how.clone()
+        let weights = self.training.weights();
+        format!("{}, {}, on {}", self.how, weights.precision(), weights.device().name())
     }
 }

@@ -26,12 +26,11 @@ pub fn device_training(
     match way(config, gradients, precision)? {
         Way::Fused(config) => {
             let step = DeviceStep::new(config, parameters, device, precision, optimizer)?;
-            let how = described("fused step", precision, &step.weights().device().name());
+            let how = DeviceTraining::how(&step);
             Ok((Box::new(step.with_label_smoothing(label_smoothing)), how))
         }
         Way::Autodiff { how } => {
             let step = DeviceAutodiff::new(model, parameters, device, optimizer)?;
-            let how = described(&how, precision, &step.weights().device().name());
             Ok((Box::new(step.with_label_smoothing(label_smoothing)), how))
         }
     }
@@ -52,16 +51,16 @@ pub fn device_training_step(
 ) -> Result<(Box<dyn TrainingStep>, String)> {
     let model = Model::init(config, parameters)?;
     let name = device.name();
-    let on_host = |how: String| format!("{how}; the optimizer on the host");
+    let on_host = |how: &str| format!("{how}, {precision}, on {name}; the optimizer on the host");
     match way(config, gradients, precision)? {
         Way::Fused(config) => {
             let step = DeviceStep::new(config, parameters, device, precision, OptimizerKind::Adam)?;
             let step = step.with_label_smoothing(label_smoothing);
-            Ok((Box::new(step), on_host(described("fused step", precision, &name))))
+            Ok((Box::new(step), on_host("fused step")))
         }
         Way::Autodiff { how } => {
             let step = Autodiff::new(model, parameters)?.with_label_smoothing(label_smoothing);
-            Ok((Box::new(step), on_host(described(&how, precision, &name))))
+            Ok((Box::new(step), on_host(&how)))
         }
     }
 }
@@ -89,8 +88,4 @@ fn way(config: &ModelConfig, gradients: Gradients, precision: Precision) -> Resu
             Ok(Way::Autodiff { how: format!("automatic differentiation (the fused step does not support {what})") })
         }
     }
-}
-
-fn described(how: &str, precision: Precision, device: &str) -> String {
-    format!("{how}, {precision}, on {device}")
 }
