@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Chain, Result};
 use clap::Args;
 use numformer_experiment::{Moment, stored_model};
 
 use crate::output::write;
+use crate::{causes, passed_over};
 
 /// Write the model of a run to a directory of its own, without what only training needs.
 ///
@@ -32,7 +33,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { run, output, checkpoint, bf16 } = arguments;
-    let (model, step) = stored_model(run, checkpoint.clone())?;
+    let (model, step, skipped) = stored_model(run, checkpoint.clone())?;
+    for error in &skipped {
+        passed_over::warn_of(&causes(Chain::new(error)), step);
+    }
     if *bf16 { model.save_in_bf16(output) } else { model.save(output) }?;
     let counts = model.config.parameter_counts();
     let precision = if *bf16 { "bf16" } else { "f32" };

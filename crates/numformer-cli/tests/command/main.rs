@@ -450,6 +450,12 @@ fn an_exported_model_is_scored_and_begins_a_run() {
     let begin = ["train", "transpose-3x3", "--steps", "1", "--run-dir", "next", "-q", "--start-from", "model"];
     let (_, stderr, code) = said(&begin, dir.path());
     assert_eq!(code, Some(0), "{stderr}");
+    // A damaged checkpoint is passed over, and told.
+    let (_, stderr, code) = said(&["resume", "run", "--steps", "2", "-q"], dir.path());
+    assert_eq!(code, Some(0), "{stderr}");
+    fs::write(dir.path().join("run/checkpoints/step-0000000002/model.safetensors"), "damaged").unwrap();
+    let (stdout, stderr, _) = said(&["export", "run", "--output", "earlier"], dir.path());
+    assert!(stdout.contains("after 1 steps") && stderr.contains("passed over a checkpoint"), "{stdout} {stderr}");
     // Nothing is overwritten, and what is no run is named.
     let (_, stderr, code) = said(&["export", "run", "--output", "model"], dir.path());
     assert!(code == Some(1) && stderr.contains("model"), "{stderr}");

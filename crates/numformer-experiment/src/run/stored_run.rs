@@ -412,17 +412,18 @@ impl fmt::Display for Moment {
     }
 }
 
-/// The model in a checkpoint of the run in `dir`, as it is stored, with the number of updates that it has had.
+/// The model in a checkpoint of the run in `dir`, as it is stored, with the number of updates that it has had and the
+/// errors of the damaged checkpoints that were skipped, newest first.
 ///
 /// # Errors
 /// When the directory holds no run, or there is no good checkpoint of that moment.
-pub fn stored_model(dir: &Path, moment: Moment) -> Result<(StoredModel, u64), RunError> {
+pub fn stored_model(dir: &Path, moment: Moment) -> Result<(StoredModel, u64, Vec<CheckpointError>), RunError> {
     if !dir.join(EXPERIMENT).is_file() {
         return Err(RunDirError::NoRun { path: dir.to_owned() }.into());
     }
-    let checkpoint = checkpoint_at(dir, moment)?.checkpoint;
+    let Latest { checkpoint, skipped } = checkpoint_at(dir, moment)?;
     let step = checkpoint.snapshot.step;
-    Ok((StoredModel::from(checkpoint), step))
+    Ok((StoredModel::from(checkpoint), step, skipped))
 }
 
 /// Number of examples made together. Figures do not depend on it.
