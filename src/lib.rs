@@ -1,5 +1,6 @@
 //! [architecture]: crate::docs::architecture
 //! [benchmarks]: crate::docs::benchmarks
+//! [distributed]: crate::docs::distributed
 //! [experiments]: crate::docs::experiments
 //! [findings]: crate::docs::findings
 //! [gpu]: crate::docs::gpu
@@ -11,6 +12,7 @@
 //! # The crates under one name
 //! This crate holds no code of its own. It brings the crates of the workspace together:
 //!
+//! - [`distributed`]: processes that work together;
 //! - [`encoding`]: numbers and matrices as tokens, and back;
 //! - [`metrics`]: how far an answer is from right;
 //! - [`problems`]: what is computed, and on which random matrices;
@@ -29,9 +31,13 @@
 //! - `cuda`: trains, judges and answers on NVIDIA GPUs, with candle and, for the standard transformer, kernels of our own.
 //!   No GPU has run this yet. Building it needs a CUDA compiler, and starting a program needs CUDA's libraries, unless it
 //!   is built by `cargo xtask cuda-build`. Off by default; the page on [GPUs][gpu] has the details.
+//! - `mpi`: trains in several processes that MPI connects; building it needs Open MPI or MPICH, and libclang. Off by
+//!   default; see the page on [several processes][distributed].
+//! - `nccl`: trains on several GPUs that NCCL connects, with `cuda`. No GPU has run this yet. Off by default.
 #![forbid(unsafe_code)]
 
 pub use numformer_data as data;
+pub use numformer_distributed as distributed;
 pub use numformer_encoding as encoding;
 pub use numformer_evaluate as evaluate;
 pub use numformer_experiment as experiment;
@@ -54,6 +60,7 @@ pub mod docs {
             /// [benchmarks]: crate::docs::benchmarks
             /// [changing-a-run]: crate::docs::experiments#changing-a-run
             /// [determinants-first]: ../../../../../docs/results/findings/determinants-first.svg
+            /// [distributed]: crate::docs::distributed
             /// [encodings-examples]: ../../../../../docs/results/findings/encodings-examples.svg
             /// [examples]: crate::docs::experiments#examples
             /// [experiments]: crate::docs::experiments
@@ -68,5 +75,5 @@ pub mod docs {
         )*};
     }
 
-    pages! { architecture benchmarks experiments findings gpu guide judgement reproduction }
+    pages! { architecture benchmarks distributed experiments findings gpu guide judgement reproduction }
 }

@@ -1,5 +1,7 @@
 //! Padded ids with lengths.
 
+use std::ops::Range;
+
 use numformer_encoding::{Sequences, TokenId};
 
 use crate::Example;
@@ -56,6 +58,21 @@ impl Batch {
             tgt: Sequences::from_rows(&tgt, padding),
             rejected: vec![0; pairs.len()],
             laws: vec![None; pairs.len()],
+        }
+    }
+
+    /// Consecutive examples as a batch of their own.
+    ///
+    /// # Panics
+    /// If there are fewer examples.
+    #[must_use]
+    pub fn rows(&self, range: Range<usize>) -> Self {
+        Self {
+            src: self.src.rows(range.clone()),
+            tgt: self.tgt.rows(range.clone()),
+            // A custom source may leave these lists empty.
+            rejected: self.rejected.get(range.clone()).map(<[_]>::to_vec).unwrap_or_default(),
+            laws: self.laws.get(range).map(<[_]>::to_vec).unwrap_or_default(),
         }
     }
 

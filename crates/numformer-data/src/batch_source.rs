@@ -1,5 +1,6 @@
 //! Random access to batches.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::{Batch, TaskError};
@@ -86,6 +87,17 @@ pub trait BatchSource: Send + Sync {
 
     /// The number of examples in a batch.
     fn batch_size(&self) -> usize;
+
+    /// The examples `rows` of batch `index`, as far as it has so many. A source that can make them without the others
+    /// should do so.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    fn rows(&self, index: u64, rows: Range<usize>) -> Result<Batch, TaskError> {
+        let batch = self.batch(index)?;
+        let len = batch.src.len();
+        Ok(batch.rows(rows.start.min(len)..rows.end.min(len)))
+    }
 }
 
 /// A source can be passed by value, by reference or shared.
@@ -98,6 +110,10 @@ macro_rules! impl_for_pointer {
 
             fn batch_size(&self) -> usize {
                 (**self).batch_size()
+            }
+
+            fn rows(&self, index: u64, rows: Range<usize>) -> Result<Batch, TaskError> {
+                (**self).rows(index, rows)
             }
         }
     )*};

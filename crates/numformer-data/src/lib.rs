@@ -28,8 +28,9 @@
 //! - [`AnswerGrammar`]: which tokens may follow which in an answer.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches, of a task or from a custom source. [`TaskBatches`] makes those of a
-//!   task, and [`prefetch`] makes batches ahead on threads.
-//! - [`write_examples`] writes examples to a file of a [`Format`]; a [`Dataset`] reads them back.
+//!   task, [`RankBatches`] one process's part of each, and [`prefetch`] makes batches ahead on threads.
+//! - [`write_examples`] writes examples to a file of a [`Format`], as [`write_examples_across`] does on several processes;
+//!   a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
 //! - [`TextReader`], [`read_text`]: text in UTF-8 or UTF-16, with a byte order mark or without.
 //!
@@ -52,6 +53,7 @@ mod batch;
 mod batch_source;
 mod files;
 mod prefetch;
+mod rank_batches;
 mod shuffle;
 mod task;
 mod task_batches;
@@ -64,9 +66,10 @@ pub use files::dataset_error::DatasetError;
 pub use files::format::Format;
 pub use files::record_error::RecordError;
 pub use files::text::{TextReader, read_text};
-pub use files::write::write_examples;
+pub use files::write::{write_examples, write_examples_across};
 pub use numformer_encoding::Sequences;
 pub use prefetch::{Prefetch, prefetch};
+pub use rank_batches::RankBatches;
 pub use task::Task;
 pub use task::answer_analysis::{AnswerAnalysis, RefinementSteps};
 pub use task::answer_grammar::{AnswerGrammar, AnswerState};

@@ -1,5 +1,6 @@
 //! The batches of a task.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::BatchBuilder;
@@ -57,17 +58,21 @@ impl TaskBatches {
 
 impl BatchSource for TaskBatches {
     fn batch(&self, index: u64) -> Result<Batch, TaskError> {
-        let mut batch = BatchBuilder::new(self.task.vocabulary().padding());
-        let mut example = Example::default();
-        for index in self.examples_of(index) {
-            self.task.example_into(self.seed, self.split, index, &mut example)?;
-            batch.push(&example);
-        }
-        Ok(batch.build())
+        self.rows(index, 0..self.batch_size)
     }
 
     fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    fn rows(&self, index: u64, rows: Range<usize>) -> Result<Batch, TaskError> {
+        let mut batch = BatchBuilder::new(self.task.vocabulary().padding());
+        let mut example = Example::default();
+        for index in self.examples_of(index).into_iter().take(rows.end).skip(rows.start) {
+            self.task.example_into(self.seed, self.split, index, &mut example)?;
+            batch.push(&example);
+        }
+        Ok(batch.build())
     }
 }
 
@@ -165,6 +170,21 @@ mod tests {
         assert_eq!(third(Arc::new(source.clone())), expected);
         assert_eq!(third(Box::new(source.clone()) as Box<dyn BatchSource>), expected);
         assert_eq!(third(source), expected);
+    }
+
+    #[test]
+    fn rows_of_a_batch_are_those_of_the_whole() {
+        for window in [1, 4] {
+            let source = ones().batches(5, Split::Train, 8).with_buckets(window);
+            let batch = source.batch(3).unwrap();
+            for rows in [0..3, 3..8, 8..8, 0..8] {
+                let part = source.rows(3, rows.clone()).unwrap();
+                assert_eq!(part, batch.rows(rows.clone()));
+                assert!(rows.clone().zip(0..).all(|(row, of_part)| part.src.row(of_part) == batch.src.row(row)));
+                let longest = rows.map(|row| batch.tgt.row(row).len()).max().unwrap_or(0);
+                assert_eq!(part.tgt.width, longest);
+            }
+        }
     }
 
     #[test]

@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use numformer_data::{BatchSource, Dataset, DatasetError, Format, Order, RecordError, Split, Task, write_examples};
+use numformer_data::{
+    BatchSource, Dataset, DatasetError, Format, Order, RecordError, Split, Task, write_examples, write_examples_across,
+};
 use numformer_encoding::Positional;
 use numformer_problems::{Addition, Law, Transpose, UniformEntries};
+use numformer_testkit::on_ranks;
 use rayon::ThreadPoolBuilder;
 use tempfile::{TempDir, tempdir};
 
@@ -47,6 +50,55 @@ fn bytes_do_not_depend_on_threads() {
             assert_eq!(bytes(range, format, 5), alone);
         }
     }
+}
+
+#[test]
+fn ranks_write_the_bytes_of_one() {
+    for format in Format::ALL {
+        for range in [0..0, 5..6, 0..1_700] {
+            let alone = bytes(range.clone(), format, 1);
+            for size in [2, 3] {
+                let of_ranks = on_ranks(size, |ranks| {
+                    let mut bytes = Vec::new();
+                    write_examples_across(&task(), 7, Split::Test, range.clone(), format, &mut bytes, &ranks)
+                        .map(|_| bytes)
+                        .expect("examples")
+                });
+                assert!(of_ranks.iter().all(|bytes| *bytes == alone), "{format}, {size} ranks");
+            }
+        }
+    }
+}
+
+/// A law whose matrices cannot be written.
+#[derive(Debug)]
+struct Huge;
+
+impl Law for Huge {
+    fn sample_into(&self, _rng: &mut dyn rand::RngCore, matrix: &mut faer::Mat<f64>) {
+        *matrix = faer::mat![[1e300]];
+    }
+
+    fn max_shape(&self) -> (usize, usize) {
+        (1, 1)
+    }
+
+    fn bound(&self) -> Option<f64> {
+        None
+    }
+}
+
+#[test]
+fn a_rank_that_cannot_make_its_examples_tells_the_others() {
+    let p10 = Arc::new(Positional::p10());
+    let task = Task::new(Transpose, Huge, p10.clone(), p10).expect("a task");
+    let failed = on_ranks(2, |ranks| {
+        // One example: the first rank has none to make.
+        let failed = write_examples_across(&task, 7, Split::Test, 0..1, Format::Tsv, std::io::sink(), &ranks);
+        failed.expect_err("it cannot be written").to_string()
+    });
+    assert_eq!(failed[1], "cannot make example 0");
+    assert_eq!(failed[0], "another rank failed: cannot make example 0");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Padded ids with lengths.
 
+use std::ops::Range;
+
 use crate::TokenId;
 
 /// Sequences of token ids, padded to a common width.
@@ -66,6 +68,18 @@ impl Sequences {
     pub fn truncate(&mut self, count: usize) {
         self.lengths.truncate(count);
         self.ids.truncate(count * self.width);
+    }
+
+    /// Consecutive sequences, padded to the longest of these.
+    ///
+    /// # Panics
+    /// If there are fewer sequences.
+    #[must_use]
+    pub fn rows(&self, range: Range<usize>) -> Self {
+        let lengths = self.lengths[range.clone()].to_vec();
+        let width = lengths.iter().copied().max().unwrap_or(0) as usize;
+        let ids = range.flat_map(|index| &self.ids[index * self.width..][..width]).copied().collect();
+        Self { ids, lengths, width }
     }
 
     /// Whether a sequence is shorter than the longest, so that there is padding.

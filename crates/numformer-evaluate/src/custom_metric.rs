@@ -5,13 +5,14 @@ use std::fmt;
 
 use numformer_encoding::TokenId;
 use numformer_metrics::Metric;
+use serde::{Deserialize, Serialize};
 
 use crate::answers::pairs::{Pair, Scored, finished, tokens_of};
 use crate::figures::figure::{Better, Figure};
 
 /// An example and the answer of a model: a sample for custom metrics. Sequences include their delimiters, except for
 /// the answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
     /// What the model read.
     pub src: Vec<TokenId>,

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use numformer_data::TaskError;
+use numformer_distributed::CommunicatorError;
 
 /// The reason that a model cannot be judged, or gives no answers.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum EvaluateError {
     /// The evaluation was interrupted through its [`Watch`](crate::Watch).
     #[error("the evaluation was interrupted")]
     Interrupted,
+    /// The ranks of an evaluation cannot work together, or another rank failed.
+    #[error(transparent)]
+    Ranks(#[from] CommunicatorError),
     /// A custom evaluation failed.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),

@@ -4,17 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use numformer_data::{BatchSource, Task};
+use numformer_distributed::{Communicator, Solo};
 use numformer_metrics::{Accuracy, Metric, WeightedMean};
 use numformer_model::{Decoding, FlatLayout, Parameters, Seq2Seq, Unconstrained, Weights, generate};
 
-use crate::answers::answering::{Answerer, Answering};
+use crate::answers::answering::Answering;
 use crate::answers::pairs::{Batch as ScoredBatch, padded, score_pairs};
+use crate::chunks::{Chunk, Chunks};
 use crate::custom_metric::{Answered, CustomMetrics};
 use crate::evaluate_error::EvaluateError;
-use crate::evaluation::{Chunk, Examination, Watch, finite, judge_chunks};
+use crate::evaluation::{Examination, finite};
 use crate::evaluation_metrics::interval;
 use crate::figures::Evaluation;
 use crate::figures::figure::Better;
+use crate::watch::Watch;
 
 /// An evaluation of a model by its weights.
 ///
@@ -84,6 +87,7 @@ pub struct Evaluator<M> {
     source: Arc<dyn BatchSource>,
     count: u64,
     custom: CustomMetrics,
+    ranks: Arc<dyn Communicator>,
 }
 
 /// How answers are judged.
@@ -136,7 +140,8 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
     ) -> candle_core::Result<Self> {
         // A model without parameters is a mistake that is best found here.
         FlatLayout::new(parameters)?;
-        Ok(Self { model, parameters: parameters.clone(), judge, source, count, custom: CustomMetrics::default() })
+        let (parameters, custom) = (parameters.clone(), CustomMetrics::default());
+        Ok(Self { model, parameters, judge, source, count, custom, ranks: Arc::new(Solo) })
     }
 
     /// Sets how answers to a task are found, instead of by greedy decoding.
@@ -164,6 +169,12 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         Self { custom: metrics, ..self }
     }
 
+    /// Divides the work among ranks: see [`Examination::across`].
+    #[must_use]
+    pub fn across(self, ranks: Arc<dyn Communicator>) -> Self {
+        Self { ranks, ..self }
+    }
+
     fn evaluate_tokens(&self, max_len: usize, watch: &mut Watch<'_>) -> Result<Evaluation, EvaluateError> {
         let device = self.parameters.device();
         let judge = |Chunk { examples, .. }: Chunk| {
@@ -183,7 +194,8 @@ impl<M: Seq2Seq + Send + Sync> Evaluator<M> {
         let mut custom = self.custom.clone();
         let (mut exact, mut decodable) = (Accuracy::default(), Accuracy::default());
         let mut cross_entropy = WeightedMean::default();
-        let judged = judge_chunks(&*self.source, self.count, device, watch, judge, |answers| {
+        let chunks = Chunks { source: &*self.source, count: self.count, device, ranks: &*self.ranks };
+        let judged = chunks.judge(watch, judge, |answers: Vec<(Answered, bool, u64)>| {
             for (answered, is_exact, tokens) in answers {
                 exact.update(&is_exact);
                 decodable.update(&answered.answer.is_some());
@@ -215,10 +227,11 @@ impl<M: Seq2Seq + Send + Sync> Evaluate for Evaluator<M> {
         weights.show(&self.parameters)?;
         match &self.judge {
             Judge::Task(task, answering) => {
-                let answerer = Answerer::new(&self.model, task, *answering)?;
-                let device = self.parameters.device();
-                let examination = Examination { answerer: &answerer, source: &*self.source, count: self.count, device };
-                examination.run(&mut self.custom.clone(), watch)
+                let examination = Examination::new(&*self.source, self.count, self.parameters.device())
+                    .with_answering(*answering)
+                    .with_metrics(self.custom.clone())
+                    .across(&*self.ranks);
+                examination.evaluate_watched(&self.model, task, watch)
             }
             Judge::Tokens { max_len } => self.evaluate_tokens(*max_len, watch),
         }

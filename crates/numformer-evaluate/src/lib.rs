@@ -19,7 +19,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`evaluate`], [`evaluate_with`]: the [`Evaluation`] of a model on a fixed set of examples; [`EvaluationMetrics`]
+//! - [`evaluate`], [`evaluate_with`], [`Examination`]: the [`Evaluation`] of a model on a fixed set of examples, by one
+//!   process or by several; [`EvaluationMetrics`]
 //!   combines the figures of parts that are judged separately; an [`EvaluationTable`] holds several evaluations.
 //! - [`Evaluate`]: how a model is judged during training; [`Evaluator`] is the built-in implementation, which accepts
 //!   [custom metrics](Evaluator::with_metric).
@@ -38,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod chunks;
 mod custom_metric;
 mod evaluate_error;
 mod evaluation;
@@ -46,6 +48,7 @@ mod evaluator;
 mod failures;
 mod figures;
 pub mod text;
+mod watch;
 
 pub use answers::answering::{Answerer, Answering};
 pub use answers::pairs::Pair;
@@ -55,7 +58,7 @@ pub use answers::solved::{Solved, solve, solve_batch, solve_example, solve_in_ev
 pub use candle_core;
 pub use custom_metric::{Answered, CustomMetrics};
 pub use evaluate_error::EvaluateError;
-pub use evaluation::{Watch, evaluate, evaluate_measured, evaluate_with};
+pub use evaluation::{Examination, evaluate, evaluate_with};
 pub use evaluation_metrics::{EvaluationMetrics, EvaluationSample};
 pub use evaluator::{Evaluate, Evaluator};
 pub use failures::{FAILURE_TOLERANCE, ProblemFailures, RefinementCounts, failures_by_problem};
@@ -63,3 +66,4 @@ pub use figures::evaluation_table::EvaluationTable;
 pub use figures::figure::{Better, Figure};
 pub use figures::figure_name::{FigureName, FigureNameError};
 pub use figures::{Estimate, Evaluation};
+pub use watch::Watch;

@@ -32,6 +32,7 @@
 //!
 //! # Features
 //! - `cuda`: runs on NVIDIA GPUs ([`Run::on_device`], [`StoredRun::load_on`]). No GPU has run this yet. Off by default.
+//! - `mpi` and `nccl`: ranks for [`Run::across`] and [`StoredRun::across`], as in `numformer-train`. Off by default.
 //!
 //! # References
 //! - Charton (2022), *Linear algebra with transformers*. <https://arxiv.org/abs/2112.01898>

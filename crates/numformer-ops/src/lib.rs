@@ -46,6 +46,7 @@
 //!
 //! # Features
 //! - `cuda`: candle's CUDA backend, and NVIDIA GPUs as devices of [`device`].
+//! - `nccl`: sums over several GPUs by NCCL. No GPU has run it yet.
 //! - `emulation`: the same kernels compiled for the host, for tests.
 //!
 //! # References

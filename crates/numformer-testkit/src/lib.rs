@@ -12,6 +12,7 @@
 //! - [`strategies`]: typical numbers, and difficult ones.
 //! - [`assert_close!`]: asserts equality up to a relative error.
 //! - [`kolmogorov_smirnov`], [`empirical_distance`]: tests whether a sample may come from a law.
+//! - [`on_ranks`]: runs a job on several ranks, each a thread.
 
 #![forbid(unsafe_code)]
 
@@ -20,8 +21,10 @@ mod close;
 mod golden;
 mod kolmogorov_smirnov;
 pub mod strategies;
+mod thread_ranks;
 
 pub use cases::{CASES_FACTOR, cases};
 pub use close::relative_distance;
 pub use golden::golden;
 pub use kolmogorov_smirnov::{empirical_distance, kolmogorov_smirnov};
+pub use thread_ranks::on_ranks;

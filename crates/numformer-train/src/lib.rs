@@ -29,6 +29,7 @@
 //! | loss and gradients | [`TrainingStep`](numformer_model::TrainingStep) | `FusedStep`, `Autodiff` |
 //! | updates of the weights | [`Optimizer`] | [`Adam`], [`Sgd`] |
 //! | learning rate | [`Schedule`] | [`WarmUp`], any `Fn(u64) -> f64` |
+//! | other processes | [`Communicator`](numformer_distributed::Communicator) | `Solo`, `Mpi`, `Nccl` |
 //! | examples | [`BatchSource`](numformer_data::BatchSource) | a task's batches, a file's |
 //! | evaluation | [`Evaluate`](numformer_evaluate::Evaluate) | `Evaluator` |
 //! | when to stop | [`StopRule`] | [`Goal`], [`Patience`], any `Fn(&[PastEvaluation]) -> Option<String>` |
@@ -49,11 +50,15 @@
 //! # Features
 //! - `cuda`: trains on NVIDIA GPUs ([`DeviceLearner`]). No GPU has run this yet. Building it needs a CUDA compiler. Off by
 //!   default.
+//! - `mpi`: trains in several processes that MPI connects, which become the ranks of [`HostLearner::across`]. Building it
+//!   needs Open MPI or MPICH, and libclang. Off by default.
+//! - `nccl`: adds up gradients on several GPUs by NCCL ([`DeviceLearner::across`]). No GPU has run this yet. Off by default.
 #![forbid(unsafe_code)]
 
 mod difference;
 mod divergence;
 mod every;
+mod joining;
 mod learners;
 mod observers;
 mod optimizers;
@@ -76,7 +81,7 @@ pub use learners::device_learner::DeviceLearner;
 pub use learners::device_training::{device_training, device_training_step};
 pub use learners::gradients::{Gradients, training_step};
 pub use learners::host_learner::HostLearner;
-pub use learners::learner::{Learner, LearnerState, Step, Steps};
+pub use learners::learner::{Learner, LearnerState, Step, Steps, Wish};
 pub use observers::metrics_log::{Gap, METRICS, MetricsLog, Record, read_metrics, read_up_to_damage};
 pub use observers::observer::{ChangeReport, EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 pub use observers::progress::Progress;

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use numformer_data::TaskError;
+use numformer_distributed::CommunicatorError;
 use numformer_evaluate::EvaluateError;
 use numformer_store::{CheckpointError, LayoutError};
 
@@ -67,6 +68,9 @@ pub enum TrainError {
         /// Learning rate of the step.
         lr: f64,
     },
+    /// The ranks of a run cannot work together, or another rank failed.
+    #[error(transparent)]
+    Ranks(#[from] CommunicatorError),
     /// A custom learner failed.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),

@@ -12,7 +12,7 @@ use numformer_model::StepOutcome;
 use numformer_store::CheckpointError;
 
 use crate::divergence::{DivergencePolicy, DivergenceReport, Remedy};
-use crate::learners::learner::{LearnerWeights, Step};
+use crate::learners::learner::{LearnerWeights, Step, Wish};
 use crate::observers::observer::{EvaluationReport, Observer, StageReport, Start, StepReport, StopReason};
 use crate::optimizers::optimizer::Update;
 use crate::run_progress::Best;
@@ -79,6 +79,7 @@ impl Trainer {
 
     fn run_observed(&mut self, until: u64, observers: &mut Observers) -> Result<RunReport, TrainError> {
         let mut flow = if self.is_under_way { ControlFlow::Continue(()) } else { self.begin(observers)? };
+        flow = self.agreed(flow)?;
         let mut batches = self.training_batches();
         let mut saved = None;
         // Learning rate and gradient norm of the last step.
@@ -109,6 +110,7 @@ impl Trainer {
                     batches = self.training_batches();
                 }
                 if went_back {
+                    flow = self.agreed(flow)?;
                     continue;
                 }
                 flow = first(flow, self.show_observers(observers)?);
@@ -133,10 +135,11 @@ impl Trainer {
                     Err(Unjudged::Failed(error)) => return Err(error),
                     Err(Unjudged::Interrupted(stop)) => {
                         self.progress.unjudged = true;
-                        flow = first(flow, ControlFlow::Break(stop));
+                        flow = first(flow, stop.map_or(ControlFlow::Continue(()), ControlFlow::Break));
                     }
                     Err(Unjudged::Diverged(diverged)) => {
                         flow = self.deal_with(&diverged, observers)?.1;
+                        flow = self.agreed(flow)?;
                         batches = self.training_batches();
                         continue;
                     }
@@ -150,8 +153,14 @@ impl Trainer {
                 }
             }
             let is_regular = self.settings.save.is_due(self.step);
+            let checkpoint = is_finished || is_regular || is_best || wants_checkpoint;
+            let wish = self.learner.agree(Wish { flow, checkpoint })?;
+            flow = wish.flow;
+            if self.progress.unjudged && flow.is_continue() {
+                flow = ControlFlow::Break(StopReason::Interrupted);
+            }
             // A run that is asked to stop is saved: nothing is lost.
-            if is_finished || is_regular || is_best || wants_checkpoint || flow.is_break() {
+            if wish.checkpoint || flow.is_break() {
                 self.learner.fetch()?;
                 let snapshot = self.snapshot();
                 saved = self.save(&snapshot, observers)?;
@@ -161,11 +170,18 @@ impl Trainer {
                 if let Some(path) = &saved {
                     flow = first(flow, observers.tell(|o| o.on_checkpoint(path)));
                 }
+                // Only a rank with a store was told.
+                flow = self.agreed(flow)?;
             }
         }
         let is_over = self.step >= self.settings.steps;
         let stop = flow.break_value().unwrap_or(if is_over { StopReason::Completed } else { StopReason::Paused });
         Ok(RunReport { stop, step: self.step, checkpoint: saved })
+    }
+
+    /// Whether the run goes on, on all ranks.
+    fn agreed(&mut self, flow: ControlFlow<StopReason>) -> Result<ControlFlow<StopReason>, TrainError> {
+        Ok(self.learner.agree(Wish { flow, checkpoint: false })?.flow)
     }
 
     /// Tells the observers that the run begins or goes on.
@@ -345,7 +361,7 @@ impl Trainer {
                 let examples = self.step * self.examples_per_step();
                 Ok(Some(EvaluationReport { step: self.step, examples, stage, evaluation }))
             }
-            (Err(EvaluateError::Interrupted), Some(stop)) => Err(Unjudged::Interrupted(stop)),
+            (Err(EvaluateError::Interrupted), stop) => Err(Unjudged::Interrupted(stop)),
             (Err(EvaluateError::NoNumbers { loss }), _) => {
                 Err(Unjudged::Diverged(Diverged { step: self.step, loss, gradient_norm, lr }))
             }
@@ -441,7 +457,8 @@ fn drop_not_finite(evaluation: &mut Evaluation) {
 
 /// Why the model was not judged.
 enum Unjudged {
-    Interrupted(StopReason),
+    /// For this reason, or for one that another rank has.
+    Interrupted(Option<StopReason>),
     Diverged(Diverged),
     Failed(TrainError),
 }

@@ -1,9 +1,11 @@
 //! Fixed training shapes for timing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use candle_core::{Device, Error, Result};
 use numformer_data::{Batch, Sequences};
+use numformer_distributed::{Communicator, Solo};
 use numformer_fused::Precision;
 use numformer_model::{Parameters, StackConfig, TransformerConfig};
 use numformer_ops::device::Accelerator;
@@ -99,9 +101,23 @@ impl Workload {
     /// # Errors
     /// When there is not enough memory, or automatic differentiation is asked for bf16.
     pub fn training(&self, gradients: Gradients, precision: Precision) -> Result<TimedTraining> {
+        self.training_across(gradients, precision, Arc::new(Solo))
+    }
+
+    /// Like [`training`](Self::training), but together with other ranks, each of which has its part of every batch.
+    ///
+    /// # Errors
+    /// As [`training`](Self::training).
+    pub fn training_across(
+        &self,
+        gradients: Gradients,
+        precision: Precision,
+        ranks: Arc<dyn Communicator>,
+    ) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, &Device::Cpu);
         let (step, _) = training_step(&self.config.clone().into(), &parameters, gradients, precision, 0.0)?;
-        Ok(TimedTraining { learner: Box::new(HostLearner::new(step, Adam::default(), &parameters)?) })
+        let learner = HostLearner::new(step, Adam::default(), &parameters)?.across(ranks);
+        Ok(TimedTraining { learner: Box::new(learner) })
     }
 
     /// Like [`training`](Self::training), but on a device.

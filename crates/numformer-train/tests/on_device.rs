@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::Device;
-use numformer_data::{Batch, BatchSource, Split, Task, TaskError};
+use numformer_data::{Batch, BatchSource, RankBatches, Split, Task, TaskError};
+use numformer_distributed::share;
 use numformer_encoding::Positional;
 use numformer_evaluate::Evaluator;
 use numformer_fused::{Precision, device_model};
 use numformer_model::{
     Cell, FlatLayout, ModelConfig, Parameters, RecurrentConfig, StackConfig, StepOutcome, TransformerConfig,
 };
-use numformer_ops::device::{Accelerator, Opening};
+use numformer_ops::device::{Accelerator, HostSum, Opening};
 use numformer_problems::{Transpose, UniformEntries};
+use numformer_testkit::on_ranks;
 use numformer_train::{
     DeviceLearner, Gradients, Learner, LearnerState, Observer, OptimizerConfig, SgdConfig, Steps, StopReason,
     TrainError, Trainer, WarmUp, device_training, every,
@@ -206,4 +208,52 @@ fn evaluations_see_the_weights_without_fetching_them() -> Tested {
         }
     }
     Ok(())
+}
+
+/// The losses of a few steps on ranks that are threads, each with a device of its own.
+fn losses_on_ranks(size: usize, config: &ModelConfig, precision: Precision, accumulate: u32) -> Vec<Vec<f64>> {
+    let task = task();
+    on_ranks(size, |ranks| {
+        let (learner, _) = learner(config, Accelerator::emulated()?, precision, OptimizerConfig::default())?;
+        let sum = Arc::new(HostSum::new(Arc::clone(&ranks)));
+        let learner = if size > 1 { learner.across(Arc::clone(&ranks), sum) } else { learner };
+        let batches = RankBatches::new(task.batches(0, Split::Train, 5), share(5, &ranks));
+        let mut trainer = Trainer::new(learner, batches)
+            .with_steps(4)
+            .with_accumulation(accumulate)
+            .with_schedule(WarmUp::new(0.02, 0))
+            .with_observer(Losses::default());
+        trainer.run()?;
+        let weights: Vec<u8> = trainer.weights().iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        assert!(ranks.gather(&weights)?.iter().all(|other| *other == weights), "the same weights on all ranks");
+        Ok::<_, Box<dyn Error + Send + Sync>>(trainer.observer::<Losses>().expect("it was given").0.clone())
+    })
+    .into_iter()
+    .map(|losses| losses.expect("a run"))
+    .collect()
+}
+
+#[test]
+fn devices_learn_together_what_one_learns() {
+    let task = task();
+    let sizes = StackConfig::new(8, 2, 1);
+    let plain = TransformerConfig::new(task.vocabulary().len(), task.max_len(), sizes.clone(), sizes);
+    let all = [
+        (plain.clone().into(), Precision::F32, 1, 1e-5),
+        (plain.clone().into(), Precision::F32, 2, 1e-5),
+        (plain.into(), Precision::Bf16, 1, 2e-2),
+        (lstm(&task), Precision::F32, 1, 1e-5),
+    ];
+    for (config, precision, accumulate, limit) in all {
+        let alone = losses_on_ranks(1, &config, precision, accumulate).remove(0);
+        let together = losses_on_ranks(2, &config, precision, accumulate);
+        assert_eq!(together[0], together[1]);
+        for (found, expected) in together[0].iter().zip(&alone) {
+            assert!(
+                (found - expected).abs() < limit * expected,
+                "{precision}, {accumulate}: {together:?}, alone {alone:?}"
+            );
+        }
+        assert_eq!(losses_on_ranks(2, &config, precision, accumulate), together);
+    }
 }

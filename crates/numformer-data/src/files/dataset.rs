@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -184,9 +185,18 @@ impl DatasetBatches {
 
 impl BatchSource for DatasetBatches {
     fn batch(&self, index: u64) -> Result<Batch, TaskError> {
+        self.rows(index, 0..self.batch_size)
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    fn rows(&self, index: u64, rows: Range<usize>) -> Result<Batch, TaskError> {
         let len = self.dataset.len() as u64;
         let first = index.wrapping_mul(self.batch_size as u64);
-        let places = (0..self.batch_size as u64).map(|j| first.wrapping_add(j));
+        let rows = rows.start.min(self.batch_size)..rows.end.min(self.batch_size);
+        let places = rows.clone().map(|j| first.wrapping_add(j as u64));
         let (src, tgt): (Vec<_>, Vec<_>) = places
             .map(|place| {
                 let (pass, place) = (place / len, (place % len) as usize);
@@ -197,10 +207,6 @@ impl BatchSource for DatasetBatches {
             })
             .unzip();
         let [src, tgt] = [src, tgt].map(|rows| Sequences::from_rows(&rows, self.dataset.padding));
-        Ok(Batch { src, tgt, rejected: vec![0; self.batch_size], laws: vec![None; self.batch_size] })
-    }
-
-    fn batch_size(&self) -> usize {
-        self.batch_size
+        Ok(Batch { src, tgt, rejected: vec![0; rows.len()], laws: vec![None; rows.len()] })
     }
 }

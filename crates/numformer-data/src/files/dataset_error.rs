@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use numformer_distributed::CommunicatorError;
+
 use crate::{RecordError, TaskError};
 
 /// Why a file of examples cannot be read or written.
@@ -66,6 +68,9 @@ pub enum DatasetError {
         /// Why.
         source: TaskError,
     },
+    /// The processes that make examples cannot work together, or another one failed.
+    #[error(transparent)]
+    Ranks(#[from] CommunicatorError),
     /// Examples cannot be written.
     #[error("cannot write examples")]
     Write(#[source] std::io::Error),

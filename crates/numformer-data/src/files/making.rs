@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use numformer_distributed::{Communicator, exchange, share};
 use numformer_encoding::TokenId;
 use rayon::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::{DatasetError, Example, Split, Task};
 
@@ -17,12 +20,15 @@ pub(super) fn cut(range: Range<u64>, size: u64) -> impl Iterator<Item = Range<u6
     (0..count).map(move |part| start + part * size..end.min((start + part * size).saturating_add(size)))
 }
 
-/// Applies `make` to every index, in parallel; results are in order.
-pub(super) fn in_chunks<T: Send>(
+/// Applies `make` to every chunk, on the threads of all ranks; results are in order.
+pub(super) fn in_chunks<T: Send + Serialize + DeserializeOwned>(
     group: Range<u64>,
+    ranks: &dyn Communicator,
     make: impl Fn(Range<u64>) -> Result<T, DatasetError> + Send + Sync,
 ) -> Result<Vec<T>, DatasetError> {
-    cut(group, CHUNK).collect::<Vec<_>>().into_par_iter().map(make).collect()
+    let mut chunks: Vec<_> = cut(group, CHUNK).collect();
+    let own: Vec<_> = chunks.drain(share(chunks.len(), ranks)).collect();
+    exchange(own.into_par_iter().map(make).collect(), ranks)
 }
 
 /// The buffers of a thread that makes lines.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
+use numformer_distributed::Communicator;
+
 use crate::files::record::Record;
 use crate::{DatasetError, RecordError, Split, Task};
 
@@ -26,6 +28,7 @@ pub(super) fn write(
     _split: Split,
     _range: Range<u64>,
     _out: impl Write + Send,
+    _ranks: &dyn Communicator,
 ) -> Result<u64, DatasetError> {
     Err(DatasetError::NoParquet)
 }

@@ -7,6 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
+use numformer_distributed::Communicator;
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
@@ -15,6 +16,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::record::{Row, RowAccessor};
 use parquet::schema::parser::parse_message_type;
+use serde::{Deserialize, Serialize};
 
 use crate::files::making::{Line, cut, in_chunks, render_into};
 use crate::files::record::Record;
@@ -67,10 +69,13 @@ fn without_panic<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T,
 }
 
 /// The columns of some examples.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Columns {
     index: Vec<i64>,
-    text: [Vec<ByteArray>; 3],
+    /// The place of each example's problem among those of the task.
+    problem: Vec<usize>,
+    src: Vec<String>,
+    tgt: Vec<String>,
     rejected: u64,
 }
 
@@ -84,6 +89,7 @@ pub(super) fn write(
     split: Split,
     range: Range<u64>,
     out: impl Write + Send,
+    ranks: &dyn Communicator,
 ) -> Result<u64, DatasetError> {
     // This must not depend on the number of threads: the bytes would differ.
     let rows = ROW_GROUP_TOKENS / (task.max_src_len() + task.max_tgt_len()) as u64;
@@ -97,19 +103,20 @@ pub(super) fn write(
     let mut rejected = 0;
     for group in groups {
         let mut columns = Columns::default();
-        for chunk in in_chunks(group, |chunk| columns_of(task, seed, split, chunk))? {
+        for chunk in in_chunks(group, ranks, |chunk| columns_of(task, seed, split, chunk))? {
             columns.index.extend(chunk.index);
-            columns.text.iter_mut().zip(chunk.text).for_each(|(column, values)| column.extend(values));
+            columns.problem.extend(chunk.problem);
+            columns.src.extend(chunk.src);
+            columns.tgt.extend(chunk.tgt);
             rejected += chunk.rejected;
         }
-        write_row_group(&mut writer, &columns).map_err(unwritable)?;
+        write_row_group(&mut writer, task, columns).map_err(unwritable)?;
     }
     writer.close().map_err(unwritable)?;
     Ok(rejected)
 }
 
 fn columns_of(task: &Task, seed: u64, split: Split, chunk: Range<u64>) -> Result<Columns, DatasetError> {
-    let names: Vec<ByteArray> = task.problems().map(|problem| ByteArray::from(problem.name())).collect();
     let mut columns = Columns::default();
     let mut line = Line::default();
     for index in chunk {
@@ -117,11 +124,11 @@ fn columns_of(task: &Task, seed: u64, split: Split, chunk: Range<u64>) -> Result
         let example = line.make(task, seed, split)?;
         // Parquet writes unsigned integers with the bits of signed ones.
         columns.index.push(index.cast_signed());
-        columns.text[0].push(names[example.problem].clone());
-        for (column, sequence) in columns.text[1..].iter_mut().zip([&example.src, &example.tgt]) {
+        columns.problem.push(example.problem);
+        for (column, sequence) in [(&mut columns.src, &example.src), (&mut columns.tgt, &example.tgt)] {
             let mut tokens = String::new();
             render_into(task, sequence, &mut tokens);
-            column.push(ByteArray::from(tokens.into_bytes()));
+            column.push(tokens);
         }
     }
     columns.rejected = line.rejected;
@@ -130,16 +137,21 @@ fn columns_of(task: &Task, seed: u64, split: Split, chunk: Range<u64>) -> Result
 
 fn write_row_group<W: Write + Send>(
     writer: &mut SerializedFileWriter<W>,
-    columns: &Columns,
+    task: &Task,
+    columns: Columns,
 ) -> Result<(), ParquetError> {
+    let names: Vec<ByteArray> = task.problems().map(|problem| ByteArray::from(problem.name())).collect();
+    let problems: Vec<_> = columns.problem.iter().map(|problem| names[*problem].clone()).collect();
+    let texts =
+        [columns.src, columns.tgt].map(|column| column.into_iter().map(|text| text.into_bytes().into()).collect());
     let mut group = writer.next_row_group()?;
     let next = "the schema has four columns";
     let mut index = group.next_column()?.expect(next);
     index.typed::<Int64Type>().write_batch(&columns.index, None, None)?;
     index.close()?;
-    for values in &columns.text {
+    for values in [problems].into_iter().chain(texts) {
         let mut column = group.next_column()?.expect(next);
-        column.typed::<ByteArrayType>().write_batch(values, None, None)?;
+        column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
         column.close()?;
     }
     group.close().map(drop)

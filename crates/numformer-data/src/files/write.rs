@@ -5,6 +5,7 @@ use std::io::Write;
 use std::ops::Range;
 
 use faer::Mat;
+use numformer_distributed::{Communicator, Solo};
 use serde_json::json;
 
 use crate::files::making::{CHUNK, Line, cut, in_chunks, render_into};
@@ -13,6 +14,9 @@ use crate::{DatasetError, Example, Format, Split, Task};
 
 /// The number of chunks that each thread makes before any is written. It bounds the memory while it keeps threads busy.
 const CHUNKS_PER_THREAD: u64 = 16;
+
+/// The number of threads that a rank is taken to have.
+const THREADS_OF_A_RANK: usize = 8;
 
 /// Writes the examples `range` of a split, in order. The threads of the current rayon pool make them. The bytes do not
 /// depend on the number of threads. Returns the number of matrices that were drawn again because their answer could not
@@ -44,22 +48,42 @@ pub fn write_examples(
     format: Format,
     out: impl Write + Send,
 ) -> Result<u64, DatasetError> {
-    let groups = cut(range.clone(), CHUNK * CHUNKS_PER_THREAD * rayon::current_num_threads() as u64);
+    write_examples_across(task, seed, split, range, format, out, &Solo)
+}
+
+/// Like [`write_examples`], but several processes make the examples. All must call this, and each writes all examples,
+/// the same bytes as one process, to its own `out`: give [`sink`](std::io::sink) to all but one.
+///
+/// # Errors
+/// When [`write_examples`] fails, or another process does.
+pub fn write_examples_across(
+    task: &Task,
+    seed: u64,
+    split: Split,
+    range: Range<u64>,
+    format: Format,
+    out: impl Write + Send,
+    ranks: &dyn Communicator,
+) -> Result<u64, DatasetError> {
+    // All ranks must cut alike, whatever their numbers of threads.
+    let threads = if ranks.size() == 1 { rayon::current_num_threads() } else { THREADS_OF_A_RANK * ranks.size() };
+    let groups = cut(range.clone(), CHUNK * CHUNKS_PER_THREAD * threads as u64);
     match format {
-        Format::Tsv => write_text(groups, out, |line, text| tsv_line(task, seed, split, line, text)),
-        Format::Jsonl => write_text(groups, out, |line, text| jsonl_line(task, seed, split, line, text)),
-        Format::Parquet => parquet::write(task, seed, split, range, out),
+        Format::Tsv => write_text(groups, out, ranks, |line, text| tsv_line(task, seed, split, line, text)),
+        Format::Jsonl => write_text(groups, out, ranks, |line, text| jsonl_line(task, seed, split, line, text)),
+        Format::Parquet => parquet::write(task, seed, split, range, out, ranks),
     }
 }
 
 fn write_text(
     groups: impl Iterator<Item = Range<u64>>,
     mut out: impl Write,
+    ranks: &dyn Communicator,
     line: impl Fn(&mut Line, &mut String) -> Result<(), DatasetError> + Send + Sync,
 ) -> Result<u64, DatasetError> {
     let mut rejected = 0;
     for group in groups {
-        let chunks = in_chunks(group, |chunk| {
+        let chunks = in_chunks(group, ranks, |chunk| {
             let mut text = String::new();
             let mut made = Line::default();
             for index in chunk {

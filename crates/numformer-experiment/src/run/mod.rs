@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{Split, Task};
-use numformer_evaluate::{Answering, CustomMetrics, Evaluation, Solved, evaluate_measured, solve};
+use numformer_distributed::{Communicator, CommunicatorError, Solo};
+use numformer_evaluate::{CustomMetrics, Evaluation, Examination, Solved, solve};
 use numformer_model::{Model, ModelConfig, Parameters};
-use numformer_ops::device::Accelerator;
+use numformer_ops::device::{Accelerator, DeviceSum};
 use numformer_store::{CheckpointError, Latest, NamedTensors};
 use numformer_train::{Gap, LatestSnapshot, Observer, PastEvaluation, Record, RunReport, Trainer, every};
 
@@ -28,7 +29,7 @@ use crate::run::run_checkpoint::{RunCheckpoint, RunDescription};
 use crate::run::run_checkpoints::RunCheckpoints;
 use crate::run::run_dir::{EXPERIMENT, RunDir};
 use crate::run::run_error::RunError;
-use crate::run::training::{EVALUATION_BATCH, Place, examples, learner, models, trainer};
+use crate::run::training::{EVALUATION_BATCH, Place, Together, examples, learner, models, trainer};
 use crate::run::warm_start::{Beginner, TakenOver, load};
 
 /// A run of an experiment: a [`Trainer`] with the experiment's settings, its task, and the model for use.
@@ -75,6 +76,7 @@ pub struct Run {
     taken_over: Option<TakenOver>,
     /// Damaged checkpoints of the run that this run starts from.
     passed_over: Vec<CheckpointError>,
+    ranks: Arc<dyn Communicator>,
 }
 
 impl Run {
@@ -92,7 +94,7 @@ impl Run {
     /// # Errors
     /// As [`Run::new`].
     pub fn with_catalogue(experiment: Experiment, catalogue: &Catalogue) -> Result<Self, RunError> {
-        Self::at(experiment, catalogue, &Place::Cpu)
+        Self::at(experiment, catalogue, &Place::Cpu, Arc::new(Solo), None)
     }
 
     /// Like [`Run::with_catalogue`], but on a device: a GPU that [`cuda`](numformer_ops::device::cuda) opens, or the CPU.
@@ -102,24 +104,72 @@ impl Run {
     /// # Errors
     /// As [`Run::new`], and when the device does not have enough memory.
     pub fn on_device(experiment: Experiment, catalogue: &Catalogue, device: &Device) -> Result<Self, RunError> {
+        Self::across(experiment, catalogue, device, Arc::new(Solo))
+    }
+
+    /// Like [`Run::on_device`], but together with other processes, each on a device of its own. All must be made from the
+    /// same experiment. They divide each batch and each evaluation: a run on several ranks takes the same steps as one on
+    /// a single rank, up to the rounding of sums, and may go on with another number of them. Only rank 0 has a directory
+    /// and writes; the others go on from its checkpoint. Every method that trains or judges is a collective call.
+    ///
+    /// # Errors
+    /// As [`Run::on_device`]; when the processes differ in version, experiment or weights, do not answer, or are more
+    /// than the examples of a batch.
+    pub fn across(
+        experiment: Experiment,
+        catalogue: &Catalogue,
+        device: &Device,
+        ranks: Arc<dyn Communicator>,
+    ) -> Result<Self, RunError> {
+        Self::across_devices(experiment, catalogue, device, ranks, None)
+    }
+
+    /// Like [`Run::across`], with a way to add up vectors on the devices, as `Nccl` has one. Without one, they go by way
+    /// of the host.
+    ///
+    /// # Errors
+    /// As [`Run::across`].
+    pub fn across_devices(
+        experiment: Experiment,
+        catalogue: &Catalogue,
+        device: &Device,
+        ranks: Arc<dyn Communicator>,
+        sum: Option<Arc<dyn DeviceSum>>,
+    ) -> Result<Self, RunError> {
         match device {
-            Device::Cpu => Self::with_catalogue(experiment, catalogue),
-            device => Self::at(experiment, catalogue, &Place::Device { device, open: &|| Accelerator::new(device) }),
+            Device::Cpu => Self::at(experiment, catalogue, &Place::Cpu, ranks, sum),
+            device => {
+                let place = Place::Device { device, open: &|| Accelerator::new(device) };
+                Self::at(experiment, catalogue, &place, ranks, sum)
+            }
         }
     }
 
-    fn at(experiment: Experiment, catalogue: &Catalogue, place: &Place<'_>) -> Result<Self, RunError> {
+    fn at(
+        experiment: Experiment,
+        catalogue: &Catalogue,
+        place: &Place<'_>,
+        ranks: Arc<dyn Communicator>,
+        sum: Option<Arc<dyn DeviceSum>>,
+    ) -> Result<Self, RunError> {
         let experiment = experiment.with_absolute_paths()?;
         experiment.validate(catalogue)?;
+        let (size, batch_size) = (ranks.size(), experiment.train.batch_size);
+        if size > batch_size.max(1) {
+            return Err(RunError::TooManyRanks { ranks: size, batch_size });
+        }
         let task = Arc::new(experiment.task(catalogue)?);
         let files = DataFiles::read(&experiment.data, &task)?;
+        check_same(&experiment, &files, &ranks)?;
         let config = experiment.model_config(&task, catalogue)?;
         let parameters = Parameters::random(experiment.seed, place.device());
         let accelerator = place.accelerator()?;
         let device_name = accelerator.as_ref().map(Accelerator::name);
-        let learner = learner(&experiment.train, catalogue, &config, &parameters, accelerator)?;
+        let together = Together { ranks: &ranks, on_devices: sum.as_ref() };
+        let learner = learner(&experiment.train, catalogue, &config, &parameters, accelerator, together)?;
         let (model, answering_model) = models(&config, &parameters, experiment.train.precision, place)?;
-        let trainer = trainer(&experiment, catalogue, learner, &task, &files, &answering_model, &parameters)?;
+        let judged = (&answering_model, &parameters);
+        let trainer = trainer(&experiment, catalogue, learner, &task, &files, judged, &ranks)?;
         let metrics = catalogue.metrics(&experiment.evaluate.metric, &task)?;
         let mut run = Self {
             experiment,
@@ -137,6 +187,7 @@ impl Run {
             not_begun: None,
             taken_over: None,
             passed_over: Vec::new(),
+            ranks,
         };
         if run.experiment.start_from.is_some() {
             // The weights that the run starts from may change or disappear.
@@ -195,8 +246,28 @@ impl Run {
     /// When there are checkpoints but none is good, or the latest belongs to a run that depends on a value that
     /// differs; when there are no checkpoints and [`Run::check_start`] fails; when another process runs in the
     /// directory, or the directory cannot be written.
-    pub fn in_dir(mut self, path: impl Into<PathBuf>) -> Result<Self, RunError> {
-        let path = path.into();
+    pub fn in_dir(self, path: impl Into<PathBuf>) -> Result<Self, RunError> {
+        let ranks = Arc::clone(&self.ranks);
+        if ranks.size() == 1 {
+            return self.entering(path.into());
+        }
+        let entered = if ranks.rank() == 0 { self.entering(path.into()) } else { Ok(self) };
+        // The others wait for the state of rank 0, or for the reason that there is none.
+        let mut failure = entered.as_ref().err().map(ToString::to_string).unwrap_or_default().into_bytes();
+        ranks.broadcast(&mut failure, 0)?;
+        let mut run = entered?;
+        if !failure.is_empty() {
+            let message = String::from_utf8_lossy(&failure).into_owned();
+            return Err(CommunicatorError::OtherRank { rank: 0, message }.into());
+        }
+        // What rank 0 begins with has been checked.
+        run.not_begun = None;
+        run.trainer = run.trainer.joining(&ranks)?;
+        run.trainer.show_weights(&run.parameters)?;
+        Ok(run)
+    }
+
+    fn entering(mut self, path: PathBuf) -> Result<Self, RunError> {
         if !path.join(EXPERIMENT).exists() {
             // Checking first means that a mistake leaves no directory behind.
             self.check_start()?;
@@ -345,7 +416,13 @@ impl Run {
         self.trainer.stage_name()
     }
 
-    /// The directory of the run, if it has one.
+    /// The processes that the run is divided among.
+    #[must_use]
+    pub fn ranks(&self) -> &Arc<dyn Communicator> {
+        &self.ranks
+    }
+
+    /// The directory of the run, if it has one: on rank 0 alone.
     #[must_use]
     pub fn run_dir(&self) -> Option<&RunDir> {
         self.run_dir.as_deref()
@@ -373,13 +450,14 @@ impl Run {
     /// Judges the model as trained so far on the first `count` examples of a split, or on all if its file holds fewer.
     ///
     /// # Errors
-    /// When [`evaluate_measured`] fails.
+    /// When [`Examination::evaluate`] fails.
     pub fn evaluate(&self, split: Split, count: u64) -> Result<Evaluation, RunError> {
         self.trainer.show_weights(&self.parameters)?;
         let (source, count) = examples(&self.experiment, &self.task, &self.files, split, EVALUATION_BATCH, count);
-        let (answering, metrics) = (Answering::default(), self.metrics.clone());
-        let (model, device) = (&self.answering_model, self.parameters.device());
-        Ok(evaluate_measured(model, &self.task, &*source, count, answering, metrics, device)?)
+        let examination = Examination::new(&*source, count, self.parameters.device())
+            .with_metrics(self.metrics.clone())
+            .across(&*self.ranks);
+        Ok(examination.evaluate(&self.answering_model, &self.task)?)
     }
 
     /// Solves the first `count` examples of a split for inspection, or all if its file holds fewer.
@@ -404,6 +482,20 @@ impl Experiment {
     pub fn trainer(&self, catalogue: &Catalogue) -> Result<Trainer, RunError> {
         Ok(Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?.trainer)
     }
+}
+
+/// Checks that all ranks run the same experiment, on the same data, in the same version.
+fn check_same(experiment: &Experiment, files: &DataFiles, ranks: &dyn Communicator) -> Result<(), RunError> {
+    if ranks.size() > 1 {
+        let data = format!("{:?}", files.fingerprints());
+        let hash = |text: &str| format!("hash {:08x}", crc32c::crc32c(text.as_bytes()));
+        ranks.check_same(&[
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("experiment", hash(&experiment.to_toml())),
+            ("files of examples", hash(&data)),
+        ])?;
+    }
+    Ok(())
 }
 
 /// The evaluations, from its metrics log, of a run that continues after `step`. Only evaluations are included that a

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use numformer_data::TaskError;
+use numformer_distributed::CommunicatorError;
 use numformer_evaluate::EvaluateError;
 use numformer_evaluate::text::did_you_mean;
 use numformer_store::CheckpointError;
@@ -68,6 +69,17 @@ pub enum RunError {
         /// Tokens of the longest sequence, delimiters included.
         needed: usize,
     },
+    /// There are not enough examples in a batch for all ranks.
+    #[error("expected at most {batch_size} ranks, one for each example of a batch (train.batch_size), found {ranks}")]
+    TooManyRanks {
+        /// Number of ranks.
+        ranks: usize,
+        /// Examples of a batch.
+        batch_size: usize,
+    },
+    /// The ranks of a run cannot work together, or another rank failed.
+    #[error(transparent)]
+    Ranks(#[from] CommunicatorError),
     /// A setting has no effect on what a trained model is judged on.
     #[error(
         "`{key}` has no effect on what a trained model is judged on{}; expected a key of {}",
@@ -80,6 +92,20 @@ pub enum RunError {
         /// The keys that have an effect, including all keys below them.
         known: &'static [&'static str],
     },
+}
+
+impl RunError {
+    /// Whether another rank failed, which has reported why.
+    #[must_use]
+    pub fn is_of_another_rank(&self) -> bool {
+        let (Self::Ranks(error)
+        | Self::Train(TrainError::Ranks(error) | TrainError::Evaluate(EvaluateError::Ranks(error)))
+        | Self::Evaluate(EvaluateError::Ranks(error))) = self
+        else {
+            return false;
+        };
+        matches!(error, CommunicatorError::OtherRank { .. })
+    }
 }
 
 impl From<candle_core::Error> for RunError {

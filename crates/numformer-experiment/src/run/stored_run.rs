@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use numformer_data::{BatchSource, Example, Split, Task, read_text};
+use numformer_distributed::{Communicator, Solo};
 use numformer_encoding::DenseMatrix;
 use numformer_evaluate::{
-    Answerer, Answering, CustomMetrics, Evaluation, EvaluationTable, FigureName, Solved, evaluate_measured,
-    solve_batch, solve_example, solve_in_every_way,
+    Answerer, Answering, CustomMetrics, Evaluation, EvaluationTable, Examination, FigureName, Solved, solve_batch,
+    solve_example, solve_in_every_way,
 };
 use numformer_model::{Model, Seq2Seq};
 use numformer_ops::device::Accelerator;
@@ -65,6 +66,8 @@ pub struct StoredRun {
     /// Fingerprints of the run's own files of examples.
     data: DataFingerprints,
     passed_over: Vec<CheckpointError>,
+    /// The processes that evaluations are divided among.
+    ranks: Arc<dyn Communicator>,
 }
 
 /// The keys of an experiment that determine what a trained model is judged on.
@@ -153,7 +156,22 @@ impl StoredRun {
             metrics,
             data,
             passed_over,
+            ranks: Arc::new(Solo),
         })
+    }
+
+    /// Divides evaluations among processes, all of which must have loaded the same checkpoint. Their figures are those of
+    /// one process to the last bit. From here on, every method that evaluates is a collective call.
+    ///
+    /// # Errors
+    /// When the processes differ in version, experiment or checkpoint, or do not answer.
+    pub fn across(self, ranks: Arc<dyn Communicator>) -> Result<Self, RunError> {
+        if ranks.size() > 1 {
+            let experiment = format!("hash {:08x}", crc32c::crc32c(self.experiment.to_toml().as_bytes()));
+            let (version, step) = (env!("CARGO_PKG_VERSION").to_owned(), format!("step {}", self.step));
+            ranks.check_same(&[("version", version), ("experiment", experiment), ("checkpoint", step)])?;
+        }
+        Ok(Self { ranks, ..self })
     }
 
     /// The same model on other examples, with some values of the experiment [set](Experiment::with_settings), as in
@@ -244,13 +262,12 @@ impl StoredRun {
     /// by the experiment.
     ///
     /// # Errors
-    /// When [`evaluate_measured`] fails; when the file cannot be read, has changed since the checkpoint, or holds fewer
+    /// When [`Examination::evaluate`] fails; when the file cannot be read, has changed since the checkpoint, or holds fewer
     /// examples.
     pub fn evaluate(&self, split: Split, amount: impl Into<Amount>) -> Result<Evaluation, RunError> {
         let (source, count) = self.examples(split, amount.into())?;
-        let metrics = self.metrics.clone();
-        let (model, device) = (&self.answering_model, &self.device);
-        Ok(evaluate_measured(model, &self.task, &*source, count, self.answering, metrics, device)?)
+        let (model, metrics) = (&self.answering_model, self.metrics.clone());
+        Ok(self.examination(&*source, count, metrics).evaluate(model, &self.task)?)
     }
 
     /// The examples of a split in order, and how many of them are requested.
@@ -286,7 +303,7 @@ impl StoredRun {
     /// problem on symmetric ones. All laws are left out if problems of the run have their own matrices.
     ///
     /// # Errors
-    /// As [`evaluate_measured`].
+    /// As [`Examination::evaluate`].
     pub fn evaluate_laws(&self, laws: &[impl AsRef<str>], count: u64) -> Result<EvaluationTable, RunError> {
         let mut table = EvaluationTable::default();
         let has_one_law = self.experiment.problem.0.iter().all(|problem| problem.matrices.is_none());
@@ -313,8 +330,15 @@ impl StoredRun {
         }
         let source = task.batches(experiment.evaluate.seed, Split::Test, BATCH);
         let metrics = self.catalogue.metrics(&experiment.evaluate.metric, &task)?;
-        let (model, device) = (&self.answering_model, &self.device);
-        Ok(evaluate_measured(model, &task, &source, count, self.answering, metrics, device)?)
+        Ok(self.examination(&source, count, metrics).evaluate(&self.answering_model, &task)?)
+    }
+
+    /// How the model is judged on the first `count` examples of a source.
+    fn examination<'a>(&'a self, source: &'a dyn BatchSource, count: u64, metrics: CustomMetrics) -> Examination<'a> {
+        Examination::new(source, count, &self.device)
+            .with_answering(self.answering)
+            .with_metrics(metrics)
+            .across(&*self.ranks)
     }
 
     /// The model's answer for a matrix, beside the exact one. The problem is the run's first.

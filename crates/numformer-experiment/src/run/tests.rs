@@ -140,7 +140,8 @@ fn a_run_goes_back_to_a_good_checkpoint_at_a_lower_rate() {
 /// A run on the kernels compiled for the host.
 fn emulated(experiment: Experiment) -> Run {
     let place = Place::Device { device: &Device::Cpu, open: &Accelerator::emulated };
-    Run::at(experiment, &Catalogue::standard(), &place).expect("a C++ compiler: install one, or set CXX")
+    Run::at(experiment, &Catalogue::standard(), &place, Arc::new(Solo), None)
+        .expect("a C++ compiler: install one, or set CXX")
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn every_experiment_trains_and_is_judged_on_a_device_as_on_the_cpu() {
         let experiment = tiny(DivergencePolicy::Stop).with_settings(settings).expect("settings");
         let place = Place::Device { device: &Device::Cpu, open: &Accelerator::emulated };
         let on_cpu = Run::with_catalogue(experiment.clone(), &catalogue).expect("a run");
-        let on_device = Run::at(experiment, &catalogue, &place).expect("a run");
+        let on_device = Run::at(experiment, &catalogue, &place, Arc::new(Solo), None).expect("a run");
         let how = on_device.trainer().learner().how();
         assert!(how.starts_with(expected), "{how}");
         let runs = [on_cpu, on_device].map(|run| {
@@ -257,7 +258,7 @@ fn bf16_on_a_device_needs_the_fused_step() {
     experiment.train.precision = Precision::Bf16;
     experiment.train.gradients = Gradients::Autodiff;
     let place = Place::Device { device: &Device::Cpu, open: &Accelerator::emulated };
-    let error = Run::at(experiment, &Catalogue::standard(), &place).expect_err("only there");
+    let error = Run::at(experiment, &Catalogue::standard(), &place, Arc::new(Solo), None).expect_err("only there");
     let error = error.to_string() + &std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
     assert!(error.contains("needs the fused step, not automatic differentiation"), "{error}");
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use numformer_data::{BatchSource, Order, Split, Task};
+use numformer_data::{BatchSource, Order, RankBatches, Split, Task};
+use numformer_distributed::{Communicator, share};
 use numformer_evaluate::Evaluator;
 use numformer_fused::{Precision, device_model};
 use numformer_model::{Model, ModelConfig, Parameters};
-use numformer_ops::device::Accelerator;
+use numformer_ops::device::{Accelerator, DeviceSum, HostSum};
 use numformer_train::{
     DeviceLearner, HostLearner, Learner, Stage, Trainer, device_training, device_training_step, every, training_step,
 };
@@ -21,6 +22,13 @@ use crate::run::run_error::RunError;
 
 /// Number of examples made together. Figures do not depend on it.
 pub(crate) const EVALUATION_BATCH: usize = 256;
+
+/// The processes of a run, and how they add up vectors on their devices; `None` by way of the host.
+#[derive(Clone, Copy)]
+pub(crate) struct Together<'a> {
+    pub(crate) ranks: &'a Arc<dyn Communicator>,
+    pub(crate) on_devices: Option<&'a Arc<dyn DeviceSum>>,
+}
 
 /// Where a run is computed.
 pub(crate) enum Place<'a> {
@@ -55,6 +63,7 @@ pub(crate) fn learner(
     config: &ModelConfig,
     parameters: &Parameters,
     accelerator: Option<Accelerator>,
+    Together { ranks, on_devices }: Together<'_>,
 ) -> Result<Box<dyn Learner>, RunError> {
     let TrainConfig { gradients, precision, label_smoothing, .. } = *train;
     let (step, how) = match (accelerator, &train.optimizer) {
@@ -62,14 +71,20 @@ pub(crate) fn learner(
         (Some(accelerator), Choice::BuiltIn(optimizer)) => {
             let on = (accelerator, optimizer.kind());
             let (training, how) = device_training(config, parameters, gradients, precision, label_smoothing, on)?;
-            return Ok(Box::new(DeviceLearner::new(training, *optimizer)?.described_as(&how)));
+            let learner = DeviceLearner::new(training, *optimizer)?.described_as(&how);
+            if ranks.size() == 1 && on_devices.is_none() {
+                return Ok(Box::new(learner));
+            }
+            let sum = on_devices.cloned().unwrap_or_else(|| Arc::new(HostSum::new(Arc::clone(ranks))));
+            return Ok(Box::new(learner.across(Arc::clone(ranks), sum)));
         }
         (Some(accelerator), Choice::Custom(_)) => {
             device_training_step(config, parameters, gradients, precision, label_smoothing, accelerator)?
         }
     };
     let optimizer = catalogue.optimizer(&train.optimizer)?;
-    Ok(Box::new(HostLearner::new(step, optimizer, parameters)?.described_as(&how)))
+    let learner = HostLearner::new(step, optimizer, parameters)?.described_as(&how);
+    Ok(Box::new(learner.across(Arc::clone(ranks))))
 }
 
 /// A model for use, and the same model as it writes answers: in the precision of training, and on a device by the fused
@@ -100,8 +115,8 @@ pub(crate) fn trainer(
     learner: impl Learner + 'static,
     task: &Arc<Task>,
     files: &DataFiles,
-    model: &Model,
-    parameters: &Parameters,
+    (model, parameters): (&Model, &Parameters),
+    ranks: &Arc<dyn Communicator>,
 ) -> Result<Trainer, RunError> {
     let Experiment { name, seed, train, evaluate, checkpoint, log, stop, data, .. } = experiment;
     let batches: Box<dyn BatchSource> = match files.of(Split::Train) {
@@ -110,11 +125,13 @@ pub(crate) fn trainer(
     };
     let evaluator = |task: &Arc<Task>, source: Box<dyn BatchSource>, count| -> Result<_, RunError> {
         let metrics = catalogue.metrics(&evaluate.metric, task)?;
-        Ok(Evaluator::new(model.clone(), parameters, task, source, count)?.with_metrics(metrics))
+        let evaluator = Evaluator::new(model.clone(), parameters, task, source, count)?;
+        Ok(evaluator.with_metrics(metrics).across(Arc::clone(ranks)))
     };
+    let rows = share(train.batch_size, ranks);
     let schedule = catalogue.schedule(&train.schedule, &train.schedule_parameters())?;
     let (validation, count) = examples(experiment, task, files, Split::Validation, EVALUATION_BATCH, evaluate.examples);
-    let mut trainer = Trainer::new(learner, batches)
+    let mut trainer = Trainer::new(learner, RankBatches::new(batches, rows.clone()))
         .named(name)
         .with_steps(train.steps)
         .with_schedule(move |step| schedule.lr(step))
@@ -139,6 +156,7 @@ pub(crate) fn trainer(
         let task = Arc::new(task);
         let batches = task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window);
         let validation = Box::new(task.batches(evaluate.seed, Split::Validation, EVALUATION_BATCH));
+        let batches = RankBatches::new(batches, rows.clone());
         let mut stage =
             Stage::new(&config.name, batches).with_evaluation(evaluator(&task, validation, evaluate.examples)?);
         if let Some(steps) = config.steps {

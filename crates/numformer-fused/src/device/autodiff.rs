@@ -105,14 +105,15 @@ impl<M: Seq2Seq + Send> DeviceTraining for DeviceAutodiff<M> {
         self.weights.show(&self.parameters)?;
         match batches {
             [] => return Err(Error::Msg("expected at least one batch".to_owned())),
-            [batch] => {
+            [batch] if !self.weights.has_ranks() => {
                 self.differentiate(*batch, mode)?;
                 let Self { weights, loss, numbers: words, .. } = self;
                 weights.device.write_ids(*words, &numbers.to_words())?;
                 weights.end(Ending { numbers: *words, losses: *loss }, weights.vectors.gradients)?;
             }
             several => {
-                let total: u64 = several.iter().map(|[_, tgt]| predicted(*tgt)).sum();
+                let tokens: u64 = several.iter().map(|[_, tgt]| predicted(*tgt)).sum();
+                let total = if self.weights.has_ranks() { 1 } else { tokens };
                 self.weights.begin_sums()?;
                 for (index, batch) in several.iter().enumerate() {
                     self.differentiate(*batch, mode_of(mode, index))?;
@@ -120,7 +121,7 @@ impl<M: Seq2Seq + Send> DeviceTraining for DeviceAutodiff<M> {
                     let share = (predicted(batch[1]) as f64 / total.max(1) as f64) as f32;
                     self.weights.add_to_sums(self.loss, share, share)?;
                 }
-                self.weights.end_sums(numbers)?;
+                self.weights.end_sums(numbers, tokens)?;
             }
         }
         self.weights.begun();

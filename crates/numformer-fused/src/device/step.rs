@@ -188,15 +188,17 @@ impl DeviceTraining for DeviceStep {
     ) -> Result<()> {
         match batches {
             [] => return Err(Error::Msg("expected at least one batch".to_owned())),
-            [batch] => self.take_whole_step(*batch, mode, update, clip_norm)?,
+            [batch] if !self.weights.has_ranks() => self.take_whole_step(*batch, mode, update, clip_norm)?,
             several => {
                 let numbers = self.weights.numbers(mode, update, clip_norm, 1.0)?;
-                let total = several.iter().map(|[_, tgt]| predicted(*tgt)).sum();
+                let tokens = several.iter().map(|[_, tgt]| predicted(*tgt)).sum();
+                // How many tokens all ranks have is known only in the end.
+                let total = if self.weights.has_ranks() { 1 } else { tokens };
                 self.weights.begin_sums()?;
                 for (index, batch) in several.iter().enumerate() {
                     self.take_part(*batch, mode_of(mode, index), total)?;
                 }
-                self.weights.end_sums(numbers)?;
+                self.weights.end_sums(numbers, tokens)?;
             }
         }
         self.weights.begun();

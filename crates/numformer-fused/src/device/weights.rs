@@ -1,8 +1,12 @@
 //! Weights that learn on a device.
 
+use std::sync::Arc;
+
 use candle_core::{Error, Result};
 use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome};
-use numformer_ops::device::{Accelerator, Element, OptimizerKind, OptimizerStep, Recording, Region, StepNumbers};
+use numformer_ops::device::{
+    Accelerator, DeviceSum, Element, OptimizerKind, OptimizerStep, Recording, Region, StepNumbers,
+};
 
 use super::places::{DevicePlaces, variable};
 use super::vectors::{Pass, Vectors};
@@ -31,14 +35,22 @@ pub struct DeviceWeights {
     /// Number of steps whose outcomes have not been read.
     pending: usize,
     sums: Option<Sums>,
+    ranks: Option<Arc<dyn DeviceSum>>,
 }
 
 /// Sums over the batches of a step.
 #[derive(Clone, Copy, Debug)]
 struct Sums {
     gradients: Region,
-    loss: Region,
+    /// The loss, and the number of target tokens if they are summed over ranks.
+    loss_and_tokens: Region,
     numbers: Region,
+}
+
+impl Sums {
+    fn loss(&self) -> Result<Region> {
+        self.loss_and_tokens.slice(0..1)
+    }
 }
 
 /// Numbers that end a step, and where they are in memory.
@@ -65,7 +77,7 @@ impl DeviceWeights {
         let squares = device.reserve(Element::F64, Accelerator::SQUARES)?;
         let mut weights = vec![0.0; layout.len()];
         layout.read(parameters, &mut weights)?;
-        let (pending, sums) = (0, None);
+        let (pending, sums, ranks) = (0, None, None);
         let mut new = Self {
             device,
             precision,
@@ -79,9 +91,21 @@ impl DeviceWeights {
             squares,
             pending,
             sums,
+            ranks,
         };
         new.set(&weights)?;
         Ok(new)
+    }
+
+    /// From now on, adds up gradients over ranks, each of which has other examples of each batch. All must take the same
+    /// steps, and each updates its own weights.
+    pub fn set_ranks(&mut self, ranks: Arc<dyn DeviceSum>) {
+        self.ranks = Some(ranks);
+    }
+
+    /// Whether gradients are summed over ranks.
+    pub(super) fn has_ranks(&self) -> bool {
+        self.ranks.is_some()
     }
 
     /// The order of the weights on the host.
@@ -210,6 +234,9 @@ impl DeviceWeights {
         if self.pending == 0 {
             return Ok(Vec::new());
         }
+        if let Some(ranks) = &self.ranks {
+            ranks.wait()?;
+        }
         let found = self.device.read(self.outcomes.slice(0..2 * self.pending)?)?;
         self.pending = 0;
         let outcome = |pair: &[f32]| StepOutcome { loss: f64::from(pair[0]), gradient_norm: f64::from(pair[1]) };
@@ -254,20 +281,20 @@ impl DeviceWeights {
             Some(sums) => sums,
             None => {
                 let gradients = self.device.reserve(Element::F32, self.places.len())?;
-                let loss = self.device.reserve(Element::F32, 1)?;
+                let loss_and_tokens = self.device.reserve(Element::F32, 2)?;
                 let numbers = self.device.reserve(Element::U32, StepNumbers::WORDS)?;
-                *self.sums.insert(Sums { gradients, loss, numbers })
+                *self.sums.insert(Sums { gradients, loss_and_tokens, numbers })
             }
         };
         self.device.clear(sums.gradients)?;
-        self.device.clear(sums.loss)
+        self.device.clear(sums.loss_and_tokens)
     }
 
     /// Adds the gradients of a batch times a factor, and its losses times another.
     pub(super) fn add_to_sums(&mut self, losses: Region, of_gradients: f32, of_losses: f32) -> Result<()> {
-        let Sums { gradients, loss, .. } = self.begun_sums()?;
-        self.device.add_scaled(gradients, self.vectors.gradients, of_gradients)?;
-        self.device.add_losses(loss, losses, of_losses)
+        let sums = self.begun_sums()?;
+        self.device.add_scaled(sums.gradients, self.vectors.gradients, of_gradients)?;
+        self.device.add_losses(sums.loss()?, losses, of_losses)
     }
 
     /// [`Accelerator::record`] for work that needs all of these weights, and not the device alone.
@@ -280,11 +307,21 @@ impl DeviceWeights {
         recording
     }
 
-    /// Ends a step by the sums, which are already means.
-    pub(super) fn end_sums(&mut self, numbers: StepNumbers) -> Result<()> {
-        let Sums { gradients, loss, numbers: words } = self.begun_sums()?;
+    /// Ends a step by the sums, which are already means; with several ranks, by the means of their sums, of which this one
+    /// has `tokens` target tokens.
+    pub(super) fn end_sums(&mut self, numbers: StepNumbers, tokens: u64) -> Result<()> {
+        let sums = self.begun_sums()?;
+        let Sums { gradients, loss_and_tokens, numbers: words } = sums;
+        if let Some(ranks) = self.ranks.clone() {
+            let count = loss_and_tokens.slice(1..2)?;
+            self.device.write(count, &[tokens as f32])?;
+            ranks.sum(&mut self.device, gradients)?;
+            ranks.sum(&mut self.device, loss_and_tokens)?;
+            self.device.divide(gradients, count)?;
+            self.device.divide(sums.loss()?, count)?;
+        }
         self.device.write_ids(words, &StepNumbers { share: 1.0, ..numbers }.to_words())?;
-        self.end(Ending { numbers: words, losses: loss }, gradients)
+        self.end(Ending { numbers: words, losses: sums.loss()? }, gradients)
     }
 
     fn begun_sums(&self) -> Result<Sums> {

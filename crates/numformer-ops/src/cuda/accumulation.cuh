@@ -16,6 +16,13 @@ extern "C" __global__ void add_losses(float* total, const float* losses, float f
 }
 REGISTER(add_losses)
 
+// x [n] <- x / *divisor; zeros if that is zero.
+extern "C" __global__ void divide(float* x, const float* divisor, unsigned n) {
+  const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < n) x[at] = *divisor == 0 ? 0 : x[at] / *divisor;
+}
+REGISTER(divide)
+
 // y <- x, rounded to bf16.
 extern "C" __global__ void round_to_bf16(bf16* y, const float* x, unsigned n) {
   for (size_t at = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; at < n;

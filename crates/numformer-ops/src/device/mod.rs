@@ -15,9 +15,12 @@
 mod accelerator;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod device_sum;
 #[cfg(any(test, feature = "emulation"))]
 mod emulation;
 mod executor;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod open;
 mod operations;
 mod region;
@@ -30,6 +33,9 @@ mod uploads;
 #[cfg(any(test, feature = "emulation"))]
 pub use accelerator::Opening;
 pub use accelerator::{Accelerator, Recording};
+pub use device_sum::{DeviceSum, HostSum};
+#[cfg(feature = "nccl")]
+pub use nccl::Nccl;
 pub use open::cuda;
 pub use operations::{AttentionCall, DropoutCall, Heads, OptimizerKind, OptimizerStep, Product, SgdStep, StepNumbers};
 pub use region::{Element, Pool, Region};

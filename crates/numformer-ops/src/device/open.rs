@@ -29,13 +29,16 @@ const LIBRARIES: [(&str, &[&str]); 4] = [
 
 #[cfg(feature = "cuda")]
 fn open(ordinal: usize) -> std::result::Result<Device, String> {
+    use std::error::Error;
+
     use cudarc::driver::{CudaContext, DriverError, sys};
 
     if cfg!(target_os = "linux") {
         for (library, files) in LIBRARIES {
+            // The reason is in the cause, if there is one.
+            let said = |error: libloading::Error| error.source().map_or_else(|| error.to_string(), ToString::to_string);
             // SAFETY: loading a library of NVIDIA's runs only its initialisers.
-            let failed =
-                files.iter().map(|file| unsafe { libloading::Library::new(*file) }.err().map(|e| e.to_string()));
+            let failed = files.iter().map(|file| unsafe { libloading::Library::new(*file) }.err().map(said));
             let Some(reasons) = failed.collect::<Option<Vec<_>>>() else { continue };
             if let Some(reason) = reasons.iter().find(|reason| !reason.contains("No such file")) {
                 return Err(format!("the {library} cannot be loaded: {reason}"));

@@ -1,11 +1,16 @@
 //! Learning on a device.
 
+use std::sync::Arc;
+
 use candle_core::Result as ModelResult;
+use numformer_distributed::{Communicator, Solo};
 use numformer_fused::{DeviceTraining, DeviceWeights};
 use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome, TokenRows};
+use numformer_ops::device::DeviceSum;
 
 use crate::learners::host_learner::copy;
-use crate::learners::learner::{Learner, LearnerState, Steps};
+use crate::learners::learner::{Learner, LearnerState, Steps, Wish};
+use crate::learners::together::{agree, check_weights, first_mask, how, is_check_due};
 use crate::optimizers::optimizer::{Optimizer, Update};
 use crate::optimizers::optimizer_config::OptimizerConfig;
 use crate::train_error::TrainError;
@@ -21,6 +26,7 @@ pub struct DeviceLearner {
     /// Whether the host copies match the device.
     is_fetched: bool,
     how: String,
+    ranks: Arc<dyn Communicator>,
 }
 
 impl std::fmt::Debug for DeviceLearner {
@@ -39,10 +45,18 @@ impl DeviceLearner {
         let weights = vec![0.0; layout.len()];
         let mut optimizer = config.build();
         optimizer.begin(layout);
-        let (how, training) = (training.how(), Box::new(training));
-        let mut learner = Self { training, config, updates: 0, weights, optimizer, is_fetched: false, how };
+        let (how, training, ranks) = (training.how(), Box::new(training), Arc::new(Solo));
+        let mut learner = Self { training, config, updates: 0, weights, optimizer, is_fetched: false, how, ranks };
         learner.fetch()?;
         Ok(learner)
+    }
+
+    /// Learns together with other ranks, as [`HostLearner::across`](crate::HostLearner::across) does, each on a device of
+    /// its own. `sum` adds up vectors on their devices.
+    #[must_use]
+    pub fn across(mut self, ranks: Arc<dyn Communicator>, sum: Arc<dyn DeviceSum>) -> Self {
+        self.training.weights_mut().set_ranks(sum);
+        Self { ranks, ..self }
     }
 
     /// Replaces the description of how gradients are computed, to which precision and device are added.
@@ -73,7 +87,8 @@ impl Learner for DeviceLearner {
             let batches: Vec<[TokenRows<'_>; 2]> =
                 planned.batches.iter().map(|batch| [(&batch.src).into(), (&batch.tgt).into()]).collect();
             let update = self.config.step(Update { number, ..planned.update });
-            let mode = Mode::Train { seed: planned.seed, step: planned.first };
+            let first = first_mask(planned.first, planned.batches.len(), &self.ranks);
+            let mode = Mode::Train { seed: planned.seed, step: first };
             self.training.take_step(&batches, mode, update, planned.clip_norm as f32)?;
         }
         let mut outcomes = self.training.weights_mut().outcomes()?;
@@ -81,8 +96,17 @@ impl Learner for DeviceLearner {
         if let Some(taken) = taken {
             outcomes.truncate(taken + 1);
         }
+        let before = self.updates;
         self.updates += taken.unwrap_or(outcomes.len()) as u64;
+        if is_check_due(before, self.updates, &self.ranks) {
+            self.fetch()?;
+            check_weights(self.updates, &self.weights, &self.ranks)?;
+        }
         Ok(outcomes)
+    }
+
+    fn agree(&mut self, wish: Wish) -> Result<Wish, TrainError> {
+        agree(wish, &self.ranks)
     }
 
     fn state(&self) -> LearnerState<'_> {
@@ -132,6 +156,6 @@ impl Learner for DeviceLearner {
 
     fn how(&self) -> String {
         let weights = self.training.weights();
-        format!("{}, {}, on {}", self.how, weights.precision(), weights.device().name())
+        how(&format!("{}, {}, on {}", self.how, weights.precision(), weights.device().name()), &self.ranks)
     }
 }

@@ -1,13 +1,18 @@
 //! Learning on the host.
 
 use std::fmt;
+use std::sync::Arc;
 
 use candle_core::{Error, Result as ModelResult};
 use numformer_data::Batch;
+use numformer_distributed::{Communicator, Solo};
 use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome, TrainingStep};
 use numformer_ops::sum_of_squares;
 
-use crate::learners::learner::{Learner, LearnerState, Step, Steps};
+use crate::learners::learner::{Learner, LearnerState, Step, Steps, Wish};
+use crate::learners::together::{
+    agree, check_weights, first_mask, how, is_check_due, sum_gradients, sum_of, target_tokens, total,
+};
 use crate::optimizers::optimizer::{Optimizer, Update};
 use crate::train_error::TrainError;
 
@@ -37,6 +42,7 @@ pub struct HostLearner {
     /// Gradients of one batch, if a step has several.
     part: Vec<f32>,
     how: String,
+    ranks: Arc<dyn Communicator>,
 }
 
 impl HostLearner {
@@ -58,7 +64,16 @@ impl HostLearner {
         optimizer.begin(&layout);
         check_memory(&mut *optimizer, layout.len())?;
         let (how, gradients) = (step.how(), vec![0.0; weights.len()]);
-        Ok(Self { step, layout, optimizer, updates: 0, weights, gradients, part: Vec::new(), how })
+        let (part, ranks) = (Vec::new(), Arc::new(Solo));
+        Ok(Self { step, layout, optimizer, updates: 0, weights, gradients, part, how, ranks })
+    }
+
+    /// Learns together with other ranks, which have the same weights and see other examples of each batch
+    /// ([`RankBatches`](numformer_data::RankBatches)): all take the step that one of them would take on all examples, up
+    /// to the rounding of sums. Dropout is another draw: each rank has masks of its own.
+    #[must_use]
+    pub fn across(self, ranks: Arc<dyn Communicator>) -> Self {
+        Self { ranks, ..self }
     }
 
     /// Replaces the description of how gradients are computed.
@@ -67,28 +82,55 @@ impl HostLearner {
         Self { how: how.to_owned(), ..self }
     }
 
-    /// Returns the mean loss of a step, and writes its gradients to `self.gradients`.
-    fn loss_and_gradients(&mut self, planned: &Step) -> ModelResult<f64> {
-        let Self { step, weights, gradients, part, .. } = self;
+    /// The outcome of a step on all ranks, with its gradients in `self.gradients`.
+    fn loss_and_gradients(&mut self, planned: &Step) -> Result<StepOutcome, TrainError> {
+        let Self { step, weights, gradients, part, ranks, .. } = self;
         let mut loss_of = |batch: &Batch, index, gradients: &mut [f32]| {
             let (src, tgt) = ((&batch.src).into(), (&batch.tgt).into());
-            step.loss_and_gradients(weights, src, tgt, Mode::Train { seed: planned.seed, step: index }, gradients)
+            let mode = Mode::Train { seed: planned.seed, step: index };
+            step.loss_and_gradients(weights, src, tgt, mode, gradients)
         };
-        if let [batch] = &planned.batches[..] {
-            return loss_of(batch, planned.first, gradients);
+        let is_alone = ranks.size() == 1;
+        let first = first_mask(planned.first, planned.batches.len(), ranks);
+        let tokens: f64 = planned.batches.iter().map(target_tokens).sum();
+        // A rank without tokens, as at the end of a source, still takes part in the sums.
+        if !is_alone && tokens == 0.0 {
+            gradients.fill(0.0);
+            return self.summed(0.0, 1.0, 0.0);
         }
-        gradients.fill(0.0);
-        part.resize(gradients.len(), 0.0);
-        let (mut loss, mut tokens) = (0.0, 0.0);
-        for (index, batch) in (planned.first..).zip(&planned.batches) {
-            // Losses are means over target tokens, so each batch is weighted by its number of tokens.
-            let count = batch.tgt.lengths.iter().map(|length| f64::from(length.saturating_sub(1))).sum::<f64>();
-            loss += count * loss_of(batch, index, part)?;
-            gradients.iter_mut().zip(&*part).for_each(|(sum, x)| *sum += count as f32 * x);
-            tokens += count;
+        // The sum of the losses of all tokens, and the factor from the gradients to those of this sum.
+        let (loss, scale) = if let [batch] = &planned.batches[..] {
+            let loss = loss_of(batch, first, gradients)?;
+            if is_alone {
+                return Ok(StepOutcome { loss, gradient_norm: sum_of_squares(gradients).sqrt() });
+            }
+            (tokens * loss, tokens)
+        } else {
+            gradients.fill(0.0);
+            part.resize(gradients.len(), 0.0);
+            let mut loss = 0.0;
+            for (index, batch) in (first..).zip(&planned.batches) {
+                // Losses are means over target tokens, so each batch is weighted by its number of tokens.
+                let count = target_tokens(batch);
+                loss += count * loss_of(batch, index, part)?;
+                gradients.iter_mut().zip(&*part).for_each(|(sum, x)| *sum += count as f32 * x);
+            }
+            (loss, 1.0)
+        };
+        if is_alone {
+            gradients.iter_mut().for_each(|sum| *sum /= tokens as f32);
+            return Ok(StepOutcome { loss: loss / tokens, gradient_norm: sum_of_squares(gradients).sqrt() });
         }
-        gradients.iter_mut().for_each(|sum| *sum /= tokens as f32);
-        Ok(loss / tokens)
+        self.summed(loss, scale, tokens)
+    }
+
+    /// The outcome on all ranks, from the sum of the losses of this one's tokens, and the factor from its gradients to those
+    /// of this sum.
+    fn summed(&mut self, loss: f64, scale: f64, tokens: f64) -> Result<StepOutcome, TrainError> {
+        let Self { gradients, ranks, .. } = self;
+        let total = total(tokens, ranks)?;
+        let squares = sum_gradients(gradients, (scale / total) as f32, ranks)?;
+        Ok(StepOutcome { loss: sum_of(loss / total, ranks)?, gradient_norm: squares.sqrt() })
     }
 }
 
@@ -101,8 +143,7 @@ impl Learner for HostLearner {
         let mut outcomes = Vec::new();
         for planned in steps {
             let planned = planned?;
-            let loss = self.loss_and_gradients(&planned)?;
-            let outcome = StepOutcome { loss, gradient_norm: sum_of_squares(&self.gradients).sqrt() };
+            let outcome = self.loss_and_gradients(&planned)?;
             outcomes.push(outcome);
             if !outcome.is_finite() {
                 break;
@@ -111,8 +152,15 @@ impl Learner for HostLearner {
             self.updates += 1;
             let update = Update { number: self.updates, gradient_scale, ..planned.update };
             self.optimizer.update(update, &mut self.weights, &self.gradients);
+            if is_check_due(self.updates - 1, self.updates, &self.ranks) {
+                check_weights(self.updates, &self.weights, &self.ranks)?;
+            }
         }
         Ok(outcomes)
+    }
+
+    fn agree(&mut self, wish: Wish) -> Result<Wish, TrainError> {
+        agree(wish, &self.ranks)
     }
 
     fn state(&self) -> LearnerState<'_> {
@@ -131,7 +179,7 @@ impl Learner for HostLearner {
     }
 
     fn how(&self) -> String {
-        self.how.clone()
+        how(&self.how, &self.ranks)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Weights that learn, wherever they are.
 
+use std::ops::ControlFlow;
+
 use numformer_data::Batch;
 use numformer_model::{FlatLayout, Parameters, StepOutcome, Weights};
 
+use crate::observers::observer::StopReason;
 use crate::optimizers::optimizer::Update;
 use crate::train_error::TrainError;
 
@@ -36,6 +39,15 @@ pub trait Learner: Send {
     /// When a device fails.
     fn fetch(&mut self) -> candle_core::Result<()> {
         Ok(())
+    }
+
+    /// What observers ask for. A learner that is one of several asks the others here: a run that ends on one rank ends on
+    /// all, and is saved if one of them wants it. Called at the same points of the loop on all ranks.
+    ///
+    /// # Errors
+    /// When another rank does not answer.
+    fn agree(&mut self, wish: Wish) -> Result<Wish, TrainError> {
+        Ok(wish)
     }
 
     /// Copies the weights, as they are now, to the variables of a model. If both are on the same device, they stay there.
@@ -84,6 +96,10 @@ impl<L: Learner + ?Sized> Learner for Box<L> {
         (**self).fetch()
     }
 
+    fn agree(&mut self, wish: Wish) -> Result<Wish, TrainError> {
+        (**self).agree(wish)
+    }
+
     fn show(&mut self, parameters: &Parameters) -> candle_core::Result<()> {
         (**self).show(parameters)
     }
@@ -99,6 +115,15 @@ impl<L: Learner + ?Sized> Learner for Box<L> {
     fn how(&self) -> String {
         (**self).how()
     }
+}
+
+/// What the observers of a run ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Whether the run goes on, and if not, why.
+    pub flow: ControlFlow<StopReason>,
+    /// Whether to save it now.
+    pub checkpoint: bool,
 }
 
 /// A step to take.

@@ -5,3 +5,4 @@ pub(crate) mod device_training;
 pub(crate) mod gradients;
 pub(crate) mod host_learner;
 pub(crate) mod learner;
+mod together;

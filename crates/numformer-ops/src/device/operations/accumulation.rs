@@ -27,6 +27,25 @@ impl Accelerator {
         unsafe { self.launch(&launch) }
     }
 
+    /// x ← x / divisor, in `F32`, where `divisor` is one number; zeros if it is zero.
+    ///
+    /// # Errors
+    /// When the sizes disagree, or the device fails.
+    pub fn divide(&mut self, x: Region, divisor: Region) -> Result<()> {
+        const OP: &str = "divide";
+        self.check(OP, "x", x, Element::F32, x.len())?;
+        self.check(OP, "divisor", divisor, Element::F32, 1)?;
+        let n = size(OP, x.len())?;
+        let launch = Launch {
+            kernel: OP.to_owned(),
+            grid: [n.div_ceil(256), 1, 1],
+            block: [256, 1],
+            arguments: arguments([x.address().into(), divisor.address().into(), n.into()]),
+        };
+        // SAFETY: the arguments fit the kernel; the first region has `n` entries, the second one.
+        unsafe { self.launch(&launch) }
+    }
+
     /// total ← total + factor·Σ losses, in `F32`, where `total` is one number. The sum is in double precision.
     ///
     /// # Errors

@@ -25,6 +25,26 @@ fn gradients_of_batches_add_up() -> Result<()> {
 }
 
 #[test]
+fn sums_are_divided_by_a_number_of_the_device() -> Result<()> {
+    for mut device in devices() {
+        let device = &mut device;
+        for n in [0, 1, 700] {
+            let x = random(n, 1);
+            let (x_on, divisor) = (Guarded::new(device, Element::F32, n)?, Guarded::new(device, Element::F32, 1)?);
+            for by in [3.0, 0.0] {
+                device.write(x_on.inner, &x)?;
+                device.write(divisor.inner, &[by])?;
+                device.divide(x_on.inner, divisor.inner)?;
+                let expected: Vec<f32> = x.iter().map(|x| if by == 0.0 { 0.0 } else { x / by }).collect();
+                assert_close(&x_on.read(device)?, &expected, 1e-7);
+                assert_close(&divisor.read(device)?, &[by], 0.0);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn losses_of_batches_add_up_in_double_precision() -> Result<()> {
     for mut device in devices() {
         let device = &mut device;
@@ -56,6 +76,8 @@ fn sums_of_other_sizes_or_types_are_errors() -> Result<()> {
     let message = |result: Result<()>| result.expect_err("it does not fit").to_string();
     assert!(message(device.add_scaled(two, three, 1.0)).contains("expected 2 entries of x, found 3"));
     assert!(message(device.add_scaled(two, half, 1.0)).contains("expected x of F32, found Bf16"));
+    assert!(message(device.divide(two, three)).contains("expected 1 entries of divisor, found 3"));
+    assert!(message(device.divide(half, two.slice(0..1)?)).contains("expected x of F32, found Bf16"));
     assert!(message(device.add_losses(two, three, 1.0)).contains("expected 1 entries of total, found 2"));
     assert!(message(device.add_losses(two.slice(0..1)?, half, 1.0)).contains("expected losses of F32, found Bf16"));
     Ok(())
