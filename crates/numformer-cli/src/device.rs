@@ -10,12 +10,14 @@ use clap::Args;
 use numformer_experiment::{Catalogue, Moment, StoredRun};
 use numformer_ops::device::cuda;
 
+use crate::launcher;
+
 /// A device by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceName {
     Cpu,
-    /// An NVIDIA GPU by its number.
-    Cuda(usize),
+    /// An NVIDIA GPU: by its number, or the one of this process among those on its machine.
+    Cuda(Option<usize>),
 }
 
 impl DeviceName {
@@ -23,7 +25,7 @@ impl DeviceName {
     pub(crate) fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => Ok(cuda(number)?),
+            Self::Cuda(number) => Ok(cuda(number.unwrap_or_else(launcher::gpu))?),
         }
     }
 }
@@ -42,6 +44,11 @@ impl DeviceArguments {
         self.device.open()
     }
 
+    /// Which device it is.
+    pub(crate) fn name(&self) -> DeviceName {
+        self.device
+    }
+
     /// Reads a run, with its model on the device.
     pub(crate) fn run(&self, dir: &Path, moment: Moment) -> Result<StoredRun> {
         // A path that is no run is told before a device is opened.
@@ -56,10 +63,12 @@ impl FromStr for DeviceName {
     fn from_str(name: &str) -> Result<Self, String> {
         let number = match name {
             "cpu" => return Ok(Self::Cpu),
-            "cuda" => Some(0),
+            "cuda" => return Ok(Self::Cuda(None)),
             _ => name.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
         };
-        number.map(Self::Cuda).ok_or_else(|| "expected cpu, cuda, or cuda:N with the number of a GPU".to_owned())
+        number
+            .map(|number| Self::Cuda(Some(number)))
+            .ok_or_else(|| "expected cpu, cuda, or cuda:N with the number of a GPU".to_owned())
     }
 }
 
@@ -67,7 +76,8 @@ impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Cuda(None) => f.write_str("cuda"),
+            Self::Cuda(Some(number)) => write!(f, "cuda:{number}"),
         }
     }
 }
@@ -78,7 +88,8 @@ mod tests {
 
     #[test]
     fn devices_have_names() {
-        for (name, device) in [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
+        for (name, device) in
+            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(None)), ("cuda:3", DeviceName::Cuda(Some(3)))]
         {
             assert_eq!(name.parse(), Ok(device));
             assert_eq!(device.to_string().parse(), Ok(device));

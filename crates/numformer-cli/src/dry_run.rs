@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use indicatif::HumanDuration;
 use numformer_data::{BatchSource, Split};
 use numformer_evaluate::text;
@@ -14,9 +15,13 @@ use numformer_train::{DivergencePolicy, Observer, Start, StepReport, StopReason}
 
 use crate::layout;
 use crate::output::write;
+use crate::scaling::Scaling;
 
-/// Steps taken to estimate the time: the first is slower than the others.
-const STEPS: u64 = 4;
+/// Groups of steps taken to estimate the time: the first is slower than the others.
+const GROUPS: u64 = 4;
+
+/// Steps in a group on a GPU, which is asked for its results at the end of each.
+const STEPS_OF_A_DEVICE: u64 = 20;
 
 /// How many numbers of four bytes training keeps for each parameter: the weight, its gradient and what the optimizer
 /// remembers. If several batches make a step, there is one more gradient. If the run may roll back, there are two more
@@ -28,13 +33,15 @@ fn numbers_per_parameter(train: &TrainConfig) -> Result<u64> {
     Ok(2 + remembered + of_accumulation + copies)
 }
 
-/// Prints sizes, memory and time of the run that would be saved at `path`, and leaves nothing there.
-pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
+/// Prints sizes, memory and time of the run that would be saved at `path`, by this process and by several, and leaves
+/// nothing there.
+pub(crate) fn report(experiment: &Experiment, path: &Path, device: &Device, ranks: Option<usize>) -> Result<()> {
+    let batch_size = experiment.train.batch_size;
     let task = Arc::new(experiment.task(&Catalogue::standard())?);
     let counts = experiment.model_config(&task, &Catalogue::standard())?.parameter_counts();
     let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
     let mean = |lengths: &[u32]| lengths.iter().sum::<u32>() as f64 / lengths.len() as f64;
-    let (how, step) = time_of_a_step(experiment)?;
+    let (how, step) = time_of_a_step(experiment, device)?;
     let steps = u32::try_from(experiment.train.steps).unwrap_or(u32::MAX);
 
     let width = layout::width();
@@ -65,21 +72,37 @@ pub(crate) fn report(experiment: &Experiment, path: &Path) -> Result<()> {
             experiment.train.examples(1)
         ),
     );
+    if let Some(asked) = ranks {
+        let ranks = asked.min(batch_size.max(1));
+        if ranks < asked {
+            let why = "a batch has one example for each rank, and train.batch_size is";
+            text += &text::folded(&format!("ranks:       at most {ranks}: {why} {batch_size}\n"), width);
+        }
+        let mut share = experiment.clone();
+        share.train.batch_size = batch_size.div_ceil(ranks);
+        let least = (share.train.batch_size, time_of_a_step(&share, device)?.1);
+        let scaling =
+            Scaling { whole: (batch_size, step), least, parameters: counts.total(), is_gpu: !device.is_cpu() };
+        text += &scaling.report(ranks, width);
+    }
     write(&text)
 }
 
-/// How gradients are computed, and the time of the shortest of a few steps.
-fn time_of_a_step(experiment: &Experiment) -> Result<(String, Duration)> {
+/// How gradients are computed, and the time of a step in the fastest of a few groups.
+fn time_of_a_step(experiment: &Experiment, device: &Device) -> Result<(String, Duration)> {
+    let group = if device.is_cpu() { 1 } else { STEPS_OF_A_DEVICE };
     let mut short = experiment.clone();
-    short.train.steps = STEPS;
+    short.train.steps = GROUPS * group;
+    short.log.every = group;
     // Measures the experiment proper, because most steps belong to it.
     short.stage.clear();
     short.evaluate.examples = 1;
-    let mut run = Run::new(short)?.with_observer(Clock::default());
+    let mut run = Run::on_device(short, &Catalogue::standard(), device)?.with_observer(Clock::default());
     run.run()?;
     let Clock { how, ends } = run.trainer().observer::<Clock>().context("the clock is gone")?;
-    let steps = ends.windows(2).map(|pair| pair[1].duration_since(pair[0]));
-    Ok((how.clone(), steps.min().unwrap_or_default()))
+    let ends: Vec<_> = ends.iter().skip(group as usize - 1).step_by(group as usize).collect();
+    let groups = ends.windows(2).map(|pair| pair[1].duration_since(*pair[0]));
+    Ok((how.clone(), groups.min().unwrap_or_default() / group as u32))
 }
 
 /// Records how gradients are computed and when each step ended.

@@ -15,16 +15,21 @@ mod decoding;
 mod device;
 mod dry_run;
 mod hint;
+mod launcher;
 mod layout;
 mod matrix_file;
 mod output;
 mod partial_file;
 mod passed_over;
+mod ranks;
+mod scaling;
 mod signals;
 mod verbosity;
 
 use std::any::TypeId;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use crate::commands::{
     bench, completions, evaluate, export, filter, generate, import_lawt, presets, problems, report, reproduce, resume,
@@ -34,6 +39,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use numformer_evaluate::text;
 use numformer_experiment::ExperimentError;
 
+use crate::ranks::Ranks;
 use crate::verbosity::Verbosity;
 
 /// Transformers that learn numerical linear algebra from examples.
@@ -73,6 +79,24 @@ enum Command {
     Man(completions::ManArguments),
 }
 
+impl Command {
+    /// Checks that a command which several processes cannot share was not started by a launcher. Those that print what
+    /// never changes may be.
+    fn is_for_several(&self) -> anyhow::Result<()> {
+        let name = match self {
+            Self::Solve(_) => "solve",
+            Self::Verify(_) => "verify",
+            Self::ImportLawt(_) => "import-lawt",
+            Self::Export(_) => "export",
+            Self::Score(_) => "score",
+            Self::Report(_) => "report",
+            Self::Reproduce(_) => "reproduce",
+            _ => return Ok(()),
+        };
+        Ranks::alone(name).map(drop)
+    }
+}
+
 /// Passes a negative number to the option that it follows, instead of reading it as another option. The option then
 /// refuses it and says why.
 fn taking_negative_numbers(command: clap::Command) -> clap::Command {
@@ -90,9 +114,26 @@ fn taking_negative_numbers(command: clap::Command) -> clap::Command {
 /// The number of columns if no terminal gives one.
 const USUAL_WIDTH: usize = 100;
 
+/// How long a process that a launcher started waits before it reports an error that the first of them may have, too.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one waits that was told of the error of another, which reports it meanwhile.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
+
+/// Reports wrong usage: where several processes have the same, the first does.
+fn exit(usage: &clap::Error) -> ! {
+    if usage.use_stderr() && launcher::is_not_first() {
+        thread::sleep(PATIENCE);
+    }
+    usage.exit()
+}
+
 fn main() -> ExitCode {
-    let matches = taking_negative_numbers(Cli::command()).get_matches();
-    let Cli { command, verbosity } = Cli::from_arg_matches(&matches).unwrap_or_else(|usage| usage.exit());
+    let matches = taking_negative_numbers(Cli::command()).try_get_matches().unwrap_or_else(|usage| exit(&usage));
+    let Cli { command, verbosity } = Cli::from_arg_matches(&matches).unwrap_or_else(|usage| exit(&usage));
+    if let Err(error) = command.is_for_several() {
+        return failed(&error);
+    }
     let outcome = match command {
         Command::Train(arguments) => train::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),
         Command::Resume(arguments) => resume::run(arguments, verbosity).map(|()| ExitCode::SUCCESS),
@@ -116,17 +157,27 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| match error.downcast::<clap::Error>() {
         // Wrong usage that only shows when options are checked together.
-        Ok(usage) => usage.exit(),
-        Err(error) => {
-            report!("error: {}", causes(error.chain()));
-            let unknown = error.chain().find_map(|cause| cause.downcast_ref());
-            if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
-                let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
-                report!("The presets are:\n{}", text::names(known, width).trim_end());
-            }
-            ExitCode::FAILURE
-        }
+        Ok(usage) => exit(&usage),
+        Err(error) => failed(&error),
     })
+}
+
+/// Reports an error, once where several processes have it.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if ranks::is_of_another_rank(error) {
+        thread::sleep(PATIENCE_WITH_OTHERS);
+        return ExitCode::FAILURE;
+    }
+    if launcher::is_not_first() {
+        thread::sleep(PATIENCE);
+    }
+    report!("error: {}", causes(error.chain()));
+    let unknown = error.chain().find_map(|cause| cause.downcast_ref());
+    if let Some(ExperimentError::UnknownPreset { known, .. }) = unknown {
+        let width = layout::width_of_errors().unwrap_or(USUAL_WIDTH);
+        report!("The presets are:\n{}", text::names(known, width).trim_end());
+    }
+    ExitCode::FAILURE
 }
 
 /// An error and its causes in one line, without the backtraces that RUST_BACKTRACE adds to some errors: users have no

@@ -31,7 +31,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// Handles the signals of this process from now on. Acknowledges the first one, if a thread can wait for it on this
     /// system and the user did not ask for quiet.
-    pub(crate) fn handled(verbosity: Verbosity) -> io::Result<Self> {
+    pub(crate) fn handled(verbosity: Verbosity, ranks: usize) -> io::Result<Self> {
         let signals = Self { end: Arc::default(), save: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
             // The order matters: at the first signal, the shutdown is checked before the flag is set.
@@ -48,16 +48,18 @@ impl Signals {
                     if first.forever().next().is_some() {
                         // Replaces the progress bar, which is drawn again below.
                         let clear = if io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
+                        // A launcher sends the same signal when another process has died.
+                        let others = if ranks > 1 { ", if the other processes still run" } else { "" };
                         report!(
-                            "{clear}the run will save and end after this step, or this part of an evaluation; the next \
-                             signal ends it at once"
+                            "{clear}the run will save and end after this step, or this part of an evaluation{others}; the \
+                             next signal ends it at once"
                         );
                     }
                 });
             }
         }
         #[cfg(not(unix))]
-        let _ = verbosity;
+        let _ = (verbosity, ranks);
         Ok(signals)
     }
 }

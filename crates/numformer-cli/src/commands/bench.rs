@@ -3,10 +3,13 @@
 use std::fs;
 use std::hint::black_box;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use numformer_data::Sequences;
+use numformer_distributed::{Communicator, share};
 use numformer_evaluate::text;
 use numformer_fused::{Precision, device_model};
 use numformer_model::{Model, Padded, Parameters, StackConfig, Transformer, greedy};
@@ -17,7 +20,8 @@ use numformer_train::{Gradients, Workload};
 use serde::Serialize;
 
 use crate::device::DeviceName;
-use crate::layout;
+use crate::ranks::{Ranks, RanksArguments};
+use crate::{launcher, layout};
 
 /// Measure training steps per second on the shape of a published run, with random tokens.
 ///
@@ -34,8 +38,9 @@ use crate::layout;
   T4  multiplication 5x5, P1000   154/79   512  1/4   1328
   T5  transpose 3x3, P1000        31/31     64  1/1   1328
 
-Example:
-  $ numformer bench --config T5 --seconds 2"
+Examples:
+  $ numformer bench --config T5 --seconds 2
+  $ mpirun -n 2 numformer bench --threads 1   # one step by two processes, if built with MPI"
 )]
 pub(crate) struct Arguments {
     /// Which configuration: T1 to T5.
@@ -65,6 +70,8 @@ pub(crate) struct Arguments {
     /// Length of a window, in seconds.
     #[arg(long, default_value_t = 4.0, value_parser = window_seconds)]
     seconds: f64,
+    #[command(flatten)]
+    ranks: RanksArguments,
     /// Also measure greedy decoding, of twice as many examples at once.
     #[arg(long)]
     generate: bool,
@@ -113,6 +120,8 @@ struct Report {
     #[serde(skip)]
     how: String,
     threads: usize,
+    /// Processes that these threads are in.
+    ranks: usize,
     level: String,
     parameters: usize,
     train_steps_per_s: Rate,
@@ -139,15 +148,30 @@ struct Rate {
 const STEPS_OF_A_DEVICE: u32 = 50;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let ranks = arguments.ranks.join(arguments.device)?;
+    ranks.run(|| bench(arguments, &ranks))
+}
+
+fn bench(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
+    let size = ranks.communicator().size();
+    ensure!(
+        size <= arguments.batch as usize,
+        "--batch: expected an example for each of {size} ranks, found {}",
+        arguments.batch
+    );
+    ensure!(size == 1 || arguments.device == DeviceName::Cpu, "bench measures one GPU: start it without a launcher");
     if matches!(arguments.gradients, How::Autodiff) && arguments.bf16 {
         bail!("--bf16 needs the fused step, not automatic differentiation: leave out --bf16 or --gradients");
     }
-    let threads = arguments.threads.map_or(0, |threads| threads as usize);
+    let threads = arguments.threads.map(|threads| threads as usize).or_else(launcher::threads).unwrap_or(0);
     let level = arguments.level.unwrap_or_else(Level::widest);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(move |_| level.choose());
     let pool = pool.build().context("cannot start the threads")?;
     // Runs inside the pool: a fork from there costs microseconds less.
-    let report = pool.install(|| measure(arguments))?;
+    let report = pool.install(|| measure(arguments, &ranks.communicator()))?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let mut output = std::io::stdout().lock();
     if arguments.json {
         writeln!(output, "{}", serde_json::to_string(&report)?)?;
@@ -157,7 +181,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn measure(arguments: &Arguments) -> Result<Report> {
+fn measure(arguments: &Arguments, ranks: &Arc<dyn Communicator>) -> Result<Report> {
     let Arguments { config: workload, batch, .. } = arguments;
     let (name, gradients) = match arguments.gradients {
         How::Explicit => ("explicit", Gradients::Fused),
@@ -166,13 +190,15 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let precision = if arguments.bf16 { Precision::Bf16 } else { Precision::F32 };
     let device = arguments.device.open()?;
     let (mut training, steps) = if device.is_cpu() {
-        (workload.training(gradients, precision)?, 1)
+        (workload.training_across(gradients, precision, Arc::clone(ranks))?, 1)
     } else {
         (workload.training_on(Accelerator::new(&device)?, gradients, precision)?, STEPS_OF_A_DEVICE)
     };
-    let batches: Vec<_> = (0..8).map(|seed| workload.batch(seed, *batch as usize)).collect();
+    let rows = share(*batch as usize, ranks);
+    let own = |batch: [Sequences; 2]| batch.map(|sequences| sequences.rows(rows.clone()));
+    let batches: Vec<_> = (0..8).map(|seed| own(workload.batch(seed, *batch as usize))).collect();
     let mut next = batches.iter().cycle();
-    let train_steps_per_s = rate(arguments, steps, || {
+    let train_steps_per_s = rate(arguments, steps, ranks, || {
         training.steps(next.by_ref().take(steps as usize))?;
         Ok(())
     })?;
@@ -187,7 +213,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         } else {
             device_model(&workload.config.clone().into(), &parameters, precision, || Accelerator::new(&device))?
         };
-        let rate = rate(arguments, 1, || {
+        let rate = rate(arguments, 1, ranks, || {
             greedy(&model, &src, workload.tgt_len)?;
             Ok(())
         })?;
@@ -202,7 +228,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let [multiply_add_gflop_per_s, product_gflop_per_s] = match precision {
         Precision::F32 => bounds::<f32>(d_model, d_ff),
         Precision::Bf16 => bounds::<bf16>(d_model, d_ff),
-    };
+    }
+    .map(|of_this_rank| of_this_rank * ranks.size() as f64);
     Ok(Report {
         config: workload.name,
         device: arguments.device.to_string(),
@@ -213,7 +240,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         program: concat!("numformer ", env!("CARGO_PKG_VERSION")),
         gradients: name,
         how: training.how(),
-        threads: rayon::current_num_threads(),
+        threads: rayon::current_num_threads() * ranks.size(),
+        ranks: ranks.size(),
         level: arguments.level.unwrap_or_else(Level::widest).to_string(),
         parameters: training.parameters(),
         train_examples_per_s: train_steps_per_s.median * f64::from(*batch),
@@ -227,7 +255,12 @@ fn measure(arguments: &Arguments) -> Result<Report> {
 }
 
 /// Operations per second, where each `call` does `times` of them. The first three calls do not count.
-fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>) -> Result<Rate> {
+fn rate(
+    arguments: &Arguments,
+    times: u32,
+    ranks: &dyn Communicator,
+    mut call: impl FnMut() -> Result<()>,
+) -> Result<Rate> {
     for _ in 0..3 {
         call()?;
     }
@@ -236,7 +269,8 @@ fn rate(arguments: &Arguments, times: u32, mut call: impl FnMut() -> Result<()>)
     for _ in 0..arguments.windows {
         let begin = Instant::now();
         let mut calls = 0;
-        while calls < 2 || begin.elapsed() < window {
+        // All ranks make as many calls.
+        while ranks.any(calls < 2 || begin.elapsed() < window)? {
             call()?;
             calls += 1;
         }
@@ -312,16 +346,20 @@ fn shown(arguments: &Arguments, report: &Report) -> String {
         "{multiply_add_gflop_per_s:.0} GFLOP/s in multiply-adds in registers; the step reaches {:.0}% of it",
         share(multiply_add_gflop_per_s)
     );
+    let (of_ranks, each) = match report.ranks {
+        1 => (String::new(), ""),
+        ranks => (format!(" in {ranks} ranks"), " in the first"),
+    };
     let figures = [
         ("parameters", Some(report.parameters.to_string())),
         ("gradients", Some(report.how.clone())),
-        ("threads", Some(format!("{}, {}", report.threads, report.level))),
+        ("threads", Some(format!("{}{of_ranks}, {}", report.threads, report.level))),
         ("training", Some(training)),
         ("greedy", report.greedy_examples_per_s.map(|rate| format!("{rate:.0} examples/s"))),
         ("operations", Some(of_step)),
         ("products", Some(of_products)),
         ("bound", Some(of_registers)),
-        ("peak memory", report.peak_memory_mb.map(|peak| format!("{peak:.0} MB"))),
+        ("peak memory", report.peak_memory_mb.map(|peak| format!("{peak:.0} MB{each}"))),
     ];
     let width = layout::width();
     let lines = figures.map(|(name, figure)| {

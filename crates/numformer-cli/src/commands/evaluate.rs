@@ -13,9 +13,11 @@ use numformer_metrics::Tolerance;
 use numformer_problems::Problem;
 use serde_json::json;
 
+use crate::commands::train::start_threads;
 use crate::decoding::{DecodingArguments, TaskArguments};
 use crate::device::DeviceArguments;
 use crate::output::write;
+use crate::ranks::{Ranks, RanksArguments};
 use crate::{layout, passed_over};
 
 /// Judge the model of a run on unseen matrices, including kinds that it was not trained on.
@@ -65,6 +67,8 @@ pub(crate) struct Arguments {
     task: TaskArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    ranks: RanksArguments,
     /// Print the figures as one JSON object: as in metrics.jsonl, or by set if there are several; with --failures, an
     /// object with both, `evaluation` by set and `failures` by problem.
     #[arg(long)]
@@ -88,11 +92,15 @@ enum Grid {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    match (arguments.grid, &arguments.runs[..]) {
-        (Some(Grid::Laws), runs) => grid(arguments, runs),
-        (None, [run]) => one(arguments, run),
-        (None, runs) => bail!("expected one run, found {}; several runs need --grid", runs.len()),
-    }
+    let ranks = arguments.ranks.join(arguments.device.name())?;
+    ranks.run(|| {
+        start_threads(None)?;
+        match (arguments.grid, &arguments.runs[..]) {
+            (Some(Grid::Laws), runs) => grid(arguments, runs, &ranks),
+            (None, [run]) => one(arguments, run, &ranks),
+            (None, runs) => bail!("expected one run, found {}; several runs need --grid", runs.len()),
+        }
+    })
 }
 
 /// How many matrices a set has if they are drawn.
@@ -126,16 +134,18 @@ impl Arguments {
     }
 }
 
-fn load(arguments: &Arguments, run: &Path) -> Result<StoredRun> {
+fn load(arguments: &Arguments, run: &Path, ranks: &Ranks) -> Result<StoredRun> {
     let answering = arguments.decoding.answering(&arguments.task)?;
     let run = arguments.device.run(run, arguments.checkpoint.clone())?;
-    passed_over::warn(&run);
-    Ok(run.with_answering(answering))
+    if ranks.is_first() {
+        passed_over::warn(&run);
+    }
+    Ok(run.with_answering(answering).across(ranks.communicator())?)
 }
 
-fn one(arguments: &Arguments, run: &Path) -> Result<()> {
+fn one(arguments: &Arguments, run: &Path, ranks: &Ranks) -> Result<()> {
     arguments.check_settings()?;
-    let mut run = load(arguments, run)?;
+    let mut run = load(arguments, run, ranks)?;
     if !arguments.settings.is_empty() {
         run = run.with_settings(&arguments.settings)?;
     }
@@ -147,6 +157,9 @@ fn one(arguments: &Arguments, run: &Path) -> Result<()> {
             table
         }
     };
+    if !ranks.is_first() {
+        return Ok(());
+    }
     if arguments.csv {
         return write(&table.to_csv());
     }
@@ -188,8 +201,8 @@ fn failures(run: &StoredRun, arguments: &Arguments) -> Result<BTreeMap<String, P
 }
 
 /// Prints a line for each run, with its accuracy within 5% on each law.
-fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
-    let runs = paths.iter().map(|path| load(arguments, path).with_context(|| path.display().to_string()));
+fn grid(arguments: &Arguments, paths: &[PathBuf], ranks: &Ranks) -> Result<()> {
+    let runs = paths.iter().map(|path| load(arguments, path, ranks).with_context(|| path.display().to_string()));
     let runs = runs.collect::<Result<Vec<_>>>()?;
     let trained_on = |run: &StoredRun| {
         let OneOrMany(laws) = &run.experiment().matrices.law;
@@ -209,6 +222,9 @@ fn grid(arguments: &Arguments, paths: &[PathBuf]) -> Result<()> {
     };
     let examples = arguments.amount().of_drawn();
     let tables = runs.iter().map(|run| Ok(run.evaluate_laws(&laws, examples)?)).collect::<Result<Vec<_>>>()?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let trained: Vec<String> = runs.iter().map(|run| trained_on(run).join("+")).collect();
     if arguments.json {
         let rows = paths.iter().zip(&trained).zip(&tables);

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use numformer_data::{DatasetError, Format, Split, write_examples};
+use numformer_data::{DatasetError, Format, Split, write_examples_across};
 use numformer_experiment::{Catalogue, Experiment};
 use rayon::ThreadPoolBuilder;
 
+use crate::device::DeviceName;
+use crate::launcher;
 use crate::partial_file::PartialFile;
+use crate::ranks::{Ranks, RanksArguments};
 use crate::verbosity::Verbosity;
 
 /// Write examples of an experiment to a file or to standard output.
@@ -51,6 +54,8 @@ pub(crate) struct Arguments {
     /// Number of threads, up to 1024 [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    #[command(flatten)]
+    ranks: RanksArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -68,6 +73,12 @@ enum FormatName {
 }
 
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
+    let ranks = arguments.ranks.join(DeviceName::Cpu)?;
+    let verbosity = ranks.verbosity(verbosity);
+    ranks.run(|| generate(arguments, verbosity, &ranks))
+}
+
+fn generate(arguments: &Arguments, verbosity: Verbosity, ranks: &Ranks) -> Result<()> {
     let experiment = Experiment::load(&arguments.experiment)?;
     let task = experiment.task(&Catalogue::standard())?;
     let (split, own_seed) = match arguments.split {
@@ -88,16 +99,23 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     ensure!(end.is_some(), "--start and --count: expected a sum below 2^64");
     let range = arguments.start..end.expect("checked above");
     // 0 stands for one thread for each core.
-    let pool = ThreadPoolBuilder::new().num_threads(arguments.threads.unwrap_or(0).into()).build()?;
+    let threads = arguments.threads.map(usize::from).or_else(launcher::threads).unwrap_or(0);
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
     let seed = arguments.seed.unwrap_or(own_seed);
     let write = |out: &mut (dyn Write + Send)| -> Result<u64, DatasetError> {
-        pool.install(|| write_examples(&task, seed, split, range, format, out))
+        pool.install(|| write_examples_across(&task, seed, split, range, format, out, &ranks.communicator()))
     };
+    if !ranks.is_first() {
+        write(&mut io::sink())?;
+        return Ok(());
+    }
     let rejected = match &arguments.output {
         Some(path) => to_file(path, write)?,
         None => match write(&mut io::stdout()) {
             // A reader that has left, such as `head`, is not an error.
-            Err(DatasetError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(DatasetError::Write(error)) if error.kind() == ErrorKind::BrokenPipe && ranks.are_one() => {
+                return Ok(());
+            }
             written => written?,
         },
     };

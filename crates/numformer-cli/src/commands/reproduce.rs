@@ -17,6 +17,7 @@ use numformer_train::StopReason;
 use crate::budget::Budget;
 use crate::commands::train::{run_in, start_threads};
 use crate::device::DeviceName;
+use crate::ranks::Ranks;
 use crate::signals::Signals;
 use crate::verbosity::Verbosity;
 use crate::{layout, output, passed_over};
@@ -74,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let experiments = experiments(arguments)?;
     if !arguments.list {
         start_threads(arguments.threads)?;
-        let signals = Signals::handled(verbosity).context("cannot handle signals")?;
+        let signals = Signals::handled(verbosity, 1).context("cannot handle signals")?;
         for experiment in &experiments {
             for &seed in &arguments.seeds {
                 let experiment = Experiment { seed, ..experiment.clone() };
@@ -118,7 +119,8 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         report!("{}", path.display());
     }
     let budget = arguments.budget.map(|minutes| Budget::new(Duration::from_secs_f64(60.0 * minutes)));
-    let (run, ended) = run_in(experiment, path.clone(), arguments.device, verbosity, signals.clone(), budget.clone())?;
+    let (run, ended) =
+        run_in(experiment, path.clone(), arguments.device, verbosity, signals.clone(), budget.clone(), &Ranks::solo())?;
     match &ended.stop {
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => return Ok(false),

@@ -37,19 +37,23 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
-    let file = arguments.run.join("experiment.toml");
-    ensure!(
-        file.is_file(),
-        "{} is not a run: expected experiment.toml in it, as `numformer train` writes it",
-        arguments.run.display()
-    );
-    let mut draft = Draft::load(&file.to_string_lossy(), &arguments.settings)?;
-    let experiment = &mut draft.experiment;
-    experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
-    if arguments.ignore_stop {
-        experiment.stop = StopConfig::default();
-    }
-    let experiment = checked(draft, verbosity)?;
-    arguments.ending.start_threads()?;
-    train(experiment, arguments.run, &arguments.ending, verbosity)
+    let ranks = arguments.ending.join()?;
+    let verbosity = ranks.verbosity(verbosity);
+    ranks.run(|| {
+        let file = arguments.run.join("experiment.toml");
+        ensure!(
+            file.is_file(),
+            "{} is not a run: expected experiment.toml in it, as `numformer train` writes it",
+            arguments.run.display()
+        );
+        let mut draft = Draft::load(&file.to_string_lossy(), &arguments.settings)?;
+        let experiment = &mut draft.experiment;
+        experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
+        if arguments.ignore_stop {
+            experiment.stop = StopConfig::default();
+        }
+        let experiment = checked(draft, verbosity)?;
+        arguments.ending.start_threads()?;
+        train(experiment, arguments.run.clone(), &arguments.ending, verbosity, &ranks)
+    })
 }

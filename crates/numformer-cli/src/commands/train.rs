@@ -13,9 +13,10 @@ use serde_json::json;
 use crate::budget::Budget;
 use crate::device::DeviceName;
 use crate::output::write;
+use crate::ranks::{Ranks, RanksArguments};
 use crate::signals::Signals;
 use crate::verbosity::Verbosity;
-use crate::{dry_run, hint, layout};
+use crate::{dry_run, hint, launcher, layout};
 
 /// Train a model on an experiment: a preset's name or a TOML file.
 ///
@@ -37,7 +38,8 @@ use crate::{dry_run, hint, layout};
   numformer train larger.toml --start-from runs/transpose-3x3-seed0
   numformer train transpose-5x5 --set train.precision=bf16
   numformer train transpose-5x5 --device cuda:0 --set train.precision=bf16
-  numformer train my.toml --quiet --json")]
+  numformer train my.toml --quiet --json
+  mpirun -n 4 numformer train transpose-5x5   # in 4 processes, if built with MPI")]
 pub(crate) struct Arguments {
     /// Name of a preset, or path of a file that ends in .toml.
     experiment: String,
@@ -56,6 +58,10 @@ pub(crate) struct Arguments {
     /// Print what would run, with its parameters, tokens, memory and time, and leave nothing behind.
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: also estimate the time of a step on up to this many processes, from measured times and the sizes of
+    /// messages.
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u16).range(1..))]
+    ranks: Option<u16>,
     /// A run or model whose weights this run starts from, instead of the experiment's: the same model, except for its
     /// vocabulary and positions.
     #[arg(long, value_name = "DIR")]
@@ -67,27 +73,35 @@ pub(crate) struct Arguments {
 /// How a run is computed and reported on, whether it is begun or resumed.
 #[derive(Args)]
 pub(crate) struct Ending {
-    /// Number of threads; the results do not depend on it [default: one per core].
+    /// Number of threads; the results do not depend on it [default: one per core; under a launcher, the cores of the
+    /// machine divided among its processes].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to train and evaluate: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0).
+    /// Where to train and evaluate: cpu, or cuda:N, the NVIDIA GPU with that number (cuda is cuda:0; under a launcher,
+    /// each process takes the GPU of its number on the machine).
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
+    #[command(flatten)]
+    ranks: RanksArguments,
     /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// Starts this many threads that compute; all of the machine's if no number is given.
+/// Starts this many threads that compute. If no number is given, there are as many as this process has cores.
 pub(crate) fn start_threads(threads: Option<u16>) -> Result<()> {
-    if let Some(threads) = threads {
-        let threads = usize::from(threads);
+    if let Some(threads) = threads.map(usize::from).or_else(launcher::threads) {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     }
     Ok(())
 }
 
 impl Ending {
+    /// Joins the processes that a launcher started beside this one.
+    pub(crate) fn join(&self) -> Result<Ranks> {
+        self.ranks.join(self.device)
+    }
+
     pub(crate) fn start_threads(&self) -> Result<()> {
         start_threads(self.threads)
     }
@@ -99,26 +113,35 @@ const TEST_EXAMPLES: u64 = 2_000;
 const SHOWN_EXAMPLES: u64 = 3;
 
 pub(crate) fn run(arguments: Arguments, verbosity: Verbosity) -> Result<()> {
+    if arguments.dry_run {
+        Ranks::alone("train --dry-run")?;
+        let (experiment, path) = chosen(&arguments, verbosity)?;
+        arguments.ending.start_threads()?;
+        RunDir::check(&path, &experiment)?;
+        let device = arguments.ending.device.open()?;
+        warn_of_warmup(&experiment.train);
+        return dry_run::report(&experiment, &path, &device, arguments.ranks.map(usize::from));
+    }
+    let ranks = arguments.ending.join()?;
+    let verbosity = ranks.verbosity(verbosity);
+    ranks.run(|| {
+        let (experiment, path) = chosen(&arguments, verbosity)?;
+        arguments.ending.start_threads()?;
+        train(experiment, path, &arguments.ending, verbosity, &ranks)
+    })
+}
+
+/// The checked experiment, and where it is run.
+fn chosen(arguments: &Arguments, verbosity: Verbosity) -> Result<(Experiment, PathBuf)> {
     let mut draft = Draft::load(&arguments.experiment, &arguments.settings)?;
     let experiment = &mut draft.experiment;
     experiment.seed = arguments.seed.unwrap_or(experiment.seed);
     experiment.train.steps = arguments.steps.unwrap_or(experiment.train.steps);
-    experiment.start_from = arguments.start_from.or(experiment.start_from.take());
+    experiment.start_from = arguments.start_from.clone().or(experiment.start_from.take());
     let experiment = checked(draft, verbosity)?;
-
     let default = || format!("runs/{}-seed{}", experiment.name, experiment.seed).into();
-    let path = arguments.run_dir.unwrap_or_else(default);
-    arguments.ending.start_threads()?;
-    if arguments.dry_run {
-        if arguments.ending.device != DeviceName::Cpu {
-            bail!("--dry-run estimates memory and time on the CPU: leave out --device");
-        }
-        RunDir::check(&path, &experiment)?;
-        warn_of_warmup(&experiment.train);
-        dry_run::report(&experiment, &path)
-    } else {
-        train(experiment, path, &arguments.ending, verbosity)
-    }
+    let path = arguments.run_dir.clone().unwrap_or_else(default);
+    Ok((experiment, path))
 }
 
 /// The checked experiment, with absolute paths. Reports what the settings changed beyond the values that they set.
@@ -143,15 +166,30 @@ fn warn_of_warmup(train: &TrainConfig) {
 }
 
 /// Trains in a run directory, from its current state, and reports on what was learned.
-pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verbosity: Verbosity) -> Result<()> {
+pub(crate) fn train(
+    experiment: Experiment,
+    path: PathBuf,
+    ending: &Ending,
+    verbosity: Verbosity,
+    ranks: &Ranks,
+) -> Result<()> {
     // Handled from the beginning: an early signal must not end the process in the middle.
-    let signals = Signals::handled(verbosity).context("cannot handle signals")?;
+    let signals = Signals::handled(verbosity, ranks.communicator().size()).context("cannot handle signals")?;
     let over = signals.over();
-    let (run, report) = run_in(&experiment, path, ending.device, verbosity, signals, None)?;
-    // Only the report is left, and a signal may end that.
+    let ended = run_in(&experiment, path, ending.device, verbosity, signals, None, ranks);
+    // Only the report is left, or that of an error, and a signal may end that.
     over.set();
+    let (run, report) = ended?;
 
-    let run_dir = run.run_dir().expect("given to it");
+    // A test file is always used as a whole.
+    let count = if run.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
+    let Some(run_dir) = run.run_dir() else {
+        // Another rank reports. This one does its part of the evaluation.
+        if matches!(report.stop, StopReason::Completed | StopReason::Asked(_)) {
+            run.evaluate(Split::Test, count)?;
+        }
+        return Ok(());
+    };
     let curve = run_dir.write_learning_curve();
     if let Err(error) = &curve {
         report!("warning: cannot draw the learning curve: {error}");
@@ -170,8 +208,6 @@ pub(crate) fn train(experiment: Experiment, path: PathBuf, ending: &Ending, verb
     if let Some(stage) = run.stage_name() {
         report!("warning: the run ended in stage {stage}: the experiment proper was not trained");
     }
-    // A test file is always used as a whole.
-    let count = if run.experiment().data.test.is_some() { u64::MAX } else { TEST_EXAMPLES };
     if !verbosity.quiet {
         report!("judging it on unseen matrices");
     }
@@ -208,11 +244,12 @@ pub(crate) fn run_in(
     verbosity: Verbosity,
     signals: Signals,
     budget: Option<Budget>,
+    ranks: &Ranks,
 ) -> Result<(Run, RunReport)> {
     // First comes what may fail, so that a mistake in the experiment leaves no directory behind.
-    let run = Run::on_device(experiment.clone(), &Catalogue::standard(), &device.open()?)?;
+    let run = ranks.run_of(experiment.clone(), device)?;
     let run = run.in_dir(path)?;
-    for checkpoint in run.passed_over() {
+    for checkpoint in run.passed_over().iter().filter(|_| ranks.is_first()) {
         report!("warning: passed over a checkpoint: {}", crate::causes(anyhow::Chain::new(checkpoint)));
     }
     if let Some(Gap { last, expected }) = run.gap().context("cannot read the run's metrics")? {
@@ -224,7 +261,9 @@ pub(crate) fn run_in(
     if verbosity.verbose {
         report!("{} threads", rayon::current_num_threads());
     }
-    let mut run = run.waiting_for_space().with_observer(match verbosity {
+    // Several ranks do not wait: those without a disk would not know that rank 0 does.
+    let run = if run.ranks().size() == 1 { run.waiting_for_space() } else { run };
+    let mut run = run.with_observer(match verbosity {
         Verbosity { quiet: true, .. } => Progress::quiet(),
         Verbosity { verbose: true, .. } => Progress::stderr().with_checkpoints(),
         _ => Progress::stderr(),
@@ -233,7 +272,9 @@ pub(crate) fn run_in(
         run = run.with_observer(budget);
     }
     run = run.with_observer(signals);
-    warn_of_warmup(&experiment.train);
+    if ranks.is_first() {
+        warn_of_warmup(&experiment.train);
+    }
     let report = run.run()?;
     Ok((run, report))
 }

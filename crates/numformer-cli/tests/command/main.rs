@@ -328,7 +328,7 @@ fn a_gpu_that_cannot_be_had_is_one_line_and_leaves_nothing() {
             "train.precision = \"bf16\" needs the fused step, which has no dropout",
             1,
         ),
-        (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: --dry-run estimates memory", 1),
+        (&[&train[..], &["--dry-run", "--device", "cuda:99"]].concat(), "error: cuda:99 cannot be opened: ", 1),
         (&["bench", "--bf16", "--gradients", "autodiff"], "error: --bf16 needs the fused step", 1),
         (&["bench", "--level", "sse"], "expected one that this processor has: plain", 2),
         (&["bench", "--gradients", "autodiff", "--device", "cuda:99"], "error: cuda:99 cannot be opened: ", 1),
