@@ -70,7 +70,7 @@ pub(crate) fn build(arguments: &BuildArguments) -> Result<()> {
 /// Builds the command, and returns the path of the stripped file.
 pub(crate) fn built(root: &Path, capability: &str) -> Result<PathBuf> {
     let mut command = command(root, capability)?;
-    command.args(["build", "--release", "--package", "numformer-cli", "--features", "cuda"]);
+    command.args(["build", "--release", "--package", "numformer-cli", "--features", "cuda,nccl"]);
     let status = command.status().context("cannot run cargo")?;
     if !status.success() {
         bail!("the command does not build: {status}");

@@ -26,7 +26,7 @@ struct Library {
     missing: u32,
 }
 
-const LIBRARIES: [Library; 5] = [
+const LIBRARIES: [Library; 6] = [
     // CUDA_ERROR_NO_DEVICE
     Library { name: "cuda", files: &["libcuda.so.1", "libcuda.so"], module: "driver", missing: 100 },
     // CUBLAS_STATUS_NOT_INITIALIZED
@@ -34,6 +34,8 @@ const LIBRARIES: [Library; 5] = [
     Library { name: "cublasLt", files: &["libcublasLt.so.13", "libcublasLt.so.12"], module: "cublaslt", missing: 1 },
     // CURAND_STATUS_NOT_INITIALIZED
     Library { name: "curand", files: &["libcurand.so.10"], module: "curand", missing: 101 },
+    // ncclSystemError
+    Library { name: "nccl", files: &["libnccl.so.2"], module: "nccl", missing: 2 },
     // NVRTC_ERROR_INTERNAL_ERROR
     Library { name: "nvrtc", files: &["libnvrtc.so.13", "libnvrtc.so.12"], module: "nvrtc", missing: 11 },
 ];
@@ -79,7 +81,7 @@ fn functions(text: &str) -> Vec<&str> {
     let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("pub unsafe fn ")?.split('(').next());
     // Helpers of cudarc itself have no prefix of a library.
     let mut names: Vec<_> =
-        names.filter(|name| ["cu", "nvrtc"].iter().any(|prefix| name.starts_with(prefix))).collect();
+        names.filter(|name| ["cu", "nvrtc", "nccl"].iter().any(|prefix| name.starts_with(prefix))).collect();
     names.retain(|name| *name != "culib");
     names.sort_unstable();
     names.dedup();
@@ -180,7 +182,7 @@ fn resolver(library: &Library, functions: &[&str]) -> String {
          \x20 pthread_once(&once, load);\n\
          \x20 void *found = library ? dlsym(library, names[i]) : NULL;\n\
          \x20 // These return a text, all others a status.\n\
-         \x20 if (!found && (strstr(names[i], \"GetStatus\") || !strcmp(names[i], \"nvrtcGetErrorString\")))\n\
+         \x20 if (!found && (strstr(names[i], \"GetStatus\") || !strcmp(names[i], \"nvrtcGetErrorString\") || !strncmp(names[i], \"ncclGet\", 7) && strstr(names[i], \"Error\")))\n\
          \x20   found = (void *)missing_text;\n\
          \x20 if (!found) found = (void *)missing;\n\
          \x20 __atomic_store_n(&numformer_{name}_slots[i], found, __ATOMIC_RELEASE);\n\

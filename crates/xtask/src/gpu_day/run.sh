@@ -160,10 +160,10 @@ torch = importlib.util.find_spec("torch")
 print(sysconfig.get_path("purelib"))
 torch and print(os.path.dirname(os.path.dirname(torch.origin)))' 2>/dev/null)
   candidates=(/usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib)
-  for site in $sites; do candidates+=("$site"/nvidia/{cu13,cublas,curand}/lib); done
-  for library in libcublas libcublasLt libcurand; do
-    # cuRAND has had the same number for long.
-    for version in 13 12 10; do
+  for site in $sites; do candidates+=("$site"/nvidia/{cu13,cublas,curand,nccl}/lib); done
+  for library in libcublas libcublasLt libcurand libnccl; do
+    # cuRAND and NCCL have had the same number for long.
+    for version in 13 12 10 2; do
       [[ $known == *"$library.so.$version "* ]] && break
       for candidate in "${candidates[@]}"; do
         if [[ -e $candidate/$library.so.$version ]]; then
@@ -369,6 +369,30 @@ if check learning "${ours[@]}" train transpose-3x3 --quiet --json --device "$dev
   else
     note learning failed "$took" "the report has no share of exact answers: $(reason_in "$logs/learning.log")"
   fi
+fi
+
+# The only rank of a job that NCCL connects, as torchrun would start it, takes the steps of a process without ranks. Sums
+# are rounded elsewhere, so that the losses of the first steps agree to six digits.
+losses_of() {
+  local pattern='"loss":([0-9]+)\.([0-9]+)' line
+  while read -r line; do
+    [[ $line =~ $pattern ]] && printf '%d ' "$((10#${BASH_REMATCH[1]}${BASH_REMATCH[2]:0:5}))"
+  done < <(grep -a -m 5 '"event":"step"' "$1/metrics.jsonl" 2>/dev/null)
+}
+one=(train transpose-3x3 --quiet --device "$device" --steps 20 --set log.every=1 --set evaluate.examples=16)
+if check nccl-none "${ours[@]}" "${one[@]}" --run-dir "$work/nccl-none" &&
+  check nccl-one env RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 "${ours[@]}" "${one[@]}" --run-dir "$work/nccl-one"; then
+  read -r -a none <<<"$(losses_of "$work/nccl-none")"
+  read -r -a with <<<"$(losses_of "$work/nccl-one")"
+  outcome=failed
+  if ((${#none[@]} == 5 && ${#with[@]} == 5)); then
+    outcome=passed
+    for at in 0 1 2 3 4; do
+      difference=$((none[at] - with[at]))
+      ((${difference#-} <= 2)) || outcome=failed
+    done
+  fi
+  note nccl "$outcome" "$took" "losses ${with[*]:-}, without NCCL ${none[*]:-}, in 1e-5"
 fi
 
 # A run that stops after 100 steps and is resumed ends with the same bits as one that does not stop.
