@@ -374,9 +374,11 @@ fi
 # The only rank of a job that NCCL connects, as torchrun would start it, takes the steps of a process without ranks. Sums
 # are rounded elsewhere, so that the losses of the first steps agree to six digits.
 losses_of() {
-  local pattern='"loss":([0-9]+)\.([0-9]+)' line
+  local pattern='"loss":([0-9]+)\.([0-9]+)' line digits
   while read -r line; do
-    [[ $line =~ $pattern ]] && printf '%d ' "$((10#${BASH_REMATCH[1]}${BASH_REMATCH[2]:0:5}))"
+    [[ $line =~ $pattern ]] || continue
+    digits=${BASH_REMATCH[2]}00000
+    printf '%d ' "$((10#${BASH_REMATCH[1]}${digits:0:5}))"
   done < <(grep -a -m 5 '"event":"step"' "$1/metrics.jsonl" 2>/dev/null)
 }
 one=(train transpose-3x3 --quiet --device "$device" --steps 20 --set log.every=1 --set evaluate.examples=16)
