@@ -53,20 +53,38 @@ pub(super) fn sum_gradients(
 ) -> Result<f64, CommunicatorError> {
     let mut is_sent: Vec<f32> = gradients.chunks(BLOCK).map(|block| f32::from(u8::from(!is_zero(block)))).collect();
     ranks.sum(&mut is_sent)?;
-    let sent = gradients.chunks_mut(BLOCK).zip(is_sent).filter(|(_, ranks)| *ranks > 0.0);
-    let mut blocks: Vec<&mut [f32]> = sent.map(|(block, _)| block).collect();
-    let mut bucket = Vec::with_capacity(BUCKET);
     let mut squares = 0.0;
-    for blocks in blocks.chunks_mut(BUCKET / BLOCK) {
+    // Whole buckets stay in their place; what is shorter is brought together.
+    let (mut rest, mut pieces) = (gradients, Vec::new());
+    for run in is_sent.chunk_by(|a, b| (*a > 0.0) == (*b > 0.0)) {
+        let (run_of_blocks, others) = rest.split_at_mut(rest.len().min(run.len() * BLOCK));
+        rest = others;
+        if run[0] > 0.0 {
+            let mut buckets = run_of_blocks.chunks_exact_mut(BUCKET);
+            for bucket in &mut buckets {
+                bucket.iter_mut().for_each(|gradient| *gradient *= factor);
+                ranks.sum(bucket)?;
+                squares += sum_of_squares(bucket);
+            }
+            pieces.push(buckets.into_remainder());
+        }
+    }
+    let mut pieces = pieces.into_iter().peekable();
+    let mut bucket = Vec::with_capacity(BUCKET);
+    while pieces.peek().is_some() {
         bucket.clear();
-        blocks.iter().for_each(|block| bucket.extend(block.iter().map(|gradient| gradient * factor)));
+        let mut taken = Vec::new();
+        while let Some(piece) = pieces.next_if(|piece| bucket.len() + piece.len() <= BUCKET) {
+            bucket.extend(piece.iter().map(|gradient| gradient * factor));
+            taken.push(piece);
+        }
         ranks.sum(&mut bucket)?;
         squares += sum_of_squares(&bucket);
-        let mut rest = &bucket[..];
-        for block in blocks {
-            let (sums, others) = rest.split_at(block.len());
-            block.copy_from_slice(sums);
-            rest = others;
+        let mut sums = &bucket[..];
+        for piece in taken {
+            let (own, others) = sums.split_at(piece.len());
+            piece.copy_from_slice(own);
+            sums = others;
         }
     }
     Ok(squares)
@@ -168,6 +186,27 @@ mod tests {
         let message = found[1].as_ref().expect_err("they differ");
         assert!(message.contains("checksum of the weights after 1000 updates"), "{message}");
         assert!(found[0].is_err());
+    }
+
+    #[test]
+    fn sums_are_those_of_all_gradients_wherever_the_zeros_are() {
+        // Runs of more than two buckets, of single blocks, and of what is left at the end.
+        let len = 3 * BUCKET + 7 * BLOCK + 100;
+        let is_zero = |at: usize| {
+            (2 * BUCKET + BLOCK..2 * BUCKET + 3 * BLOCK).contains(&at) || at / BLOCK == 3 * BUCKET / BLOCK + 2
+        };
+        let gradient = |rank: usize, at: usize| if is_zero(at) { 0.0 } else { (at % 61 + 7 * rank) as f32 - 30.0 };
+        let sums = on_ranks(3, |ranks| {
+            let mut own: Vec<f32> = (0..len).map(|at| gradient(ranks.rank(), at)).collect();
+            let squares = sum_gradients(&mut own, 0.5, &ranks).expect("all are there");
+            (own, squares)
+        });
+        let expected: Vec<f32> = (0..len).map(|at| (0..3).map(|rank| 0.5 * gradient(rank, at)).sum()).collect();
+        let squares: f64 = expected.iter().map(|sum| f64::from(*sum).powi(2)).sum();
+        for (own, found) in sums {
+            assert!(own == expected);
+            assert!((found - squares).abs() < 1e-9 * squares, "{found} {squares}");
+        }
     }
 
     #[test]
