@@ -2,14 +2,13 @@
 //! them: it adds up vectors, and sends bytes from one rank to all. [`Solo`] is a job of one process.
 //!
 //! ```
-//! use numformer_distributed::{Communicator, Solo};
+//! use numformer_distributed::{Communicator, Solo, share};
 //!
 //! let ranks = Solo;
 //! let mut values = [1.5, 2.5];
 //! ranks.sum(&mut values)?; // over all ranks, of which there is one
 //! assert_eq!(values, [1.5, 2.5]);
 //! assert_eq!(share(100, &ranks), 0..100);
-//! # use numformer_distributed::share;
 //! # Ok::<(), numformer_distributed::CommunicatorError>(())
 //! ```
 //!

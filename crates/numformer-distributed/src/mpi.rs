@@ -26,7 +26,7 @@ const MOST_BYTES: usize = 1 << 30;
 /// the other ranks has an end.
 ///
 /// Sums have the same bits on all ranks and in every job of this size if the library adds up in a fixed order, which the
-/// standard of MPI recommends, and Open MPI and MPICH do.
+/// standard of MPI recommends. Open MPI was seen to do so.
 ///
 /// Call [`finish`](Self::finish) at the end of a job that succeeded. The launcher takes the end of a process without it
 /// for a failure, and ends the others, which is what should become of them.
