@@ -5,6 +5,7 @@ pub(crate) mod run_checkpoints;
 pub(crate) mod run_dir;
 pub(crate) mod run_error;
 pub(crate) mod run_summary;
+pub(crate) mod same_run;
 pub(crate) mod stored_run;
 pub(crate) mod training;
 pub(crate) mod warm_start;
@@ -29,6 +30,7 @@ use crate::run::run_checkpoint::{RunCheckpoint, RunDescription};
 use crate::run::run_checkpoints::RunCheckpoints;
 use crate::run::run_dir::{EXPERIMENT, RunDir};
 use crate::run::run_error::RunError;
+use crate::run::same_run::{check_same_run, hash};
 use crate::run::training::{EVALUATION_BATCH, Place, Together, examples, learner, models, trainer};
 use crate::run::warm_start::{Beginner, TakenOver, load};
 
@@ -160,7 +162,8 @@ impl Run {
         }
         let task = Arc::new(experiment.task(catalogue)?);
         let files = DataFiles::read(&experiment.data, &task)?;
-        check_same(&experiment, &files, &ranks)?;
+        let data = hash(&format!("{:?}", files.fingerprints()));
+        check_same_run(&experiment, ("files of examples", data), &ranks)?;
         let config = experiment.model_config(&task, catalogue)?;
         let parameters = Parameters::random(experiment.seed, place.device());
         let accelerator = place.accelerator()?;
@@ -482,20 +485,6 @@ impl Experiment {
     pub fn trainer(&self, catalogue: &Catalogue) -> Result<Trainer, RunError> {
         Ok(Run::with_catalogue(Self { start_from: None, ..self.clone() }, catalogue)?.trainer)
     }
-}
-
-/// Checks that all ranks run the same experiment, on the same data, in the same version.
-fn check_same(experiment: &Experiment, files: &DataFiles, ranks: &dyn Communicator) -> Result<(), RunError> {
-    if ranks.size() > 1 {
-        let data = format!("{:?}", files.fingerprints());
-        let hash = |text: &str| format!("hash {:08x}", crc32c::crc32c(text.as_bytes()));
-        ranks.check_same(&[
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("experiment", hash(&experiment.to_toml())),
-            ("files of examples", hash(&data)),
-        ])?;
-    }
-    Ok(())
 }
 
 /// The evaluations, from its metrics log, of a run that continues after `step`. Only evaluations are included that a

@@ -26,6 +26,7 @@ use crate::experiment_difference::is_part;
 use crate::run::run_checkpoint::RunCheckpoint;
 use crate::run::run_dir::{EXPERIMENT, RunDirError};
 use crate::run::run_error::RunError;
+use crate::run::same_run::check_same_run;
 use crate::run::training::{Place, models};
 
 /// The model of a run, from its latest good checkpoint, for evaluation and for solving problems. The run may still be
@@ -166,11 +167,7 @@ impl StoredRun {
     /// # Errors
     /// When the processes differ in version, experiment or checkpoint, or do not answer.
     pub fn across(self, ranks: Arc<dyn Communicator>) -> Result<Self, RunError> {
-        if ranks.size() > 1 {
-            let experiment = format!("hash {:08x}", crc32c::crc32c(self.experiment.to_toml().as_bytes()));
-            let (version, step) = (env!("CARGO_PKG_VERSION").to_owned(), format!("step {}", self.step));
-            ranks.check_same(&[("version", version), ("experiment", experiment), ("checkpoint", step)])?;
-        }
+        check_same_run(&self.experiment, ("checkpoint", format!("step {}", self.step)), &ranks)?;
         Ok(Self { ranks, ..self })
     }
 
