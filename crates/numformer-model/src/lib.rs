@@ -21,6 +21,7 @@
 //!   model of your own.
 //! - [`Parameters`]: the named weights, from a seed or from stored values.
 //! - [`ParameterCounts`]: the number of weights in each part.
+//! - [`value_vectors`]: vectors that tell how large a number is, for tokens of numbers to begin with.
 //! - [`FlatLayout`]: all weights or gradients as one flat vector.
 //! - [`Transformer`] with its [`TransformerConfig`]; its parts, in the order of the figure, are [`Embedding`],
 //!   [`MultiHeadAttention`], [`FeedForward`], [`LayerNorm`], [`Encoder`] and [`Decoder`].
@@ -64,6 +65,7 @@ mod recurrent;
 mod seq2seq;
 mod training;
 mod transformer;
+mod value_vectors;
 
 pub use any_model::{AnyKept, AnyModel, Kept};
 pub use batched::Batched;
@@ -103,3 +105,4 @@ pub use transformer::cache::Cache;
 pub use transformer::decoder::Decoder;
 pub use transformer::encoder::Encoder;
 pub use transformer::memory::Memory;
+pub use value_vectors::value_vectors;

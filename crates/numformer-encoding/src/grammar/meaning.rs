@@ -1,5 +1,7 @@
 //! What symbols stand for.
 
+use crate::numbers::decimal;
+
 /// What a symbol of a [`NumberEncoding`](crate::NumberEncoding) stands for, independently of the encoding.
 ///
 /// Symbols of two encodings may be spelled alike but differ in meaning, as `5` does in base 10 and in base 1000. They
@@ -44,6 +46,28 @@ pub enum SymbolMeaning {
 }
 
 impl SymbolMeaning {
+    /// The value of a number, a significand, a digit or a power of ten, as the nearest double; `None` for other symbols, such
+    /// as signs.
+    ///
+    /// # Examples
+    /// ```
+    /// use numformer_encoding::SymbolMeaning;
+    ///
+    /// assert_eq!(SymbolMeaning::Number { significand: -31, exponent: -1 }.value(), Some(-3.1));
+    /// assert_eq!(SymbolMeaning::PowerOfTen(2).value(), Some(100.0));
+    /// assert_eq!(SymbolMeaning::Sign { is_negative: true }.value(), None);
+    /// ```
+    #[must_use]
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Self::Sign { .. } => None,
+            Self::Digit { digit, .. } => Some(f64::from(digit)),
+            Self::Significand(significand) => Some(significand as f64),
+            Self::PowerOfTen(exponent) => Some(decimal::value(1, exponent)),
+            Self::Number { significand, exponent } => Some(decimal::value(significand, exponent)),
+        }
+    }
+
     /// The number `significand·10^exponent`.
     pub(crate) fn number(mut significand: i64, mut exponent: i32) -> Self {
         if significand == 0 {
@@ -83,6 +107,24 @@ mod tests {
             assert_eq!(meanings.len(), count, "{encoding:?}");
             assert_eq!(encoding.meaning(count), None, "{encoding:?}");
         }
+    }
+
+    #[test]
+    fn the_value_of_a_word_of_one_token_is_what_is_read() {
+        let floating = Floating::new(3, 16, 7).expect("valid parameters");
+        for (id, symbol) in floating.symbols().iter().enumerate() {
+            let value = floating.meaning(id).and_then(SymbolMeaning::value);
+            assert_eq!(value, Some(floating.parse(symbol).expect(symbol)), "{symbol}");
+        }
+        let b1999 = Balanced::b1999();
+        for (symbol, expected) in [("N-7", -7.0), ("E-2", 0.01), ("E5", 1e5)] {
+            assert_eq!(meaning(&b1999, symbol).and_then(SymbolMeaning::value), Some(expected), "{symbol}");
+        }
+        for symbol in ["+", "-"] {
+            assert_eq!(meaning(&Positional::p10(), symbol).and_then(SymbolMeaning::value), None);
+        }
+        let [none, all] = [i32::MIN, i32::MAX].map(|exponent| SymbolMeaning::PowerOfTen(exponent).value());
+        assert_eq!((none, all), (Some(0.0), Some(f64::INFINITY)));
     }
 
     #[test]
