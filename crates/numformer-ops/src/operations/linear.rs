@@ -106,12 +106,17 @@ pub fn linear_rows_add<E: Operand>(y: &mut [f32], x: &[E], weight_t: &Panels<E>,
     multiply_packed(MatMut::filling(y, n), rows_of(x, weight_t), weight_t, &epilogue);
 }
 
-/// The gradient of the input of an affine map, dY·W: `d_y` is `[rows, n]`, `d_x` `[rows, k]`, and `weight` the packed
-/// weight.
+/// The gradient of the input of an affine map, dY·W, which is any product: `d_y` is `[rows, n]`, `d_x` `[rows, k]`, and
+/// `weight` the packed weight, whose type is that of the product's operands.
 ///
 /// # Panics
 /// When the lengths of the slices disagree.
-pub fn linear_input_gradient<E: Operand, O: Operand>(d_x: &mut [O], store: Store, d_y: &[E], weight: &Panels<E>) {
+pub fn linear_input_gradient<S: Operand, E: Operand, O: Operand>(
+    d_x: &mut [O],
+    store: Store,
+    d_y: &[S],
+    weight: &Panels<E>,
+) {
     let epilogue: Epilogue<'_> = match store {
         Store::Replace => Epilogue::Replace(1.0),
         Store::Add => Epilogue::Add,
@@ -241,7 +246,7 @@ impl Linear {
         let rows = parallel::share(x.len() / k, (PRIVATE / (n * k)).clamp(2, TASKS));
         let mut d_x = Fresh::new(x.len());
         let mut private = Scratch::take(x.len().div_ceil(rows * k) * (n * k + n));
-        let mut packed = Panels::default();
+        let mut packed = Panels::<f32>::default();
         packed.pack_rows(weight, k);
 
         let tasks = d_x.chunks(rows * k).zip(private.chunks_mut(n * k + n)).enumerate();
@@ -433,7 +438,7 @@ mod tests {
                     relu_gradient(&mut d_y, &expected);
                 }
                 let [mut d_x, mut d_weight, mut d_bias] = [&x, &weight, &bias].map(|t| vec![f32::NAN; t.len()]);
-                let mut packed = Panels::default();
+                let mut packed = Panels::<f32>::default();
                 packed.pack_rows(&weight, k);
                 linear_input_gradient(&mut d_x, Store::Replace, &d_y, &packed);
                 let mut packed_x = Panels::default();
