@@ -28,7 +28,7 @@
 //! - [`AnswerGrammar`]: which tokens may follow which in an answer.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches, of a task or from a custom source. [`TaskBatches`] makes those of a
-//!   task, [`RankBatches`] one process's part of each, and [`prefetch`] makes batches ahead on threads.
+//!   task, of which some may be [`Repeated`], [`RankBatches`] one process's part of each, and [`prefetch`] makes batches ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`], as [`write_examples_across`] does on several processes;
 //!   a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.
@@ -54,6 +54,7 @@ mod batch_source;
 mod files;
 mod prefetch;
 mod rank_batches;
+mod repeated;
 mod shuffle;
 mod task;
 mod task_batches;
@@ -70,6 +71,7 @@ pub use files::write::{write_examples, write_examples_across};
 pub use numformer_encoding::Sequences;
 pub use prefetch::{Prefetch, prefetch};
 pub use rank_batches::RankBatches;
+pub use repeated::Repeated;
 pub use task::Task;
 pub use task::answer_analysis::{AnswerAnalysis, RefinementSteps};
 pub use task::answer_grammar::{AnswerGrammar, AnswerState};

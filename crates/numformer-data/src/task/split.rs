@@ -26,12 +26,22 @@ impl Split {
     /// The seed and the split are the key of a ChaCha stream cipher with 8 rounds, and the index is the number of the
     /// stream. So any example is reached at once, and no two examples share random numbers.
     pub(crate) fn generator(self, seed: u64, index: u64) -> ChaCha8Rng {
+        self.tagged_generator(0, seed, index)
+    }
+
+    /// The generator that decides which example comes at place `index`, independent of those that make examples.
+    pub(crate) fn order_generator(self, seed: u64, index: u64) -> ChaCha8Rng {
+        self.tagged_generator(3, seed, index)
+    }
+
+    fn tagged_generator(self, purpose: u8, seed: u64, index: u64) -> ChaCha8Rng {
         // Changing a tag changes every data set.
-        let tag = match self {
-            Self::Train => 0,
-            Self::Validation => 1,
-            Self::Test => 2,
-        };
+        let tag = purpose
+            + match self {
+                Self::Train => 0,
+                Self::Validation => 1,
+                Self::Test => 2,
+            };
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8] = tag;
@@ -70,6 +80,7 @@ mod tests {
             for split in SPLITS {
                 for index in edges {
                     assert!(seen.insert(split.generator(seed, index).next_u64()), "{seed} {split} {index}");
+                    assert!(seen.insert(split.order_generator(seed, index).next_u64()), "{seed} {split} {index}");
                 }
             }
         }
