@@ -16,8 +16,8 @@ use numformer::experiment::{
 use numformer::model::StackConfig;
 use numformer::store::StoredModel;
 use numformer::train::{
-    AdamConfig, DivergencePolicy, Goal, Observer, OptimizerConfig, Record, Remedy, SgdConfig, StepReport, StopReason,
-    TrainError, read_metrics,
+    AdamConfig, DivergencePolicy, Goal, MuonConfig, Observer, OptimizerConfig, Record, Remedy, SgdConfig, StepReport,
+    StopReason, TrainError, read_metrics,
 };
 
 mod changes;
@@ -383,7 +383,7 @@ fn assert_resumes_exactly(experiment: &Experiment, stops: &[u64]) {
 fn runs_of_every_optimizer_resume_with_the_same_bits() {
     let sgd = OptimizerConfig::Sgd(SgdConfig { momentum: 0.9, nesterov: true });
     let adam = OptimizerConfig::Adam(AdamConfig { beta2: 0.98, ..AdamConfig::default() });
-    for optimizer in [sgd, adam] {
+    for optimizer in [sgd, adam, OptimizerConfig::Muon(MuonConfig::default())] {
         let mut experiment = tiny();
         experiment.train.optimizer = optimizer.into();
         assert_resumes_exactly(&experiment, &[5]);

@@ -58,7 +58,7 @@ pub use candle_core;
 pub use candle_nn;
 pub use catalogue::{Catalogue, LawParameters};
 pub use config::architecture::Architecture;
-pub use config::architecture_config::{Adaptation, ArchitectureConfig, SizesConfig};
+pub use config::architecture_config::{Adaptation, ArchitectureConfig, NumberVectors, SizesConfig};
 pub use config::choice::{BuiltIn, Choice, CustomConfig};
 pub use config::experiment_error::ExperimentError;
 pub use config::one_or_many::{OneOrMany, Span};

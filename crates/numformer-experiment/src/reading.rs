@@ -215,6 +215,17 @@ mod tests {
         assert_eq!(error_with("n_heads = 4", "n_heads = 5"), "impossible model");
         assert!(error_with("\"transpose-3x3\"", "\"../x\"").contains("found `../x`"));
         assert!(error_with("batch_size = 16", "batch_size = 1000000000").contains("at most 65536"));
+        let of_data = |data: &str| error_with("[model.encoder]", &format!("[data]\n{data}\n[model.encoder]"));
+        let error = of_data("repeated = { examples = 0 }");
+        assert!(error.ends_with("data.repeated.examples must be at least 1, found 0"), "{error}");
+        for found in ["0.0", "1.5", "nan"] {
+            let error = of_data(&format!("repeated = {{ examples = 5, probability = {found} }}"));
+            assert!(error.contains("data.repeated.probability must be above 0 and at most 1"), "{error}");
+        }
+        let error = of_data("train = \"train.tsv\"\nrepeated = { examples = 5 }");
+        assert!(error.ends_with("come from a file: leave out one of them"), "{error}");
+        let error = error_with("[model.encoder]", "[train.optimizer]\nname = \"muon\"\nbeta1 = 1.0\n[model.encoder]");
+        assert!(error.contains("train.optimizer.beta1 must be from 0, below 1"), "{error}");
         let error = error_with("[model.encoder]", "[model]\nmax_positions = 30\n[model.encoder]");
         let expected = ": model.max_positions must be at least 31, the longest sequence of the task, found 30";
         assert!(error.ends_with(expected), "{error}");

@@ -2,11 +2,15 @@
 
 use std::fmt::{self, Write as _};
 
+use numformer_data::Repeated;
 use numformer_evaluate::text::{Align, table};
 use numformer_evaluate::{Better, Evaluation, Figure, FigureName};
+use numformer_train::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ExpectedConfig;
+use crate::config::architecture_config::NumberVectors;
+use crate::config::choice::Choice;
 use crate::experiment::Experiment;
 
 /// The result of a run, and where it was computed.
@@ -161,8 +165,9 @@ fn configuration(experiment: &Experiment) -> String {
         format!("{} → {}", encoding.input, encoding.output)
     };
     let noise = if experiment.data.noise > 0.0 { format!(", noise {}", experiment.data.noise) } else { String::new() };
+    let means = means(experiment);
     format!(
-        "{dimension} {}{noise}, {encodings}, {}/{} layers, {}/{} wide, batch {}",
+        "{dimension} {}{noise}, {encodings}, {}/{} layers, {}/{} wide, batch {}{means}",
         matrices.law.0.join("+"),
         model.encoder.n_layers,
         model.decoder.n_layers,
@@ -170,6 +175,21 @@ fn configuration(experiment: &Experiment) -> String {
         model.decoder.d_model,
         experiment.train.batch_size
     )
+}
+
+/// By what the model learns from fewer examples.
+fn means(experiment: &Experiment) -> String {
+    let mut means = String::new();
+    if experiment.model.number_vectors == NumberVectors::Values {
+        means += ", vectors of values";
+    }
+    if let Choice::BuiltIn(OptimizerConfig::Muon(_)) = experiment.train.optimizer {
+        means += ", Muon";
+    }
+    if let Some(Repeated { examples, .. }) = experiment.data.repeated {
+        means += &format!(", {examples} repeated examples");
+    }
+    means
 }
 
 fn run_line(outcome: &Outcome) -> String {

@@ -1,6 +1,8 @@
 //! The tasks of an experiment: what its model reads and writes.
 
-use numformer_data::{Task, TaskBuilder};
+use std::sync::Arc;
+
+use numformer_data::{Split, Task, TaskBatches, TaskBuilder};
 use numformer_problems::{Law, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
@@ -23,6 +25,17 @@ impl Experiment {
             builder = builder.with_room_for(&other).map_err(|source| stage.error(source.into()))?;
         }
         Ok(builder.build()?)
+    }
+
+    /// The batches of training examples of a task that are drawn, and not read from a file.
+    #[must_use]
+    pub fn drawn_batches(&self, task: &Arc<Task>) -> TaskBatches {
+        let batches = task.batches(self.seed, Split::Train, self.train.batch_size);
+        let batches = batches.with_buckets(self.data.bucket_window);
+        match self.data.repeated {
+            Some(repeated) => batches.with_repeated(repeated),
+            None => batches,
+        }
     }
 
     /// The tasks of the stages, written as the experiment's own `task`.

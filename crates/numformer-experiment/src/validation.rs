@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use numformer_data::Repeated;
 use numformer_evaluate::FigureName;
 use numformer_problems::MAX_DIMENSION;
-use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig, SgdConfig};
+use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, MuonConfig, OptimizerConfig, SgdConfig};
 
 use crate::catalogue::Catalogue;
 use crate::config::choice::Choice;
@@ -50,6 +51,18 @@ impl Experiment {
         }
         if let Some((key, found)) = signed::larger_than_toml(self) {
             return Err(ExperimentError::TooLarge { key, limit: signed::LARGEST, found });
+        }
+        if let Some(Repeated { examples, probability }) = self.data.repeated {
+            if examples == 0 {
+                return Err(ExperimentError::Zero { key: "data.repeated.examples" });
+            }
+            if !(probability > 0.0 && probability <= 1.0) {
+                let key = "data.repeated.probability";
+                return Err(ExperimentError::OutOfRange { key, expected: "above 0 and at most 1", found: probability });
+            }
+            if self.data.train.is_some() {
+                return Err(ExperimentError::RepeatedFile);
+            }
         }
         // Lengths are inspected one window at a time.
         let (window, limit) = (u64::from(self.data.bucket_window), MAX_WINDOW_EXAMPLES / self.train.batch_size as u64);
@@ -167,6 +180,14 @@ impl Experiment {
         share("train.label_smoothing", self.train.label_smoothing)?;
         match self.train.optimizer {
             Choice::BuiltIn(OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon })) => {
+                share("train.optimizer.beta1", beta1)?;
+                share("train.optimizer.beta2", beta2)?;
+                if !(epsilon.is_finite() && epsilon > 0.0) {
+                    return Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon });
+                }
+            }
+            Choice::BuiltIn(OptimizerConfig::Muon(MuonConfig { momentum, beta1, beta2, epsilon })) => {
+                share("train.optimizer.momentum", momentum)?;
                 share("train.optimizer.beta1", beta1)?;
                 share("train.optimizer.beta2", beta2)?;
                 if !(epsilon.is_finite() && epsilon > 0.0) {

@@ -62,9 +62,10 @@ fn losses(dir: &Path) -> Vec<f64> {
 fn a_run_on_ranks_is_that_of_one_and_goes_on_with_any_number_of_them() {
     let dir = tempfile::tempdir().expect("a directory");
     let [alone, together] = ["alone", "together"].map(|name| dir.path().join(name));
-    // Also in a stage, and with buckets.
+    // Also in a stage, with buckets, and with examples that come again.
     let stage = "stage=[{ name = \"first\", steps = 3, matrices = { law = \"uniform\", rows = 1, cols = 2 } }]";
-    let experiment = |steps: &str| tiny(&["data.bucket_window=2", stage, steps]);
+    let repeated = "data.repeated={ examples = 20, probability = 0.5 }";
+    let experiment = |steps: &str| tiny(&["data.bucket_window=2", repeated, stage, steps]);
     train(&alone, experiment("train.steps=12"), &(Arc::new(Solo) as Ranks)).expect("a run");
     for (size, steps) in [(2, "train.steps=5"), (3, "train.steps=9"), (1, "train.steps=12")] {
         let weights = on_ranks(size, |ranks| train(&together, experiment(steps), &ranks).expect("a run"));

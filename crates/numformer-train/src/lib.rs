@@ -27,7 +27,7 @@
 //! |---|---|---|
 //! | weights that learn | [`Learner`] | [`HostLearner`], [`DeviceLearner`] |
 //! | loss and gradients | [`TrainingStep`](numformer_model::TrainingStep) | `FusedStep`, `Autodiff` |
-//! | updates of the weights | [`Optimizer`] | [`Adam`], [`Sgd`] |
+//! | updates of the weights | [`Optimizer`] | [`Adam`], [`Muon`], [`Sgd`] |
 //! | learning rate | [`Schedule`] | [`WarmUp`], any `Fn(u64) -> f64` |
 //! | other processes | [`Communicator`](numformer_distributed::Communicator) | `Solo`, `Mpi`, `Nccl` |
 //! | examples | [`BatchSource`](numformer_data::BatchSource) | a task's batches, a file's |
@@ -88,6 +88,7 @@ pub use observers::progress::Progress;
 pub use observers::tensorboard::TensorBoard;
 pub use optimizers::adam::{Adam, AdamConfig};
 pub use optimizers::candle_optimizer::{CandleOptimizer, CandleOptimizerConfig};
+pub use optimizers::muon::{Muon, MuonConfig};
 pub use optimizers::optimizer::{Optimizer, Update};
 pub use optimizers::optimizer_config::OptimizerConfig;
 pub use optimizers::sgd::{Sgd, SgdConfig};

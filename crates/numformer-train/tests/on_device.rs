@@ -61,7 +61,7 @@ fn learner(
     optimizer: OptimizerConfig,
 ) -> candle_core::Result<(DeviceLearner, Parameters)> {
     let parameters = Parameters::random(1, device.device());
-    let on = (device, optimizer.kind());
+    let on = (device, optimizer.kind().expect("an optimizer of devices"));
     let (training, how) = device_training(config, &parameters, Gradients::Auto, precision, 0.0, on)?;
     Ok((DeviceLearner::new(training, optimizer)?.described_as(&how), parameters))
 }

@@ -38,6 +38,18 @@ impl From<StackConfig> for SizesConfig {
     }
 }
 
+/// How the vectors of the tokens of numbers begin. All of them are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberVectors {
+    /// At random, as those of all other tokens.
+    #[default]
+    Random,
+    /// As [`value_vectors`](numformer_model::value_vectors) of what tokens stand for: a number, a significand, a digit or a
+    /// power of ten.
+    Values,
+}
+
 /// The model. Values that follow from the task (vocabulary, lengths) are not repeated here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,6 +64,9 @@ pub struct ArchitectureConfig {
     /// Transformers: how positions are embedded.
     #[serde(default)]
     pub positions: Positions,
+    /// How the vectors of the tokens of numbers begin.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub number_vectors: NumberVectors,
     /// Transformers: longest sequence, including delimiters; as long as the task needs when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_positions: Option<usize>,

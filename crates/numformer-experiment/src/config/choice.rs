@@ -47,7 +47,7 @@ pub trait BuiltIn: Serialize + DeserializeOwned {
 
 impl BuiltIn for OptimizerConfig {
     const TAG: &'static str = "name";
-    const NAMES: &'static [&'static str] = &["adam", "sgd"];
+    const NAMES: &'static [&'static str] = &["adam", "sgd", "muon"];
 }
 
 impl BuiltIn for AfterWarmUp {

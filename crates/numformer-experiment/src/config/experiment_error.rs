@@ -241,6 +241,20 @@ pub enum ExperimentError {
         /// The architecture.
         architecture: Architecture,
     },
+    /// An encoding does not say what its symbols stand for.
+    #[error(
+        "model.number_vectors = \"values\": the encoding `{encoding}` does not say what its symbols stand for; implement \
+         `NumberEncoding::meaning`, or use \"random\""
+    )]
+    NoValues {
+        /// The encoding.
+        encoding: String,
+    },
+    /// Examples of a file are asked to come again as drawn ones do.
+    #[error(
+        "data.repeated is for examples that are drawn, and those of data.train come from a file: leave out one of them"
+    )]
+    RepeatedFile,
     /// The encoder's states do not fit the decoder.
     #[error("{key} must be the encoder's in the architecture `{architecture}`: expected {expected}, found {found}")]
     UnequalHalves {
@@ -281,6 +295,8 @@ impl ExperimentError {
             Self::NotAnOption { key, .. } => Some((key, None)),
             Self::UnequalHalves { key, .. } => Some((key, None)),
             Self::TooFewPositions { .. } => Some(("model.max_positions", None)),
+            Self::NoValues { .. } => Some(("model.number_vectors", None)),
+            Self::RepeatedFile => Some(("data.repeated", None)),
             Self::Name { .. } => Some(("name", None)),
             _ => None,
         }

@@ -10,7 +10,7 @@ pub(crate) mod syntax;
 
 use std::path::PathBuf;
 
-use numformer_data::{Split, VocabularyKind};
+use numformer_data::{Repeated, Split, VocabularyKind};
 use numformer_evaluate::FigureName;
 use numformer_fused::Precision;
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
@@ -187,6 +187,9 @@ pub struct DataConfig {
     /// Number of batches whose examples are sorted by length together. This reduces padding if dimensions are mixed. 1
     /// turns sorting off.
     pub bucket_window: u32,
+    /// Training examples that come again: a small set, drawn with a probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Repeated>,
     /// A file of examples to train on, instead of generated ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
@@ -222,7 +225,7 @@ impl DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { noise: 0.0, bucket_window: 1, train: None, validation: None, test: None }
+        Self { noise: 0.0, bucket_window: 1, repeated: None, train: None, validation: None, test: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Running an experiment.
 
+pub(crate) mod number_vectors;
 pub(crate) mod run_checkpoint;
 pub(crate) mod run_checkpoints;
 pub(crate) mod run_dir;
@@ -7,6 +8,7 @@ pub(crate) mod run_error;
 pub(crate) mod run_summary;
 pub(crate) mod same_run;
 pub(crate) mod stored_run;
+pub(crate) mod symbol_meanings;
 pub(crate) mod training;
 pub(crate) mod warm_start;
 
@@ -24,8 +26,10 @@ use numformer_store::{CheckpointError, Latest, NamedTensors};
 use numformer_train::{Gap, LatestSnapshot, Observer, PastEvaluation, Record, RunReport, Trainer, every};
 
 use crate::catalogue::Catalogue;
+use crate::config::architecture_config::NumberVectors;
 use crate::data_files::DataFiles;
 use crate::experiment::Experiment;
+use crate::run::number_vectors::begin_with_values;
 use crate::run::run_checkpoint::{RunCheckpoint, RunDescription};
 use crate::run::run_checkpoints::RunCheckpoints;
 use crate::run::run_dir::{EXPERIMENT, RunDir};
@@ -192,6 +196,9 @@ impl Run {
             passed_over: Vec::new(),
             ranks,
         };
+        if run.experiment.model.number_vectors == NumberVectors::Values {
+            run.begin_with_values(catalogue)?;
+        }
         if run.experiment.start_from.is_some() {
             // The weights that the run starts from may change or disappear.
             run.trainer = run.trainer.saving_first();
@@ -199,6 +206,16 @@ impl Run {
             run.not_begun = run.take_first_weights(catalogue).err();
         }
         Ok(run)
+    }
+
+    /// Gives the tokens of numbers vectors of their values.
+    fn begin_with_values(&mut self, catalogue: &Catalogue) -> Result<(), RunError> {
+        let encodings = self.experiment.encoding.names();
+        let mut weights = self.trainer.weights().to_vec();
+        let layout = self.trainer.learner().layout();
+        begin_with_values(layout, self.task.vocabulary(), &encodings, catalogue, &mut weights)?;
+        self.trainer.set_weights(&weights)?;
+        Ok(self.trainer.show_weights(&self.parameters)?)
     }
 
     /// Takes over the weights of the run or model that the experiment starts from, if any.

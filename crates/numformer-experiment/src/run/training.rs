@@ -66,10 +66,15 @@ pub(crate) fn learner(
     Together { ranks, on_devices }: Together<'_>,
 ) -> Result<Box<dyn Learner>, RunError> {
     let TrainConfig { gradients, precision, label_smoothing, .. } = *train;
-    let (step, how) = match (accelerator, &train.optimizer) {
+    // What updates weights on a device, if one does.
+    let on_device = match &train.optimizer {
+        Choice::BuiltIn(optimizer) => optimizer.kind().map(|kind| (optimizer, kind)),
+        Choice::Custom(_) => None,
+    };
+    let (step, how) = match (accelerator, on_device) {
         (None, _) => training_step(config, parameters, gradients, precision, label_smoothing)?,
-        (Some(accelerator), Choice::BuiltIn(optimizer)) => {
-            let on = (accelerator, optimizer.kind());
+        (Some(accelerator), Some((optimizer, kind))) => {
+            let on = (accelerator, kind);
             let (training, how) = device_training(config, parameters, gradients, precision, label_smoothing, on)?;
             let learner = DeviceLearner::new(training, *optimizer)?.described_as(&how);
             if ranks.size() == 1 && on_devices.is_none() {
@@ -78,7 +83,7 @@ pub(crate) fn learner(
             let sum = on_devices.cloned().unwrap_or_else(|| Arc::new(HostSum::new(Arc::clone(ranks))));
             return Ok(Box::new(learner.across(Arc::clone(ranks), sum)));
         }
-        (Some(accelerator), Choice::Custom(_)) => {
+        (Some(accelerator), None) => {
             device_training_step(config, parameters, gradients, precision, label_smoothing, accelerator)?
         }
     };
@@ -118,10 +123,10 @@ pub(crate) fn trainer(
     (model, parameters): (&Model, &Parameters),
     ranks: &Arc<dyn Communicator>,
 ) -> Result<Trainer, RunError> {
-    let Experiment { name, seed, train, evaluate, checkpoint, log, stop, data, .. } = experiment;
+    let Experiment { name, seed, train, evaluate, checkpoint, log, stop, .. } = experiment;
     let batches: Box<dyn BatchSource> = match files.of(Split::Train) {
         Some(file) => Box::new(file.dataset().batches(train.batch_size, Order::Shuffled(*seed))),
-        None => Box::new(task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window)),
+        None => Box::new(experiment.drawn_batches(task)),
     };
     let evaluator = |task: &Arc<Task>, source: Box<dyn BatchSource>, count| -> Result<_, RunError> {
         let metrics = catalogue.metrics(&evaluate.metric, task)?;
@@ -154,7 +159,7 @@ pub(crate) fn trainer(
     }
     for (config, task) in experiment.stage.iter().zip(experiment.stage_tasks(catalogue, task)?) {
         let task = Arc::new(task);
-        let batches = task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window);
+        let batches = experiment.drawn_batches(&task);
         let validation = Box::new(task.batches(evaluate.seed, Split::Validation, EVALUATION_BATCH));
         let batches = RankBatches::new(batches, rows.clone());
         let mut stage =

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
-use numformer_encoding::{NumberEncoding, SymbolMeaning, Vocabulary};
+use numformer_encoding::Vocabulary;
 use numformer_model::{
     CustomModelConfig, FlatLayout, LayerWeights, ModelConfig, RecurrentConfig, StackConfig, TransformerConfig,
 };
@@ -20,6 +19,7 @@ use crate::config::architecture::Architecture;
 use crate::config::experiment_error::ExperimentError;
 use crate::run::run_checkpoint::RunCheckpoint;
 use crate::run::run_dir::{EXPERIMENT, RunDirError};
+use crate::run::symbol_meanings::{Halves, Meaning};
 
 /// Loads the model of a run from its latest good checkpoint, or the stored model in `dir`. Also returns the damaged
 /// checkpoints that were skipped.
@@ -70,8 +70,8 @@ impl Beginner<'_> {
             return Ok(TakenOver { encoder: all, decoder: all, positions: None });
         }
         let names = stored.encodings.as_ref().ok_or(StartError::UnknownEncodings)?;
-        let old = Halves::new(&stored.vocabulary, names, catalogue)?;
-        let new = Halves::new(self.vocabulary, self.encodings, catalogue)?;
+        let old = Halves::new(&stored.vocabulary, names, catalogue).map_err(StartError::Encoding)?;
+        let new = Halves::new(self.vocabulary, self.encodings, catalogue).map_err(StartError::Encoding)?;
         let (encoder, decoder) = (sources(&old.encoder, &new.encoder), sources(&old.decoder, &new.decoder));
         let mut taken_over =
             TakenOver { encoder: Rows::count(&encoder), decoder: Rows::count(&decoder), positions: None };
@@ -118,73 +118,6 @@ fn owner(name: &str) -> Owner {
     } else {
         Owner::Layers
     }
-}
-
-/// What the symbols of a vocabulary stand for in both halves of a model, in the order of their ids.
-struct Halves<'a> {
-    encoder: Vec<Meaning<'a>>,
-    decoder: Vec<Meaning<'a>>,
-}
-
-/// What a symbol stands for in one half of a model.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Meaning<'a> {
-    Delimiter,
-    Padding,
-    /// A part of a number that this half reads or writes.
-    Number(NumberSymbol<'a>),
-    /// A part of a number that only the other half reads or writes.
-    OfOtherHalf(NumberSymbol<'a>),
-    /// A dimension, the letter of a problem, or nothing.
-    Other(&'a str),
-}
-
-/// A part of a number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum NumberSymbol<'a> {
-    /// A symbol that other encodings have, too.
-    Shared(SymbolMeaning),
-    /// A symbol that only this encoding defines.
-    Own { encoding: &'a str, symbol: &'a str },
-}
-
-impl<'a> Halves<'a> {
-    fn new(vocabulary: &'a Vocabulary, names: &'a EncodingNames, catalogue: &Catalogue) -> Result<Self, StartError> {
-        let encoding = |key, name| catalogue.encoding(key, name).map_err(StartError::Encoding);
-        let input = encoding("encoding.input", &names.input)?;
-        let output = encoding("encoding.output", &names.output)?;
-        let read = number_symbols(vocabulary, &names.input, &input);
-        let written = number_symbols(vocabulary, &names.output, &output);
-        let meanings = |own: &[Option<NumberSymbol<'a>>], other: &[Option<NumberSymbol<'a>>]| {
-            let symbols = vocabulary.symbols().iter().enumerate();
-            symbols
-                .map(|(id, symbol)| match (own[id], other[id]) {
-                    _ if id == vocabulary.delimiter().0 as usize => Meaning::Delimiter,
-                    _ if id == vocabulary.padding().0 as usize => Meaning::Padding,
-                    (Some(own), _) => Meaning::Number(own),
-                    (None, Some(other)) => Meaning::OfOtherHalf(other),
-                    (None, None) => Meaning::Other(symbol),
-                })
-                .collect()
-        };
-        Ok(Self { encoder: meanings(&read, &written), decoder: meanings(&written, &read) })
-    }
-}
-
-/// What the symbols of a vocabulary stand for in an encoding; `None` for symbols that the encoding lacks.
-fn number_symbols<'a>(
-    vocabulary: &'a Vocabulary,
-    name: &'a str,
-    encoding: &Arc<dyn NumberEncoding>,
-) -> Vec<Option<NumberSymbol<'a>>> {
-    let indices: HashMap<&str, usize> =
-        encoding.symbols().iter().enumerate().map(|(index, symbol)| (symbol.as_str(), index)).collect();
-    let meaning = |symbol: &'a String| {
-        let index = *indices.get(symbol.as_str())?;
-        let own = NumberSymbol::Own { encoding: name, symbol };
-        Some(encoding.meaning(index).map_or(own, NumberSymbol::Shared))
-    };
-    vocabulary.symbols().iter().map(meaning).collect()
 }
 
 /// For each new symbol, the id of the old symbol with the same meaning.
@@ -279,7 +212,7 @@ fn toml(value: impl Serialize) -> String {
 }
 
 /// What a run has taken over from the run that it [starts from](crate::Experiment::start_from): all weights of the
-/// layers, and some rows of the embeddings. The other rows are new and are initialized at random. A model of a custom
+/// layers, and some rows of the embeddings. The other rows are new, and begin as in a fresh run. A model of a custom
 /// architecture takes over all weights, those of all symbols included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
@@ -296,7 +229,7 @@ pub struct TakenOver {
 pub struct Rows {
     /// Number of rows that were taken over.
     pub taken: usize,
-    /// Number of rows that were initialized at random.
+    /// Number of rows that begin as in a fresh run.
     pub new: usize,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Result as ModelResult;
+use candle_core::{Error, Result as ModelResult};
 use numformer_distributed::{Communicator, Solo};
 use numformer_fused::{DeviceTraining, DeviceWeights};
 use numformer_model::{FlatLayout, Mode, Parameters, StepOutcome, TokenRows};
@@ -35,12 +35,17 @@ impl std::fmt::Debug for DeviceLearner {
     }
 }
 
+fn on_host_alone() -> Error {
+    Error::Msg("expected an optimizer that devices have, Adam or SGD; for others, use a `HostLearner`".to_owned())
+}
+
 impl DeviceLearner {
     /// Learns by `training`, which was made for the [kind](OptimizerConfig::kind) of this optimizer.
     ///
     /// # Errors
-    /// When it was made for another kind, or the device fails.
+    /// When it was made for another kind, the optimizer has none, or the device fails.
     pub fn new(training: impl DeviceTraining + 'static, config: OptimizerConfig) -> ModelResult<Self> {
+        config.kind().ok_or_else(on_host_alone)?;
         let layout = training.weights().layout();
         let weights = vec![0.0; layout.len()];
         let mut optimizer = config.build();
@@ -86,7 +91,7 @@ impl Learner for DeviceLearner {
             let planned = planned?;
             let batches: Vec<[TokenRows<'_>; 2]> =
                 planned.batches.iter().map(|batch| [(&batch.src).into(), (&batch.tgt).into()]).collect();
-            let update = self.config.step(Update { number, ..planned.update });
+            let update = self.config.step(Update { number, ..planned.update }).ok_or_else(on_host_alone)?;
             let first = first_mask(planned.first, planned.batches.len(), &self.ranks);
             let mode = Mode::Train { seed: planned.seed, step: first };
             self.training.take_step(&batches, mode, update, planned.clip_norm as f32)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Error, Result, Tensor, Var};
 use numformer_model::FlatLayout;
 
 use crate::optimizers::optimizer::{Optimizer, Update};
@@ -11,7 +11,7 @@ use crate::optimizers::optimizer_config::OptimizerConfig;
 
 /// One of our optimizers, for candle's variables. It has the methods of [`candle_nn::Optimizer`], so it works wherever
 /// candle's own optimizers do. A [`Trainer`](crate::Trainer) takes an [`Optimizer`] directly, because its weights are
-/// already one vector.
+/// already one vector. [`Muon`](crate::Muon) is refused: it needs the names of the weights.
 ///
 /// # Examples
 /// ```
@@ -52,6 +52,10 @@ impl candle_nn::Optimizer for CandleOptimizer {
 
     fn new(vars: Vec<Var>, config: CandleOptimizerConfig) -> Result<Self> {
         let CandleOptimizerConfig { optimizer, lr, weight_decay } = config;
+        if let OptimizerConfig::Muon(_) = optimizer {
+            // A variable has no name, and Muon would take tables of embeddings for weights of maps.
+            return Err(Error::Msg("Muon needs the names of the weights: use a `HostLearner`".to_owned()));
+        }
         let vars: Vec<Var> = vars.into_iter().filter(|var| var.dtype().is_float()).collect();
         let begun = vars.iter().map(|var| {
             let mut of_var = optimizer.build();

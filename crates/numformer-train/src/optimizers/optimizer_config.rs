@@ -4,6 +4,7 @@ use numformer_ops::device::{OptimizerKind, OptimizerStep, SgdStep};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizers::adam::{Adam, AdamConfig};
+use crate::optimizers::muon::{Muon, MuonConfig};
 use crate::optimizers::optimizer::{Optimizer, Update};
 use crate::optimizers::sgd::{Sgd, SgdConfig};
 
@@ -17,6 +18,8 @@ pub enum OptimizerConfig {
     Adam(AdamConfig),
     /// [`Sgd`].
     Sgd(SgdConfig),
+    /// [`Muon`].
+    Muon(MuonConfig),
 }
 
 impl Default for OptimizerConfig {
@@ -32,30 +35,33 @@ impl OptimizerConfig {
         match self {
             Self::Adam(config) => Box::new(Adam::new(config)),
             Self::Sgd(config) => Box::new(Sgd::new(config)),
+            Self::Muon(config) => Box::new(Muon::new(config)),
         }
     }
 
-    /// The kind of update by which a device does the same. It remembers the same vectors in the same order.
+    /// The kind of update by which a device does the same, if it can: it remembers the same vectors in the same order.
     #[must_use]
-    pub fn kind(self) -> OptimizerKind {
+    pub fn kind(self) -> Option<OptimizerKind> {
         match self {
-            Self::Adam(_) => OptimizerKind::Adam,
-            Self::Sgd(SgdConfig { nesterov, .. }) => OptimizerKind::Sgd { nesterov },
+            Self::Adam(_) => Some(OptimizerKind::Adam),
+            Self::Sgd(SgdConfig { nesterov, .. }) => Some(OptimizerKind::Sgd { nesterov }),
+            Self::Muon(_) => None,
         }
     }
 
-    /// The numbers of an update, for a device.
+    /// The numbers of an update, for a device that can make it.
     #[must_use]
-    pub fn step(self, update: Update) -> OptimizerStep {
+    pub fn step(self, update: Update) -> Option<OptimizerStep> {
         let Update { lr, weight_decay, .. } = update;
         match self {
-            Self::Adam(config) => OptimizerStep::Adam(config.step(update)),
-            Self::Sgd(SgdConfig { momentum, nesterov }) => OptimizerStep::Sgd(SgdStep {
+            Self::Adam(config) => Some(OptimizerStep::Adam(config.step(update))),
+            Self::Sgd(SgdConfig { momentum, nesterov }) => Some(OptimizerStep::Sgd(SgdStep {
                 lr: lr as f32,
                 momentum: momentum as f32,
                 nesterov,
                 decay: (lr * weight_decay) as f32,
-            }),
+            })),
+            Self::Muon(_) => None,
         }
     }
 }
@@ -65,9 +71,9 @@ mod tests {
     use super::*;
     use crate::optimizers::optimizer::{Update, layout};
 
-    fn all() -> [OptimizerConfig; 3] {
+    fn all() -> [OptimizerConfig; 4] {
         let sgd = |momentum, nesterov| OptimizerConfig::Sgd(SgdConfig { momentum, nesterov });
-        [OptimizerConfig::default(), sgd(0.9, false), sgd(0.5, true)]
+        [OptimizerConfig::default(), sgd(0.9, false), sgd(0.5, true), OptimizerConfig::Muon(MuonConfig::default())]
     }
 
     #[test]
@@ -101,7 +107,13 @@ mod tests {
         assert_eq!(sgd, OptimizerConfig::Sgd(SgdConfig { momentum: 0.9, nesterov: false }));
         let adam = read(r#"optimizer = { name = "adam", beta2 = 0.98 }"#).expect("an optimizer");
         assert_eq!(adam, OptimizerConfig::Adam(AdamConfig { beta2: 0.98, ..AdamConfig::default() }));
-        for wrong in [r#"optimizer = { name = "rmsprop" }"#, r#"optimizer = { name = "sgd", beta1 = 0.9 }"#] {
+        let muon = read(r#"optimizer = { name = "muon", momentum = 0.9 }"#).expect("an optimizer");
+        assert_eq!(muon, OptimizerConfig::Muon(MuonConfig { momentum: 0.9, ..MuonConfig::default() }));
+        for wrong in [
+            r#"optimizer = { name = "muon", nesterov = true }"#,
+            r#"optimizer = { name = "rmsprop" }"#,
+            r#"optimizer = { name = "sgd", beta1 = 0.9 }"#,
+        ] {
             read(wrong).expect_err(wrong);
         }
     }

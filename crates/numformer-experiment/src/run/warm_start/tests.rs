@@ -1,6 +1,8 @@
 //! What a run takes over from another, and what it refuses.
 
-use numformer_encoding::{DecodeError, EncodeError, Positional, TokenId};
+use std::sync::Arc;
+
+use numformer_encoding::{DecodeError, EncodeError, NumberEncoding, Positional, TokenId};
 
 use crate::{Experiment, Run};
 
@@ -268,6 +270,24 @@ fn encodings_that_do_not_explain_themselves_are_known_by_their_names() {
     for (old, new) in [("mine", "yours"), ("p10", "mine"), ("mine", "p10")] {
         assert_eq!(begun(old, new).taken, ["<s>", "<pad>", "V1", "V2"].len(), "{old} {new}");
     }
+    let mut experiment = with(&["model.number_vectors=values"]);
+    experiment.encoding.input = "mine".to_owned();
+    let error =
+        Run::with_catalogue(experiment, &catalogue).expect_err("it does not say what its symbols are").to_string();
+    assert!(error.contains("the encoding `mine`") && error.contains("NumberEncoding::meaning"), "{error}");
+}
+
+#[test]
+fn new_numbers_begin_with_vectors_of_their_values_and_others_with_those_of_the_old_model() {
+    let old = with(&["encoding.input=p10", "encoding.output=p10"]);
+    let new = with(&["encoding.input=p1000", "encoding.output=p10", "model.number_vectors=values"]);
+    let begun = Begun::of(&old, &new).expect("they fit");
+    assert!(begun.took("encoder", "E-2", "E-2") && begun.took("decoder", "5", "5"));
+    assert!(!begun.took("encoder", "314", "5"));
+    let digits: Vec<f64> = (0..1000).map(f64::from).collect();
+    let id = begun.new.vocabulary.id("314").expect("a digit").0 as usize;
+    let (_, table) = &begun.new.weights["encoder.embedding.tokens.weight"];
+    assert_eq!(table[id * 16..][..16], numformer_model::value_vectors(&digits, 16)[314 * 16..][..16]);
 }
 
 #[test]
