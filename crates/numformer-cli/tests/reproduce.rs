@@ -96,7 +96,8 @@ fn what_there_is_not_is_told() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, expected, expected_code) in [
         (&["--only", "transpose-4x4"][..], "expected presets of the suite cpu (transpose-3x3", 1),
-        (&["--suite", "gpu"], "expected a suite, cpu or paper, found `gpu`", 2),
+        (&["--suite", "gpu"], "expected a suite, cpu, desk or paper, found `gpu`", 2),
+        (&["--suite", "desk", "--list"], "there are no runs of the suite desk", 1),
         (&["--list"], "there are no runs of the suite cpu", 1),
         (&["--list", "--only", "transpose-3x3"], "cannot be used with", 2),
         (&["--budget", "0"], "expected a positive number of minutes", 2),

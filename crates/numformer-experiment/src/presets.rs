@@ -19,6 +19,8 @@ pub struct Preset {
 pub enum Suite {
     /// What two CPU cores learn in minutes.
     Cpu,
+    /// The paper's sizes, in models that two CPU cores train in at most hours.
+    Desk,
     /// Published configurations.
     Paper,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Cpu => "cpu",
+            Self::Desk => "desk",
             Self::Paper => "paper",
         })
     }
@@ -38,6 +41,7 @@ impl FromStr for Suite {
     fn from_str(name: &str) -> Result<Self, UnknownSuite> {
         match name {
             "cpu" => Ok(Self::Cpu),
+            "desk" => Ok(Self::Desk),
             "paper" => Ok(Self::Paper),
             _ => Err(UnknownSuite { found: name.to_owned() }),
         }
@@ -46,7 +50,7 @@ impl FromStr for Suite {
 
 /// The error for an unknown suite name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a suite, cpu or paper, found `{found}`")]
+#[error("expected a suite, cpu, desk or paper, found `{found}`")]
 pub struct UnknownSuite {
     /// The name.
     pub found: String,
@@ -77,6 +81,11 @@ pub const PRESETS: &[Preset] = presets! {
         "inversion-2x2"
         "singular-values-2x2"
         "svd-2x2";
+    Desk "desk":
+        "desk-transpose-5x5"
+        "desk-transpose-10x10"
+        "desk-addition-5x5"
+        "desk-addition-10x10";
     Paper "paper":
         "paper-transpose-5x5-p10"
         "paper-transpose-5x5-p1000"

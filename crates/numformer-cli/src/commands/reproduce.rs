@@ -25,9 +25,9 @@ use crate::{layout, output, passed_over};
 /// Run presets, judge them on fresh matrices, and compare the results with what is expected.
 ///
 /// Finished runs are not repeated, and an interrupted run continues: the same command resumes where it stopped. The
-/// page, scorecard.md, and its figures, scorecard.json (scorecard-paper.* for the suite paper), are rewritten after
-/// each run. They hold every run of the suite found in --runs, and earlier entries whose presets have not changed. On
-/// a terminal, only the first table of the page is printed; otherwise, the whole page.
+/// page, scorecard.md, and its figures, scorecard.json (scorecard-desk.* and scorecard-paper.* for the other suites),
+/// are rewritten after each run. They hold every run of the suite found in --runs, and earlier entries whose presets
+/// have not changed. On a terminal, only the first table of the page is printed; otherwise, the whole page.
 #[derive(Args)]
 #[command(after_help = "Examples:
   numformer reproduce
@@ -35,7 +35,8 @@ use crate::{layout, output, passed_over};
   numformer reproduce --suite paper --budget 60 --out results
   numformer reproduce --list")]
 pub(crate) struct Arguments {
-    /// Which presets: cpu, which train in minutes on two cores, or paper, published configurations.
+    /// Which presets: cpu, which train in minutes on two cores; desk, the paper's sizes, in at most hours; or paper,
+    /// published configurations.
     #[arg(long, default_value_t = Suite::Cpu)]
     suite: Suite,
     /// Only these presets of the suite, separated by commas.
