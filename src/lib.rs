@@ -69,6 +69,7 @@ pub mod docs {
             /// [judgement]: crate::docs::judgement
             /// [noise]: crate::docs::judgement#noise
             /// [scorecard]: ../../../../../docs/results/scorecard.md
+            /// [scorecard-desk]: ../../../../../docs/results/scorecard-desk.md
             /// [stages]: crate::docs::experiments#stages
             #[doc = include_str!(concat!("../docs/", stringify!($page), ".md"))]
             pub mod $page {}
