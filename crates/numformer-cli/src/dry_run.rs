@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use indicatif::HumanDuration;
-use numformer_data::BatchSource;
+use numformer_data::{BatchSource, Split};
 use numformer_evaluate::text;
 use numformer_experiment::{Catalogue, Experiment, Run, TrainConfig};
 use numformer_train::{DivergencePolicy, Observer, Start, StepReport, StopReason};
@@ -39,7 +39,7 @@ pub(crate) fn report(experiment: &Experiment, path: &Path, device: &Device, rank
     let batch_size = experiment.train.batch_size;
     let task = Arc::new(experiment.task(&Catalogue::standard())?);
     let counts = experiment.model_config(&task, &Catalogue::standard())?.parameter_counts();
-    let batch = experiment.drawn_batches(&task).batch(0)?;
+    let batch = task.batches(experiment.seed, Split::Train, experiment.train.batch_size).batch(0)?;
     let mean = |lengths: &[u32]| lengths.iter().sum::<u32>() as f64 / lengths.len() as f64;
     let (how, step) = time_of_a_step(experiment, device)?;
     let steps = u32::try_from(experiment.train.steps).unwrap_or(u32::MAX);

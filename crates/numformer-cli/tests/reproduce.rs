@@ -101,7 +101,7 @@ fn what_there_is_not_is_told() {
         (&["--list"], "there are no runs of the suite cpu", 1),
         (&["--list", "--only", "transpose-3x3"], "cannot be used with", 2),
         (&["--budget", "0"], "expected a positive number of minutes", 2),
-        (&["--only", "paper-addition-10x10"], "expected presets of the suite cpu", 1),
+        (&["--only", "paper-addition-10x10"], "is of another suite: use --suite paper", 1),
     ] {
         let (_, stderr, code) = reproduce(arguments, dir.path());
         assert!(code == expected_code && stderr.contains(expected), "{arguments:?}: {stderr}");

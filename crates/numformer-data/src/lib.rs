@@ -21,14 +21,14 @@
 //!
 //! # Main types
 //! - [`Task`]: makes [`Example`]s and judges predictions; [`TaskError`] says why it cannot. [`TaskBuilder`] mixes
-//!   problems and shapes, adds noise and chooses the vocabulary.
+//!   problems and shapes, adds noise, repeats training examples ([`Repeated`]) and chooses the vocabulary.
 //! - [`Judgement`]: the verdict on one prediction in every norm.
 //! - [`AnswerAnalysis`]: which properties of the exact answer a wrong one lacks, and how far a classical iteration has
 //!   to go.
 //! - [`AnswerGrammar`]: which tokens may follow which in an answer.
 //! - [`Split`]: training, validation and test examples, from separate random streams.
 //! - [`BatchSource`]: random access to batches, of a task or from a custom source. [`TaskBatches`] makes those of a
-//!   task, of which some may be [`Repeated`], [`RankBatches`] one process's part of each, and [`prefetch`] makes batches ahead on threads.
+//!   task, [`RankBatches`] one process's part of each, and [`prefetch`] makes batches ahead on threads.
 //! - [`write_examples`] writes examples to a file of a [`Format`], as [`write_examples_across`] does on several processes;
 //!   a [`Dataset`] reads them back.
 //! - [`Batch`], [`Sequences`]: padded ids with lengths.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::BatchBuilder;
 use crate::shuffle::shuffled;
-use crate::{Batch, BatchSource, Example, Repeated, Split, Task, TaskError};
+use crate::{Batch, BatchSource, Example, Split, Task, TaskError};
 
 /// The batches of one split of a task, made when they are asked for.
 ///
@@ -18,14 +18,13 @@ pub struct TaskBatches {
     split: Split,
     batch_size: usize,
     window: u64,
-    repeated: Option<Repeated>,
 }
 
 impl Task {
     /// The batches of a split, with `batch_size` examples each. The batches are empty if that is 0.
     #[must_use]
     pub fn batches(self: &Arc<Self>, seed: u64, split: Split, batch_size: usize) -> TaskBatches {
-        TaskBatches { task: Arc::clone(self), seed, split, batch_size, window: 1, repeated: None }
+        TaskBatches { task: Arc::clone(self), seed, split, batch_size, window: 1 }
     }
 }
 
@@ -40,28 +39,17 @@ impl TaskBatches {
         Self { window: u64::from(window.max(1)), ..self }
     }
 
-    /// Repeats some examples, as `repeated` says.
-    #[must_use]
-    pub fn with_repeated(self, repeated: Repeated) -> Self {
-        Self { repeated: Some(repeated), ..self }
-    }
-
-    /// The index in the split of the example that comes at place `index`.
-    fn example_at(&self, index: u64) -> u64 {
-        self.repeated.map_or(index, |repeated| repeated.example(self.seed, self.split, index))
-    }
-
     /// The indices of the examples of a batch.
     fn examples_of(&self, batch: u64) -> Vec<u64> {
         let size = self.batch_size as u64;
         if self.window == 1 {
             let first = batch.wrapping_mul(size);
-            return (0..size).map(|j| self.example_at(first.wrapping_add(j))).collect();
+            return (0..size).map(|j| first.wrapping_add(j)).collect();
         }
         let (window, place) = (batch / self.window, batch % self.window);
         let first = window.wrapping_mul(self.window * size);
-        let mut examples: Vec<u64> = (0..self.window * size).map(|j| self.example_at(first.wrapping_add(j))).collect();
-        // Ties stay in the order of their places.
+        let mut examples: Vec<u64> = (0..self.window * size).map(|j| first.wrapping_add(j)).collect();
+        // Ties stay in the order of their indices.
         examples.sort_by_cached_key(|index| self.task.lengths(self.seed, self.split, *index));
         let bucket = shuffled(self.window as usize, [self.seed, self.split as u64, window])[place as usize];
         examples[bucket * self.batch_size..][..self.batch_size].to_vec()
@@ -96,7 +84,6 @@ mod tests {
     use rand::{Rng, RngCore};
 
     use super::*;
-    use crate::RankBatches;
 
     /// Rows of one to four ones, so that sequences differ in length.
     #[derive(Debug)]
@@ -198,30 +185,6 @@ mod tests {
                 assert_eq!(part.tgt.width, longest);
             }
         }
-    }
-
-    #[test]
-    fn repeated_examples_are_those_of_the_split_with_and_without_buckets() {
-        let task = ones();
-        let repeated = Repeated { examples: 5, probability: 0.5 };
-        let source = task.batches(5, Split::Train, 8).with_repeated(repeated);
-        let rows = |source: &dyn BatchSource, batches: std::ops::Range<u64>| {
-            let batches: Vec<Batch> = batches.map(|index| source.batch(index).unwrap()).collect();
-            let rows = batches.iter().flat_map(|batch| (0..batch.src.len()).map(|row| batch.src.row(row).to_vec()));
-            rows.collect::<Vec<_>>()
-        };
-        let sorted = |mut rows: Vec<Vec<u32>>| {
-            rows.sort();
-            rows
-        };
-        let example = |place| task.example(5, Split::Train, repeated.example(5, Split::Train, place)).unwrap();
-        let expected: Vec<Vec<u32>> =
-            (32..64).map(|place| example(place).src.iter().map(|token| token.0).collect()).collect();
-        assert_eq!(rows(&source, 4..8), expected);
-        assert_ne!(rows(&task.batches(5, Split::Train, 8), 4..8), expected);
-        let second = RankBatches::new(source.clone(), 3..8);
-        assert_eq!(rows(&second, 4..5), expected[3..8]);
-        assert_eq!(sorted(rows(&source.with_buckets(4), 4..8)), sorted(expected));
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! The tasks of an experiment: what its model reads and writes.
 
-use std::sync::Arc;
-
-use numformer_data::{Split, Task, TaskBatches, TaskBuilder};
+use numformer_data::{Task, TaskBuilder};
 use numformer_problems::{Law, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
@@ -25,17 +23,6 @@ impl Experiment {
             builder = builder.with_room_for(&other).map_err(|source| stage.error(source.into()))?;
         }
         Ok(builder.build()?)
-    }
-
-    /// The batches of training examples of a task that are drawn, and not read from a file.
-    #[must_use]
-    pub fn drawn_batches(&self, task: &Arc<Task>) -> TaskBatches {
-        let batches = task.batches(self.seed, Split::Train, self.train.batch_size);
-        let batches = batches.with_buckets(self.data.bucket_window);
-        match self.data.repeated {
-            Some(repeated) => batches.with_repeated(repeated),
-            None => batches,
-        }
     }
 
     /// The tasks of the stages, written as the experiment's own `task`.
@@ -120,6 +107,9 @@ impl Experiment {
         }
         if task_letters.unwrap_or(self.problem.0.len() > 1) {
             builder = builder.with_task_letters();
+        }
+        if let Some(repeated) = self.data.repeated {
+            builder = builder.with_repeated(repeated);
         }
         // The standard deviation of a uniform variable in [-A, A] is A / √3.
         Ok(builder.with_noise(self.data.noise * self.matrices.bound / 3.0_f64.sqrt()))

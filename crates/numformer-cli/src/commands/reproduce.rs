@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
-use numformer_experiment::presets::{PRESETS, Suite};
+use numformer_experiment::presets::{self, PRESETS, Suite};
 use numformer_experiment::{Experiment, Outcome, Scorecard, StoredRun};
 use numformer_report::TrainingTime;
 use numformer_train::StopReason;
@@ -100,6 +100,9 @@ fn experiments(arguments: &Arguments) -> Result<Vec<Experiment>> {
     let of_suite: Vec<&str> =
         PRESETS.iter().filter(|preset| preset.suite == arguments.suite).map(|preset| preset.name).collect();
     if let Some(name) = arguments.only.iter().find(|name| !of_suite.contains(&name.as_str())) {
+        if let Some(preset) = presets::find(name) {
+            bail!("--only: `{name}` is of another suite: use --suite {}", preset.suite);
+        }
         bail!("--only: expected presets of the suite {} ({}), found `{name}`", arguments.suite, of_suite.join(", "));
     }
     let is_asked = |name: &&str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::error::{no_answer, unwritable};
 use crate::task::{Part, Posed};
-use crate::{Task, TaskError};
+use crate::{Repeated, Task, TaskError};
 
 /// The vocabulary has room for noise of this many standard deviations, which a normal variable exceeds once in 10¹⁵
 /// draws. A matrix that cannot be written is drawn again.
@@ -56,6 +56,7 @@ pub struct TaskBuilder {
     problems: Vec<Choice>,
     task_letters: bool,
     noise: f64,
+    repeated: Option<Repeated>,
     /// The encodings and the vocabulary of another task.
     written_as: Option<([MatrixEncoding; 2], Vocabulary)>,
     vocabulary: VocabularyKind,
@@ -125,6 +126,7 @@ impl TaskBuilder {
             problems: Vec::new(),
             task_letters: false,
             noise: 0.0,
+            repeated: None,
             written_as: None,
             vocabulary,
             room: None,
@@ -174,6 +176,13 @@ impl TaskBuilder {
     #[must_use]
     pub fn with_noise(mut self, standard_deviation: f64) -> Self {
         self.noise = standard_deviation;
+        self
+    }
+
+    /// Repeats some training examples, as `repeated` says. Those of other splits all come once.
+    #[must_use]
+    pub fn with_repeated(mut self, repeated: Repeated) -> Self {
+        self.repeated = Some(repeated);
         self
     }
 
@@ -274,7 +283,7 @@ impl TaskBuilder {
             }
             posed.push(Posed { problem, src, tgt });
         }
-        Ok(Task { posed, parts, laws: names, noise: self.noise, encodings, vocabulary })
+        Ok(Task { posed, parts, laws: names, noise: self.noise, repeated: self.repeated, encodings, vocabulary })
     }
 
     /// Checks that letters tell the problems apart.

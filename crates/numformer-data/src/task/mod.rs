@@ -13,10 +13,11 @@ use numformer_encoding::{DenseMatrix, EncodeError, MatrixEncoding, TokenId, Voca
 use numformer_metrics::Norm;
 use numformer_problems::{Law, Problem, SolveError};
 use rand::{Rng, RngCore};
+use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::task::error::{no_answer, unwritable, unwritable_solution};
-use crate::{Example, Split, TaskError};
+use crate::{Example, Repeated, Split, TaskError};
 
 /// The number of matrices drawn for one example before giving up. It is far beyond what any of the problems needs:
 /// fewer than one in 1,000 uniform 5×5 matrices is too badly conditioned to be inverted.
@@ -66,6 +67,8 @@ pub struct Task {
     pub(crate) laws: Vec<String>,
     /// Standard deviation of the noise on inputs.
     pub(crate) noise: f64,
+    /// Training examples that come again.
+    pub(crate) repeated: Option<Repeated>,
     /// Encodings of input and answer, without task letters.
     pub(crate) encodings: [MatrixEncoding; 2],
     pub(crate) vocabulary: Vocabulary,
@@ -167,9 +170,17 @@ impl Task {
     /// # Errors
     /// When [`example`](Self::example) fails. The contents of `example` are unspecified then.
     pub fn example_into(&self, seed: u64, split: Split, index: u64, example: &mut Example) -> Result<(), TaskError> {
-        let mut rng = split.generator(seed, index);
+        let mut rng = self.generator(seed, split, index);
         let part = self.draw_part(&mut rng);
         self.make(part, &mut rng, example)
+    }
+
+    /// The generator that makes example `index` of a split, which may be that of an earlier training example.
+    fn generator(&self, seed: u64, split: Split, index: u64) -> ChaCha8Rng {
+        match self.repeated {
+            Some(repeated) if split == Split::Train => split.generator(seed, repeated.example(seed, index)),
+            _ => split.generator(seed, index),
+        }
     }
 
     /// The example of a given input: its answer, and both as tokens. `problem` is the index of a problem of the task,
@@ -315,7 +326,7 @@ impl Task {
     /// The greatest lengths of source and target of examples like this one, including delimiters. This is cheaper than
     /// making the example.
     pub(crate) fn lengths(&self, seed: u64, split: Split, index: u64) -> (usize, usize) {
-        let part = self.draw_part(&mut split.generator(seed, index));
+        let part = self.draw_part(&mut self.generator(seed, split, index));
         (self.src_len(part), self.tgt_len(part))
     }
 

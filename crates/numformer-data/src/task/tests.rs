@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use faer::mat;
-use numformer_encoding::Positional;
+use numformer_encoding::{Positional, TokenId};
 use numformer_metrics::Verdict;
 use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Rank, Transpose, UniformEntries};
 use rand::RngCore;
 
 use super::*;
-use crate::VocabularyKind;
+use crate::{Batch, BatchSource, Repeated, TaskBuilder, VocabularyKind};
 
 /// States one shape and answers in another.
 #[derive(Debug)]
@@ -341,4 +341,39 @@ fn what_cannot_be_judged_is_an_error() {
     assert_eq!(judge("V1 V1 + 1 E0", "V1 V1 + 1 E0"), Err(shapes));
     let source = SolveError::Shape { expected: "a square matrix", found: (1, 2) };
     assert_eq!(judge("<s> V1 V2 + 1 E0 + 1 E0 <s>", answer), Err(TaskError::Solve { problem: "stack", source }));
+}
+
+#[test]
+fn training_examples_are_repeated_and_others_are_not() {
+    let task = |repeated: Option<Repeated>| {
+        let p1000 = Arc::new(Positional::p1000());
+        let laws: Vec<Box<dyn Law>> =
+            (1..4).map(|n| Box::new(UniformEntries::new(1, n, 10.0).unwrap()) as Box<dyn Law>).collect();
+        let builder = Task::builder(p1000.clone(), p1000).with_problem(Transpose, 1.0, laws);
+        let builder = repeated.into_iter().fold(builder, TaskBuilder::with_repeated);
+        Arc::new(builder.build().unwrap())
+    };
+    let repeated = Repeated { examples: 5, probability: 0.5 };
+    let (plain, repeating) = (task(None), task(Some(repeated)));
+    for index in 0..64 {
+        let expected = plain.example(7, Split::Train, repeated.example(7, index)).unwrap();
+        assert_eq!(repeating.example(7, Split::Train, index).unwrap(), expected);
+        for split in [Split::Validation, Split::Test] {
+            assert_eq!(repeating.example(7, split, index).unwrap(), plain.example(7, split, index).unwrap());
+        }
+    }
+    // Buckets sort by the lengths of the examples that come.
+    let mut expected: Vec<Vec<TokenId>> =
+        (32..64).map(|index| repeating.example(7, Split::Train, index).unwrap().src).collect();
+    let batches = repeating.batches(7, Split::Train, 8).with_buckets(4);
+    let batches: Vec<Batch> = (4..8).map(|index| batches.batch(index).unwrap()).collect();
+    let rows =
+        batches.iter().flat_map(|batch| (0..8).map(|row| batch.src.row(row).iter().copied().map(TokenId).collect()));
+    let mut found: Vec<Vec<TokenId>> = rows.collect();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    let spread = |batch: &Batch| batch.src.lengths.iter().max().unwrap() - batch.src.lengths.iter().min().unwrap();
+    // Three lengths, three tokens from one to the next.
+    assert!(batches.iter().map(spread).sum::<u32>() <= 2 * 3);
 }

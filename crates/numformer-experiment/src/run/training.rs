@@ -123,10 +123,10 @@ pub(crate) fn trainer(
     (model, parameters): (&Model, &Parameters),
     ranks: &Arc<dyn Communicator>,
 ) -> Result<Trainer, RunError> {
-    let Experiment { name, seed, train, evaluate, checkpoint, log, stop, .. } = experiment;
+    let Experiment { name, seed, train, evaluate, checkpoint, log, stop, data, .. } = experiment;
     let batches: Box<dyn BatchSource> = match files.of(Split::Train) {
         Some(file) => Box::new(file.dataset().batches(train.batch_size, Order::Shuffled(*seed))),
-        None => Box::new(experiment.drawn_batches(task)),
+        None => Box::new(task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window)),
     };
     let evaluator = |task: &Arc<Task>, source: Box<dyn BatchSource>, count| -> Result<_, RunError> {
         let metrics = catalogue.metrics(&evaluate.metric, task)?;
@@ -159,7 +159,7 @@ pub(crate) fn trainer(
     }
     for (config, task) in experiment.stage.iter().zip(experiment.stage_tasks(catalogue, task)?) {
         let task = Arc::new(task);
-        let batches = experiment.drawn_batches(&task);
+        let batches = task.batches(*seed, Split::Train, train.batch_size).with_buckets(data.bucket_window);
         let validation = Box::new(task.batches(evaluate.seed, Split::Validation, EVALUATION_BATCH));
         let batches = RankBatches::new(batches, rows.clone());
         let mut stage =
