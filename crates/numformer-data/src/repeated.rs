@@ -65,12 +65,13 @@ impl Repeated {
 mod tests {
     use std::collections::HashSet;
 
+    use numformer_testkit::cases;
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(16))]
+        #![proptest_config(cases(16))]
 
         #[test]
         fn the_small_set_has_its_share_and_all_else_comes_once(

@@ -37,6 +37,7 @@ mod dense;
 mod error;
 mod grammar;
 mod matrix;
+mod nearest;
 mod numbers;
 mod sequences;
 mod spelling;

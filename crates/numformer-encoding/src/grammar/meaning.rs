@@ -1,6 +1,6 @@
 //! What symbols stand for.
 
-use crate::numbers::decimal;
+use crate::nearest::value;
 
 /// What a symbol of a [`NumberEncoding`](crate::NumberEncoding) stands for, independently of the encoding.
 ///
@@ -63,8 +63,8 @@ impl SymbolMeaning {
             Self::Sign { .. } => None,
             Self::Digit { digit, .. } => Some(f64::from(digit)),
             Self::Significand(significand) => Some(significand as f64),
-            Self::PowerOfTen(exponent) => Some(decimal::value(1, exponent)),
-            Self::Number { significand, exponent } => Some(decimal::value(significand, exponent)),
+            Self::PowerOfTen(exponent) => Some(value(1, exponent)),
+            Self::Number { significand, exponent } => Some(value(significand, exponent)),
         }
     }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::numbers::decimal::{Decimal, value};
+use crate::nearest::value;
+use crate::numbers::decimal::Decimal;
 use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
 /// An encoding of a number as two tokens: a signed significand and an exponent of ten.

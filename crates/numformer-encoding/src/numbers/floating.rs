@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::numbers::decimal::{decade, value};
+use crate::nearest::value;
+use crate::numbers::decimal::decade;
 use crate::{DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
 /// An encoding of a number as one token: a significand of `p` digits and one of a few exponents.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::numbers::decimal::{Decimal, value};
+use crate::nearest::value;
+use crate::numbers::decimal::Decimal;
 use crate::{Branch, DecodeError, EncodeError, EncodingError, NumberEncoding, SymbolMeaning, TokenId, WordGrammar};
 
 /// An encoding of a number as a sign, the digits of the significand in some base, and an exponent of ten, one token

@@ -216,6 +216,7 @@ fn transpose(x: &[f32], columns: usize, y: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use numformer_data::faer::MatRef;
+    use numformer_testkit::cases;
     use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -240,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(cases(32))]
 
         #[test]
         fn steps_have_singular_values_of_about_one_and_the_singular_vectors_of_the_momentum(
