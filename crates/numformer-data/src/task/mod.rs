@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub(crate) mod error;
 pub(crate) mod example;
 pub(crate) mod judgement;
+pub(crate) mod repeated;
 pub(crate) mod split;
 
 use faer::{Mat, MatRef};
