@@ -19,7 +19,7 @@ pub struct Preset {
 pub enum Suite {
     /// What two CPU cores learn in minutes.
     Cpu,
-    /// The paper's sizes, in models that two CPU cores train in at most hours.
+    /// The paper's sizes, in models that two CPU cores train.
     Desk,
     /// Published configurations.
     Paper,

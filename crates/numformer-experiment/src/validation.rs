@@ -5,7 +5,7 @@ use std::sync::Arc;
 use numformer_data::Repeated;
 use numformer_evaluate::FigureName;
 use numformer_problems::MAX_DIMENSION;
-use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, MuonConfig, OptimizerConfig, SgdConfig};
+use numformer_train::{AdamConfig, AfterWarmUp, DivergencePolicy, OptimizerConfig, SgdConfig};
 
 use crate::catalogue::Catalogue;
 use crate::config::choice::Choice;
@@ -177,22 +177,21 @@ impl Experiment {
             0.0..1.0 => Ok(()),
             _ => Err(ExperimentError::OutOfRange { key, expected: "from 0, below 1", found }),
         };
+        let adam = |AdamConfig { beta1, beta2, epsilon }| {
+            share("train.optimizer.beta1", beta1)?;
+            share("train.optimizer.beta2", beta2)?;
+            if epsilon.is_finite() && epsilon > 0.0 {
+                Ok(())
+            } else {
+                Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon })
+            }
+        };
         share("train.label_smoothing", self.train.label_smoothing)?;
         match self.train.optimizer {
-            Choice::BuiltIn(OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon })) => {
-                share("train.optimizer.beta1", beta1)?;
-                share("train.optimizer.beta2", beta2)?;
-                if !(epsilon.is_finite() && epsilon > 0.0) {
-                    return Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon });
-                }
-            }
-            Choice::BuiltIn(OptimizerConfig::Muon(MuonConfig { momentum, beta1, beta2, epsilon })) => {
-                share("train.optimizer.momentum", momentum)?;
-                share("train.optimizer.beta1", beta1)?;
-                share("train.optimizer.beta2", beta2)?;
-                if !(epsilon.is_finite() && epsilon > 0.0) {
-                    return Err(ExperimentError::NotPositive { key: "train.optimizer.epsilon", found: epsilon });
-                }
+            Choice::BuiltIn(OptimizerConfig::Adam(config)) => adam(config)?,
+            Choice::BuiltIn(OptimizerConfig::Muon(config)) => {
+                share("train.optimizer.momentum", config.momentum)?;
+                adam(config.adam())?;
             }
             Choice::BuiltIn(OptimizerConfig::Sgd(SgdConfig { momentum, .. })) => {
                 share("train.optimizer.momentum", momentum)?;

@@ -8,7 +8,7 @@ use numformer_data::{Batch, Sequences};
 use numformer_distributed::{Communicator, Solo};
 use numformer_fused::Precision;
 use numformer_model::{Parameters, StackConfig, TransformerConfig};
-use numformer_ops::device::{Accelerator, OptimizerKind};
+use numformer_ops::device::Accelerator;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -132,7 +132,7 @@ impl Workload {
     ) -> Result<TimedTraining> {
         let parameters = Parameters::random(0, device.device());
         let optimizer = OptimizerConfig::default();
-        let on = (device, OptimizerKind::Adam);
+        let on = (device, optimizer.kind().expect("devices have the default optimizer"));
         let (training, how) = device_training(&self.config.clone().into(), &parameters, gradients, precision, 0.0, on)?;
         Ok(TimedTraining { learner: Box::new(DeviceLearner::new(training, optimizer)?.described_as(&how)) })
     }

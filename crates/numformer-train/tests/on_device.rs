@@ -17,8 +17,8 @@ use numformer_ops::device::{Accelerator, HostSum, Opening};
 use numformer_problems::{Transpose, UniformEntries};
 use numformer_testkit::on_ranks;
 use numformer_train::{
-    DeviceLearner, Gradients, Learner, LearnerState, Observer, OptimizerConfig, SgdConfig, Steps, StopReason,
-    TrainError, Trainer, WarmUp, device_training, every,
+    DeviceLearner, Gradients, Learner, LearnerState, MuonConfig, Observer, OptimizerConfig, SgdConfig, Steps,
+    StopReason, TrainError, Trainer, WarmUp, device_training, every,
 };
 
 type Tested = Result<(), Box<dyn Error>>;
@@ -207,6 +207,17 @@ fn evaluations_see_the_weights_without_fetching_them() -> Tested {
             assert!((found[1] - expected).abs() < 1e-4 * expected, "{found:?} {expected}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn an_optimizer_that_devices_lack_is_refused() -> Result<(), Box<dyn Error>> {
+    let device = Accelerator::emulated()?;
+    let parameters = Parameters::random(1, device.device());
+    let on = (device, OptimizerConfig::default().kind().expect("an optimizer of devices"));
+    let (training, _) = device_training(&transformer(&task()), &parameters, Gradients::Auto, Precision::F32, 0.0, on)?;
+    let error = DeviceLearner::new(training, OptimizerConfig::Muon(MuonConfig::default())).expect_err("on the host");
+    assert!(error.to_string().contains("use a `HostLearner`"), "{error}");
     Ok(())
 }
 

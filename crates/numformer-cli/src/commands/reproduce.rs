@@ -35,8 +35,8 @@ use crate::{layout, output, passed_over};
   numformer reproduce --suite paper --budget 60 --out results
   numformer reproduce --list")]
 pub(crate) struct Arguments {
-    /// Which presets: cpu, which train in minutes on two cores; desk, the paper's sizes, in at most hours; or paper,
-    /// published configurations.
+    /// Which presets: cpu, which train in minutes on two cores; desk, the paper's sizes on two cores; or paper, published
+    /// configurations.
     #[arg(long, default_value_t = Suite::Cpu)]
     suite: Suite,
     /// Only these presets of the suite, separated by commas.

@@ -7,9 +7,9 @@ use crate::Split;
 
 /// A small set of examples that a model sees again and again, among others that it sees once: two-set training.
 ///
-/// Training example `i` of a [`Task`](crate::Task) is one of a set of `examples` with this probability, and otherwise an example of its own. Which
-/// one is a function of the seed and `i`. With the probability 1, all examples are of the small set. They are drawn with
-/// replacement: some come again before others have come at all.
+/// Training example `i` of a [`Task`](crate::Task) is one of a set of `examples` with this probability, and otherwise an
+/// example of its own. Which one is a function of the seed and `i`. With the probability 1, all examples are of the small
+/// set. They are drawn with replacement: some come again before others have come at all.
 ///
 /// # Examples
 /// ```

@@ -214,8 +214,7 @@ impl Run {
         let mut weights = self.trainer.weights().to_vec();
         let layout = self.trainer.learner().layout();
         begin_with_values(layout, self.task.vocabulary(), &encodings, catalogue, &mut weights)?;
-        self.trainer.set_weights(&weights)?;
-        Ok(self.trainer.show_weights(&self.parameters)?)
+        self.begin_with(&weights)
     }
 
     /// Takes over the weights of the run or model that the experiment starts from, if any.
@@ -229,11 +228,16 @@ impl Run {
         let mut weights = self.trainer.weights().to_vec();
         let taken_over = beginner.take(&stored, catalogue, &mut weights);
         let taken_over = taken_over.map_err(|source| RunError::StartFrom { path, source: Box::new(source) })?;
-        self.trainer.set_weights(&weights)?;
-        self.trainer.show_weights(&self.parameters)?;
+        self.begin_with(&weights)?;
         self.taken_over = Some(taken_over);
         self.passed_over = passed_over;
         Ok(())
+    }
+
+    /// Begins with these weights instead of those that were drawn.
+    fn begin_with(&mut self, weights: &[f32]) -> Result<(), RunError> {
+        self.trainer.set_weights(weights)?;
+        Ok(self.trainer.show_weights(&self.parameters)?)
     }
 
     /// What this run took over from the run that it starts from; `None` if it does not start from another run, or it

@@ -15,11 +15,11 @@ use crate::optimizers::optimizer::{Optimizer, Update};
 pub struct MuonConfig {
     /// Decay of the momentum of matrices: at least 0, below 1.
     pub momentum: f64,
-    /// The constants of Adam, which updates everything else: embeddings, biases, norms and the output projection.
+    /// As [`AdamConfig::beta1`]. Adam updates everything else: embeddings, biases, norms and the output projection.
     pub beta1: f64,
-    /// See [`AdamConfig`].
+    /// As [`AdamConfig::beta2`].
     pub beta2: f64,
-    /// See [`AdamConfig`].
+    /// As [`AdamConfig::epsilon`].
     pub epsilon: f64,
 }
 
@@ -27,6 +27,15 @@ impl Default for MuonConfig {
     fn default() -> Self {
         let AdamConfig { beta1, beta2, epsilon } = AdamConfig::default();
         Self { momentum: 0.95, beta1, beta2, epsilon }
+    }
+}
+
+impl MuonConfig {
+    /// The constants of Adam.
+    #[must_use]
+    pub fn adam(self) -> AdamConfig {
+        let Self { beta1, beta2, epsilon, .. } = self;
+        AdamConfig { beta1, beta2, epsilon }
     }
 }
 
@@ -54,7 +63,9 @@ pub struct Muon {
     matrices: Vec<Matrix>,
     /// What Adam updates, between the matrices.
     rest: Vec<Range<usize>>,
+    /// Of matrices; of everything else, Adam's first moment.
     momentum: Vec<f32>,
+    /// Adam's; zero for matrices.
     second_moment: Vec<f32>,
 }
 
@@ -112,29 +123,19 @@ impl Optimizer for Muon {
     }
 
     fn update(&mut self, update: Update, weights: &mut [f32], gradients: &[f32]) {
-        let MuonConfig { momentum: mu, beta1, beta2, epsilon } = self.config;
-        let step = AdamConfig { beta1, beta2, epsilon }.step(update);
+        let step = self.config.adam().step(update);
         for range in &self.rest {
             let (first, second) = (&mut self.momentum[range.clone()], &mut self.second_moment[range.clone()]);
             let (weights, gradients) = (&mut weights[range.clone()], &gradients[range.clone()]);
             numformer_ops::adam_update(&step, weights, gradients, first, second);
         }
-        let [mu, scale] = [mu, update.gradient_scale].map(|x| x as f32);
+        let [mu, scale] = [self.config.momentum, update.gradient_scale].map(|x| x as f32);
         let decay = (update.lr * update.weight_decay) as f32;
-        let (mut weights, mut momentum, mut passed) = (weights, &mut self.momentum[..], 0);
-        let mut work = Vec::new();
-        for matrix in &mut self.matrices {
-            let range = matrix.range.clone();
-            let [of_weights, of_momentum] = [&mut weights, &mut momentum].map(|slice| {
-                let rest = std::mem::take(slice).split_at_mut(range.start - passed).1;
-                let (own, rest) = rest.split_at_mut(range.len());
-                *slice = rest;
-                own
-            });
-            passed = range.end;
-            work.push((matrix, of_weights, of_momentum, &gradients[range]));
-        }
-        for_each(work.into_iter(), |(matrix, weights, momentum, gradients)| {
+        let ranges: Vec<Range<usize>> = self.matrices.iter().map(|matrix| matrix.range.clone()).collect();
+        let of_gradients = ranges.iter().map(|range| &gradients[range.clone()]);
+        let [of_weights, of_momentum] = [weights, &mut self.momentum].map(|vector| pieces(vector, &ranges));
+        let work = self.matrices.iter_mut().zip(of_weights).zip(of_momentum).zip(of_gradients);
+        for_each(work, |(((matrix, weights), momentum), gradients)| {
             let Matrix { rows, columns, room, .. } = matrix;
             room.x.resize(weights.len(), 0.0);
             for ((x, m), g) in room.x.iter_mut().zip(momentum).zip(gradients) {
@@ -175,35 +176,34 @@ fn orthogonalize(room: &mut Room, rows: usize, columns: usize) {
     }
     let Room { x, next, gram, square, panels } = room;
     x.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-    let n = rows.min(columns);
     next.resize(x.len(), 0.0);
+    // The product XXᵀ is smaller if there are no more rows than columns.
+    let is_tall = rows > columns;
+    let (n, k) = if is_tall { (columns, rows) } else { (rows, columns) };
+    if is_tall {
+        transpose(x, columns, next);
+        std::mem::swap(x, next);
+    }
     gram.resize(n * n, 0.0);
     square.resize(n * n, 0.0);
     for _ in 0..STEPS {
-        if rows <= columns {
-            panels.pack_transpose(x, columns);
-            linear_input_gradient(gram, Store::Replace, x, panels);
-        } else {
-            panels.pack_rows(x, columns);
-            transpose(x, columns, next);
-            linear_input_gradient(gram, Store::Replace, next, panels);
-        }
+        panels.pack_transpose(x, k);
+        linear_input_gradient(gram, Store::Replace, x, panels);
         panels.pack_rows(gram, n);
         linear_input_gradient(square, Store::Replace, gram, panels);
         square.iter_mut().zip(&*gram).for_each(|(square, gram)| *square = B * gram + C * *square);
         (0..n).for_each(|i| square[i * n + i] += A);
-        // The polynomial is symmetric, so either side may have it.
-        if rows <= columns {
-            panels.pack_rows(x, columns);
-            linear_input_gradient(next, Store::Replace, square, panels);
-        } else {
-            panels.pack_rows(square, n);
-            linear_input_gradient(next, Store::Replace, x, panels);
-        }
+        panels.pack_rows(x, k);
+        linear_input_gradient(next, Store::Replace, square, panels);
+        std::mem::swap(x, next);
+    }
+    if is_tall {
+        transpose(x, k, next);
         std::mem::swap(x, next);
     }
 }
 
+/// Writes the transpose of a row-major matrix of `columns` columns to `y`.
 fn transpose(x: &[f32], columns: usize, y: &mut [f32]) {
     let rows = x.len() / columns;
     for (i, row) in x.chunks_exact(columns).enumerate() {
@@ -211,6 +211,17 @@ fn transpose(x: &[f32], columns: usize, y: &mut [f32]) {
             y[j * rows + i] = *x;
         }
     }
+}
+
+/// The parts of a vector at these ranges, which are in order.
+fn pieces<'a>(mut vector: &'a mut [f32], ranges: &[Range<usize>]) -> Vec<&'a mut [f32]> {
+    let mut passed = 0;
+    let piece = |range: &Range<usize>| {
+        vector.split_off_mut(..range.start - passed)?;
+        passed = range.end;
+        vector.split_off_mut(..range.len())
+    };
+    ranges.iter().map(piece).map(|piece| piece.expect("matrices are parts of the weights")).collect()
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ impl OptimizerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizers::candle_optimizer::{CandleOptimizer, CandleOptimizerConfig};
     use crate::optimizers::optimizer::{Update, layout};
 
     fn all() -> [OptimizerConfig; 4] {
@@ -94,6 +95,15 @@ mod tests {
             restored.update(Update::at(2, 0.1), &mut y, &gradient);
             assert_eq!(x.map(f32::to_bits), y.map(f32::to_bits), "{config:?}");
         }
+    }
+
+    #[test]
+    fn muon_is_for_named_weights_on_the_host() {
+        let optimizer = OptimizerConfig::Muon(MuonConfig::default());
+        assert_eq!((optimizer.kind(), optimizer.step(Update::at(1, 0.1))), (None, None));
+        let config = CandleOptimizerConfig { optimizer, lr: 0.1, weight_decay: 0.0 };
+        let error = <CandleOptimizer as candle_nn::Optimizer>::new(Vec::new(), config).expect_err("no names");
+        assert!(error.to_string().contains("Muon needs the names of the weights: use a `HostLearner`"), "{error}");
     }
 
     #[test]
