@@ -94,10 +94,33 @@ pub enum EncodeError {
         /// The number of columns.
         cols: usize,
     },
+    /// A lower triangle belongs to a square matrix.
+    #[error("expected as many columns as rows, for the layout `lower-triangle`, found {rows}x{cols}")]
+    NotSquare {
+        /// The number of rows.
+        rows: usize,
+        /// The number of columns.
+        cols: usize,
+    },
+    /// A lower triangle stands for a symmetric matrix.
+    #[error(
+        "expected a symmetric matrix, for the layout `lower-triangle`, found {below} in row {row}, column {column}, \
+         and {above} in row {column}, column {row}"
+    )]
+    NotSymmetric {
+        /// The row of an entry below the diagonal, from 1.
+        row: usize,
+        /// Its column, from 1.
+        column: usize,
+        /// That entry.
+        below: f64,
+        /// The entry on the other side of the diagonal.
+        above: f64,
+    },
     /// The coefficients do not fill the shape, or overflow it (then `found` is a lower bound).
     #[error("expected {expected} coefficients, found {found}")]
     Count {
-        /// Rows times columns.
+        /// As many as the matrix has, or as are written of it.
         expected: usize,
         /// The coefficients given.
         found: usize,

@@ -36,6 +36,7 @@
 mod dense;
 mod error;
 mod grammar;
+mod layout;
 mod matrix;
 mod nearest;
 mod numbers;
@@ -49,6 +50,7 @@ pub use error::{DecodeError, EncodeError, EncodingError};
 pub use grammar::matrix_grammar::{GrammarError, MatrixGrammar, MatrixState};
 pub use grammar::meaning::SymbolMeaning;
 pub use grammar::word_grammar::{Branch, WordGrammar, WordGrammarError};
+pub use layout::Layout;
 pub use matrix::MatrixEncoding;
 pub use numbers::balanced::Balanced;
 pub use numbers::encoding_name::{EncodingNameError, encoding_by_name};

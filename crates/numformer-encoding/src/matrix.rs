@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::spelling::symbol_or_unknown;
 use crate::vocabulary::dimension_symbol;
 use crate::{
-    DecodeError, DenseMatrix, EncodeError, MatrixGrammar, NumberEncoding, TokenId, Vocabulary, VocabularyError,
+    DecodeError, DenseMatrix, EncodeError, Layout, MatrixGrammar, NumberEncoding, TokenId, Vocabulary, VocabularyError,
 };
 
 /// A number encoding with dimension tokens, bound to a vocabulary. It reads and writes vocabulary ids.
 ///
-/// A matrix is `V<rows> V<cols>`, then the words of its coefficients in row-major order. A task letter may come first.
-/// Delimiters are not part of it.
+/// A matrix is `V<rows> V<cols>`, then the words of its coefficients in row-major order, or in that of another
+/// [layout](Self::with_layout). A task letter may come first. Delimiters are not part of it.
 ///
 /// # Examples
 /// ```
@@ -34,6 +34,7 @@ pub struct MatrixEncoding {
     number: Arc<dyn NumberEncoding>,
     vocabulary: Vocabulary,
     task_letter: Option<TokenId>,
+    layout: Layout,
     /// The vocabulary id of each local id.
     ids: Vec<TokenId>,
     /// The local id of each vocabulary id, or [`FOREIGN`].
@@ -52,6 +53,9 @@ thread_local! {
     /// Local ids of the matrix being read. The buffer is kept, so that reading does not allocate once it is large
     /// enough.
     static LOCAL: Cell<Vec<TokenId>> = const { Cell::new(Vec::new()) };
+
+    /// All entries of the symmetric matrix being written.
+    static ENTRIES: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
 impl MatrixEncoding {
@@ -68,7 +72,15 @@ impl MatrixEncoding {
         }
         let mut dimensions = vec![vocabulary.require(&dimension_symbol(1))?];
         dimensions.extend((2..).map_while(|dimension| vocabulary.id(&dimension_symbol(dimension))));
-        Ok(Self { number, vocabulary: vocabulary.clone(), task_letter: None, ids, local_ids, dimensions })
+        Ok(Self {
+            number,
+            vocabulary: vocabulary.clone(),
+            task_letter: None,
+            layout: Layout::default(),
+            ids,
+            local_ids,
+            dimensions,
+        })
     }
 
     /// Begins every matrix with this symbol, which tells the problems of co-training apart.
@@ -80,9 +92,21 @@ impl MatrixEncoding {
         Ok(self)
     }
 
+    /// Writes matrices in this layout.
+    #[must_use]
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// The symbol that every matrix begins with, if there is one.
     pub fn task_letter(&self) -> Option<TokenId> {
         self.task_letter
+    }
+
+    /// The layout in which matrices are written.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The encoding of the coefficients.
@@ -102,7 +126,7 @@ impl MatrixEncoding {
 
     /// The number of tokens in the longest encoding of a matrix of that shape, without delimiters.
     pub fn max_len(&self, rows: usize, cols: usize) -> usize {
-        self.header_len() + rows * cols * self.number.max_word_len()
+        self.header_len() + self.layout.count(rows, cols) * self.number.max_word_len()
     }
 
     /// Which tokens may follow which in a matrix; `None` if the encoding of numbers has no
@@ -111,7 +135,7 @@ impl MatrixEncoding {
         let word = self.number.grammar()?;
         let delimiter = self.vocabulary.delimiter();
         let local_ids = self.local_ids.clone();
-        Some(MatrixGrammar::new(self.task_letter, &self.dimensions, delimiter, word, &self.ids, local_ids))
+        Some(MatrixGrammar::new(self.task_letter, &self.dimensions, self.layout, delimiter, word, &self.ids, local_ids))
     }
 
     /// The number of tokens before the first coefficient.
@@ -119,10 +143,10 @@ impl MatrixEncoding {
         usize::from(self.task_letter.is_some()) + 2
     }
 
-    /// Appends the tokens of a `rows`×`cols` matrix, its coefficients given in row-major order.
+    /// Appends the tokens of a `rows`×`cols` matrix, all its coefficients given in row-major order, whatever the layout.
     ///
     /// # Errors
-    /// When the vocabulary has no dimension tokens for the shape, the coefficients do not fill the shape exactly, or a
+    /// When the vocabulary has no dimension tokens for the shape, the matrix does not suit the layout, the coefficients do not fill the shape exactly, or a
     /// coefficient cannot be written. `tokens` is unchanged then.
     ///
     /// # Panics
@@ -146,17 +170,42 @@ impl MatrixEncoding {
         &self,
         rows: usize,
         cols: usize,
-        mut coefficients: impl Iterator<Item = f64>,
+        coefficients: impl Iterator<Item = f64>,
         tokens: &mut Vec<TokenId>,
     ) -> Result<(), EncodeError> {
         let dimension = |n: usize| {
             let id = n.checked_sub(1).and_then(|index| self.dimensions.get(index));
             id.copied().ok_or(EncodeError::Shape { max: self.max_dimension(), rows, cols })
         };
+        let shape = [dimension(rows)?, dimension(cols)?];
+        if !self.layout.fits(rows, cols) {
+            return Err(EncodeError::NotSquare { rows, cols });
+        }
         tokens.extend(self.task_letter);
-        tokens.extend([dimension(rows)?, dimension(cols)?]);
+        tokens.extend(shape);
+        match self.layout {
+            Layout::RowMajor => self.append_words(rows * cols, cols, coefficients, tokens),
+            Layout::LowerTriangle => {
+                let mut all = ENTRIES.take();
+                all.clear();
+                all.extend(coefficients);
+                let result = lower_triangle(rows, &all)
+                    .and_then(|triangle| self.append_words(self.layout.count(rows, cols), cols, triangle, tokens));
+                ENTRIES.set(all);
+                result
+            }
+        }
+    }
+
+    /// Appends the words of `count` coefficients, given in the order in which they are written.
+    fn append_words(
+        &self,
+        count: usize,
+        cols: usize,
+        mut coefficients: impl Iterator<Item = f64>,
+        tokens: &mut Vec<TokenId>,
+    ) -> Result<(), EncodeError> {
         let first = tokens.len();
-        let count = rows * cols;
         let mut block = [0.0; BLOCK];
         let mut written = 0;
         while written < count {
@@ -189,13 +238,8 @@ impl MatrixEncoding {
         let Some(index) = block.iter().position(|&x| self.number.encode(x, &mut Vec::new()).is_err()) else {
             return error;
         };
-        let position = offset + index;
-        EncodeError::Coefficient {
-            row: position / cols + 1,
-            column: position % cols + 1,
-            value: block[index],
-            source: Box::new(error),
-        }
+        let (row, column) = self.layout.entry(offset + index, cols);
+        EncodeError::Coefficient { row: row + 1, column: column + 1, value: block[index], source: Box::new(error) }
     }
 
     /// Reads all of `tokens` as one matrix, without delimiters.
@@ -224,16 +268,23 @@ impl MatrixEncoding {
         let header = self.header_len();
         let rows = self.dimension(tokens, header - 2, "rows")?;
         let cols = self.dimension(tokens, header - 1, "columns")?;
+        if !self.layout.fits(rows, cols) {
+            let expected = format!("`V{rows}`, as many columns as rows,");
+            return Err(DecodeError::expected(expected, header - 1, tokens, self.vocabulary.symbols()));
+        }
         let words = &tokens[header..];
 
         let mut local = LOCAL.take();
         local.clear();
         local.extend(words.iter().map(|id| self.local_ids.get(id.0 as usize).copied().unwrap_or(FOREIGN)));
-        let rest = self.number.decode_all(&local, rows * cols, coefficients).map(<[TokenId]>::len);
+        let rest = self.number.decode_all(&local, self.layout.count(rows, cols), coefficients).map(<[TokenId]>::len);
         LOCAL.set(local);
 
         let error = match rest {
-            Ok(0) => return Ok((rows, cols)),
+            Ok(0) => {
+                self.layout.unpack(rows, coefficients);
+                return Ok((rows, cols));
+            }
             Ok(rest) => {
                 let position = tokens.len() - rest;
                 self.locate(DecodeError::Trailing { position, found: String::new() }, tokens)
@@ -267,12 +318,36 @@ impl MatrixEncoding {
     }
 }
 
+/// The entries on and below the diagonal, row by row, of a matrix whose entries are `all`.
+fn lower_triangle(rows: usize, all: &[f64]) -> Result<impl Iterator<Item = f64>, EncodeError> {
+    if all.len() != rows * rows {
+        return Err(EncodeError::Count { expected: rows * rows, found: all.len() });
+    }
+    let below = || (0..rows).flat_map(|row| (0..=row).map(move |column| (row, column)));
+    let entry = move |row: usize, column: usize| all[row * rows + column];
+    // NaN equals itself here: that it cannot be written is said later.
+    let differ = |&(row, column): &(usize, usize)| {
+        let (below, above) = (entry(row, column), entry(column, row));
+        below != above && !(below.is_nan() && above.is_nan())
+    };
+    match below().find(differ) {
+        None => Ok(below().map(move |(row, column)| entry(row, column))),
+        Some((row, column)) => Err(EncodeError::NotSymmetric {
+            row: row + 1,
+            column: column + 1,
+            below: entry(row, column),
+            above: entry(column, row),
+        }),
+    }
+}
+
 impl fmt::Debug for MatrixEncoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MatrixEncoding")
             .field("number", &self.number)
             .field("vocabulary", &self.vocabulary)
             .field("task_letter", &self.task_letter)
+            .field("layout", &self.layout)
             .field("max_dimension", &self.max_dimension())
             .finish_non_exhaustive()
     }
@@ -280,6 +355,10 @@ impl fmt::Debug for MatrixEncoding {
 
 #[cfg(test)]
 mod tests {
+    use numformer_testkit::cases;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Positional;
 
@@ -371,6 +450,68 @@ mod tests {
         assert_eq!(message(&[]), "expected the task letter `T` at position 0, found the end");
         let missing = VocabularyError::MissingSymbol { symbol: "Q".into() };
         assert_eq!(p10().with_task_letter("Q").err(), Some(missing));
+    }
+
+    #[test]
+    fn a_lower_triangle_is_of_a_symmetric_matrix() {
+        let encoding = p10().with_layout(Layout::LowerTriangle);
+        let mut tokens = vec![TokenId(7)];
+        let mut refuse = |rows, cols, coefficients: &[f64]| {
+            let error = encoding.encode(rows, cols, coefficients.iter().copied(), &mut tokens).expect_err("an error");
+            assert_eq!(tokens, [TokenId(7)]);
+            error
+        };
+        assert_eq!(
+            refuse(1, 2, &[1.0, 2.0]).to_string(),
+            "expected as many columns as rows, for the layout `lower-triangle`, found 1x2"
+        );
+        assert_eq!(
+            refuse(2, 2, &[1.0, 2.0, 3.0, 4.0]).to_string(),
+            "expected a symmetric matrix, for the layout `lower-triangle`, found 3 in row 2, column 1, and 2 in row 1, \
+             column 2"
+        );
+        assert_eq!(refuse(2, 2, &[1.0, 2.0, 2.0]), EncodeError::Count { expected: 4, found: 3 });
+        assert_eq!(refuse(2, 2, &[1.0; 5]), EncodeError::Count { expected: 4, found: 5 });
+        let nan = refuse(2, 2, &[1.0, f64::NAN, f64::NAN, 4.0]);
+        assert_eq!(nan.to_string(), "the coefficient in row 2, column 1 cannot be written");
+
+        let message = |text| {
+            let tokens = encoding.vocabulary().tokenize(text).expect("symbols of the vocabulary");
+            encoding.decode(&tokens).expect_err("not a matrix").to_string()
+        };
+        assert_eq!(message("V2 V3 + 5 E0"), "expected `V2`, as many columns as rows, at position 1, found `V3`");
+        assert_eq!(message("V2 V2 + 5 E0 + 6 E0"), "expected a sign at position 8, found the end");
+        assert_eq!(message("V1 V1 + 5 E0 + 6 E0"), "expected the end at position 5, found `+`");
+    }
+
+    proptest! {
+        #![proptest_config(cases(256))]
+
+        /// The triangle says what all entries say, in fewer tokens, and those of a leading block come first.
+        #[test]
+        fn a_lower_triangle_is_read_as_it_was_written(
+            (n, pool) in (1_usize..9).prop_flat_map(|n| (Just(n), vec(-1e3..1e3, n * n))),
+        ) {
+            let whole = p10();
+            let packed = p10().with_layout(Layout::LowerTriangle);
+            let write = |encoding: &MatrixEncoding, n: usize| {
+                let entries = (0..n).flat_map(|i| (0..n).map(move |j| (i.max(j), i.min(j))));
+                let mut tokens = Vec::new();
+                encoding.encode(n, n, entries.map(|(i, j)| pool[i * i + j]), &mut tokens).map(|()| tokens)
+            };
+            let tokens = write(&packed, n)?;
+            prop_assert!(tokens.len() <= packed.max_len(n, n));
+            prop_assert_eq!(packed.decode(&tokens)?, whole.decode(&write(&whole, n)?)?);
+            if n > 1 {
+                prop_assert!(tokens[2..].starts_with(&write(&packed, n - 1)?[2..]));
+            }
+            let grammar = packed.grammar().expect("the published encodings have one");
+            let mut state = grammar.start(n, n, tokens.len() + 1)?;
+            for &token in tokens.iter().chain([&packed.vocabulary().delimiter()]) {
+                prop_assert!(grammar.is_allowed(&state, token));
+                grammar.advance(&mut state, token);
+            }
+        }
     }
 
     #[test]

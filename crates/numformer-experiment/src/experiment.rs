@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use numformer_data::{Split, VocabularyKind};
+use numformer_encoding::Layout;
 use serde::{Deserialize, Serialize};
 
 use crate::config::architecture_config::ArchitectureConfig;
@@ -97,6 +98,7 @@ impl Experiment {
             encoding: EncodingConfig {
                 input: p1000(),
                 output: p1000(),
+                input_layout: Layout::default(),
                 vocabulary: VocabularyKind::default(),
                 task_letters: None,
             },

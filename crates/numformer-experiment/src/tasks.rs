@@ -73,10 +73,10 @@ impl Experiment {
     }
 
     fn task_builder(&self, catalogue: &Catalogue) -> Result<TaskBuilder, ExperimentError> {
-        let EncodingConfig { input, output, vocabulary, task_letters } = &self.encoding;
+        let EncodingConfig { input, output, input_layout, vocabulary, task_letters } = &self.encoding;
         let input = catalogue.encoding("encoding.input", input)?;
         let output = catalogue.encoding("encoding.output", output)?;
-        let mut builder = Task::builder(input, output).with_vocabulary(*vocabulary);
+        let mut builder = Task::builder(input, output).with_vocabulary(*vocabulary).with_input_layout(*input_layout);
         for config in &self.problem.0 {
             let problem = catalogue.problem(config)?;
             let matrices = config.matrices.as_ref().unwrap_or(&self.matrices);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use numformer_encoding::{EncodeError, MatrixEncoding, NumberEncoding, Vocabulary, VocabularyError};
+use numformer_encoding::{EncodeError, Layout, MatrixEncoding, NumberEncoding, Vocabulary, VocabularyError};
 use numformer_problems::{Law, Magnitudes, Problem};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,7 @@ pub struct TaskBuilder {
     output: Arc<dyn NumberEncoding>,
     problems: Vec<Choice>,
     task_letters: bool,
+    layout: Layout,
     noise: f64,
     repeated: Option<Repeated>,
     /// The encodings and the vocabulary of another task.
@@ -125,6 +126,7 @@ impl TaskBuilder {
             output,
             problems: Vec::new(),
             task_letters: false,
+            layout: Layout::default(),
             noise: 0.0,
             repeated: None,
             written_as: None,
@@ -253,7 +255,7 @@ impl TaskBuilder {
                     }
                 };
                 let bind = |number| MatrixEncoding::new(number, &vocabulary).map_err(TaskError::Vocabulary);
-                ([bind(input)?, bind(output)?], vocabulary)
+                ([bind(input)?.with_layout(self.layout), bind(output)?], vocabulary)
             }
         };
         let [src, tgt] = &encodings;
@@ -284,6 +286,13 @@ impl TaskBuilder {
             posed.push(Posed { problem, src, tgt });
         }
         Ok(Task { posed, parts, laws: names, noise: self.noise, repeated: self.repeated, encodings, vocabulary })
+    }
+
+    /// Writes inputs in this layout.
+    #[must_use]
+    pub fn with_input_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
     }
 
     /// Checks that letters tell the problems apart.
@@ -405,9 +414,12 @@ fn restricted(encoding: &Arc<dyn NumberEncoding>, entries: Magnitudes) -> Arc<dy
     restricted.unwrap_or_else(|| Arc::clone(encoding))
 }
 
-/// Checks that there are dimension tokens for matrices of this shape.
+/// Checks that matrices of this shape can be written.
 fn require_shape(encoding: &MatrixEncoding, (rows, cols): (usize, usize)) -> Result<(), EncodeError> {
     let max = encoding.max_dimension();
     let range = 1..=max;
-    if range.contains(&rows) && range.contains(&cols) { Ok(()) } else { Err(EncodeError::Shape { max, rows, cols }) }
+    if !range.contains(&rows) || !range.contains(&cols) {
+        return Err(EncodeError::Shape { max, rows, cols });
+    }
+    if encoding.layout().fits(rows, cols) { Ok(()) } else { Err(EncodeError::NotSquare { rows, cols }) }
 }

@@ -10,7 +10,7 @@ pub(crate) mod repeated;
 pub(crate) mod split;
 
 use faer::{Mat, MatRef};
-use numformer_encoding::{DenseMatrix, EncodeError, MatrixEncoding, TokenId, Vocabulary};
+use numformer_encoding::{DenseMatrix, EncodeError, Layout, MatrixEncoding, TokenId, Vocabulary};
 use numformer_metrics::Norm;
 use numformer_problems::{Law, Problem, SolveError};
 use rand::{Rng, RngCore};
@@ -320,6 +320,11 @@ impl Task {
         if self.noise > 0.0 {
             for (i, j) in entries(matrix.shape()) {
                 matrix[(i, j)] += self.noise * rng.sample::<f64, _>(StandardNormal);
+            }
+            if self.encodings[0].layout() == Layout::LowerTriangle {
+                for (i, j) in entries(matrix.shape()).filter(|(i, j)| i < j) {
+                    matrix[(i, j)] = matrix[(j, i)];
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::slice;
 
-use crate::{TokenId, WordGrammar};
+use crate::{Layout, TokenId, WordGrammar};
 
 /// The grammar of matrices of a known shape: which tokens may come next, up to the closing delimiter. It allows exactly
 /// what [`MatrixEncoding::decode`](crate::MatrixEncoding::decode) reads as a matrix of that shape.
@@ -33,6 +33,7 @@ use crate::{TokenId, WordGrammar};
 pub struct MatrixGrammar {
     letter: Option<Range<u32>>,
     dimensions: Vec<Range<u32>>,
+    layout: Layout,
     delimiter: Range<u32>,
     word: WordGrammar,
     /// For each state of a word.
@@ -77,6 +78,7 @@ impl MatrixGrammar {
     pub(crate) fn new(
         letter: Option<TokenId>,
         dimensions: &[TokenId],
+        layout: Layout,
         delimiter: TokenId,
         word: WordGrammar,
         ids: &[TokenId],
@@ -84,7 +86,7 @@ impl MatrixGrammar {
     ) -> Self {
         let levels = (0..word.states().len()).map(|state| levels(&word, state, ids)).collect();
         let dimensions = dimensions.iter().copied().map(just).collect();
-        Self { letter: letter.map(just), dimensions, delimiter: just(delimiter), word, levels, local_ids }
+        Self { letter: letter.map(just), dimensions, layout, delimiter: just(delimiter), word, levels, local_ids }
     }
 
     /// The state before the first token of a matrix of this shape. The matrix may have at most `room` tokens, including
@@ -94,11 +96,11 @@ impl MatrixGrammar {
     /// When the vocabulary has no tokens for this shape, or the shortest such matrix has more than `room` tokens.
     pub fn start(&self, rows: usize, cols: usize, room: usize) -> Result<MatrixState, GrammarError> {
         let max = self.dimensions.len();
-        if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) {
+        if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) || !self.layout.fits(rows, cols) {
             return Err(GrammarError::Shape { max, rows, cols });
         }
         let place = if self.letter.is_some() { Place::Letter } else { Place::Rows };
-        let state = MatrixState { place, rows, cols, numbers: rows * cols, room };
+        let state = MatrixState { place, rows, cols, numbers: self.layout.count(rows, cols), room };
         let needed = self.shortest(&state);
         if needed > room { Err(GrammarError::Room { rows, cols, needed, found: room }) } else { Ok(state) }
     }

@@ -11,6 +11,7 @@ pub(crate) mod syntax;
 use std::path::PathBuf;
 
 use numformer_data::{Repeated, Split, VocabularyKind};
+use numformer_encoding::Layout;
 use numformer_evaluate::FigureName;
 use numformer_fused::Precision;
 use numformer_problems::{Entries, InverseJudgement, LeftFactor, Signs};
@@ -162,6 +163,9 @@ pub struct EncodingConfig {
     pub input: String,
     /// Encoding of the target.
     pub output: String,
+    /// Which entries of inputs are written, and in which order.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub input_layout: Layout,
     /// The kind of vocabulary: which symbols exist.
     #[serde(default)]
     pub vocabulary: VocabularyKind,
