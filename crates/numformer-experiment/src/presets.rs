@@ -86,7 +86,8 @@ pub const PRESETS: &[Preset] = presets! {
         "desk-transpose-10x10"
         "desk-addition-5x5"
         "desk-addition-10x10"
-        "desk-matrix-vector-5x5";
+        "desk-matrix-vector-5x5"
+        "desk-eigenvalues-5x5";
     Paper "paper":
         "paper-transpose-5x5-p10"
         "paper-transpose-5x5-p1000"
