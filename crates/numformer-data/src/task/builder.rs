@@ -210,6 +210,13 @@ impl TaskBuilder {
         Ok(self)
     }
 
+    /// Writes inputs in this layout. In that of a lower triangle, inputs must be symmetric, and their noise is, too.
+    #[must_use]
+    pub fn with_input_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// Chooses the symbols of the vocabulary.
     #[must_use]
     pub fn with_vocabulary(mut self, kind: VocabularyKind) -> Self {
@@ -225,6 +232,7 @@ impl TaskBuilder {
     /// - A problem has no law.
     /// - A weight or the noise is not a usable number.
     /// - A problem is not posed on the largest matrices of its laws.
+    /// - The layout is that of a lower triangle, and a law has matrices that are not square.
     /// - There are no tokens for the shape of these matrices, for the shape of their answers or for their largest
     ///   entry.
     pub fn build(self) -> Result<Task, TaskError> {
@@ -286,13 +294,6 @@ impl TaskBuilder {
             posed.push(Posed { problem, src, tgt });
         }
         Ok(Task { posed, parts, laws: names, noise: self.noise, repeated: self.repeated, encodings, vocabulary })
-    }
-
-    /// Writes inputs in this layout.
-    #[must_use]
-    pub fn with_input_layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
     }
 
     /// Checks that letters tell the problems apart.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use faer::mat;
 use numformer_encoding::{Positional, TokenId};
 use numformer_metrics::Verdict;
-use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Rank, Transpose, UniformEntries};
+use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Rank, Transpose, UniformEntries, Wigner};
 use rand::RngCore;
 
 use super::*;
@@ -376,4 +376,62 @@ fn training_examples_are_repeated_and_others_are_not() {
     let spread = |batch: &Batch| batch.src.lengths.iter().max().unwrap() - batch.src.lengths.iter().min().unwrap();
     // Three lengths, three tokens from one to the next.
     assert!(batches.iter().map(spread).sum::<u32>() <= 2 * 3);
+}
+
+#[test]
+fn symmetric_inputs_may_be_written_as_their_lower_triangle() {
+    let p1000 = || Arc::new(Positional::p1000());
+    let task = |law: Wigner, layout| {
+        let builder = Task::builder(p1000(), p1000()).with_problem(Eigenvalues, 1.0, vec![Box::new(law)]);
+        builder.with_input_layout(layout).with_noise(0.1).build().unwrap()
+    };
+    let [whole, packed] = [Layout::RowMajor, Layout::LowerTriangle].map(|layout| task(wigner(4), layout));
+    assert_eq!((whole.max_src_len(), packed.max_src_len()), (2 + 2 + 16 * 3, 2 + 2 + 10 * 3));
+    assert_eq!(whole.max_tgt_len(), packed.max_tgt_len());
+    for index in 0..20 {
+        // The same matrix with the same answer; noise is of both triangles, or of the lower one alone.
+        let [whole, example] = [&whole, &packed].map(|task| task.example(7, Split::Test, index).unwrap());
+        assert_eq!(whole.output, example.output);
+        for (i, j) in entries((4, 4)) {
+            assert_eq!(example.input[(i, j)], whole.input[(i.max(j), i.min(j))]);
+        }
+        let (_, read) = packed.read_src(&example.src).unwrap();
+        assert_eq!((read.rows, read.cols), (4, 4));
+        let rounded = p1000().round(example.input[(1, 3)]).unwrap();
+        assert_eq!([read.coefficients[7], read.coefficients[13]], [rounded; 2]);
+    }
+    // Another task in the same writing has the same layout.
+    let smaller = Task::builder(p1000(), p1000()).with_problem(Eigenvalues, 1.0, vec![Box::new(wigner(3))]);
+    let smaller = smaller.written_as(&packed).build().unwrap();
+    assert_eq!(smaller.max_src_len(), 2 + 2 + 6 * 3);
+}
+
+fn wigner(dimension: usize) -> Wigner {
+    Wigner::new(dimension, 10.0).unwrap()
+}
+
+#[test]
+fn only_symmetric_inputs_have_a_lower_triangle() {
+    let p1000 = || Arc::new(Positional::p1000());
+    let build = |cols| {
+        let law = Box::new(UniformEntries::new(2, cols, 10.0).unwrap());
+        let builder = Task::builder(p1000(), p1000()).with_problem(Transpose, 1.0, vec![law]);
+        builder.with_input_layout(Layout::LowerTriangle).build()
+    };
+    let message = |error: TaskError| {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        text
+    };
+    let oblong = message(build(3).unwrap_err());
+    assert!(
+        oblong.ends_with("expected as many columns as rows, for the layout `lower-triangle`, found 2x3"),
+        "{oblong}"
+    );
+    let other = message(build(2).unwrap().try_every_law(0).unwrap_err());
+    assert!(other.contains("expected a symmetric matrix, for the layout `lower-triangle`, found"), "{other}");
 }
