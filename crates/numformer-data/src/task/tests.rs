@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use faer::mat;
-use numformer_encoding::{Positional, TokenId};
+use numformer_encoding::{NumberEncoding, Positional, TokenId};
 use numformer_metrics::Verdict;
 use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Rank, Transpose, UniformEntries, Wigner};
 use rand::RngCore;
