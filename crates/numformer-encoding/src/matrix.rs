@@ -1,6 +1,7 @@
 //! Matrices as tokens: the shape, then the coefficients.
 
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -146,8 +147,8 @@ impl MatrixEncoding {
     /// Appends the tokens of a `rows`×`cols` matrix, all its coefficients given in row-major order, whatever the layout.
     ///
     /// # Errors
-    /// When the vocabulary has no dimension tokens for the shape, the matrix does not suit the layout, the coefficients do not fill the shape exactly, or a
-    /// coefficient cannot be written. `tokens` is unchanged then.
+    /// When the vocabulary has no dimension tokens for the shape, the matrix does not suit the layout, the coefficients
+    /// do not fill the shape exactly, or a coefficient cannot be written. `tokens` is unchanged then.
     ///
     /// # Panics
     /// When the number encoding writes an id beyond its symbols.
@@ -328,7 +329,7 @@ fn lower_triangle(rows: usize, all: &[f64]) -> Result<impl Iterator<Item = f64>,
     // NaN equals itself here: that it cannot be written is said later.
     let differ = |&(row, column): &(usize, usize)| {
         let (below, above) = (entry(row, column), entry(column, row));
-        below != above && !(below.is_nan() && above.is_nan())
+        below.partial_cmp(&above) != Some(Ordering::Equal) && !(below.is_nan() && above.is_nan())
     };
     match below().find(differ) {
         None => Ok(below().map(move |(row, column)| entry(row, column))),
