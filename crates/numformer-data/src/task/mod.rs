@@ -221,7 +221,8 @@ impl Task {
     ///
     /// # Errors
     /// When an example cannot be made ([`example`](Self::example) would give the same error). Also when less than a
-    /// quarter of the matrices have an answer, or a matrix is not symmetric but must be ([`TaskError::UnsuitableLaw`]).
+    /// quarter of the matrices have an answer, or a matrix is not symmetric but must be, for the problem
+    /// ([`TaskError::UnsuitableLaw`]) or for the layout ([`TaskError::Encode`]).
     pub fn try_every_law(&self, seed: u64) -> Result<(), TaskError> {
         let mut example = Example::default();
         let mut rng = Split::Train.generator(seed, 0);
@@ -235,15 +236,19 @@ impl Task {
         &self,
         part: &Part,
         rng: &mut impl RngCore,
-        Example { input, output, .. }: &mut Example,
+        Example { input, output, src, .. }: &mut Example,
     ) -> Result<(), TaskError> {
         const DRAWN: u32 = 100;
         const ENOUGH: u32 = DRAWN / 4;
-        let problem = &self.posed[part.problem].problem;
+        let posed = &self.posed[part.problem];
+        let problem = &posed.problem;
         let (mut drawn, mut solved, mut unsolved) = (0, 0, None);
         for _ in 0..DRAWN {
             part.law.sample_into(rng, input);
             drawn += 1;
+            if let Err(source @ EncodeError::NotSymmetric { .. }) = self.write(&posed.src, input, src) {
+                return Err(unwritable(problem, "input", source));
+            }
             match problem.solve_into(input.as_ref(), output) {
                 Ok(()) => solved += 1,
                 // Matrices that are symmetric by chance have few nonzero entries, if any. Nobody wants a law of such
@@ -289,10 +294,11 @@ impl Task {
                 });
             match drawn {
                 // The law must be the same on every processor, so a matrix that this processor cannot solve is not
-                // drawn again.
+                // drawn again. Nor is one without a lower triangle: what is left of the law would be another one.
                 Err(
                     TaskError::Solve { source: SolveError::Shape { .. } | SolveError::Processor { .. }, .. }
-                    | TaskError::AnswerShape { .. },
+                    | TaskError::AnswerShape { .. }
+                    | TaskError::Encode { source: EncodeError::NotSymmetric { .. }, .. },
                 ) => return drawn,
                 // Other matrices would not help, since the law is not at fault.
                 Err(TaskError::AnswerNotFinite { .. }) if example.rejected + 1 == MAX_DRAWS => return drawn,

@@ -433,5 +433,15 @@ fn only_symmetric_inputs_have_a_lower_triangle() {
         "{oblong}"
     );
     let other = message(build(2).unwrap().try_every_law(0).unwrap_err());
-    assert!(other.contains("expected a symmetric matrix, for the layout `lower-triangle`, found"), "{other}");
+    let expected = "the input of the problem `transpose` cannot be written: expected a symmetric matrix, for the layout \
+                    `lower-triangle`, found";
+    assert!(other.starts_with(expected), "{other}");
+
+    // A law whose matrices are symmetric now and then is not reduced to these: it is refused.
+    let law = Box::new(LowRank::new(2, 2, 10.0).unwrap());
+    let builder = Task::builder(p1000(), p1000()).with_problem(Rank, 1.0, vec![law]);
+    let rank = builder.with_input_layout(Layout::LowerTriangle).build().unwrap();
+    assert!(message(rank.try_every_law(0).unwrap_err()).contains(expected));
+    let examples: Vec<_> = (0..20).map(|index| rank.example(0, Split::Train, index)).collect();
+    assert!(examples.iter().any(Result::is_ok) && examples.iter().any(Result::is_err));
 }
