@@ -120,7 +120,7 @@ pub enum EncodeError {
     /// The coefficients do not fill the shape, or overflow it (then `found` is a lower bound).
     #[error("expected {expected} coefficients, found {found}")]
     Count {
-        /// As many as the matrix has, or as are written of it.
+        /// Rows times columns.
         expected: usize,
         /// The coefficients given.
         found: usize,

@@ -52,15 +52,13 @@ impl Layout {
         self == Self::RowMajor || rows == cols
     }
 
-    /// The row and column, counted from 0, of the entry that is written after `position` others.
-    pub(crate) fn entry(self, position: usize, cols: usize) -> (usize, usize) {
-        match self {
-            Self::RowMajor => (position / cols, position % cols),
-            Self::LowerTriangle => {
-                let row = (0..cols).rfind(|row| row * (row + 1) / 2 <= position).unwrap_or(0);
-                (row, position - row * (row + 1) / 2)
-            }
-        }
+    /// The rows and columns, counted from 0, of the entries that are written, in their order.
+    pub fn entries(self, rows: usize, cols: usize) -> impl Iterator<Item = (usize, usize)> {
+        let in_row = move |row: usize| match self {
+            Self::RowMajor => cols,
+            Self::LowerTriangle => row + 1,
+        };
+        (0..rows).flat_map(move |row| (0..in_row(row)).map(move |col| (row, col)))
     }
 
     /// Replaces the entries that are written by all entries in row-major order.
@@ -88,12 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lower_triangle_is_counted_row_by_row() {
-        let expected = [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0)];
-        for (position, entry) in expected.into_iter().enumerate() {
-            assert_eq!(Layout::LowerTriangle.entry(position, 4), entry);
+    fn entries_are_as_many_as_counted() {
+        let triangle = [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)];
+        assert!(Layout::LowerTriangle.entries(3, 3).eq(triangle));
+        assert!(Layout::RowMajor.entries(2, 2).eq([(0, 0), (0, 1), (1, 0), (1, 1)]));
+        for n in 1..9 {
+            assert_eq!(Layout::LowerTriangle.entries(n, n).count(), Layout::LowerTriangle.count(n, n));
+            assert_eq!(Layout::RowMajor.entries(n, 3).count(), Layout::RowMajor.count(n, 3));
         }
-        assert_eq!(Layout::RowMajor.entry(6, 4), (1, 2));
     }
 
     #[test]

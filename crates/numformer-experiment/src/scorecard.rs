@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use numformer_data::Repeated;
+use numformer_encoding::Layout;
 use numformer_evaluate::text::{Align, table};
 use numformer_evaluate::{Better, Evaluation, Figure, FigureName};
 use numformer_train::OptimizerConfig;
@@ -180,11 +181,19 @@ fn configuration(experiment: &Experiment) -> String {
 /// By what the model learns from fewer examples.
 fn means(experiment: &Experiment) -> String {
     let mut means = String::new();
+    if experiment.encoding.input_layout == Layout::LowerTriangle {
+        means += ", lower triangles";
+    }
     if experiment.model.number_vectors == NumberVectors::Values {
         means += ", vectors of values";
     }
     if let Choice::BuiltIn(OptimizerConfig::Muon(_)) = experiment.train.optimizer {
         means += ", Muon";
+    }
+    match experiment.stage.len() {
+        0 => {}
+        1 => means += ", 1 stage before",
+        stages => means += &format!(", {stages} stages before"),
     }
     if let Some(Repeated { examples, .. }) = experiment.data.repeated {
         means += &format!(", {examples} repeated examples");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{D, Device, Tensor};
-use numformer_encoding::{DenseMatrix, NumberEncoding};
+use numformer_encoding::{DenseMatrix, Layout, NumberEncoding};
 use numformer_evaluate::Solved;
 use numformer_experiment::{RunError, StoredRun};
 use numformer_model::{Mode, Model, ModelMemory, Padded, Seq2Seq};
@@ -113,7 +113,8 @@ impl Explanation {
             let is_end = id == delimiter as usize;
             if is_end { "end".to_owned() } else { vocabulary.symbols().get(id).cloned().unwrap_or_default() }
         };
-        let places = solved.found.as_ref().ok().and_then(|found| places('b', found, &*output, answer.len()));
+        let places =
+            solved.found.as_ref().ok().and_then(|found| places('b', found, &*output, Layout::RowMajor, answer.len()));
         let places = places.unwrap_or_else(|| vec![String::new(); answer.len()]);
         let written =
             answer.iter().chain([&delimiter]).zip(places.into_iter().chain([String::new()])).zip(&probabilities);
@@ -123,7 +124,7 @@ impl Explanation {
             probability: f64::from(probabilities[id as usize]),
             candidates: most_probable(probabilities).map(|(id, p)| (symbol(id), p)).collect(),
         });
-        let source_places = places_of_source(&solved.input, &*input, src.len());
+        let source_places = places_of_source(&solved.input, &*input, encoding.input_layout, src.len());
         let looked_at = weights.into_iter().map(|heads| gather(heads, &source_places)).collect();
         Ok(Self { solved: solved.clone(), written: written.collect(), looked_at })
     }
@@ -160,12 +161,19 @@ fn most_probable(probabilities: &[f32]) -> impl Iterator<Item = (usize, f64)> {
 
 /// For each of `n_tokens` tokens of a matrix, the coefficient that it is a part of, or an empty string before the words
 /// begin. `None` if the words are not those of the matrix.
-fn places(letter: char, matrix: &DenseMatrix, encoding: &dyn NumberEncoding, n_tokens: usize) -> Option<Vec<String>> {
+fn places(
+    letter: char,
+    matrix: &DenseMatrix,
+    encoding: &dyn NumberEncoding,
+    layout: Layout,
+    n_tokens: usize,
+) -> Option<Vec<String>> {
     let mut places = Vec::with_capacity(n_tokens);
     let mut word = Vec::new();
-    for (index, x) in matrix.coefficients.iter().enumerate() {
+    for (row, column) in layout.entries(matrix.rows, matrix.cols) {
+        let index = row * matrix.cols + column;
         word.clear();
-        encoding.encode(*x, &mut word).ok()?;
+        encoding.encode(*matrix.coefficients.get(index)?, &mut word).ok()?;
         let name = coefficient(letter, index, matrix);
         places.extend(word.iter().map(|_| name.clone()));
     }
@@ -181,8 +189,13 @@ fn coefficient(letter: char, index: usize, matrix: &DenseMatrix) -> String {
 }
 
 /// [`places`] for a source of `n_tokens`, delimiters included.
-fn places_of_source(input: &DenseMatrix, encoding: &dyn NumberEncoding, n_tokens: usize) -> Vec<String> {
-    let places = places('a', input, encoding, n_tokens.saturating_sub(1));
+fn places_of_source(
+    input: &DenseMatrix,
+    encoding: &dyn NumberEncoding,
+    layout: Layout,
+    n_tokens: usize,
+) -> Vec<String> {
+    let places = places('a', input, encoding, layout, n_tokens.saturating_sub(1));
     let places = places.unwrap_or_else(|| vec![String::new(); n_tokens.saturating_sub(1)]);
     [places, vec![String::new()]].concat()
 }
@@ -210,18 +223,26 @@ fn gather(heads: Weights, places: &[String]) -> LookedAt {
 
 #[cfg(test)]
 mod tests {
-    use numformer_encoding::Positional;
+    use numformer_encoding::{Floating, Positional};
 
     use super::*;
 
     #[test]
     fn tokens_belong_to_the_coefficients_whose_words_they_are() {
         let matrix = "3.14 -0.5".parse().expect("a matrix");
-        let found = places('b', &matrix, &Positional::p1000(), 8).expect("two words");
+        let found = places('b', &matrix, &Positional::p1000(), Layout::RowMajor, 8).expect("two words");
         assert_eq!(found, ["", "", "b11", "b11", "b11", "b12", "b12", "b12"]);
-        assert_eq!(places('b', &matrix, &Positional::p1000(), 5), None);
+        assert_eq!(places('b', &matrix, &Positional::p1000(), Layout::RowMajor, 5), None);
         let wide = DenseMatrix { rows: 1, cols: 11, coefficients: vec![0.0; 11] };
         assert_eq!((coefficient('a', 10, &wide), coefficient('a', 3, &matrix)), ("a1,11".to_owned(), "a22".to_owned()));
+    }
+
+    #[test]
+    fn a_lower_triangle_has_the_places_of_its_entries() {
+        let matrix = "1 2; 2 3".parse().expect("a matrix");
+        let one_token = Floating::fp15();
+        let found = places_of_source(&matrix, &one_token, Layout::LowerTriangle, 7);
+        assert_eq!(found, ["", "", "", "a11", "a21", "a22", ""]);
     }
 
     #[test]

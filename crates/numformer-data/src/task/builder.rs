@@ -174,7 +174,7 @@ impl TaskBuilder {
     }
 
     /// Adds independent normal noise of this standard deviation to every entry of the input, after the answer has been
-    /// computed.
+    /// computed; to every entry of the lower triangle if [that](Self::with_input_layout) is written.
     #[must_use]
     pub fn with_noise(mut self, standard_deviation: f64) -> Self {
         self.noise = standard_deviation;
@@ -210,7 +210,8 @@ impl TaskBuilder {
         Ok(self)
     }
 
-    /// Writes inputs in this layout. In that of a lower triangle, inputs must be symmetric, and their noise is, too.
+    /// Writes inputs in this layout. In that of a lower triangle, inputs must be symmetric, and their noise is, too. A
+    /// task that is [written as](Self::written_as) another has the layout of that one.
     #[must_use]
     pub fn with_input_layout(mut self, layout: Layout) -> Self {
         self.layout = layout;

@@ -246,7 +246,9 @@ impl Task {
         for _ in 0..DRAWN {
             part.law.sample_into(rng, input);
             drawn += 1;
-            if let Err(source @ EncodeError::NotSymmetric { .. }) = self.write(&posed.src, input, src) {
+            if let Err(source @ (EncodeError::NotSymmetric { .. } | EncodeError::NotSquare { .. })) =
+                self.write(&posed.src, input, src)
+            {
                 return Err(unwritable(problem, "input", source));
             }
             match problem.solve_into(input.as_ref(), output) {
@@ -298,7 +300,9 @@ impl Task {
                 Err(
                     TaskError::Solve { source: SolveError::Shape { .. } | SolveError::Processor { .. }, .. }
                     | TaskError::AnswerShape { .. }
-                    | TaskError::Encode { source: EncodeError::NotSymmetric { .. }, .. },
+                    | TaskError::Encode {
+                        source: EncodeError::NotSymmetric { .. } | EncodeError::NotSquare { .. }, ..
+                    },
                 ) => return drawn,
                 // Other matrices would not help, since the law is not at fault.
                 Err(TaskError::AnswerNotFinite { .. }) if example.rejected + 1 == MAX_DRAWS => return drawn,
@@ -327,7 +331,8 @@ impl Task {
             for (i, j) in entries(matrix.shape()) {
                 matrix[(i, j)] += self.noise * rng.sample::<f64, _>(StandardNormal);
             }
-            if self.encodings[0].layout() == Layout::LowerTriangle {
+            // A matrix that is not square is refused when it is written.
+            if self.encodings[0].layout() == Layout::LowerTriangle && matrix.nrows() == matrix.ncols() {
                 for (i, j) in entries(matrix.shape()).filter(|(i, j)| i < j) {
                     matrix[(i, j)] = matrix[(j, i)];
                 }

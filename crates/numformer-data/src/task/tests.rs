@@ -5,7 +5,7 @@ use std::sync::Arc;
 use faer::mat;
 use numformer_encoding::{NumberEncoding, Positional, TokenId};
 use numformer_metrics::Verdict;
-use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Rank, Transpose, UniformEntries, Wigner};
+use numformer_problems::{Eigenvalues, Inversion, LawError, LowRank, Mixture, Rank, Transpose, UniformEntries, Wigner};
 use rand::RngCore;
 
 use super::*;
@@ -443,5 +443,18 @@ fn only_symmetric_inputs_have_a_lower_triangle() {
     let rank = builder.with_input_layout(Layout::LowerTriangle).build().unwrap();
     assert!(message(rank.try_every_law(0).unwrap_err()).contains(expected));
     let examples: Vec<_> = (0..20).map(|index| rank.example(0, Split::Train, index)).collect();
+    let refused =
+        |error: &TaskError| matches!(error, TaskError::Encode { source: EncodeError::NotSymmetric { .. }, .. });
+    assert!(examples.iter().all(|example| example.as_ref().map_or_else(refused, |example| example.rejected == 0)));
     assert!(examples.iter().any(Result::is_ok) && examples.iter().any(Result::is_err));
+
+    // So is one with matrices that are not square, although the largest rows and columns are as many.
+    let oblong = |rows, cols| Box::new(UniformEntries::new(rows, cols, 10.0).unwrap()) as Box<dyn Law>;
+    for noise in [0.0, 0.1] {
+        let law = Mixture::uniform(vec![oblong(2, 3), oblong(3, 2)]).unwrap();
+        let builder = Task::builder(p1000(), p1000()).with_problem(Transpose, 1.0, vec![Box::new(law)]);
+        let task = builder.with_input_layout(Layout::LowerTriangle).with_noise(noise).build().unwrap();
+        let error = message(task.example(0, Split::Train, 0).unwrap_err());
+        assert!(error.contains("expected as many columns as rows, for the layout `lower-triangle`"), "{error}");
+    }
 }

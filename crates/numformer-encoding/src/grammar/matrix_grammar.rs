@@ -93,11 +93,14 @@ impl MatrixGrammar {
     /// the closing delimiter.
     ///
     /// # Errors
-    /// When the vocabulary has no tokens for this shape, or the shortest such matrix has more than `room` tokens.
+    /// When the vocabulary has no tokens for this shape, the shape does not suit the layout, or the shortest such matrix has more than `room` tokens.
     pub fn start(&self, rows: usize, cols: usize, room: usize) -> Result<MatrixState, GrammarError> {
         let max = self.dimensions.len();
-        if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) || !self.layout.fits(rows, cols) {
+        if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) {
             return Err(GrammarError::Shape { max, rows, cols });
+        }
+        if !self.layout.fits(rows, cols) {
+            return Err(GrammarError::NotSquare { rows, cols });
         }
         let place = if self.letter.is_some() { Place::Letter } else { Place::Rows };
         let state = MatrixState { place, rows, cols, numbers: self.layout.count(rows, cols), room };
@@ -205,6 +208,14 @@ pub enum GrammarError {
     Shape {
         /// The largest dimension.
         max: usize,
+        /// The number of rows.
+        rows: usize,
+        /// The number of columns.
+        cols: usize,
+    },
+    /// A lower triangle belongs to a square matrix.
+    #[error("expected as many columns as rows, for the layout `lower-triangle`, found {rows}x{cols}")]
+    NotSquare {
         /// The number of rows.
         rows: usize,
         /// The number of columns.
