@@ -61,6 +61,7 @@ pub mod docs {
             /// [changing-a-run]: crate::docs::experiments#changing-a-run
             /// [determinants-first]: ../../../../../docs/results/findings/determinants-first.svg
             /// [distributed]: crate::docs::distributed
+            /// [eigenvalues-5x5]: ../../../../../docs/results/findings/desk-eigenvalues-5x5.svg
             /// [encodings-examples]: ../../../../../docs/results/findings/encodings-examples.svg
             /// [examples]: crate::docs::experiments#examples
             /// [experiments]: crate::docs::experiments
@@ -68,6 +69,7 @@ pub mod docs {
             /// [gpu]: crate::docs::gpu
             /// [judgement]: crate::docs::judgement
             /// [noise]: crate::docs::judgement#noise
+            /// [multiplication-5x5]: ../../../../../docs/results/findings/desk-multiplication-5x5.svg
             /// [scorecard]: ../../../../../docs/results/scorecard.md
             /// [scorecard-desk]: ../../../../../docs/results/scorecard-desk.md
             /// [stages]: crate::docs::experiments#stages
