@@ -55,7 +55,7 @@ thread_local! {
     /// enough.
     static LOCAL: Cell<Vec<TokenId>> = const { Cell::new(Vec::new()) };
 
-    /// All entries of the symmetric matrix being written.
+    /// All entries of the symmetric matrix being written, kept for the same reason.
     static ENTRIES: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
@@ -125,6 +125,18 @@ impl MatrixEncoding {
         self.dimensions.len()
     }
 
+    /// Checks that there are dimension tokens for a shape, and that it suits the layout.
+    ///
+    /// # Errors
+    /// When one of the two does not hold.
+    pub fn require_shape(&self, rows: usize, cols: usize) -> Result<(), EncodeError> {
+        let max = self.max_dimension();
+        if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) {
+            return Err(EncodeError::Shape { max, rows, cols });
+        }
+        if self.layout.fits(rows, cols) { Ok(()) } else { Err(EncodeError::NotSquare { rows, cols }) }
+    }
+
     /// The number of tokens in the longest encoding of a matrix of that shape, without delimiters.
     pub fn max_len(&self, rows: usize, cols: usize) -> usize {
         self.header_len() + self.layout.count(rows, cols) * self.number.max_word_len()
@@ -174,16 +186,9 @@ impl MatrixEncoding {
         mut coefficients: impl Iterator<Item = f64>,
         tokens: &mut Vec<TokenId>,
     ) -> Result<(), EncodeError> {
-        let dimension = |n: usize| {
-            let id = n.checked_sub(1).and_then(|index| self.dimensions.get(index));
-            id.copied().ok_or(EncodeError::Shape { max: self.max_dimension(), rows, cols })
-        };
-        let shape = [dimension(rows)?, dimension(cols)?];
-        if !self.layout.fits(rows, cols) {
-            return Err(EncodeError::NotSquare { rows, cols });
-        }
+        self.require_shape(rows, cols)?;
         tokens.extend(self.task_letter);
-        tokens.extend(shape);
+        tokens.extend([rows, cols].map(|n| self.dimensions[n - 1]));
         match self.layout {
             Layout::RowMajor => self.append_words((rows, cols), coefficients, tokens),
             Layout::LowerTriangle => {

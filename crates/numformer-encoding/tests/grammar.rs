@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use numformer_encoding::{
-    Balanced, Floating, GrammarError, MatrixEncoding, MatrixGrammar, NumberEncoding, Positional, Preset, TokenId,
-    Vocabulary,
+    Balanced, Floating, GrammarError, Layout, MatrixEncoding, MatrixGrammar, NumberEncoding, Positional, Preset,
+    TokenId, Vocabulary,
 };
 use numformer_testkit::cases;
 use proptest::prelude::*;
@@ -118,6 +118,33 @@ proptest! {
                 prop_assert_eq!(found, is_read, "{}", encoding.vocabulary().render(&tokens));
             }
             prop_assert!(!accepts(grammar, expected, &tokens, tokens.len()));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    /// The same for the lower triangles of symmetric matrices: what may be written can be read, and nothing shorter or
+    /// longer.
+    #[test]
+    fn a_lower_triangle_is_read_where_it_is_allowed(
+        n in 1_usize..=4,
+        spare in 0_usize..20,
+        choices in prop::collection::vec(0.0..1.0, 1..40),
+    ) {
+        for encoding in &*ENCODINGS {
+            let encoding = encoding.clone().with_layout(Layout::LowerTriangle);
+            let grammar = encoding.grammar().expect("all of these have one");
+            let Err(GrammarError::Room { needed, .. }) = grammar.start(n, n, 0) else {
+                panic!("there is no room for a matrix");
+            };
+            let tokens = walk(&grammar, (n, n), needed + spare, &choices);
+            prop_assert_eq!(shape_read(&encoding, &tokens), Some((n, n)));
+            let shorter = &tokens[..tokens.len() - 1];
+            let is_read = shape_read(&encoding, shorter) == Some((n, n));
+            prop_assert_eq!(accepts(&grammar, (n, n), shorter, 1000), is_read);
+            prop_assert_eq!(grammar.start(1, 2, 1000), Err(GrammarError::NotSquare { rows: 1, cols: 2 }));
         }
     }
 }

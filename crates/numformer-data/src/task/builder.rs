@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use numformer_encoding::{EncodeError, Layout, MatrixEncoding, NumberEncoding, Vocabulary, VocabularyError};
+use numformer_encoding::{Layout, MatrixEncoding, NumberEncoding, Vocabulary, VocabularyError};
 use numformer_problems::{Law, Magnitudes, Problem};
 use serde::{Deserialize, Serialize};
 
@@ -283,7 +283,7 @@ impl TaskBuilder {
                 let shape = law.max_shape();
                 let output_shape = problem.output_shape(shape).map_err(|source| no_answer(&problem, source))?;
                 for (matrix, encoding, shape) in [("input", &src, shape), ("answer", &tgt, output_shape)] {
-                    require_shape(encoding, shape).map_err(|source| unwritable(&problem, matrix, source))?;
+                    encoding.require_shape(shape.0, shape.1).map_err(|source| unwritable(&problem, matrix, source))?;
                 }
                 if let Some(bound) = law.bound().filter(|_| !is_fixed) {
                     src.number().round(bound).map_err(|source| unwritable(&problem, "input", source))?;
@@ -414,14 +414,4 @@ fn compact(
 fn restricted(encoding: &Arc<dyn NumberEncoding>, entries: Magnitudes) -> Arc<dyn NumberEncoding> {
     let restricted = entries.largest.and_then(|largest| encoding.restricted(entries.smallest..=largest));
     restricted.unwrap_or_else(|| Arc::clone(encoding))
-}
-
-/// Checks that matrices of this shape can be written.
-fn require_shape(encoding: &MatrixEncoding, (rows, cols): (usize, usize)) -> Result<(), EncodeError> {
-    let max = encoding.max_dimension();
-    let range = 1..=max;
-    if !range.contains(&rows) || !range.contains(&cols) {
-        return Err(EncodeError::Shape { max, rows, cols });
-    }
-    if encoding.layout().fits(rows, cols) { Ok(()) } else { Err(EncodeError::NotSquare { rows, cols }) }
 }

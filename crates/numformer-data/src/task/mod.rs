@@ -246,9 +246,7 @@ impl Task {
         for _ in 0..DRAWN {
             part.law.sample_into(rng, input);
             drawn += 1;
-            if let Err(source @ (EncodeError::NotSymmetric { .. } | EncodeError::NotSquare { .. })) =
-                self.write(&posed.src, input, src)
-            {
+            if let Some(source) = self.write(&posed.src, input, src).err().filter(is_of_layout) {
                 return Err(unwritable(problem, "input", source));
             }
             match problem.solve_into(input.as_ref(), output) {
@@ -296,14 +294,13 @@ impl Task {
                 });
             match drawn {
                 // The law must be the same on every processor, so a matrix that this processor cannot solve is not
-                // drawn again. Nor is one without a lower triangle: what is left of the law would be another one.
+                // drawn again.
                 Err(
                     TaskError::Solve { source: SolveError::Shape { .. } | SolveError::Processor { .. }, .. }
-                    | TaskError::AnswerShape { .. }
-                    | TaskError::Encode {
-                        source: EncodeError::NotSymmetric { .. } | EncodeError::NotSquare { .. }, ..
-                    },
+                    | TaskError::AnswerShape { .. },
                 ) => return drawn,
+                // The matrices that the layout has would be of another law.
+                Err(TaskError::Encode { ref source, .. }) if is_of_layout(source) => return drawn,
                 // Other matrices would not help, since the law is not at fault.
                 Err(TaskError::AnswerNotFinite { .. }) if example.rejected + 1 == MAX_DRAWS => return drawn,
                 Err(error) if example.rejected + 1 == MAX_DRAWS => {
@@ -331,11 +328,11 @@ impl Task {
             for (i, j) in entries(matrix.shape()) {
                 matrix[(i, j)] += self.noise * rng.sample::<f64, _>(StandardNormal);
             }
-            // A matrix that is not square is refused when it is written.
-            if self.encodings[0].layout() == Layout::LowerTriangle && matrix.nrows() == matrix.ncols() {
-                for (i, j) in entries(matrix.shape()).filter(|(i, j)| i < j) {
-                    matrix[(i, j)] = matrix[(j, i)];
-                }
+            let (rows, columns) = matrix.shape();
+            let layout = self.encodings[0].layout();
+            // A matrix that does not suit the layout is refused when it is written.
+            if layout == Layout::LowerTriangle && layout.fits(rows, columns) {
+                layout.entries(rows, columns).for_each(|(i, j)| matrix[(j, i)] = matrix[(i, j)]);
             }
         }
     }
@@ -448,7 +445,12 @@ impl Task {
 
 /// The indices of a matrix of this shape, in row-major order.
 fn entries((rows, columns): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).flat_map(move |i| (0..columns).map(move |j| (i, j)))
+    Layout::RowMajor.entries(rows, columns)
+}
+
+/// Whether a matrix cannot be written because it does not suit the layout.
+fn is_of_layout(error: &EncodeError) -> bool {
+    matches!(error, EncodeError::NotSymmetric { .. } | EncodeError::NotSquare { .. })
 }
 
 pub(crate) fn view(matrix: &DenseMatrix) -> MatRef<'_, f64> {

@@ -93,7 +93,8 @@ impl MatrixGrammar {
     /// the closing delimiter.
     ///
     /// # Errors
-    /// When the vocabulary has no tokens for this shape, the shape does not suit the layout, or the shortest such matrix has more than `room` tokens.
+    /// When the vocabulary has no tokens for this shape, the shape does not suit the layout, or the shortest such matrix
+    /// has more than `room` tokens.
     pub fn start(&self, rows: usize, cols: usize, room: usize) -> Result<MatrixState, GrammarError> {
         let max = self.dimensions.len();
         if !(1..=max).contains(&rows) || !(1..=max).contains(&cols) {
