@@ -165,6 +165,32 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_of_inputs_is_that_of_the_task() {
+        let eigenvalues = Experiment::preset("eigenvalues-2x2").expect("embedded");
+        assert!(!eigenvalues.to_toml().contains("input_layout"));
+        let setting = "encoding.input_layout=lower-triangle";
+        let packed = eigenvalues.with_settings(&[setting]).expect("a layout");
+        assert_eq!(from_toml(&packed.to_toml()).expect("its own output"), packed);
+        let longest = |experiment: &Experiment| experiment.task(&Catalogue::standard()).map(|task| task.max_src_len());
+        assert_eq!(longest(&eigenvalues).expect("a task"), 2 + 2 + 4);
+        assert_eq!(longest(&packed).expect("a task"), 2 + 2 + 3);
+        // Positions stand for other entries: a run does not go on with them.
+        assert!(eigenvalues.difference(&packed).is_some());
+
+        // Neither a law of other matrices nor a stage of them can be written so.
+        for other in [
+            "matrices={law=\"uniform\",rows=2,cols=3}",
+            "stage=[{name=\"first\",steps=3,problem={name=\"addition\"},matrices={law=\"uniform\",rows=2}}]",
+        ] {
+            let experiment = packed.with_settings(&[r#"problem={name="transpose"}"#, other]).expect("settings");
+            let catalogue = Catalogue::standard();
+            let tasks = experiment.task(&catalogue).and_then(|task| experiment.stage_tasks(&catalogue, &task));
+            let error = tasks.expect_err("not square");
+            assert!(format!("{error:?}").contains("NotSquare"), "{error:?}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_give_the_line_and_the_nearest_key() {
         let error = error_with("warmup_steps = 500", "warmup_step = 500");
         let line = 1 + SMALL.lines().position(|line| line.starts_with("warmup_steps")).expect("in the preset");

@@ -317,6 +317,15 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_names_the_means_of_learning() {
+        let configuration = |name| configuration(&Experiment::preset(name).expect("embedded"));
+        let line = configuration("desk-eigenvalues-5x5");
+        assert!(line.ends_with("batch 64, lower triangles, vectors of values, Muon, 2 stages before"), "{line}");
+        let line = configuration("desk-matrix-vector-5x5");
+        assert!(line.ends_with("batch 64, vectors of values, Muon, 1 stage before"), "{line}");
+    }
+
+    #[test]
     fn runs_sets_and_sources_are_listed() {
         let card = Scorecard { outcomes: vec![outcome(0, 0.96)] };
         let page = card.to_markdown();

@@ -171,10 +171,9 @@ fn places(
     let mut places = Vec::with_capacity(n_tokens);
     let mut word = Vec::new();
     for (row, column) in layout.entries(matrix.rows, matrix.cols) {
-        let index = row * matrix.cols + column;
         word.clear();
-        encoding.encode(*matrix.coefficients.get(index)?, &mut word).ok()?;
-        let name = coefficient(letter, index, matrix);
+        encoding.encode(*matrix.coefficients.get(row * matrix.cols + column)?, &mut word).ok()?;
+        let name = coefficient(letter, (row + 1, column + 1), matrix);
         places.extend(word.iter().map(|_| name.clone()));
     }
     let before = n_tokens.checked_sub(places.len())?;
@@ -182,10 +181,8 @@ fn places(
 }
 
 /// `a12`, or `a1,12` if that could be misread.
-fn coefficient(letter: char, index: usize, matrix: &DenseMatrix) -> String {
-    let cols = matrix.cols.max(1);
-    let (row, col) = (index / cols + 1, index % cols + 1);
-    if matrix.rows > 9 || cols > 9 { format!("{letter}{row},{col}") } else { format!("{letter}{row}{col}") }
+fn coefficient(letter: char, (row, col): (usize, usize), matrix: &DenseMatrix) -> String {
+    if matrix.rows > 9 || matrix.cols > 9 { format!("{letter}{row},{col}") } else { format!("{letter}{row}{col}") }
 }
 
 /// [`places`] for a source of `n_tokens`, delimiters included.
@@ -234,7 +231,10 @@ mod tests {
         assert_eq!(found, ["", "", "b11", "b11", "b11", "b12", "b12", "b12"]);
         assert_eq!(places('b', &matrix, &Positional::p1000(), Layout::RowMajor, 5), None);
         let wide = DenseMatrix { rows: 1, cols: 11, coefficients: vec![0.0; 11] };
-        assert_eq!((coefficient('a', 10, &wide), coefficient('a', 3, &matrix)), ("a1,11".to_owned(), "a22".to_owned()));
+        assert_eq!(
+            (coefficient('a', (1, 11), &wide), coefficient('a', (2, 2), &matrix)),
+            ("a1,11".into(), "a22".into())
+        );
     }
 
     #[test]

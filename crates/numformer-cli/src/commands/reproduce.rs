@@ -279,7 +279,8 @@ fn hardware() -> String {
         .into_iter()
         .find(|set| field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == *set)));
     let vectors = widest.map_or_else(String::new, |set| format!(" ({set})"));
-    format!("{processor}{vectors}, {} threads", rayon::current_num_threads())
+    let threads = rayon::current_num_threads();
+    format!("{processor}{vectors}, {threads} thread{}", if threads == 1 { "" } else { "s" })
 }
 
 /// The commit that is checked out where the command runs, or the version of the program.

@@ -1,5 +1,6 @@
 //! A run at a glance.
 
+use numformer_encoding::Layout;
 use numformer_evaluate::Evaluation;
 use numformer_experiment::MatricesConfig;
 use numformer_metrics::Tolerance;
@@ -21,11 +22,15 @@ fn of_experiment(run: &ReportedRun) -> Vec<(String, Cell)> {
     let Some(experiment) = &run.experiment else { return Vec::new() };
     let problems: Vec<&str> = experiment.problem.0.iter().map(|problem| problem.name.as_str()).collect();
     let encoding = &experiment.encoding;
+    let input = match encoding.input_layout {
+        Layout::RowMajor => encoding.input.clone(),
+        Layout::LowerTriangle => format!("{}, lower triangles", encoding.input),
+    };
     let facts = [
         ("problem", problems.join(" + ")),
         ("trained on", run.trained_on()),
         ("dimension", run.of_matrices(dimension)),
-        ("input encoding", encoding.input.clone()),
+        ("input encoding", input),
         ("output encoding", encoding.output.clone()),
     ];
     facts.map(|(name, text)| (name.to_owned(), Cell::text(text))).into()
