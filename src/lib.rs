@@ -68,8 +68,8 @@ pub mod docs {
             /// [findings]: crate::docs::findings
             /// [gpu]: crate::docs::gpu
             /// [judgement]: crate::docs::judgement
-            /// [noise]: crate::docs::judgement#noise
             /// [multiplication-5x5]: ../../../../../docs/results/findings/desk-multiplication-5x5.svg
+            /// [noise]: crate::docs::judgement#noise
             /// [scorecard]: ../../../../../docs/results/scorecard.md
             /// [scorecard-desk]: ../../../../../docs/results/scorecard-desk.md
             /// [stages]: crate::docs::experiments#stages

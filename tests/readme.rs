@@ -1,5 +1,5 @@
 //! The links of `README.md` and of the pages in `docs` lead somewhere: in the repository, and in the documentation that
-//! rustdoc makes of them, where `src/lib.rs` defines the same labels.
+//! rustdoc makes of them, where `src/lib.rs` defines the same labels. The results in `README.md` are those of the page.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +55,34 @@ fn check(file: &Path, labels: &BTreeMap<&str, &str>) {
         assert!(path.is_file(), "{}: {target} is not there", file.display());
         let found = anchor.is_empty() || anchors(&fs::read_to_string(path).unwrap()).contains(anchor);
         assert!(found, "{}: no heading {target}", file.display());
+    }
+}
+
+/// The results in `README.md` are those of the page: means over the seeds.
+#[test]
+fn results_are_those_of_the_scorecard() {
+    let page = fs::read_to_string("docs/results/scorecard-desk.json").unwrap();
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let outcomes = page["outcomes"].as_array().unwrap();
+    let readme = fs::read_to_string("README.md").unwrap();
+    let rows: Vec<Vec<&str>> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `desk-"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        let runs: Vec<_> =
+            outcomes.iter().filter(|run| run["experiment"]["name"] == row[0].trim_matches('`')).collect();
+        let mean = |figure: &dyn Fn(&serde_json::Value) -> f64| {
+            runs.iter().map(|run| figure(run)).sum::<f64>() / runs.len() as f64
+        };
+        let within = |place: usize| mean(&|run| 100.0 * run["evaluation"]["accuracy"][place][1].as_f64().unwrap());
+        let minutes = mean(&|run| run["seconds"].as_f64().unwrap() / 60.0);
+        let examples: u64 = row[3].replace(',', "").parse().unwrap();
+        assert_eq!(row[1..3], [0, 2].map(|place| format!("{:.1}%", within(place))), "{row:?}");
+        assert!(runs.iter().all(|run| run["examples"] == examples && run["evaluation"]["count"] == 10_000), "{row:?}");
+        assert_eq!(row[4..], [format!("{minutes:.1}"), runs.len().to_string()], "{row:?}");
     }
 }
 
