@@ -172,7 +172,8 @@ fn read_outcome(run: &Path) -> Result<Option<Outcome>> {
                 Ok(None)
             }
         },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // A log beside the runs is no run.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
