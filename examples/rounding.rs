@@ -2,8 +2,8 @@
 //!
 //! Run: `cargo run --release --example rounding`
 //!
-//! Expected output: a table of problems on 5x5 matrices (4x4 for the SVD), with the share of 2,000 perfect answers that are
-//! within 5, 2 and 1%, by the number of digits; within seconds. Next: `custom_encoding` for other ways to write
+//! Expected output: a table of problems on 5x5 matrices (4x4 for the SVD), with the per cent of 2,000 perfect answers that
+//! are within 5, 2 and 1%, by the number of digits; within seconds. Next: `custom_encoding` for other ways to write
 //! numbers.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -63,7 +63,8 @@ fn main() -> Result<()> {
             let [within_5, within_2, within_1] =
                 perfect(&Task::new(problem, law, input.clone(), output.clone())?)?.map(|share| 100.0 * share);
             println!("{problem_name:>32}  {name:>8}  {within_5:6.1} {within_2:6.1} {within_1:6.1}");
-            ensure!(within_5 > 20.0, "most problems forgive rounding");
+            let is_sensitive = problem_name.starts_with("inversion");
+            ensure!(is_sensitive || within_5 > 99.0, "all problems but inversion forgive rounding, at 5%");
         }
     }
     Ok(())
