@@ -61,14 +61,14 @@ pub mod docs {
             /// [changing-a-run]: crate::docs::experiments#changing-a-run
             /// [determinants-first]: ../../../../../docs/results/findings/determinants-first.svg
             /// [distributed]: crate::docs::distributed
-            /// [eigenvalues-5x5]: ../../../../../docs/results/findings/desk-eigenvalues-5x5.svg
+            /// [eigenvalues-5x5]: ../../../../../docs/results/curves/desk-eigenvalues-5x5-seed0.svg
             /// [encodings-examples]: ../../../../../docs/results/findings/encodings-examples.svg
             /// [examples]: crate::docs::experiments#examples
             /// [experiments]: crate::docs::experiments
             /// [findings]: crate::docs::findings
             /// [gpu]: crate::docs::gpu
             /// [judgement]: crate::docs::judgement
-            /// [multiplication-5x5]: ../../../../../docs/results/findings/desk-multiplication-5x5.svg
+            /// [multiplication-5x5]: ../../../../../docs/results/curves/desk-multiplication-5x5-seed0.svg
             /// [noise]: crate::docs::judgement#noise
             /// [scorecard]: ../../../../../docs/results/scorecard.md
             /// [scorecard-desk]: ../../../../../docs/results/scorecard-desk.md

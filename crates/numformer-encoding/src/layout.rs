@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// Which entries of a matrix are written, and in which order.
 ///
-/// In the lower triangle, written row by row, entry (i, j) has the same place whatever the size of the matrix: the
-/// sequence of a matrix begins with the entries of its leading blocks. A model that has learned small matrices finds
-/// the entries of larger ones where they were.
+/// In the lower triangle, written row by row, and in the order of leading blocks, entry (i, j) has the same place
+/// whatever the size of the matrix: the sequence of a matrix begins with the entries of its leading blocks. A model that
+/// has learned small matrices finds the entries of larger ones where they were.
 ///
 /// # Examples
 /// ```
@@ -34,6 +34,9 @@ pub enum Layout {
     RowMajor,
     /// Of a symmetric matrix, the entries on and below the diagonal, row by row: n (n + 1) / 2 instead of n².
     LowerTriangle,
+    /// All entries, those of the smallest leading blocks first. Each row up to its diagonal is followed by the column of
+    /// the same number down to it: (1, 1); (2, 1), (1, 2), (2, 2); (3, 1), (3, 2), (1, 3), (2, 3), (3, 3); and so on.
+    LeadingBlocks,
 }
 
 impl Layout {
@@ -41,7 +44,7 @@ impl Layout {
     #[must_use]
     pub fn count(self, rows: usize, cols: usize) -> usize {
         match self {
-            Self::RowMajor => rows * cols,
+            Self::RowMajor | Self::LeadingBlocks => rows * cols,
             Self::LowerTriangle => rows * (rows + 1) / 2,
         }
     }
@@ -49,33 +52,38 @@ impl Layout {
     /// Whether there are matrices of that shape in this layout.
     #[must_use]
     pub fn fits(self, rows: usize, cols: usize) -> bool {
-        self == Self::RowMajor || rows == cols
+        self != Self::LowerTriangle || rows == cols
     }
 
     /// The rows and columns, counted from 0, of the entries that are written, in their order.
     pub fn entries(self, rows: usize, cols: usize) -> impl Iterator<Item = (usize, usize)> {
-        let in_row = move |row: usize| match self {
-            Self::RowMajor => cols,
-            Self::LowerTriangle => row + 1,
-        };
-        (0..rows).flat_map(move |row| (0..in_row(row)).map(move |col| (row, col)))
+        let parts = if self == Self::LeadingBlocks { rows.max(cols) } else { rows };
+        (0..parts).flat_map(move |k| {
+            // Entries of row k, then of column k.
+            let (of_row, of_column) = match self {
+                Self::RowMajor => (cols, 0),
+                Self::LowerTriangle => (k + 1, 0),
+                Self::LeadingBlocks => {
+                    (if k < rows { cols.min(k) } else { 0 }, if k < cols { rows.min(k + 1) } else { 0 })
+                }
+            };
+            let row = (0..of_row).map(move |col| (k, col));
+            row.chain((0..of_column).map(move |row| (row, k)))
+        })
     }
 
-    /// Replaces the entries that are written by all entries in row-major order.
-    pub(crate) fn unpack(self, rows: usize, coefficients: &mut Vec<f64>) {
+    /// Replaces the entries that are written by all entries in row-major order; `room` may hold anything.
+    pub(crate) fn unpack(self, (rows, cols): (usize, usize), coefficients: &mut Vec<f64>, room: &mut Vec<f64>) {
         if self == Self::RowMajor {
             return;
         }
-        coefficients.resize(rows * rows, 0.0);
-        // From the last entry to the first: no entry moves to the place of one that is still to be moved.
-        for row in (0..rows).rev() {
-            for col in (0..=row).rev() {
-                coefficients[row * rows + col] = coefficients[row * (row + 1) / 2 + col];
-            }
-        }
-        for row in 0..rows {
-            for col in row + 1..rows {
-                coefficients[row * rows + col] = coefficients[col * rows + row];
+        std::mem::swap(coefficients, room);
+        coefficients.clear();
+        coefficients.resize(rows * cols, 0.0);
+        for ((row, col), x) in self.entries(rows, cols).zip(&*room) {
+            coefficients[row * cols + col] = *x;
+            if self == Self::LowerTriangle {
+                coefficients[col * cols + row] = *x;
             }
         }
     }
@@ -90,19 +98,29 @@ mod tests {
         let triangle = [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)];
         assert!(Layout::LowerTriangle.entries(3, 3).eq(triangle));
         assert!(Layout::RowMajor.entries(2, 2).eq([(0, 0), (0, 1), (1, 0), (1, 1)]));
+        let blocks = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1), (0, 2), (1, 2), (2, 2)];
+        assert!(Layout::LeadingBlocks.entries(3, 3).eq(blocks));
+        assert!(Layout::LeadingBlocks.entries(2, 3).eq([(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]));
+        assert!(Layout::LeadingBlocks.entries(3, 1).eq([(0, 0), (1, 0), (2, 0)]));
         for n in 1..9 {
             assert_eq!(Layout::LowerTriangle.entries(n, n).count(), Layout::LowerTriangle.count(n, n));
-            assert_eq!(Layout::RowMajor.entries(n, 3).count(), Layout::RowMajor.count(n, 3));
+            for layout in [Layout::RowMajor, Layout::LeadingBlocks] {
+                assert_eq!(layout.entries(n, 3).count(), layout.count(n, 3));
+            }
         }
     }
 
     #[test]
-    fn unpacking_mirrors_the_triangle() {
-        let mut coefficients = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        Layout::LowerTriangle.unpack(3, &mut coefficients);
-        assert_eq!(coefficients, [1.0, 2.0, 4.0, 2.0, 3.0, 5.0, 4.0, 5.0, 6.0]);
-        let all = coefficients.clone();
-        Layout::RowMajor.unpack(3, &mut coefficients);
-        assert_eq!(coefficients, all);
+    fn unpacking_mirrors_the_triangle_and_orders_by_rows() {
+        let unpacked = |layout: Layout, (rows, cols), written: &[f64]| {
+            let mut coefficients = written.to_vec();
+            layout.unpack((rows, cols), &mut coefficients, &mut vec![7.0; 2]);
+            coefficients
+        };
+        let triangle = unpacked(Layout::LowerTriangle, (3, 3), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(triangle, [1.0, 2.0, 4.0, 2.0, 3.0, 5.0, 4.0, 5.0, 6.0]);
+        assert_eq!(unpacked(Layout::RowMajor, (3, 3), &triangle), triangle);
+        let blocks = unpacked(Layout::LeadingBlocks, (2, 3), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(blocks, [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
     }
 }

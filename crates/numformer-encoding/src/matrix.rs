@@ -55,7 +55,7 @@ thread_local! {
     /// enough.
     static LOCAL: Cell<Vec<TokenId>> = const { Cell::new(Vec::new()) };
 
-    /// All entries of the symmetric matrix being written, kept for the same reason.
+    /// Entries of a matrix that is not written row by row, kept for the same reason.
     static ENTRIES: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
@@ -189,19 +189,26 @@ impl MatrixEncoding {
         self.require_shape(rows, cols)?;
         tokens.extend(self.task_letter);
         tokens.extend([rows, cols].map(|n| self.dimensions[n - 1]));
-        match self.layout {
-            Layout::RowMajor => self.append_words((rows, cols), coefficients, tokens),
-            Layout::LowerTriangle => {
-                let mut all = ENTRIES.take();
-                all.clear();
-                all.extend(coefficients.by_ref().take(rows * cols + 1));
-                let more = coefficients.size_hint().0;
-                let result = lower_triangle(rows, &all, more)
-                    .and_then(|triangle| self.append_words((rows, cols), triangle, tokens));
-                ENTRIES.set(all);
-                result
-            }
+        if self.layout == Layout::RowMajor {
+            return self.append_words((rows, cols), coefficients, tokens);
         }
+        let mut all = ENTRIES.take();
+        all.clear();
+        all.extend(coefficients.by_ref().take(rows * cols + 1));
+        let result = if all.len() != rows * cols {
+            let found = all.len() + coefficients.size_hint().0;
+            Err(EncodeError::Count { expected: rows * cols, found })
+        } else if self.layout == Layout::LowerTriangle {
+            require_symmetric(rows, &all)
+        } else {
+            Ok(())
+        };
+        let result = result.and_then(|()| {
+            let written = self.layout.entries(rows, cols).map(|(row, col)| all[row * cols + col]);
+            self.append_words((rows, cols), written, tokens)
+        });
+        ENTRIES.set(all);
+        result
     }
 
     /// Appends the words of the coefficients that are written of a `rows`×`cols` matrix, given in their order.
@@ -289,7 +296,9 @@ impl MatrixEncoding {
 
         let error = match rest {
             Ok(0) => {
-                self.layout.unpack(rows, coefficients);
+                let mut room = ENTRIES.take();
+                self.layout.unpack((rows, cols), coefficients, &mut room);
+                ENTRIES.set(room);
                 return Ok((rows, cols));
             }
             Ok(rest) => {
@@ -325,28 +334,16 @@ impl MatrixEncoding {
     }
 }
 
-/// The entries on and below the diagonal, row by row, of a matrix whose entries are `all`. There are at least `more`
-/// beyond these.
-fn lower_triangle(rows: usize, all: &[f64], more: usize) -> Result<impl Iterator<Item = f64>, EncodeError> {
-    if all.len() != rows * rows {
-        return Err(EncodeError::Count { expected: rows * rows, found: all.len() + more });
+/// Checks that a square matrix, given by all its entries, equals its transpose.
+fn require_symmetric(rows: usize, all: &[f64]) -> Result<(), EncodeError> {
+    for (row, column) in Layout::LowerTriangle.entries(rows, rows) {
+        let (below, above) = (all[row * rows + column], all[column * rows + row]);
+        // NaN equals itself here: that it cannot be written is said later.
+        if below.partial_cmp(&above) != Some(Ordering::Equal) && !(below.is_nan() && above.is_nan()) {
+            return Err(EncodeError::NotSymmetric { row: row + 1, column: column + 1, below, above });
+        }
     }
-    let below = || Layout::LowerTriangle.entries(rows, rows);
-    let entry = move |row: usize, column: usize| all[row * rows + column];
-    // NaN equals itself here: that it cannot be written is said later.
-    let differ = |&(row, column): &(usize, usize)| {
-        let (below, above) = (entry(row, column), entry(column, row));
-        below.partial_cmp(&above) != Some(Ordering::Equal) && !(below.is_nan() && above.is_nan())
-    };
-    match below().find(differ) {
-        None => Ok(below().map(move |(row, column)| entry(row, column))),
-        Some((row, column)) => Err(EncodeError::NotSymmetric {
-            row: row + 1,
-            column: column + 1,
-            below: entry(row, column),
-            above: entry(column, row),
-        }),
-    }
+    Ok(())
 }
 
 impl fmt::Debug for MatrixEncoding {
@@ -523,6 +520,28 @@ mod tests {
                 prop_assert!(grammar.is_allowed(&state, token));
                 grammar.advance(&mut state, token);
             }
+        }
+
+        /// The leading blocks say what all entries say, and the entries of a smaller block come first.
+        #[test]
+        fn leading_blocks_are_read_as_they_were_written(
+            (rows, cols, pool) in (1_usize..9, 1_usize..9)
+                .prop_flat_map(|(rows, cols)| (Just(rows), Just(cols), vec(-1e3..1e3, rows * cols))),
+            n in 1_usize..9,
+        ) {
+            let whole = p10();
+            let blocks = p10().with_layout(Layout::LeadingBlocks);
+            let write = |encoding: &MatrixEncoding, rows: usize, columns: usize| {
+                let entries = (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j)));
+                let mut tokens = Vec::new();
+                encoding.encode(rows, columns, entries.map(|(i, j)| pool[i * cols + j]), &mut tokens).map(|()| tokens)
+            };
+            let tokens = write(&blocks, rows, cols)?;
+            prop_assert_eq!(blocks.decode(&tokens)?, whole.decode(&write(&whole, rows, cols)?)?);
+            prop_assert!(tokens[2..].starts_with(&write(&blocks, rows.min(n), cols.min(n))?[2..]));
+            let missing = blocks.encode(rows, cols, pool[1..].iter().copied(), &mut Vec::new());
+            let found = rows * cols - 1;
+            prop_assert_eq!(missing, Err(EncodeError::Count { expected: rows * cols, found }));
         }
     }
 

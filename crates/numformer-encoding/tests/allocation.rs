@@ -14,7 +14,8 @@ fn warm_buffers_are_enough() {
         let vocabulary = Vocabulary::reference(&*number, &*number);
         let encoding = MatrixEncoding::new(number, &vocabulary).expect("its own vocabulary");
         let packed = encoding.clone().with_layout(Layout::LowerTriangle);
-        for (encoding, coefficients) in [(encoding, &coefficients), (packed, &symmetric)] {
+        let blocks = encoding.clone().with_layout(Layout::LeadingBlocks);
+        for (encoding, coefficients) in [(encoding, &coefficients), (packed, &symmetric), (blocks, &coefficients)] {
             let (mut tokens, mut read) = (Vec::new(), Vec::new());
             let mut round_trip = || {
                 tokens.clear();

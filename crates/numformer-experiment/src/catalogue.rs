@@ -13,11 +13,12 @@ use numformer_metrics::Metric;
 use numformer_model::{AnyModel, CustomModelConfig, Kept, ModelConfig, Seq2Seq};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Entries, GaussianEntries, HaarOrthogonal, Inversion,
-    Law, LawError, LinearSolve, LowRank, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots,
-    Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace, Transpose,
-    UniformEntries,
+    Law, LawError, LinearSolve, LogUniformEntries, LowRank, MatrixExponential, MatrixSign, MatrixVector,
+    Multiplication, PolynomialRoots, Problem, Qr, Rank, SingularValues, Spectrum, Svd, SymmetricFunction,
+    SymmetricInversion, SymmetricSpectrum, Trace, Transpose, UniformEntries,
 };
 use numformer_train::{AfterWarmUp, Optimizer, OptimizerConfig, Schedule, WarmUp};
+use serde::Deserialize;
 use toml::Table;
 
 use crate::config::architecture::Architecture;
@@ -96,6 +97,13 @@ impl LawParameters<'_> {
     }
 }
 
+/// Options of the law `log-uniform`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogUniformOptions {
+    smallest: Option<f64>,
+}
+
 impl Catalogue {
     /// The catalogue of all parts in this workspace.
     #[must_use]
@@ -127,6 +135,14 @@ impl Catalogue {
             .with_problem("linear-solve", "[A | b] to x with Ax = b, n×(n+1) to n×1", |_| Ok(Box::new(LinearSolve)))
             .with_problem("matrix-exponential", "exp A, n×n", |_| Ok(Box::new(MatrixExponential)))
             .with_problem("matrix-sign", "sign A, n×n", |_| Ok(Box::new(MatrixSign)))
+            .with_problem("matrix-cosine", "cos A, n×n symmetric", |_| Ok(Box::new(SymmetricFunction::Cosine)))
+            .with_problem("matrix-logarithm", "log A, n×n symmetric positive definite", |_| {
+                Ok(Box::new(SymmetricFunction::Logarithm))
+            })
+            .with_problem("matrix-sine", "sin A, n×n symmetric", |_| Ok(Box::new(SymmetricFunction::Sine)))
+            .with_problem("matrix-square-root", "√A, n×n symmetric positive definite", |_| {
+                Ok(Box::new(SymmetricFunction::SquareRoot))
+            })
             .with_problem(
                 "matrix-vector",
                 "[A | v] to Aᵀv, r×(c+1) to c×1; with left = \"plain\" to Av, n×(n+1) to n×1",
@@ -165,6 +181,12 @@ impl Catalogue {
             .with_law("gaussian", |law| {
                 // The standard deviation of uniform entries.
                 Ok(Box::new(GaussianEntries::new(law.rows, law.cols, law.bound / 3.0_f64.sqrt())?))
+            })
+            .with_law("log-uniform", |law| {
+                let LogUniformOptions { smallest } = law.options.read()?;
+                // Three orders of magnitude.
+                let smallest = smallest.unwrap_or(law.bound / 1000.0);
+                Ok(Box::new(LogUniformEntries::new(law.rows, law.cols, smallest, law.bound)?))
             })
             .with_law("low-rank", |law| Ok(Box::new(LowRank::new(law.rows, law.cols, law.bound)?)))
             .with_law("haar-orthogonal", |law| Ok(Box::new(HaarOrthogonal::new(law.dimension()?)?)))

@@ -66,7 +66,7 @@ pub use config::options::{MakeError, Options};
 pub use config::syntax::SyntaxError;
 pub use config::{
     CheckpointConfig, DataConfig, EncodingConfig, EvaluateConfig, ExpectedConfig, LogConfig, MatricesConfig,
-    ProblemConfig, ScheduleParameters, StageConfig, StopConfig, TestSetConfig, TrainConfig,
+    ProblemConfig, PublishedConfig, ScheduleParameters, StageConfig, StopConfig, TestSetConfig, TrainConfig,
 };
 pub use curve::LearningCurve;
 pub use data_files::{Amount, DataFileError, DataFingerprints};

@@ -131,6 +131,8 @@ fn preset_text(name: &str) -> Result<(String, String), ExperimentError> {
 
 #[cfg(test)]
 mod tests {
+    use numformer_data::Split;
+
     use super::*;
 
     fn from_toml(toml: &str) -> Result<Experiment, ExperimentError> {
@@ -187,6 +189,31 @@ mod tests {
             let tasks = experiment.task(&catalogue).and_then(|task| experiment.stage_tasks(&catalogue, &task));
             let error = tasks.expect_err("not square");
             assert!(format!("{error:?}").contains("NotSquare"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn matrices_may_be_nearly_symmetric() {
+        let values = Experiment::preset("singular-values-2x2").expect("embedded");
+        assert!(!values.to_toml().contains("asymmetry"));
+        let symmetric = values.with_settings(&["matrices.asymmetry=[0.0,0.0]"]).expect("an asymmetry");
+        assert_eq!(from_toml(&symmetric.to_toml()).expect("its own output"), symmetric);
+        assert!(values.difference(&symmetric).is_some());
+        let example = |experiment: &Experiment| {
+            let task = experiment.task(&Catalogue::standard()).expect("a task");
+            task.example(0, Split::Train, 3).expect("an example").input
+        };
+        let [input, whole] = [&symmetric, &values].map(example);
+        assert_eq!(input, input.transpose());
+        assert!((&input + input.transpose() - &whole - whole.transpose()).norm_max() < 1e-14);
+
+        for (setting, expected) in [
+            ("matrices={law=\"uniform\",rows=2,asymmetry=[0.0,1.5]}", "within 0 to 1, found 0 to 1.5"),
+            ("matrices={law=\"uniform\",rows=2,cols=3,asymmetry=[0.0,0.5]}", "as many rows as columns, found 2x3"),
+        ] {
+            let experiment = values.with_settings(&[setting]).expect("settings");
+            let error = experiment.task(&Catalogue::standard()).expect_err("no such law").to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

@@ -6,12 +6,14 @@ use numformer_data::Repeated;
 use numformer_encoding::Layout;
 use numformer_evaluate::text::{Align, table};
 use numformer_evaluate::{Better, Evaluation, Figure, FigureName};
-use numformer_train::OptimizerConfig;
+use numformer_train::{Goal, OptimizerConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ExpectedConfig;
+use crate::catalogue::Catalogue;
 use crate::config::architecture_config::NumberVectors;
 use crate::config::choice::Choice;
+use crate::config::experiment_error::ExperimentError;
+use crate::config::{ExpectedConfig, PublishedConfig};
 use crate::experiment::Experiment;
 
 /// The result of a run, and where it was computed.
@@ -37,6 +39,9 @@ pub struct Outcome {
     pub hardware: String,
     /// The commit of the program, or its version.
     pub commit: String,
+    /// Path of the figure of the learning curve, relative to the page; `None` if there is no figure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curve: Option<String>,
 }
 
 /// A comparison of what models achieve with what is expected of them: one line per experiment, over all its seeds.
@@ -77,8 +82,8 @@ impl Scorecard {
                 let _ = writeln!(page, "- {name}: {}", expected.source);
             }
         }
-        page += "\n## Runs\n\n| experiment | seed | within 5% | 2% | 1% | 0.5% | exact | of | examples | seconds | ended | hardware | commit |\n";
-        page += "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+        page += "\n## Runs\n\n| experiment | seed | within 5% | 2% | 1% | 0.5% | exact | of | examples | minutes | ended | hardware | commit | curve |\n";
+        page += "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
         self.outcomes.iter().for_each(|outcome| page += &run_line(outcome));
         if self.outcomes.iter().any(|outcome| !outcome.sets.is_empty()) {
             page += "\n## Other test sets\n\n| experiment | seed | set | within 5% | 2% | 1% | 0.5% | exact |\n|---|---|---|---|---|---|---|---|\n";
@@ -108,8 +113,19 @@ impl fmt::Display for Scorecard {
 }
 
 /// Titles of the columns.
-const TITLES: [&str; 9] =
-    ["experiment", "problem", "configuration", "expected", "found", "examples", "seconds", "seeds", "reached"];
+const TITLES: [&str; 11] = [
+    "experiment",
+    "problem",
+    "configuration",
+    "parameters",
+    "expected",
+    "found",
+    "published",
+    "examples",
+    "minutes",
+    "seeds",
+    "reached",
+];
 
 /// The cells of the runs of one experiment, in the order of [`TITLES`].
 fn cells(runs: &[Outcome]) -> [String; TITLES.len()] {
@@ -137,20 +153,37 @@ fn cells(runs: &[Outcome]) -> [String; TITLES.len()] {
         }
     };
     let problems: Vec<&str> = experiment.problem.0.iter().map(|problem| problem.name.as_str()).collect();
-    let [examples, seconds] = [|run: &Outcome| run.examples as f64, |run: &Outcome| run.seconds]
+    let [examples, minutes] = [|run: &Outcome| run.examples as f64, |run: &Outcome| run.seconds / 60.0]
         .map(|of| mean(&runs.iter().map(of).collect::<Vec<_>>()));
     let seeds: Vec<String> = runs.iter().map(|run| run.experiment.seed.to_string()).collect();
     [
         experiment.name.clone(),
         problems.join(" + "),
         configuration(experiment),
+        parameters(experiment).map_or_else(|_| "-".to_owned(), |count| count.to_string()),
         expected,
         found,
+        published(experiment).unwrap_or_else(|| "-".to_owned()),
         format!("{examples:.0}"),
-        format!("{seconds:.0}"),
+        format!("{minutes:.1}"),
         seeds.join(", "),
         reached,
     ]
+}
+
+/// The number of parameters of the model.
+fn parameters(experiment: &Experiment) -> Result<u64, ExperimentError> {
+    let catalogue = Catalogue::standard();
+    let task = experiment.task(&catalogue)?;
+    Ok(experiment.model_config(&task, &catalogue)?.parameter_counts().total())
+}
+
+/// What others report, with the number of their examples.
+fn published(experiment: &Experiment) -> Option<String> {
+    let PublishedConfig { figures, examples } = experiment.expected.as_ref()?.published.as_ref()?;
+    let figures = figures.iter().map(|Goal { metric, value }| format!("{metric} {}", shown(metric, *value)));
+    let examples = examples.iter().map(|count| format!("after {count} examples"));
+    Some(figures.chain(examples).collect::<Vec<_>>().join(", "))
 }
 
 /// A short description of dimension, encodings and model.
@@ -181,9 +214,11 @@ fn configuration(experiment: &Experiment) -> String {
 /// By what the model learns from fewer examples.
 fn means(experiment: &Experiment) -> String {
     let mut means = String::new();
-    if experiment.encoding.input_layout == Layout::LowerTriangle {
-        means += ", lower triangles";
-    }
+    means += match experiment.encoding.input_layout {
+        Layout::RowMajor => "",
+        Layout::LowerTriangle => ", lower triangles",
+        Layout::LeadingBlocks => ", leading blocks first",
+    };
     if experiment.model.number_vectors == NumberVectors::Values {
         means += ", vectors of values";
     }
@@ -202,13 +237,15 @@ fn means(experiment: &Experiment) -> String {
 }
 
 fn run_line(outcome: &Outcome) -> String {
-    let Outcome { experiment, evaluation, examples, seconds, ended, hardware, commit, .. } = outcome;
+    let Outcome { experiment, evaluation, examples, seconds, ended, hardware, commit, curve, .. } = outcome;
+    let curve = curve.as_ref().map_or_else(|| "-".to_owned(), |path| format!("[curve]({path})"));
     format!(
-        "| {} | {} | {} | {} | {examples} | {seconds:.0} | {ended} | {hardware} | {commit} |\n",
+        "| {} | {} | {} | {} | {examples} | {:.1} | {ended} | {hardware} | {commit} | {curve} |\n",
         experiment.name,
         experiment.seed,
         figures(evaluation),
-        evaluation.count
+        evaluation.count,
+        seconds / 60.0
     )
 }
 
@@ -273,7 +310,11 @@ mod tests {
         let mut experiment = Experiment::preset("transpose-3x3").expect("embedded");
         experiment.seed = seed;
         let source = "no published figure at hand".to_owned();
-        experiment.expected = Some(ExpectedConfig { metric: USUAL, value: 0.95, source });
+        let published = PublishedConfig {
+            figures: vec![Goal::new(USUAL, 1.0), Goal::new(FigureName::Within(2), 0.985)],
+            examples: Some(40_000),
+        };
+        experiment.expected = Some(ExpectedConfig { metric: USUAL, value: 0.95, source, published: Some(published) });
         let json = format!(
             r#"{{"count":100,"accuracy":[[0.05,{within}]],"exact":0.25,"decodable":1.0,"cross_entropy":0.125,
             "exact_interval":[0.1,0.4],"norms":{{"l1":[[0.05,{within},0.9,0.99]]}}}}"#
@@ -290,6 +331,7 @@ mod tests {
             evaluation,
             hardware: "a processor, 2 threads".to_owned(),
             commit: "abcdef".to_owned(),
+            curve: (seed == 0).then(|| "curves/a.svg".to_owned()),
         }
     }
 
@@ -299,12 +341,13 @@ mod tests {
             let page = Scorecard { outcomes: outcomes.to_vec() }.to_markdown();
             page.lines().find(|line| line.starts_with("| transpose-3x3")).expect("a line").to_owned()
         };
-        let head =
-            "| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers, 64/64 wide, batch 16 | within_5% ≥ 95.0 |";
+        let head = "| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers, 64/64 wide, batch 16 | PARAMETERS | \
+                    within_5% ≥ 95.0 |";
+        let published = "within_5% 100.0, within_1% 98.5, after 40000 examples";
         let one = line(&[outcome(0, 0.96)]);
-        assert_eq!(one, format!("{head} 96.0 (90.0-99.0) | 640 | 12 | 0 | 1 of 1 |"));
+        assert_eq!(one, format!("{head} 96.0 (90.0-99.0) | {published} | 640 | 0.2 | 0 | 1 of 1 |"));
         let two = line(&[outcome(0, 0.96), outcome(1, 0.94)]);
-        assert_eq!(two, format!("{head} 95.0 ± 1.4 | 640 | 12 | 0, 1 | 1 of 2 |"));
+        assert_eq!(two, format!("{head} 95.0 ± 1.4 | {published} | 640 | 0.2 | 0, 1 | 1 of 2 |"));
         let card = Scorecard { outcomes: vec![outcome(0, 0.96)] };
         let (text, list) = (card.to_string(), format!("{card:40}"));
         assert_eq!(text.lines().count(), 2, "{text}");
@@ -331,7 +374,7 @@ mod tests {
         let page = card.to_markdown();
         for line in [
             "- transpose-3x3: no published figure at hand",
-            "| transpose-3x3 | 0 | 96.0 (90.0-99.0) | 25.0 (10.0-40.0) | 100 | 640 | 12 | completed | a processor, 2 threads | abcdef |",
+            "| transpose-3x3 | 0 | 96.0 (90.0-99.0) | 25.0 (10.0-40.0) | 100 | 640 | 0.2 | completed | a processor, 2 threads | abcdef | [curve](curves/a.svg) |",
             "| transpose-3x3 | 0 | gaussian | 96.0 (90.0-99.0) | 25.0 (10.0-40.0) |",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");

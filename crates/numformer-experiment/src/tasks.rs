@@ -1,7 +1,7 @@
 //! The tasks of an experiment: what its model reads and writes.
 
 use numformer_data::{Task, TaskBuilder};
-use numformer_problems::{Law, RandomScale};
+use numformer_problems::{Law, NearSymmetric, RandomScale};
 
 use crate::catalogue::{Catalogue, LawParameters};
 use crate::config::architecture::Architecture;
@@ -80,7 +80,7 @@ impl Experiment {
         for config in &self.problem.0 {
             let problem = catalogue.problem(config)?;
             let matrices = config.matrices.as_ref().unwrap_or(&self.matrices);
-            let MatricesConfig { bound, entries, random_scale, .. } = *matrices;
+            let MatricesConfig { bound, entries, asymmetry, random_scale, .. } = *matrices;
             let options = Options::new(matrices.options.clone());
             if self.data.noise > 0.0 && bound.total_cmp(&self.matrices.bound).is_ne() {
                 return Err(ExperimentError::NoiseOfTwoBounds { bounds: [self.matrices.bound, bound] });
@@ -90,6 +90,10 @@ impl Experiment {
                 let (rows, cols) = problem.input_shape(shape);
                 for name in &matrices.law.0 {
                     let law = catalogue.law(name, &LawParameters { rows, cols, bound, entries, options: &options })?;
+                    let law = match asymmetry {
+                        None => law,
+                        Some([least, most]) => Box::new(NearSymmetric::new(law, least..=most)?),
+                    };
                     laws.push((
                         name.clone(),
                         match random_scale {

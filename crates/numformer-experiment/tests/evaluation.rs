@@ -146,7 +146,14 @@ fn the_cross_entropy_is_the_loss_of_the_whole() {
 
 fn untrained(problem: &str, encoding: Preset) -> Run {
     let law = match problem {
-        "cholesky" | "eigenvalues" | "eigenvectors" | "symmetric-inversion" => "positive",
+        "cholesky"
+        | "matrix-cosine"
+        | "matrix-logarithm"
+        | "matrix-sine"
+        | "matrix-square-root"
+        | "eigenvalues"
+        | "eigenvectors"
+        | "symmetric-inversion" => "positive",
         _ => "uniform",
     };
     let (rows, cols) = if problem == "polynomial-roots" { (1, 3) } else { (2, 2) };

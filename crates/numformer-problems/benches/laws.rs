@@ -5,8 +5,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::Mat;
 use numformer_problems::{
-    Entries, GaussianEntries, HaarOrthogonal, Law, LawError, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
-    UniformEntries, Wigner, Wishart,
+    Entries, GaussianEntries, HaarOrthogonal, Law, LawError, Mixture, NearSymmetric, RandomScale, Spectrum,
+    SymmetricSpectrum, UniformEntries, Wigner, Wishart,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -25,6 +25,7 @@ fn laws(n: usize) -> Result<Vec<Named>, LawError> {
         ("wigner-gaussian".into(), Box::new(Wigner::new(n, AMPLITUDE)?.with_entries(Entries::Gaussian)?)),
         ("wishart".into(), Box::new(Wishart::new(n, AMPLITUDE)?)),
         ("haar-orthogonal".into(), Box::new(HaarOrthogonal::new(n)?)),
+        ("near-symmetric".into(), Box::new(NearSymmetric::new(UniformEntries::new(n, n, AMPLITUDE)?, 0.0..=0.4)?)),
         ("random-scale".into(), Box::new(RandomScale::new(Wigner::new(n, 1.0)?, 1..=100)?)),
         ("mixture".into(), {
             let wigner = |n| Ok(Box::new(Wigner::new(n, AMPLITUDE)?) as Box<dyn Law>);

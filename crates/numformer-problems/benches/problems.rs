@@ -12,7 +12,7 @@ use numformer_metrics::Norm;
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Instance, InverseJudgement, Inversion, Law,
     LinearSolve, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
-    Signs, SingularValues, Svd, SymmetricInversion, Trace, Transpose, UniformEntries,
+    Signs, SingularValues, Svd, SymmetricFunction, SymmetricInversion, Trace, Transpose, UniformEntries,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -31,7 +31,7 @@ fn inputs(problem: &dyn Problem, n: usize) -> Vec<Mat<f64>> {
             "eigenvalues" | "eigenvectors" | "symmetric-inversion" => {
                 Mat::from_fn(n, n, |i, j| a[(i.max(j), i.min(j))])
             }
-            "cholesky" => a.transpose() * &a,
+            "cholesky" | "matrix-logarithm" => a.transpose() * &a,
             _ => a,
         };
         if problem.solve(input.as_ref()).is_ok() {
@@ -42,7 +42,7 @@ fn inputs(problem: &dyn Problem, n: usize) -> Vec<Mat<f64>> {
 }
 
 fn solve(c: &mut Criterion) {
-    let problems: [Box<dyn Problem>; 19] = [
+    let problems: [Box<dyn Problem>; 20] = [
         Box::new(Transpose),
         Box::new(Addition),
         Box::new(MatrixVector::default()),
@@ -61,6 +61,7 @@ fn solve(c: &mut Criterion) {
         Box::new(Qr),
         Box::new(MatrixExponential),
         Box::new(MatrixSign),
+        Box::new(SymmetricFunction::Logarithm),
         Box::new(PolynomialRoots),
     ];
     let mut group = c.benchmark_group("problems");

@@ -51,9 +51,23 @@ pub enum LawError {
         /// The value that was given.
         found: f64,
     },
+    /// The smallest magnitude is larger than the largest.
+    #[error("expected a smallest magnitude of at most the bound {bound}, found {found}")]
+    Smallest {
+        /// The largest magnitude.
+        bound: f64,
+        /// The smallest one that was given.
+        found: f64,
+    },
     /// A mixture has no components.
     #[error("expected at least one law, found none")]
     NoLaws,
+    /// An interval of asymmetries is empty, or does not lie in [0, 1].
+    #[error("expected an interval of asymmetries within 0 to 1, found {} to {}", found[0], found[1])]
+    Asymmetry {
+        /// The ends of the interval that was given.
+        found: [f64; 2],
+    },
     /// A range of factors is empty, or begins below 1.
     #[error("expected a range of positive integers, found {} to {}", found.start(), found.end())]
     Factors {

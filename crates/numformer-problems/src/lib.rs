@@ -25,13 +25,13 @@
 //!   [`Eigenvectors`], [`Inversion`], [`SymmetricInversion`], [`SingularValues`], [`Svd`]; with their options
 //!   [`LeftFactor`], [`Signs`], [`InverseJudgement`].
 //! - Problems beyond the paper: [`Determinant`], [`Trace`], [`Rank`], [`LinearSolve`], [`Cholesky`], [`Qr`],
-//!   [`MatrixExponential`], [`MatrixSign`], [`PolynomialRoots`].
+//!   [`MatrixExponential`], [`MatrixSign`], [`SymmetricFunction`], [`PolynomialRoots`].
 //! - [`Law`] and its [`LawError`].
-//! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`]; symmetric ones: [`Wigner`], [`Wishart`],
+//! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`], [`LogUniformEntries`]; symmetric ones: [`Wigner`], [`Wishart`],
 //!   and those of a given [`Spectrum`], [`SymmetricSpectrum`], all with uniform or Gaussian [`Entries`];
 //!   [`HaarOrthogonal`].
 //! - [`Refinement`], with [`NewtonInverse`] and [`RayleighQuotient`]: iterations that start from an answer.
-//! - Laws made from laws: [`Mixture`], [`RandomScale`].
+//! - Laws made from laws: [`Mixture`], [`NearSymmetric`], [`RandomScale`].
 //!
 //! # As a dependency
 //! ```toml
@@ -68,8 +68,8 @@ pub use instance::Instance;
 pub use law::{Law, MAX_DIMENSION};
 pub use law_error::LawError;
 pub use laws::{
-    Entries, GaussianEntries, HaarOrthogonal, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
-    UniformEntries, Wigner, Wishart,
+    Entries, GaussianEntries, HaarOrthogonal, LogUniformEntries, LowRank, Mixture, NearSymmetric, RandomScale,
+    Spectrum, SymmetricSpectrum, UniformEntries, Wigner, Wishart,
 };
 pub use magnitudes::Magnitudes;
 pub use newton_inverse::NewtonInverse;
@@ -77,7 +77,7 @@ pub use problem::Problem;
 pub use problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,
     MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Qr, Rank, Signs, SingularValues, Svd,
-    SymmetricInversion, Trace, Transpose,
+    SymmetricFunction, SymmetricInversion, Trace, Transpose,
 };
 pub use rand;
 pub use rayleigh_quotient::RayleighQuotient;

@@ -51,6 +51,12 @@ pub enum SolveError {
         /// The pivot.
         pivot: f64,
     },
+    /// An eigenvalue of the matrix is zero or negative, and the function is not defined there.
+    #[error("expected positive eigenvalues, found {eigenvalue}")]
+    NotPositive {
+        /// The smallest eigenvalue.
+        eigenvalue: f64,
+    },
     /// The matrix has no inverse, or it differs from a matrix without an inverse only by rounding.
     #[error(
         "expected an invertible matrix, found one that is singular to the precision of f64: condition number \

@@ -6,7 +6,7 @@ use numformer_metrics::{Norm, norm};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, InverseJudgement, Inversion, LeftFactor, LinearSolve,
     MAX_RESIDUAL, MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
-    Signs, SingularValues, SolveError, Svd, SymmetricInversion, Trace, Transpose,
+    Signs, SingularValues, SolveError, Svd, SymmetricFunction, SymmetricInversion, Trace, Transpose,
 };
 use numformer_problems::{Instance, require_finite};
 use numformer_testkit::cases;
@@ -268,6 +268,16 @@ proptest! {
             if sizes.is_finite() {
                 assert_near((&answer * &inverse).as_ref(), Mat::identity(n, n).as_ref(), 1e-8 * sizes)?;
             }
+        }
+    }
+
+    #[test]
+    fn symmetric_functions(a in square()) {
+        let symmetric = &a + a.transpose();
+        let positive = &a * a.transpose();
+        for function in SymmetricFunction::ALL {
+            judged(&function, symmetric.as_ref())?;
+            judged(&function, positive.as_ref())?;
         }
     }
 

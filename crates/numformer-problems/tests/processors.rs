@@ -9,8 +9,8 @@ use numformer_metrics::{Norm, faer_limit};
 use numformer_problems::{
     Addition, Cholesky, Determinant, Eigenvalues, Eigenvectors, Instance, Inversion, Law, LinearSolve, MAX_RESIDUAL,
     MatrixExponential, MatrixSign, MatrixVector, Multiplication, PolynomialRoots, Problem, Qr, Rank,
-    ReferenceComparison, SingularValues, SolveError, Spectrum, Svd, SymmetricInversion, SymmetricSpectrum, Trace,
-    Transpose, steps_to_refine,
+    ReferenceComparison, SingularValues, SolveError, Spectrum, Svd, SymmetricFunction, SymmetricInversion,
+    SymmetricSpectrum, Trace, Transpose, steps_to_refine,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -80,6 +80,9 @@ fn every_problem_is_solved_and_judged() {
             [&Eigenvalues, &Eigenvectors::default(), &SymmetricInversion::default(), &Cholesky, &MatrixSign];
         for problem in of_symmetric {
             solves(problem, symmetric.as_ref());
+        }
+        for function in SymmetricFunction::ALL {
+            solves(&function, symmetric.as_ref());
         }
         let wider = uniform(n, n + 1);
         solves(&LinearSolve, wider.as_ref());

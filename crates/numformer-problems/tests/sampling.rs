@@ -3,8 +3,8 @@
 use allocation_counter::measure;
 use faer::Mat;
 use numformer_problems::{
-    Entries, GaussianEntries, HaarOrthogonal, Law, LowRank, Mixture, RandomScale, Spectrum, SymmetricSpectrum,
-    UniformEntries, Wishart,
+    Entries, GaussianEntries, HaarOrthogonal, Law, LogUniformEntries, LowRank, Mixture, NearSymmetric, RandomScale,
+    Spectrum, SymmetricSpectrum, UniformEntries, Wishart,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -13,9 +13,11 @@ fn laws(n: usize) -> anyhow::Result<Vec<Box<dyn Law>>> {
     let mut laws: Vec<Box<dyn Law>> = vec![
         Box::new(UniformEntries::new(n, n, 1.0)?),
         Box::new(GaussianEntries::new(n, n, 1.0)?),
+        Box::new(LogUniformEntries::new(n, n, 0.1, 10.0)?),
         Box::new(Wishart::new(n, 1.0)?),
         Box::new(HaarOrthogonal::new(n)?),
         Box::new(LowRank::new(n, n, 1000.0)?),
+        Box::new(NearSymmetric::new(UniformEntries::new(n, n, 1.0)?, 0.0..=0.4)?),
         Box::new(RandomScale::new(UniformEntries::new(n, n, 1.0)?, 1..=9)?),
     ];
     for spectrum in Spectrum::ALL {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::ReportError;
 
-/// Seconds of training until each logged step, across interruptions.
+/// Seconds of training until each logged step, across interruptions, and the threads that computed.
 ///
 /// `timings.jsonl` counts seconds from the beginning of each process, and gives the number of the process. A process
 /// that resumes from a checkpoint continues from the time at which the earlier process reached that step. Time that an
@@ -32,6 +32,7 @@ use crate::ReportError;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingTime {
     seconds: BTreeMap<u64, f64>,
+    threads: Option<(usize, usize)>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +42,8 @@ struct Timing {
     step: u64,
     /// Seconds since the process began.
     seconds: f64,
+    /// Number of threads; `None` in files of earlier versions.
+    threads: Option<usize>,
 }
 
 impl TrainingTime {
@@ -81,13 +84,20 @@ impl TrainingTime {
             last = (timing.process, timing.step, timing.seconds);
             seconds.insert(timing.step, before + timing.seconds);
         }
-        Self { seconds }
+        let threads = timings.iter().filter_map(|timing| timing.threads);
+        Self { seconds, threads: threads.clone().min().zip(threads.max()) }
     }
 
     /// Seconds of training until a step was logged; `None` if it was not.
     #[must_use]
     pub fn at(&self, step: u64) -> Option<f64> {
         self.seconds.get(&step).copied()
+    }
+
+    /// The smallest and the largest number of threads that computed; `None` if that was not recorded.
+    #[must_use]
+    pub fn threads(&self) -> Option<(usize, usize)> {
+        self.threads
     }
 
     /// Seconds of training until the last logged step.
@@ -102,15 +112,24 @@ mod tests {
     use super::*;
 
     fn of(timings: &[(u64, f64)]) -> TrainingTime {
-        let timing = |&(step, seconds): &(u64, f64)| Timing { process: None, step, seconds };
+        let timing = |&(step, seconds): &(u64, f64)| Timing { process: None, step, seconds, threads: None };
         TrainingTime::of(&timings.iter().map(timing).collect::<Vec<_>>())
     }
 
     /// The second process resumes at a later step, and takes longer to reach it than the first process ran.
     #[test]
     fn processes_are_told_by_their_numbers() {
-        let timing = |(process, step, seconds)| Timing { process: Some(process), step, seconds };
-        let time = TrainingTime::of(&[(1, 10, 1.0), (1, 20, 2.0), (2, 30, 5.0), (2, 40, 6.0)].map(timing));
+        let timing = |(process, step, seconds)| Timing {
+            process: Some(process),
+            step,
+            seconds,
+            threads: (process > 0).then_some(process as usize),
+        };
+        let of =
+            |timings: &[(u32, u64, f64)]| TrainingTime::of(&timings.iter().copied().map(timing).collect::<Vec<_>>());
+        let time = of(&[(1, 10, 1.0), (1, 20, 2.0), (2, 30, 5.0), (2, 40, 6.0)]);
+        assert_eq!(time.threads(), Some((1, 2)));
+        assert_eq!(of(&[(0, 10, 1.0)]).threads(), None);
         assert_eq!([10, 20, 30, 40].map(|step| time.at(step)), [Some(1.0), Some(2.0), Some(7.0), Some(8.0)]);
     }
 

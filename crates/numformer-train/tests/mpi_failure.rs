@@ -21,7 +21,7 @@ use numformer_distributed::{Communicator, Mpi, Solo};
 use numformer_fused::FusedStep;
 use numformer_model::{Mode, Parameters, TokenRows, TrainingStep};
 use numformer_store::RunStore;
-use numformer_train::every;
+use numformer_train::{Adam, every};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -80,7 +80,8 @@ fn worker() {
     let step = FusedStep::new(&config(&task), &parameters).expect("a step");
     let seen = OpenOptions::new().create(true).append(true).open(dir.join(format!("seen-{start}-{rank}")));
     let step = Recorded { step, size: ranks.size() as u64, seen: seen.expect("a file") };
-    let mut trainer = trainer_of(step, &parameters, &task, &ranks).expect("a trainer").with_steps(steps);
+    let mut trainer =
+        trainer_of(step, Adam::default(), &parameters, &task, &ranks).expect("a trainer").with_steps(steps);
     trainer = trainer.taking_snapshots(every(SAVED_EVERY));
     if rank == 0 {
         let store = RunStore::open(dir.join("run")).expect("a directory");

@@ -26,7 +26,7 @@ use crate::{cuda, root};
   $ cargo xtask gpu-day --read results")]
 pub(crate) struct Arguments {
     /// Name of the preset to train in the time that is left after tests and timings.
-    #[arg(long, value_name = "NAME", default_value = "paper-eigenvalues-5x5", value_parser = name)]
+    #[arg(long, value_name = "NAME", default_value = "desk-eigenvalues-5x5", value_parser = name)]
     train: String,
     /// Where the folder is made [default: target/gpu-day].
     #[arg(long, value_name = "FOLDER")]

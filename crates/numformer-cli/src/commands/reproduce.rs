@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use numformer_experiment::presets::{self, PRESETS, Suite};
-use numformer_experiment::{Experiment, Outcome, Scorecard, StoredRun};
+use numformer_experiment::{Experiment, Outcome, RunDir, Scorecard, StoredRun};
 use numformer_report::TrainingTime;
 use numformer_train::StopReason;
 
@@ -71,6 +71,9 @@ pub(crate) struct Arguments {
 
 /// The file in a run's directory that holds its outcome.
 const OUTCOME: &str = "outcome.json";
+
+/// The directory beside the page that holds the figures of the learning curves.
+const CURVES: &str = "curves";
 
 pub(crate) fn run(arguments: &Arguments, verbosity: Verbosity) -> Result<()> {
     let experiments = experiments(arguments)?;
@@ -144,17 +147,20 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     let mut sets: Vec<_> = table.iter().map(|(name, evaluation)| (name.to_owned(), evaluation.clone())).collect();
     // The first is the test split itself.
     let (_, evaluation) = sets.remove(0);
+    let time = TrainingTime::read(&path.join("timings.jsonl"))?;
+    let hardware = hardware(time.threads());
     let outcome = Outcome {
         experiment: experiment.clone(),
         step: stored.step(),
         examples: experiment.train.examples(stored.step()),
-        seconds: TrainingTime::read(&path.join("timings.jsonl"))?.total().unwrap_or(0.0),
+        seconds: time.total().unwrap_or(0.0),
         ended: ended.stop.to_string(),
         is_complete,
         evaluation,
         sets,
-        hardware: run.device_name().map_or_else(hardware, |device| format!("{device}; {}", hardware())),
+        hardware: run.device_name().map_or_else(|| hardware.clone(), |device| format!("{device}; {hardware}")),
         commit: commit(),
+        curve: None,
     };
     write_file(&path.join(OUTCOME), &format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;
     Ok(true)
@@ -209,11 +215,27 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
     if outcomes.is_empty() {
         bail!("there are no runs of the suite {} in {}", arguments.suite, arguments.runs.display());
     }
-    let scorecard = Scorecard { outcomes: outcomes.into_values().collect() };
-    fs::create_dir_all(&arguments.out).with_context(|| format!("cannot create {}", arguments.out.display()))?;
+    let mut scorecard = Scorecard { outcomes: outcomes.into_values().collect() };
+    for outcome in &mut scorecard.outcomes {
+        outcome.curve = curve(&outcome.experiment, arguments)?;
+    }
     write_file(&arguments.out.join(format!("{name}.md")), &scorecard.to_markdown())?;
     write_file(&figures, &format!("{}\n", serde_json::to_string_pretty(&scorecard)?))?;
     Ok(scorecard)
+}
+
+/// Copies the figure of a run's learning curve to where the page is, and returns its path from there. Of a run that is
+/// gone, the figure may have been copied before.
+fn curve(Experiment { name, seed, .. }: &Experiment, arguments: &Arguments) -> Result<Option<String>> {
+    let relative = format!("{CURVES}/{name}-seed{seed}.svg");
+    let kept = arguments.out.join(&relative);
+    let of_run = arguments.runs.join(format!("{name}-seed{seed}")).join(RunDir::LEARNING_CURVE);
+    match fs::read_to_string(&of_run) {
+        Ok(svg) => write_file(&kept, &svg)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", of_run.display())),
+    }
+    Ok(kept.is_file().then_some(relative))
 }
 
 /// The outcomes that an earlier call wrote.
@@ -268,8 +290,8 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The processor and the number of threads that compute.
-fn hardware() -> String {
+/// The processor, and the smallest and largest number of threads that trained; without these, that of this process.
+fn hardware(threads: Option<(usize, usize)>) -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         let line = info.lines().find(|line| line.starts_with(name))?;
@@ -280,8 +302,12 @@ fn hardware() -> String {
         .into_iter()
         .find(|set| field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == *set)));
     let vectors = widest.map_or_else(String::new, |set| format!(" ({set})"));
-    let threads = rayon::current_num_threads();
-    format!("{processor}{vectors}, {threads} thread{}", if threads == 1 { "" } else { "s" })
+    let threads = match threads.unwrap_or((rayon::current_num_threads(), rayon::current_num_threads())) {
+        (1, 1) => "1 thread".to_owned(),
+        (fewest, most) if fewest == most => format!("{most} threads"),
+        (fewest, most) => format!("{fewest} to {most} threads"),
+    };
+    format!("{processor}{vectors}, {threads}")
 }
 
 /// The commit that is checked out where the command runs, or the version of the program.

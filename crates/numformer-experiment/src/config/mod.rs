@@ -113,6 +113,9 @@ pub struct MatricesConfig {
     /// The law of the independent entries that symmetric matrices are made from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub entries: Entries,
+    /// The antisymmetric part of a matrix is multiplied by a number drawn uniformly from this interval within [0, 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asymmetry: Option<[f64; 2]>,
     /// A matrix is multiplied by an integer drawn from this range, smallest and largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_scale: Option<[u32; 2]>,
@@ -135,6 +138,7 @@ impl MatricesConfig {
             cols: None,
             bound: Self::default_bound(),
             entries: Entries::default(),
+            asymmetry: None,
             random_scale: None,
             options: Table::new(),
         }
@@ -439,6 +443,20 @@ pub struct ExpectedConfig {
     pub value: f64,
     /// The source of the value, or a note that no published figure is available.
     pub source: String,
+    /// What others report, if it is not what is expected here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedConfig>,
+}
+
+/// What others report of a problem: shown beside what a model is found to reach.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedConfig {
+    /// The figures, and the value of each.
+    pub figures: Vec<Goal>,
+    /// About how many training examples they took; `None` if that was not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<u64>,
 }
 
 impl ExpectedConfig {
@@ -503,6 +521,7 @@ mod tests {
                 cols,
                 bound: 1.0,
                 entries: Entries::Uniform,
+                asymmetry: None,
                 random_scale: None,
                 options: Table::new(),
             }

@@ -30,6 +30,9 @@ pub struct RunDir {
 }
 
 impl RunDir {
+    /// File name of the figure of the learning curve.
+    pub const LEARNING_CURVE: &str = "learning-curve.svg";
+
     /// Opens the directory of a run of `experiment`, or makes it.
     ///
     /// Values that the run does not depend on, such as its number of steps and what is logged, may differ from an
@@ -126,7 +129,7 @@ impl RunDir {
     /// # Errors
     /// When the metrics cannot be read, or the figure cannot be written.
     pub fn write_learning_curve(&self) -> io::Result<PathBuf> {
-        let path = self.path().join("learning-curve.svg");
+        let path = self.path().join(Self::LEARNING_CURVE);
         LearningCurve::read(&self.path().join(METRICS))?.write_svg(&path)?;
         Ok(path)
     }

@@ -12,6 +12,7 @@ mod qr;
 mod rank;
 mod roots;
 mod svd;
+mod symmetric_function;
 mod transpose;
 
 pub use addition::Addition;
@@ -26,4 +27,5 @@ pub use qr::Qr;
 pub use rank::Rank;
 pub use roots::PolynomialRoots;
 pub use svd::{SingularValues, Svd};
+pub use symmetric_function::SymmetricFunction;
 pub use transpose::Transpose;

@@ -25,6 +25,7 @@ fn of_experiment(run: &ReportedRun) -> Vec<(String, Cell)> {
     let input = match encoding.input_layout {
         Layout::RowMajor => encoding.input.clone(),
         Layout::LowerTriangle => format!("{}, lower triangles", encoding.input),
+        Layout::LeadingBlocks => format!("{}, leading blocks first", encoding.input),
     };
     let facts = [
         ("problem", problems.join(" + ")),

@@ -104,6 +104,9 @@ struct Timing {
     step: u64,
     /// Seconds since this process began to train.
     seconds: f64,
+    /// Number of threads that compute; 0 in logs of earlier versions.
+    #[serde(default)]
+    threads: usize,
 }
 
 impl MetricsLog {
@@ -147,8 +150,12 @@ impl MetricsLog {
     }
 
     fn write(&mut self, record: &Record) -> ControlFlow<StopReason> {
-        let timing =
-            Timing { process: process::id(), step: record.step(), seconds: self.begin.elapsed().as_secs_f64() };
+        let timing = Timing {
+            process: process::id(),
+            step: record.step(),
+            seconds: self.begin.elapsed().as_secs_f64(),
+            threads: rayon::current_num_threads(),
+        };
         let written = self.metrics.write(to_line(record).as_bytes());
         let written = written.and_then(|()| self.timings.write(to_line(&timing).as_bytes()));
         self.check(written)

@@ -11,7 +11,7 @@ use numformer_evaluate::{Evaluate, Evaluator, Watch};
 use numformer_fused::{FusedStep, Precision};
 use numformer_model::{Autodiff, FlatLayout, HostWeights, Mode, Parameters, TokenRows, TrainingStep, Transformer};
 use numformer_train::{
-    Adam, Checkpoints, DivergencePolicy, HostLearner, LatestSnapshot, Observer, Snapshot, StepReport, StopReason,
+    Adam, Checkpoints, DivergencePolicy, HostLearner, LatestSnapshot, Muon, Observer, Snapshot, StepReport, StopReason,
     Trainer, every,
 };
 
@@ -25,11 +25,12 @@ type Checked = Result<(), Box<dyn Error>>;
 pub(crate) type Check = (&'static str, fn(&Ranks) -> Checked);
 
 /// All checks, in the order in which ranks must make them.
-pub(crate) const CHECKS: [Check; 13] = [
+pub(crate) const CHECKS: [Check; 14] = [
     ("sums have the same bits on all ranks, and bytes arrive", vectors_and_bytes),
     ("a rank that differs is refused", a_rank_that_differs),
     ("losses are those of one rank", losses_are_those_of_one_rank),
     ("losses are those of one rank in bf16", losses_in_bf16),
+    ("losses and weights with Muon are those of one rank", with_muon),
     ("the same run has the same bits", repeated_runs),
     ("batches of a step, and batches that do not divide, are weighted by their tokens", accumulation),
     ("a stop of one rank ends all", a_stop_of_one_rank),
@@ -85,7 +86,7 @@ fn trainer(precision: Precision, ranks: &Ranks) -> Result<Trainer, Box<dyn Error
     let task = task();
     let parameters = Parameters::random(0, &Device::Cpu);
     let step = FusedStep::with_precision(&config(&task), &parameters, precision)?;
-    trainer_of(step, &parameters, &task, ranks)
+    trainer_of(step, Adam::default(), &parameters, &task, ranks)
 }
 
 /// Losses and weights at the end of a run.
@@ -118,6 +119,22 @@ fn losses_in_bf16(ranks: &Ranks) -> Checked {
     let (together, weights) = outcome(trainer(Precision::Bf16, ranks)?)?;
     agree(&together, &alone, [1e-4, 2e-2])?;
     check(outcome(trainer(Precision::Bf16, ranks)?)? == (together, weights), "the same bits")
+}
+
+/// The update of a matrix needs its whole gradient: it is made on every rank, from the sum over all ranks.
+fn with_muon(ranks: &Ranks) -> Checked {
+    let run = |ranks: &Ranks| {
+        let task = task();
+        let parameters = Parameters::random(0, &Device::Cpu);
+        let step = FusedStep::new(&config(&task), &parameters)?;
+        outcome(trainer_of(step, Muon::default(), &parameters, &task, ranks)?)
+    };
+    let (alone, _) = run(&(Arc::new(Solo) as Ranks))?;
+    let (together, weights) = run(ranks)?;
+    check(alone[199] < 0.8 * alone[0], "it learns")?;
+    agree(&together, &alone, [1e-4, 5e-2])?;
+    let weights: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    check(ranks.gather(&weights)?.iter().all(|other| *other == weights), "the same weights on all ranks")
 }
 
 fn repeated_runs(ranks: &Ranks) -> Checked {
@@ -315,7 +332,7 @@ fn a_step_that_diverges_on_one_rank(ranks: &Ranks) -> Checked {
     let step = FusedStep::new(&config(&task), &parameters)?;
     let step = Poisoned { step, at: is_last.then_some(7), taken: 0 };
     let policy = DivergencePolicy::RollBack { lr_factor: 0.5, limit: 1 };
-    let mut trainer = trainer_of(step, &parameters, &task, ranks)?
+    let mut trainer = trainer_of(step, Adam::default(), &parameters, &task, ranks)?
         .with_steps(12)
         .with_divergence(policy)
         .taking_snapshots(every(3))

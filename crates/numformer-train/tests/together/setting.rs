@@ -9,7 +9,7 @@ use numformer_distributed::{Communicator, share};
 use numformer_encoding::Positional;
 use numformer_model::{Parameters, StackConfig, TrainingStep, TransformerConfig};
 use numformer_problems::{Transpose, UniformEntries};
-use numformer_train::{Adam, HostLearner, Observer, StepReport, StopReason, Trainer, WarmUp};
+use numformer_train::{HostLearner, Observer, Optimizer, StepReport, StopReason, Trainer, WarmUp};
 
 pub(crate) type Ranks = Arc<dyn Communicator>;
 
@@ -45,11 +45,12 @@ impl Observer for Losses {
 
 pub(crate) fn trainer_of(
     step: impl TrainingStep + 'static,
+    optimizer: impl Optimizer + 'static,
     parameters: &Parameters,
     task: &Arc<Task>,
     ranks: &Ranks,
 ) -> Result<Trainer, Box<dyn Error>> {
-    let learner = HostLearner::new(step, Adam::default(), parameters)?.across(Arc::clone(ranks));
+    let learner = HostLearner::new(step, optimizer, parameters)?.across(Arc::clone(ranks));
     let trainer = Trainer::new(learner, batches(task, ranks)).with_steps(200).with_clip_norm(0.5);
     Ok(trainer.with_schedule(WarmUp::new(2e-3, 20)).with_observer(Losses::default()))
 }

@@ -215,7 +215,7 @@ trap 'exit 143' INT TERM
 
 # shellcheck source=/dev/null
 [[ -e $here/settings.sh ]] && . "$here/settings.sh"
-train=${NUMFORMER_TRAIN:-paper-eigenvalues-5x5}
+train=${NUMFORMER_TRAIN:-desk-eigenvalues-5x5}
 if [[ -e $here/programs.tar.xz ]]; then
   archive=$here/programs.tar.xz
   # Not every machine has xz, which Python has, too.
