@@ -29,6 +29,10 @@ fn a_run_goes_on_until_it_is_complete_and_every_seed_has_its_line() {
     assert_eq!(code, 0, "{stderr}");
     assert!(page.contains("| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers"), "{page}");
     assert!(page.contains("stopped: the budget of 0.02 minutes is used up"), "{page}");
+    let curve = "curves/transpose-3x3-seed0.svg";
+    assert!(page.contains(&format!(" | [curve]({curve}) |")), "{page}");
+    let of_run = fs::read(dir.path().join("runs/reproduce/transpose-3x3-seed0/learning-curve.svg")).unwrap();
+    assert_eq!(fs::read(dir.path().join("docs/results").join(curve)).unwrap(), of_run);
     assert_eq!(fs::read_to_string(dir.path().join("docs/results/scorecard.md")).unwrap(), page);
     let first = scorecard(dir.path());
     let outcome = &first["outcomes"][0];
@@ -53,7 +57,7 @@ fn a_run_goes_on_until_it_is_complete_and_every_seed_has_its_line() {
 #[test]
 fn what_is_complete_is_not_run_again() {
     let dir = tempfile::tempdir().unwrap();
-    let only = ["--only", "transpose-3x3", "--budget", "0.02"];
+    let only = ["--only", "transpose-3x3", "--budget", "0.02", "--threads", "1"];
     assert_eq!(reproduce(&only, dir.path()).2, 0);
     let path = dir.path().join("runs/reproduce/transpose-3x3-seed0/outcome.json");
     let mut outcome: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
@@ -66,9 +70,12 @@ fn what_is_complete_is_not_run_again() {
     let (page, stderr, code) = reproduce(&["--list"], dir.path());
     assert!(code == 0 && stderr.contains("outcome.json, which is damaged"), "{stderr}");
     assert!(page.contains("transpose-3x3"), "what stood on the page stays: {page}");
-    let (_, stderr, code) = reproduce(&only, dir.path());
+    // It also goes on, and with more threads.
+    let (_, stderr, code) = reproduce(&[&only[..5], &["2"]].concat(), dir.path());
     assert_eq!(code, 0, "{stderr}");
-    assert!(serde_json::from_str::<Value>(&fs::read_to_string(&path).unwrap()).is_ok());
+    let again: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let threads = |outcome: &Value| outcome["hardware"].as_str().unwrap().rsplit_once(", ").unwrap().1.to_owned();
+    assert_eq!([&outcome, &again].map(threads), ["1 thread", "1 to 2 threads"]);
 }
 
 #[test]
@@ -77,8 +84,12 @@ fn the_page_keeps_runs_that_are_gone_until_their_presets_change() {
     assert_eq!(reproduce(&["--only", "transpose-3x3", "--budget", "0.02"], dir.path()).2, 0);
     fs::remove_dir_all(dir.path().join("runs")).unwrap();
     let before = scorecard(dir.path());
+    assert_eq!(before["outcomes"][0]["curve"], "curves/transpose-3x3-seed0.svg");
     assert_eq!(reproduce(&["--list"], dir.path()).2, 0);
     assert_eq!(scorecard(dir.path()), before);
+    // Nor is a figure shown that is gone.
+    fs::remove_dir_all(dir.path().join("docs/results/curves")).unwrap();
+    assert!(reproduce(&["--list"], dir.path()).0.contains(" | - |"));
 
     let path = dir.path().join("docs/results/scorecard.json");
     let mut changed = before;

@@ -212,8 +212,9 @@ mod tests {
             ("matrices={law=\"uniform\",rows=2,cols=3,asymmetry=[0.0,0.5]}", "as many rows as columns, found 2x3"),
         ] {
             let experiment = values.with_settings(&[setting]).expect("settings");
-            let error = experiment.task(&Catalogue::standard()).expect_err("no such law").to_string();
-            assert!(error.contains(expected), "{error}");
+            let error = experiment.task(&Catalogue::standard()).expect_err("no such law");
+            let cause = std::error::Error::source(&error).expect("the law's").to_string();
+            assert!(cause.contains(expected), "{cause}");
         }
     }
 

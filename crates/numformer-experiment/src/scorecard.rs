@@ -341,7 +341,7 @@ mod tests {
             let page = Scorecard { outcomes: outcomes.to_vec() }.to_markdown();
             page.lines().find(|line| line.starts_with("| transpose-3x3")).expect("a line").to_owned()
         };
-        let head = "| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers, 64/64 wide, batch 16 | PARAMETERS | \
+        let head = "| transpose-3x3 | transpose | 3×3 uniform, p1000, 1/1 layers, 64/64 wide, batch 16 | 253185 | \
                     within_5% ≥ 95.0 |";
         let published = "within_5% 100.0, within_1% 98.5, after 40000 examples";
         let one = line(&[outcome(0, 0.96)]);

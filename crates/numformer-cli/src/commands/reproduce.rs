@@ -282,8 +282,11 @@ fn is_judged_as(outcome: &Outcome, experiment: &Experiment) -> bool {
     outcome.experiment.difference(experiment).is_none() && outcome.experiment.evaluate == experiment.evaluate
 }
 
-/// Writes to a file beside `path` first and renames it, so that a reader always finds a complete file.
+/// Writes to a file beside `path` first and renames it, so that a reader always finds a complete file. Makes its directory.
 fn write_file(path: &Path, text: &str) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
     let beside = path.with_extension("partial");
     fs::write(&beside, text)
         .and_then(|()| fs::rename(&beside, path))
