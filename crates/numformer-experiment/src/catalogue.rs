@@ -18,7 +18,6 @@ use numformer_problems::{
     SymmetricInversion, SymmetricSpectrum, Trace, Transpose, UniformEntries,
 };
 use numformer_train::{AfterWarmUp, Optimizer, OptimizerConfig, Schedule, WarmUp};
-use serde::Deserialize;
 use toml::Table;
 
 use crate::config::architecture::Architecture;
@@ -95,13 +94,6 @@ impl LawParameters<'_> {
         let Self { rows, cols: columns, .. } = *self;
         if rows == columns { Ok(rows) } else { Err(LawError::NotSquare { rows, columns }) }
     }
-}
-
-/// Options of the law `log-uniform`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogUniformOptions {
-    smallest: Option<f64>,
 }
 
 impl Catalogue {
@@ -183,10 +175,8 @@ impl Catalogue {
                 Ok(Box::new(GaussianEntries::new(law.rows, law.cols, law.bound / 3.0_f64.sqrt())?))
             })
             .with_law("log-uniform", |law| {
-                let LogUniformOptions { smallest } = law.options.read()?;
                 // Three orders of magnitude.
-                let smallest = smallest.unwrap_or(law.bound / 1000.0);
-                Ok(Box::new(LogUniformEntries::new(law.rows, law.cols, smallest, law.bound)?))
+                Ok(Box::new(LogUniformEntries::new(law.rows, law.cols, law.bound / 1000.0, law.bound)?))
             })
             .with_law("low-rank", |law| Ok(Box::new(LowRank::new(law.rows, law.cols, law.bound)?)))
             .with_law("haar-orthogonal", |law| Ok(Box::new(HaarOrthogonal::new(law.dimension()?)?)))

@@ -27,9 +27,9 @@
 //! - Problems beyond the paper: [`Determinant`], [`Trace`], [`Rank`], [`LinearSolve`], [`Cholesky`], [`Qr`],
 //!   [`MatrixExponential`], [`MatrixSign`], [`SymmetricFunction`], [`PolynomialRoots`].
 //! - [`Law`] and its [`LawError`].
-//! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`], [`LogUniformEntries`]; symmetric ones: [`Wigner`], [`Wishart`],
-//!   and those of a given [`Spectrum`], [`SymmetricSpectrum`], all with uniform or Gaussian [`Entries`];
-//!   [`HaarOrthogonal`].
+//! - Matrices of independent entries: [`UniformEntries`], [`GaussianEntries`], [`LogUniformEntries`]; symmetric ones:
+//!   [`Wigner`], [`Wishart`], and those of a given [`Spectrum`], [`SymmetricSpectrum`], all with uniform or Gaussian
+//!   [`Entries`]; [`HaarOrthogonal`]; integer ones of every rank: [`LowRank`].
 //! - [`Refinement`], with [`NewtonInverse`] and [`RayleighQuotient`]: iterations that start from an answer.
 //! - Laws made from laws: [`Mixture`], [`NearSymmetric`], [`RandomScale`].
 //!

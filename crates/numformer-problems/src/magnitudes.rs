@@ -65,7 +65,7 @@ mod tests {
     use rand::RngCore;
 
     use super::*;
-    use crate::{Mixture, RandomScale};
+    use crate::{Mixture, NearSymmetric, RandomScale};
 
     /// A law that says this about matrices without entries.
     #[derive(Debug)]
@@ -96,6 +96,7 @@ mod tests {
             let law = || Says(0.0, Some(bound));
             assert_eq!(Magnitudes::of(&law()).unwrap_err().to_string(), message);
             assert_eq!(RandomScale::new(law(), 1..=2).unwrap_err().to_string(), message);
+            assert_eq!(NearSymmetric::new(law(), 0.0..=1.0).unwrap_err().to_string(), message);
             assert_eq!(Mixture::uniform(vec![Box::new(law())]).unwrap_err().to_string(), message);
         }
         for smallest in [f64::NAN, -1.0] {

@@ -128,6 +128,9 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     let budget = arguments.budget.map(|minutes| Budget::new(Duration::from_secs_f64(60.0 * minutes)));
     let (run, ended) =
         run_in(experiment, path.clone(), arguments.device, verbosity, signals.clone(), budget.clone(), &Ranks::solo())?;
+    if let Some(Err(error)) = run.run_dir().map(RunDir::write_learning_curve) {
+        report!("warning: cannot draw the learning curve: {error}");
+    }
     match &ended.stop {
         StopReason::Completed | StopReason::Asked(_) => {}
         StopReason::Interrupted => return Ok(false),
@@ -209,6 +212,7 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
         if let Some(outcome) = read_outcome(&path)?
             && let Some((place, outcome)) = placed(outcome, arguments.suite, Placed::Any)?
         {
+            keep_curve(&path, &outcome.experiment, &arguments.out)?;
             outcomes.insert((place, outcome.experiment.seed), outcome);
         }
     }
@@ -217,25 +221,27 @@ fn write_scorecard(arguments: &Arguments) -> Result<Scorecard> {
     }
     let mut scorecard = Scorecard { outcomes: outcomes.into_values().collect() };
     for outcome in &mut scorecard.outcomes {
-        outcome.curve = curve(&outcome.experiment, arguments)?;
+        let curve = curve(&outcome.experiment);
+        outcome.curve = arguments.out.join(&curve).is_file().then_some(curve);
     }
     write_file(&arguments.out.join(format!("{name}.md")), &scorecard.to_markdown())?;
     write_file(&figures, &format!("{}\n", serde_json::to_string_pretty(&scorecard)?))?;
     Ok(scorecard)
 }
 
-/// Copies the figure of a run's learning curve to where the page is, and returns its path from there. Of a run that is
-/// gone, the figure may have been copied before.
-fn curve(Experiment { name, seed, .. }: &Experiment, arguments: &Arguments) -> Result<Option<String>> {
-    let relative = format!("{CURVES}/{name}-seed{seed}.svg");
-    let kept = arguments.out.join(&relative);
-    let of_run = arguments.runs.join(format!("{name}-seed{seed}")).join(RunDir::LEARNING_CURVE);
-    match fs::read_to_string(&of_run) {
-        Ok(svg) => write_file(&kept, &svg)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", of_run.display())),
+/// The path of the figure of a run's learning curve, from where the page is.
+fn curve(Experiment { name, seed, .. }: &Experiment) -> String {
+    format!("{CURVES}/{name}-seed{seed}.svg")
+}
+
+/// Copies the figure of the learning curve of the run at `path` to beside the page in `out`.
+fn keep_curve(path: &Path, experiment: &Experiment, out: &Path) -> Result<()> {
+    let figure = path.join(RunDir::LEARNING_CURVE);
+    match fs::read_to_string(&figure) {
+        Ok(svg) => write_file(&out.join(curve(experiment)), &svg),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", figure.display())),
     }
-    Ok(kept.is_file().then_some(relative))
 }
 
 /// The outcomes that an earlier call wrote.
@@ -282,7 +288,8 @@ fn is_judged_as(outcome: &Outcome, experiment: &Experiment) -> bool {
     outcome.experiment.difference(experiment).is_none() && outcome.experiment.evaluate == experiment.evaluate
 }
 
-/// Writes to a file beside `path` first and renames it, so that a reader always finds a complete file. Makes its directory.
+/// Writes to a file beside `path` first and renames it, so that a reader always finds a complete file. Makes the
+/// directory.
 fn write_file(path: &Path, text: &str) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;

@@ -26,8 +26,8 @@ use crate::{Law, LawError};
 /// ```
 ///
 /// # Reference
-/// Charton (2024), *Learning the greatest common divisor: explaining transformer predictions*, where operands with
-/// log-uniform magnitudes are learned from fewer examples. <https://arxiv.org/abs/2308.15594>
+/// Charton (2024), *Learning the greatest common divisor: explaining transformer predictions*, where models that are
+/// trained on operands of log-uniform magnitudes learn more divisors. <https://arxiv.org/abs/2308.15594>
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct LogUniformEntries {
     rows: usize,
@@ -59,7 +59,8 @@ impl LogUniformEntries {
 impl Law for LogUniformEntries {
     fn sample_into(&self, rng: &mut dyn RngCore, matrix: &mut Mat<f64>) {
         matrix.resize_with(self.rows, self.columns, |_, _| 0.0);
-        let ratio = (self.bound / self.smallest).ln();
+        // The quotient may exceed the largest `f64`.
+        let ratio = self.bound.ln() - self.smallest.ln();
         for i in 0..self.rows {
             for j in 0..self.columns {
                 let magnitude = self.smallest * (ratio * rng.random::<f64>()).exp();
@@ -121,6 +122,15 @@ mod tests {
         let positive = drawn.iter().filter(|x| **x > 0.0).count();
         // The standard deviation is 50.
         assert!(positive.abs_diff(5_000) < 200, "{positive}");
+    }
+
+    #[test]
+    fn the_largest_interval_does_not_overflow() {
+        let law = LogUniformEntries::new(100, 100, f64::MIN_POSITIVE, f64::MAX).unwrap();
+        let drawn = entries(&Law::sample(&law, &mut ChaCha8Rng::seed_from_u64(6)));
+        assert!(drawn.iter().all(|x| x.is_normal()));
+        let below_one = drawn.iter().filter(|x| x.abs() < 1.0).count();
+        assert!(below_one.abs_diff(5_000) < 200, "{below_one}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use faer::Mat;
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, RngCore};
 
-use crate::{Law, LawError};
+use crate::{Law, LawError, Magnitudes};
 
 /// Matrices of a law with their antisymmetric part multiplied by a number that is drawn for each sample, uniformly from
 /// an interval.
@@ -43,8 +43,9 @@ impl<L: Law> NearSymmetric<L> {
     /// The law of matrices of `law` whose antisymmetric part is multiplied by a number from `asymmetry`.
     ///
     /// # Errors
-    /// When the matrices of `law` are not square, or `asymmetry` is empty or does not lie in [0, 1].
+    /// When the [magnitudes](Magnitudes::of) of `law` are impossible, its matrices are not square, or `asymmetry` is empty or does not lie in [0, 1].
     pub fn new(law: L, asymmetry: RangeInclusive<f64>) -> Result<Self, LawError> {
+        Magnitudes::of(&law)?;
         let (rows, columns) = law.max_shape();
         if rows != columns {
             return Err(LawError::NotSquare { rows, columns });
@@ -131,7 +132,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases(64))]
 
-        /// The symmetric part is that of the law's matrix, and the antisymmetric part a multiple of it within the interval.
+        /// The symmetric part is that of the law's matrix, and the antisymmetric part a multiple within the interval.
         #[test]
         fn parts_are_those_of_the_law(seed: u64, n in 2_usize..7, least in 0.0..0.9_f64, width in 0.0..0.1_f64) {
             let whole = Law::sample(&uniform(n), &mut ChaCha8Rng::seed_from_u64(seed));

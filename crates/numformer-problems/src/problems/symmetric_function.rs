@@ -9,13 +9,14 @@ use crate::{Eigenvectors, MAX_RESIDUAL, Magnitudes, Problem, SolveError, require
 /// A function of a symmetric matrix, from n × n to n × n: f(A) = V f(Λ) Vᵀ, where A = VΛVᵀ is the decomposition into
 /// eigenvalues and eigenvectors.
 ///
-/// Logarithm and square root are posed on positive definite matrices, and are the symmetric ones. A candidate is
-/// compared with the target.
+/// It is posed on matrices that are symmetric up to rounding, as [`Eigenvalues`](crate::Eigenvalues) are; logarithm and
+/// square root on positive definite ones, of which they are symmetric, too. A candidate is compared with the target.
 ///
 /// The algorithm is that formula. Rounding moves the eigenvalues by about n ε ‖A‖, and hence f(A) by at most L n ε ‖A‖,
 /// where L is the largest slope of f between the eigenvalues: 1 for sine and cosine, 1 / λ for the logarithm and
 /// 1 / (2√λ) for the square root, where λ is the smallest eigenvalue. Matrices for which this could exceed 10⁻¹⁰ of
-/// f(A) are [`SolveError::Inaccurate`]. Solving allocates.
+/// f(A) are [`SolveError::Inaccurate`]: so is the logarithm of matrices near the identity, which is nearly zero.
+/// Solving allocates.
 ///
 /// # Examples
 /// ```
@@ -33,7 +34,7 @@ use crate::{Eigenvectors, MAX_RESIDUAL, Magnitudes, Problem, SolveError, require
 ///
 /// # Reference
 /// Higham (2008), *Functions of Matrices: Theory and Computation*: section 4.5 for the algorithm, and theorem 3.11 for
-/// the condition of f at a diagonal matrix.
+/// the derivative of f at a diagonalizable matrix.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SymmetricFunction {
     /// The logarithm.
@@ -60,12 +61,12 @@ impl SymmetricFunction {
         }
     }
 
-    /// The largest slope of f from this eigenvalue, the smallest one, on.
-    fn slope(self, smallest: f64) -> f64 {
+    /// ‖A‖ times the largest slope of f between the eigenvalues of A, of which `smallest` is the smallest.
+    fn sensitivity(self, norm: f64, smallest: f64) -> f64 {
         match self {
-            Self::Logarithm => 1.0 / smallest,
-            Self::SquareRoot => 0.5 / smallest.sqrt(),
-            Self::Sine | Self::Cosine => 1.0,
+            Self::Logarithm => norm / smallest,
+            Self::SquareRoot => 0.5 * (norm / smallest.sqrt()),
+            Self::Sine | Self::Cosine => norm,
         }
     }
 
@@ -113,10 +114,11 @@ impl Problem for SymmetricFunction {
         }
         let images: Vec<f64> = values.row(0).iter().map(|value| self.of(*value)).collect();
         let size = images.iter().fold(0.0, |size: f64, image| size.max(image.abs()));
-        let rounding = n as f64 * f64::EPSILON * f64::max(largest.abs(), smallest.abs());
-        let error = rounding * self.slope(smallest);
-        // Of a zero matrix, the sine is zero and exact.
-        if error > MAX_RESIDUAL * size {
+        let norm = f64::max(largest.abs(), smallest.abs());
+        let error = n as f64 * f64::EPSILON * self.sensitivity(norm, smallest);
+        // The sine of a zero matrix is zero and exact.
+        let is_accurate = error <= MAX_RESIDUAL * size;
+        if !is_accurate {
             return Err(SolveError::Inaccurate { allowed: MAX_RESIDUAL, residual: error / size });
         }
         for j in 0..n {
@@ -185,12 +187,20 @@ mod tests {
             let near = error(function, mat![[1.0, 0.0], [0.0, 1e-13]]);
             assert!(matches!(near, SolveError::Inaccurate { .. }), "{function:?}: {near}");
         }
+        // Their smaller eigenvalue is not a normal number.
+        for function in [SymmetricFunction::Logarithm, SymmetricFunction::SquareRoot] {
+            let tiny = error(function, mat![[1e-300, 0.0], [0.0, 1e-322]]);
+            assert!(matches!(tiny, SolveError::Inaccurate { .. } | SolveError::NotPositive { .. }), "{tiny}");
+        }
+        // Rounding leaves nothing of a logarithm near zero.
+        let one = error(SymmetricFunction::Logarithm, mat![[1.0]]);
+        assert!(matches!(one, SolveError::Inaccurate { .. }), "{one}");
         for function in SymmetricFunction::ALL {
             assert!(matches!(error(function, mat![[1.0, 2.0], [3.0, 9.0]]), SolveError::NotSymmetric { .. }));
             assert!(matches!(error(function, mat![[f64::NAN]]), SolveError::NotFinite { .. }));
             assert!(matches!(error(function, Mat::zeros(1, 2)), SolveError::Shape { .. }));
         }
-        // No digit of this angle is known.
+        // Five digits of this angle are known.
         let lost = error(SymmetricFunction::Sine, mat![[1e10, 0.0], [0.0, 1.0]]);
         assert!(matches!(lost, SolveError::Inaccurate { .. }), "{lost}");
     }

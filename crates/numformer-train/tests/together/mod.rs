@@ -30,7 +30,7 @@ pub(crate) const CHECKS: [Check; 14] = [
     ("a rank that differs is refused", a_rank_that_differs),
     ("losses are those of one rank", losses_are_those_of_one_rank),
     ("losses are those of one rank in bf16", losses_in_bf16),
-    ("losses and weights with Muon are those of one rank", with_muon),
+    ("losses with Muon are those of one rank, and weights the same on all", with_muon),
     ("the same run has the same bits", repeated_runs),
     ("batches of a step, and batches that do not divide, are weighted by their tokens", accumulation),
     ("a stop of one rank ends all", a_stop_of_one_rank),
