@@ -88,8 +88,7 @@ pub const PRESETS: &[Preset] = presets! {
         "desk-addition-10x10"
         "desk-matrix-vector-5x5"
         "desk-multiplication-5x5"
-        "desk-eigenvalues-5x5"
-        "desk-singular-values-5x5";
+        "desk-eigenvalues-5x5";
     Paper "paper":
         "paper-transpose-5x5-p10"
         "paper-transpose-5x5-p1000"
