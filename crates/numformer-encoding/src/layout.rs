@@ -77,8 +77,8 @@ impl Layout {
         if self == Self::RowMajor {
             return;
         }
-        std::mem::swap(coefficients, room);
-        coefficients.clear();
+        room.clear();
+        room.append(coefficients);
         coefficients.resize(rows * cols, 0.0);
         for ((row, col), x) in self.entries(rows, cols).zip(&*room) {
             coefficients[row * cols + col] = *x;
