@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// Which entries of a matrix are written, and in which order.
 ///
 /// In the lower triangle, written row by row, and in the order of leading blocks, entry (i, j) has the same place
-/// whatever the size of the matrix: the sequence of a matrix begins with the entries of its leading blocks. A model that
-/// has learned small matrices finds the entries of larger ones where they were.
+/// whatever the size of the matrix: the sequence of a matrix begins with the entries of its leading blocks. A model
+/// that has learned small matrices finds the entries of larger ones where they were.
 ///
 /// # Examples
 /// ```
@@ -34,8 +34,8 @@ pub enum Layout {
     RowMajor,
     /// Of a symmetric matrix, the entries on and below the diagonal, row by row: n (n + 1) / 2 instead of n².
     LowerTriangle,
-    /// All entries, those of the smallest leading blocks first. Each row up to its diagonal is followed by the column of
-    /// the same number down to it: (1, 1); (2, 1), (1, 2), (2, 2); (3, 1), (3, 2), (1, 3), (2, 3), (3, 3); and so on.
+    /// All entries, those of the smallest leading blocks first. Each row up to its diagonal is followed by the column
+    /// of the same number down to it: (1, 1); (2, 1), (1, 2), (2, 2); (3, 1), (3, 2), (1, 3), (2, 3), (3, 3); and so on.
     LeadingBlocks,
 }
 

@@ -193,6 +193,26 @@ mod tests {
     }
 
     #[test]
+    fn log_uniform_entries_have_three_orders_of_magnitude() {
+        let transpose = Experiment::preset("transpose-3x3").expect("embedded");
+        let settings = ["matrices.law=log-uniform", "matrices.bound=50.0"];
+        let experiment = transpose.with_settings(&settings).expect("a law");
+        let task = experiment.task(&Catalogue::standard()).expect("a task");
+        let input = |index| task.example(0, Split::Train, index).expect("an example").input;
+        let drawn: Vec<f64> = (0..100).flat_map(|index| magnitudes(&input(index))).collect();
+        assert!(drawn.iter().all(|x| (0.05..=50.0).contains(x)));
+        for decade in [0.05, 0.5, 5.0] {
+            // A third of 900, with a standard deviation of 14.
+            let count = drawn.iter().filter(|x| (decade..10.0 * decade).contains(*x)).count();
+            assert!(count.abs_diff(300) < 60, "{decade}: {count}");
+        }
+    }
+
+    fn magnitudes(matrix: &faer::Mat<f64>) -> Vec<f64> {
+        matrix.col_iter().flat_map(|column| column.iter().map(|x| x.abs()).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
     fn matrices_may_be_nearly_symmetric() {
         let values = Experiment::preset("singular-values-2x2").expect("embedded");
         assert!(!values.to_toml().contains("asymmetry"));

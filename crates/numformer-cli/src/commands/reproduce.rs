@@ -152,6 +152,10 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
     let (_, evaluation) = sets.remove(0);
     let time = TrainingTime::read(&path.join("timings.jsonl"))?;
     let hardware = hardware(time.threads());
+    let hardware = match run.device_name() {
+        Some(device) => format!("{device}; {hardware}"),
+        None => hardware,
+    };
     let outcome = Outcome {
         experiment: experiment.clone(),
         step: stored.step(),
@@ -161,7 +165,7 @@ fn reproduce(experiment: &Experiment, arguments: &Arguments, verbosity: Verbosit
         is_complete,
         evaluation,
         sets,
-        hardware: run.device_name().map_or_else(|| hardware.clone(), |device| format!("{device}; {hardware}")),
+        hardware,
         commit: commit(),
         curve: None,
     };

@@ -29,10 +29,10 @@ pub use uniform_entries::UniformEntries;
 pub use wigner::Wigner;
 pub use wishart::Wishart;
 
-/// Makes a law one of rand's distributions.
+/// Makes a law one of rand's distributions; a law of laws names its parameter.
 macro_rules! impl_distribution {
-    ($law:ty) => {
-        impl rand::distr::Distribution<faer::Mat<f64>> for $law {
+    ($law:ty $(, $parameter:ident)?) => {
+        impl$(<$parameter: $crate::Law>)? rand::distr::Distribution<faer::Mat<f64>> for $law {
             fn sample<R: rand::Rng + ?Sized>(&self, mut rng: &mut R) -> faer::Mat<f64> {
                 // `&mut R` is itself a generator and, unlike `R`, has a known size, which `dyn` requires.
                 $crate::Law::sample(self, &mut rng)

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use faer::Mat;
+use rand::RngCore;
 use rand::distr::{Distribution, Uniform};
-use rand::{Rng, RngCore};
 
+use super::impl_distribution;
 use crate::{Law, LawError, Magnitudes};
 
 /// Matrices of a law with their antisymmetric part multiplied by a number that is drawn for each sample, uniformly from
@@ -87,11 +88,7 @@ impl<L: Law> Law for NearSymmetric<L> {
     }
 }
 
-impl<L: Law> Distribution<Mat<f64>> for NearSymmetric<L> {
-    fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
-        Law::sample(self, &mut rng)
-    }
-}
+impl_distribution!(NearSymmetric<L>, L);
 
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use faer::Mat;
+use rand::RngCore;
 use rand::distr::{Distribution, Uniform};
-use rand::{Rng, RngCore};
 
+use super::impl_distribution;
 use crate::magnitudes::require_finite_bound;
 use crate::{Law, LawError, Magnitudes};
 
@@ -74,11 +75,7 @@ impl<E: Law> Law for RandomScale<E> {
     }
 }
 
-impl<E: Law> Distribution<Mat<f64>> for RandomScale<E> {
-    fn sample<R: Rng + ?Sized>(&self, mut rng: &mut R) -> Mat<f64> {
-        Law::sample(self, &mut rng)
-    }
-}
+impl_distribution!(RandomScale<E>, E);
 
 #[cfg(test)]
 mod tests {
